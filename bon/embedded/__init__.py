@@ -1,0 +1,4 @@
+"""The models in the box: the corpus that the project writes, and the training of what is shipped in assets/models.
+
+Nothing here is imported by the app. `python -m bon.embedded` makes both models from nothing.
+"""

@@ -1,0 +1,184 @@
+"""Training of the two embedded models on two processor cores; the same seeds give the same models on one machine."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from transformers import (
+    DistilBertConfig, DistilBertForSequenceClassification, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast,
+)
+
+from bon.embedded.labelled import Labeller
+from bon.embedded.phrases import lexicon, sentences
+from bon.embedded.text import documents
+
+END = "<|endoftext|>"
+SHARD = "9MB"
+LONGEST = 128
+
+
+def language_model(out: Path, steps: int = 2800, seed: int = 0, say: Callable[[str], None] = print) -> None:
+    """Trains the review writer, a GPT-2 of 5.9 million parameters, and saves it with its tokenizer.
+
+    steps: of about 4,500 tokens each. Every text starts at position 0, as a prompt does.
+    """
+    torch.manual_seed(seed)
+    tokenizer = _bpe(islice(documents(seed + 1), 60_000), 4096, [END])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END,
+        model_input_names=["input_ids", "attention_mask"], model_max_length=256,
+    )
+    end = fast.eos_token_id
+    model = GPT2LMHeadModel(GPT2Config(
+        vocab_size=len(fast), n_positions=256, n_embd=256, n_layer=6, n_head=4, bos_token_id=end, eos_token_id=end,
+        pad_token_id=end, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    ))
+    batches = _text_batches(documents(seed + 2), fast, seed)
+    _train(model, steps, 1.6e-3, lambda: _next_token_loss(model, next(batches), end), say)
+    held = _text_batches(documents(seed + 3), fast, seed + 3)
+    with torch.no_grad():
+        loss = sum(_next_token_loss(model.eval(), next(held), end).item() for _ in range(8)) / 8
+    say(f"language model: {model.num_parameters():,} parameters, loss {loss:.3f} nats per token on new texts")
+    _save(model, fast, out)
+
+
+def _text_batches(texts: Iterator[str], tokenizer, seed: int) -> Iterator[list[list[int]]]:
+    """Batches of about 4,500 tokens, of texts of similar length; some texts start with the start token."""
+    rng = random.Random(seed)
+    end = tokenizer.eos_token_id
+    while True:
+        rows = [ids + [end] for ids in tokenizer(list(islice(texts, 2400)))["input_ids"]]
+        rows = sorted(([end] + row if rng.random() < 0.15 else row)[:LONGEST] for row in rows)
+        rows.sort(key=len)
+        batches, batch = [], []
+        for row in rows:
+            if batch and (len(batch) + 1) * len(row) > 4500:
+                batches.append(batch)
+                batch = []
+            batch.append(row)
+        rng.shuffle(batches)
+        yield from batches
+
+
+def _next_token_loss(model, rows: Sequence[Sequence[int]], pad: int) -> Tensor:
+    ids, lengths = _padded(rows, pad)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(input_ids=ids).logits[:, :-1]
+    wanted = ids[:, 1:].masked_fill(torch.arange(1, ids.shape[1]) >= lengths.unsqueeze(-1), -100)
+    return cross_entropy(logits.float().flatten(0, 1), wanted.flatten())
+
+
+def classifier(out: Path, steps: int = 6000, seed: int = 0, say: Callable[[str], None] = print) -> None:
+    """Trains the sentiment classifier, a DistilBERT of 4.6 million parameters, and saves it with its tokenizer.
+
+    steps: of 64 texts each, with soft labels.
+    """
+    torch.manual_seed(seed)
+    examples = Labeller(seed + 1)
+    tokenizer = _bpe(_vocabulary_texts(examples), 8000, ["[PAD]", "[CLS]", "[SEP]", "[MASK]"])
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[(t, tokenizer.token_to_id(t)) for t in ("[CLS]", "[SEP]")]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
+        model_input_names=["input_ids", "attention_mask"], model_max_length=256,
+    )
+    model = DistilBertForSequenceClassification(DistilBertConfig(
+        vocab_size=len(fast), max_position_embeddings=256, dim=256, n_layers=4, n_heads=4, hidden_dim=768,
+        pad_token_id=fast.pad_token_id, dropout=0.15, attention_dropout=0.1, seq_classif_dropout=0.2,
+        id2label={0: "NEGATIVE", 1: "POSITIVE"}, label2id={"NEGATIVE": 0, "POSITIVE": 1},
+    ))
+    batches = _labelled_batches(examples, fast, seed)
+    _train(model, steps, 6e-4, lambda: _label_loss(model, next(batches), fast), say)
+    _save(model, fast, out)
+
+
+def _vocabulary_texts(examples: Labeller) -> Iterator[str]:
+    words = [word for entries in lexicon().sections.values() for word in entries]
+    written = [text for lines in sentences().values() for text in lines]
+    yield from (f" {word}" for word in words for _ in range(40))
+    yield from (text for text in written for _ in range(4))
+    yield from (examples.example()[0] for _ in range(30_000))
+
+
+def _labelled_batches(examples: Labeller, tokenizer, seed: int) -> Iterator[tuple[list[list[int]], list[float]]]:
+    rng = random.Random(seed)
+    while True:
+        pairs = [examples.example() for _ in range(64 * 24)]
+        ids = tokenizer([text for text, _ in pairs])["input_ids"]
+        rows = sorted(zip((_with_gaps(row[:LONGEST], tokenizer, rng) for row in ids), (label for _, label in pairs),
+                          strict=True), key=lambda pair: len(pair[0]))
+        batches = [rows[i : i + 64] for i in range(0, len(rows), 64)]
+        rng.shuffle(batches)
+        for batch in batches:
+            yield [row for row, _ in batch], [label for _, label in batch]
+
+
+def _with_gaps(ids: list[int], tokenizer, rng: random.Random) -> list[int]:
+    """Some tokens hidden, so that no single word carries a text alone."""
+    rate = rng.choice((0.0, 0.05, 0.12, 0.2))
+    special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
+    return [tokenizer.mask_token_id if i not in special and rng.random() < rate else i for i in ids]
+
+
+def _label_loss(model, batch: tuple[list[list[int]], list[float]], tokenizer) -> Tensor:
+    rows, labels = batch
+    ids, lengths = _padded(rows, tokenizer.pad_token_id)
+    mask = (torch.arange(ids.shape[1]) < lengths.unsqueeze(-1)).long()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(input_ids=ids, attention_mask=mask).logits
+    margin = (logits[:, 1] - logits[:, 0]).float()
+    return binary_cross_entropy_with_logits(margin, torch.tensor(labels))
+
+
+def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
+    return ids, torch.tensor([len(row) for row in rows])
+
+
+def _train(model, steps: int, rate: float, loss_of_next: Callable[[], Tensor], say: Callable[[str], None]) -> None:
+    """AdamW with warm-up and cosine decay."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}],
+        rate, betas=(0.9, 0.97), fused=True,
+    )
+    warm = max(1, min(200, steps // 10))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(
+        (step + 1) / warm, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))))
+    model.train()
+    start, shown = time.perf_counter(), 0.0
+    for step in range(1, steps + 1):
+        loss = loss_of_next()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        shown = loss.item() if step == 1 else 0.97 * shown + 0.03 * loss.item()
+        if step % 100 == 0 or step == steps:
+            say(f"step {step} of {steps}, loss {shown:.3f}, {time.perf_counter() - start:.0f} s")
+
+
+def _bpe(texts: Iterator[str], size: int, special: list[str]):
+    trainer = ByteLevelBPETokenizer()
+    trainer.train_from_iterator(texts, vocab_size=size, min_frequency=2, special_tokens=special, show_progress=False)
+    return trainer._tokenizer
+
+
+def _save(model, tokenizer, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("model*.safetensors*"):
+        old.unlink()
+    model.eval().to(torch.bfloat16).save_pretrained(out, max_shard_size=SHARD)
+    tokenizer.save_pretrained(out)
