@@ -1,0 +1,144 @@
+"""The command line: arguments -> request -> print."""
+
+import argparse
+import json
+import os
+import sys
+from contextlib import closing
+
+from bon import __version__
+from bon.errors import BonError, InputError, ModelError
+
+#: Options that become settings of the same name.
+SETTINGS = {
+    "n": "candidates, 1 to 4096 (16)",
+    "target": "the scorer's label to look for (POSITIVE)",
+    "min_tokens": "least cap of a candidate's length (8)",
+    "max_tokens": "largest cap of a candidate's length (32)",
+    "temperature": "above 0 (1.0)",
+    "top_p": "in (0, 1], 1 is off (1.0)",
+    "top_k": "0 is off (0)",
+    "seed": "repeats a run (a fresh one, shown in the result)",
+    "model": "preset, Hub id or folder (embedded)",
+    "scorer": "preset, Hub id, folder or logprob (the model's own)",
+    "unit": "probability, logit or margin (probability)",
+    "keep": "how many ranked candidates to show (all)",
+}
+NUMBERS = {"n", "min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "keep"}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports what is wrong in one line."""
+
+    def error(self, message: str):
+        print(f"bon: {message}. See python -m bon --help.", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit status: 0, 2 for input that cannot work, 1 for a failed run."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        return _models(argv[1:]) if argv[:1] == ["models"] else _best(argv)
+    except (InputError, ModelError) as error:
+        return _say(error, 2)
+    except BonError as error:
+        return _say(error, 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _say(error: BonError, status: int) -> int:
+    print("bon: " + " ".join(str(error).split()), file=sys.stderr)
+    return status
+
+
+def _best(argv: list[str]) -> int:
+    args = _parser().parse_args(argv)
+    settings = {name: _number(value) if name in NUMBERS else value
+                for name in SETTINGS if (value := getattr(args, name)) is not None}
+    kind = {name: getattr(args, name) for name in ("device", "dtype") if getattr(args, name)}
+    result, finished = _run(args.prompt, args.unconditional, kind, settings, show=sys.stderr.isatty())
+    if result is not None:
+        print(json.dumps(result.to_dict()) if args.json else result)
+    return 0 if finished else 130
+
+
+def _run(prompt, unconditional, kind, settings, show):
+    """The result, and whether the run came to its end; Ctrl+C keeps what is done."""
+    from bon import api
+    from bon.schema import Done
+    from bon.state import RunState
+
+    state = RunState()
+    try:
+        events = api.stream(prompt, unconditional=unconditional, **kind, **settings)
+        with closing(events):
+            for event in events:
+                if isinstance(event, Done):
+                    return event.result, True
+                state.add(event)
+                if show:
+                    print(f"\rscored {state.scored} of {len(state.candidates)} ", end="", file=sys.stderr)
+    except KeyboardInterrupt:
+        return (state.result(stopped=True) if state.started else None), False
+    finally:
+        if show:
+            print("\r\033[K", end="", file=sys.stderr)
+    raise AssertionError("a stream ends with Done")
+
+
+def _number(text: str):
+    """The number that the text says; a text that says none goes on as it is, for the settings to refuse."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m bon",
+        description="Continue a prompt n times, score every continuation, print them best first.",
+        epilog="Also: python -m bon models (the presets and what of them is on this machine). "
+        "python -m bon -- models takes `models` as a prompt.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("prompt", nargs="?", help="the text to continue")
+    for name, said in SETTINGS.items():
+        flags = ["-n", "--n"] if name == "n" else ["--" + name.replace("_", "-")]
+        parser.add_argument(*flags, dest=name, metavar=name.upper() if name != "n" else "N", help=said)
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the fastest)")
+    parser.add_argument("--dtype", help="float32, bf16, float16 (the fastest)")
+    parser.add_argument("--unconditional", action="store_true", help="sample from the model's start token, no prompt")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
+    parser.add_argument("--version", action="version", version=f"bon {__version__}")
+    return parser
+
+
+def _models(argv: list[str]) -> int:
+    from bon import models
+
+    parser = _Parser(prog="python -m bon models", description="The presets, and what of them is on this machine.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on one line")
+    args = parser.parse_args(argv)
+    rows = [
+        {"name": spec.name, "summary": spec.summary, "model": spec.model, "model_state": models.state(spec.model),
+         "scorer": spec.scorer, "scorer_state": models.state(spec.scorer)}
+        for spec in models.presets()
+    ]
+    if args.json:
+        print(json.dumps({"models": rows}))
+        return 0
+    for row in rows:
+        print(f"{row['name']}: {row['summary']}")
+        print(f"  writes: {row['model']} ({row['model_state']})")
+        print(f"  scores: {row['scorer']} ({row['scorer_state']})")
+    print("Any other causal language model: its Hub id, or a folder, as --model; a scorer likewise as --scorer.")
+    return 0

@@ -1,0 +1,1 @@
+"""What generates: `base` says what an engine is, `local` is torch and transformers."""

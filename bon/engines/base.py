@@ -1,0 +1,52 @@
+"""What the flow asks of an engine; a test's fake needs no more than this."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bon.schema import Candidate, Request, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One prompt to continue `len(caps)` times: its token ids, each candidate's cap in tokens, the request.
+
+    Candidate i draws from the random stream (seed, query, i) of the request.
+    """
+
+    prompt_ids: tuple[int, ...]
+    caps: tuple[int, ...]
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step of generation brought: by a job's number, the rows that grew and those that ended.
+
+    stage: `prefill` or `decode`, for the clock. note: what the reader of the result should know.
+    """
+
+    stage: str = "decode"
+    grown: Mapping[int, Sequence[Row]] = field(default_factory=dict)
+    ended: Mapping[int, Sequence[Candidate]] = field(default_factory=dict)
+    note: str | None = None
+
+
+class Engine(Protocol):
+    """A source of continuations."""
+
+    name: str
+    #: Tokens that prompt and continuation may fill together; None: no limit.
+    context: int | None
+
+    def encode(self, request: Request) -> tuple[int, ...]:
+        """The prompt's token ids. Raises `InputError` where the request does not fit the model."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids."""
+
+    def generate(self, jobs: Sequence[Job]) -> Iterator[Step]:
+        """Continues every job's prompt. Closing the iterator stops the work within one step."""
+
+    def describe(self) -> dict[str, Any]:
+        """Plain facts for people: name, parameters, device, dtype, context."""

@@ -1,0 +1,323 @@
+"""Generation with torch and transformers, for any causal language model.
+
+The prompt is prefilled once and its KV cache widened to one row per candidate; every candidate draws from its own
+random stream; rows that finished leave the batch. Rows of one batch always have equal length, so nothing is padded.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bon import loading
+from bon.engines.base import Job, Step
+from bon.engines.text import GrowingText
+from bon.errors import EngineError, InputError, ModelError
+from bon.sampling import Sampling, candidate_stream, draw, log_probability, shape, uniforms
+from bon.schema import Candidate, Request, Row
+
+#: Rows that are decoded together; a run of more goes in several batches.
+MAX_ROWS = 512
+
+
+class Rules:
+    """A caller's own rules of generation, in place of a request's temperature, top-k and top-p.
+
+    processors: from the prompt's length to a callable from token ids [rows, length] and logits [rows, vocabulary]
+    to logits, as transformers' logits processors are.
+    stop: from token ids to a bool per row. greedy: take the most likely token instead of drawing.
+    eos: token ids that end a text. use_cache: keep the KV cache between steps.
+    """
+
+    def __init__(self, processors=None, stop=None, greedy=False, eos: Sequence[int] = (), use_cache=True):
+        self.processors, self.stop, self.greedy = processors, stop, greedy
+        self.eos, self.use_cache = tuple(eos), use_cache
+
+
+class LocalEngine:
+    """Continues prompts with a transformers causal language model that is already on its device.
+
+    model, tokenizer: as loaded by transformers. name: what to call the model in results. rules: see `Rules`.
+    Raises `ModelError` for a model that is no causal language model (sequence-to-sequence models by name).
+    """
+
+    def __init__(self, model, tokenizer, name: str | None = None, rules: Rules | None = None,
+                 skip_special_tokens: bool = True, max_rows: int = MAX_ROWS):
+        if getattr(model.config, "is_encoder_decoder", False):
+            raise ModelError(
+                f"{type(model).__name__} is a sequence-to-sequence model; bon samples from causal language models."
+            )
+        self.model, self.tokenizer = model, tokenizer
+        self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
+        self.context = _context(model.config)
+        self.rules = rules or Rules(eos=_eos_ids(model, tokenizer))
+        self.max_rows = max_rows
+        self._skip = skip_special_tokens
+        self._accepts = frozenset(inspect.signature(model.forward).parameters)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    def describe(self) -> dict[str, Any]:
+        """Plain facts for people."""
+        return {
+            "name": self.name,
+            "parameters": self.model.num_parameters(),
+            "device": self.device.type,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "context": self.context,
+        }
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=self._skip, clean_up_tokenization_spaces=False)
+
+    def encode(self, request: Request) -> tuple[int, ...]:
+        """The request's prompt as token ids, with its chat template or start token where it asks for one."""
+        if request.prompt_ids is not None:
+            return self._checked_ids(request.prompt_ids)
+        if request.messages is not None:
+            return self._chat_ids(request.messages)
+        if not (request.prompt or "").strip() and request.unconditional:
+            return self._start_ids()
+        ids = tuple(self.tokenizer(request.prompt, verbose=False)["input_ids"])
+        if not ids:
+            raise InputError("prompt", f"The tokenizer of {self.name} makes no token of this prompt.")
+        return ids
+
+    def _checked_ids(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        size = self.model.get_input_embeddings().num_embeddings
+        if not ids:
+            raise InputError("tokenized_query", "A query is empty: it must hold at least one token id.")
+        wrong = [i for i in ids if not 0 <= i < size]
+        if wrong:
+            raise InputError(
+                "tokenized_query",
+                f"Token id {wrong[0]} is outside the vocabulary of {self.name}: ids go from 0 to {size - 1}.",
+            )
+        return ids
+
+    def _chat_ids(self, messages) -> tuple[int, ...]:
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise InputError("messages", f"{self.name} has no chat template. Give a prompt instead of messages.")
+        chat = [dict(message) for message in messages]
+        text = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def _start_ids(self) -> tuple[int, ...]:
+        start = self.tokenizer.bos_token_id
+        if start is None:
+            raise InputError("prompt", f"{self.name} has no start token, so it needs a prompt. Write a few words.")
+        return (start,)
+
+    def generate(self, jobs: Sequence[Job]) -> Iterator[Step]:
+        """Continues every job's prompt; prompts of equal length are decoded together.
+
+        Out of memory halves the batch and goes on with the rows that are not finished; at one row it raises
+        `EngineError`.
+        """
+        waiting = [_Row(self, number, job, i) for number, job in enumerate(jobs) for i in range(len(job.caps))]
+        waiting.sort(key=lambda row: len(row.job.prompt_ids))  # stable: by job, then by candidate
+        most = self.max_rows
+        while waiting:
+            batch = _of_equal_length(waiting[:most])
+            try:
+                yield from self._decode_batch(batch)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not loading.out_of_memory(error):
+                    raise
+                if len(batch) == 1:
+                    raise EngineError(
+                        f"Out of memory with a single candidate of {self.name}. Ask for fewer tokens, or take a "
+                        "smaller model."
+                    ) from error
+                most = len(batch) // 2
+                for row in batch:
+                    if not row.ended:
+                        row.restart()
+                yield Step(note=f"Out of memory: went on with {most} candidates at a time.")
+            waiting = [row for row in waiting if not row.ended]
+
+    def _decode_batch(self, rows: list["_Row"]) -> Iterator[Step]:
+        with self._eval_mode():
+            batch = _Batch(self, rows)
+            yield Step(stage="prefill")
+            while batch.rows:
+                yield batch.step()
+
+    @contextmanager
+    def _eval_mode(self):
+        training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(training)
+
+
+class _Row:
+    """One candidate on its way."""
+
+    def __init__(self, engine: LocalEngine, number: int, job: Job, index: int):
+        self.engine, self.number, self.job, self.index = engine, number, job, index
+        self.cap = job.caps[index]
+        self.ended: str | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Back to the prompt; the random stream makes the same candidate again."""
+        self.logprob = self.sampled_logprob = 0.0
+        self.written = GrowingText(self.engine.tokenizer, self.job.prompt_ids, self.engine._skip)
+        self.tokens = 0
+
+    def stream(self):
+        """The candidate's random stream after the number that drew its cap."""
+        stream = candidate_stream(self.job.request.settings.seed or 0, self.job.request.query, self.index)
+        stream.random()
+        return stream
+
+    def take(self, token: int, logprob: float, sampled: float, eos: Sequence[int], stop: bool) -> None:
+        self.sampled_logprob += sampled
+        if token in eos:
+            self.ended = "eos"
+            if not self.engine._skip:
+                self.written.add(token)
+            return
+        self.written.add(token)
+        self.tokens += 1
+        self.logprob += logprob
+        if self.tokens == self.cap:
+            self.ended = "length"
+        elif stop:
+            self.ended = "eos"
+
+    def row(self) -> Row:
+        return Row(self.index, self.written.text, self.tokens)
+
+    def candidate(self) -> Candidate:
+        return Candidate(
+            index=self.index, text=self.written.whole(), tokens=self.tokens, cap=self.cap, ended=self.ended,
+            logprob=self.logprob, sampled_logprob=self.sampled_logprob, token_ids=tuple(self.written.ids),
+        )
+
+
+class _Batch:
+    """Rows of equal length that are decoded together: their logits, their cache, their random numbers."""
+
+    def __init__(self, engine: LocalEngine, rows: list[_Row]):
+        self.engine, self.rows, self.rules = engine, rows, engine.rules
+        self.uniforms = uniforms([row.stream() for row in rows], [row.cap for row in rows]).to(engine.device)
+        self.at = 0
+        self.process = self.rules.processors and self.rules.processors(len(rows[0].job.prompt_ids))
+        prompts = list(dict.fromkeys(row.job.prompt_ids for row in rows))
+        widen = torch.tensor([prompts.index(row.job.prompt_ids) for row in rows], device=engine.device)
+        with torch.inference_mode():
+            ids = torch.tensor(prompts, device=engine.device)
+            logits, self.cache = self._forward(ids, ids, None)
+            self.ids, self.logits = ids[widen], logits[widen]
+            self._select_cache(widen)
+
+    def _forward(self, ids: Tensor, new: Tensor, cache) -> tuple[Tensor, Any]:
+        """Logits after the last token, in float32, and the cache; without a cache all of `ids` is read again."""
+        engine, keep = self.engine, {}
+        if "logits_to_keep" in engine._accepts:
+            keep["logits_to_keep"] = 1
+        if self.rules.use_cache and "past_key_values" in engine._accepts:
+            keep |= {"past_key_values": cache, "use_cache": True}
+        else:
+            new = ids
+        out = engine.model(input_ids=new, attention_mask=torch.ones_like(ids), **keep)
+        return out.logits[:, -1].float(), getattr(out, "past_key_values", None) if "use_cache" in keep else None
+
+    def _select_cache(self, which: Tensor) -> None:
+        """Keeps, drops or repeats rows of the cache; a cache that cannot do it is given up for re-reading."""
+        if self.cache is None:
+            return
+        select = getattr(self.cache, "batch_select_indices", None)
+        if select is None or any(not hasattr(layer, "batch_select_indices") for layer in self.cache.layers):
+            self.cache = None
+            self.rules = Rules(**{**vars(self.rules), "use_cache": False})
+        else:
+            select(which)
+
+    @torch.inference_mode()
+    def step(self) -> Step:
+        """Draws one token for every row, drops the rows that ended, and reads the others' tokens."""
+        tokens, logprobs, sampled = self._draw()
+        self.ids = torch.cat([self.ids, tokens.unsqueeze(-1)], dim=-1)
+        stops = self.rules.stop(self.ids).tolist() if self.rules.stop else [False] * len(self.rows)
+        drawn = zip(self.rows, tokens.tolist(), logprobs.tolist(), sampled.tolist(), stops, strict=True)
+        for row, token, logprob, chance, stop in drawn:
+            row.take(token, logprob, chance, self.rules.eos, stop)
+        done = self._step_of(self.rows)
+        self.at += 1
+        self._drop_ended()
+        if self.rows:
+            self.logits, self.cache = self._forward(self.ids, self.ids[:, -1:], self.cache)
+        return done
+
+    def _draw(self) -> tuple[Tensor, Tensor, Tensor]:
+        logits = self.logits
+        if self.process:
+            shaped = self.process(self.ids, logits.clone())
+        else:
+            shaped = self._shaped_by_request(logits)
+        if self.rules.greedy:
+            tokens = shaped.argmax(-1)
+        else:
+            tokens = draw(shaped, self.uniforms[:, self.at])
+        logprobs = log_probability(logits, tokens)
+        return tokens, logprobs, logprobs if shaped is logits else log_probability(shaped, tokens)
+
+    def _shaped_by_request(self, logits: Tensor) -> Tensor:
+        kinds = [_sampling(row.job.request) for row in self.rows]
+        if len(set(kinds)) == 1:
+            return logits if kinds[0].plain else shape(logits, kinds[0])
+        return torch.cat([shape(logits[i : i + 1], kind) for i, kind in enumerate(kinds)])
+
+    def _step_of(self, rows: Sequence[_Row]) -> Step:
+        grown: dict[int, list[Row]] = {}
+        ended: dict[int, list[Candidate]] = {}
+        for row in rows:
+            if row.ended:
+                ended.setdefault(row.number, []).append(row.candidate())
+            else:
+                grown.setdefault(row.number, []).append(row.row())
+        return Step(grown=grown, ended=ended)
+
+    def _drop_ended(self) -> None:
+        stay = [i for i, row in enumerate(self.rows) if not row.ended]
+        if len(stay) == len(self.rows):
+            return
+        self.rows = [self.rows[i] for i in stay]
+        if self.rows:
+            which = torch.tensor(stay, device=self.ids.device)
+            self.ids, self.uniforms = self.ids[which], self.uniforms[which]
+            self._select_cache(which)
+
+
+def _sampling(request: Request) -> Sampling:
+    settings = request.settings
+    return Sampling(settings.temperature, settings.top_k, settings.top_p)
+
+
+def _of_equal_length(rows: list[_Row]) -> list[_Row]:
+    length = len(rows[0].job.prompt_ids)
+    return [row for row in rows if len(row.job.prompt_ids) == length]
+
+
+def _context(config) -> int | None:
+    text = config.get_text_config()
+    return getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
+
+
+def _eos_ids(model, tokenizer) -> tuple[int, ...]:
+    eos = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    if eos is None:
+        eos = tokenizer.eos_token_id
+    return () if eos is None else tuple(eos) if isinstance(eos, list | tuple) else (eos,)

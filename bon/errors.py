@@ -1,0 +1,28 @@
+"""The family of errors that bon raises. Each message says what is wrong and what to do about it."""
+
+
+class BonError(Exception):
+    """Any error that bon raises on purpose; the command line prints its message as one line."""
+
+
+class InputError(BonError, ValueError):
+    """A value that cannot work, found before any work began.
+
+    `field` is the name of the argument at fault (`n`, `prompt`, `temperature`, ...), for a message beside it.
+    """
+
+    def __init__(self, field: str, message: str):
+        super().__init__(message)
+        self.field = field
+
+
+class ModelError(BonError):
+    """A model that is unknown, absent, unreachable or of the wrong kind."""
+
+
+class ScoringError(BonError):
+    """A scorer that failed while it worked: it raised, or its scores are too few, too many or not numbers."""
+
+
+class EngineError(BonError):
+    """Generation that failed while it worked, for example for want of memory."""

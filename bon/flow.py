@@ -1,0 +1,154 @@
+"""The flow: request -> engine -> scorer -> ranked result, as a stream of plain events.
+
+The stream is the only implementation: `run` drains it, and page, command line, HTTP and `BestOfNSampler` read it.
+Engine and scorer are passed in; nothing is looked up here.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
+from bon.engines.base import Engine, Job, Step
+from bon.errors import InputError
+from bon.lengths import DrawLength, LengthSampler
+from bon.sampling import candidate_stream
+from bon.schema import Candidate, Clock, Done, Ended, Event, Note, Request, Result, Scored, Started, Timing, Wrote
+from bon.scorers.base import Item, Scorer, checked_scores
+from bon.state import RunState
+
+
+def run(request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None = None) -> Result:
+    """The result of one request: the drained stream."""
+    for event in stream(request, engine, scorer, lengths):
+        if isinstance(event, Done):
+            return event.result
+    raise AssertionError("a stream ends with Done")
+
+
+def stream(
+    request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None = None
+) -> Iterator[Event]:
+    """The events of one request. Closing the iterator stops the work within one step."""
+    with closing(stream_many([request], engine, scorer, lengths)) as events:
+        for _, event in events:
+            yield event
+
+
+def stream_many(
+    requests: Sequence[Request], engine: Engine, scorer: Scorer,
+    lengths: DrawLength | Sequence[DrawLength] | None = None,
+) -> Iterator[tuple[int, Event]]:
+    """The events of several requests that share a batch, each with its request's number.
+
+    `lengths` (one for all, or one per request) draws the caps in place of min_tokens and max_tokens. Raises `InputError` before any
+    work where a request cannot work, `ScoringError` or `EngineError` where the work fails.
+    """
+    each = lengths if isinstance(lengths, Sequence) else [lengths] * len(requests)
+    runs = [_Run(request, engine, scorer, drawn) for request, drawn in zip(requests, each, strict=True)]
+    for number, work in enumerate(runs):
+        yield number, work.note(work.started)
+    with closing(engine.generate([work.job for work in runs])) as steps:
+        for step, seconds in _timed(steps):
+            for number, work in enumerate(runs):
+                for event in work.after(step, number, seconds / len(runs)):
+                    yield number, event
+    for number, work in enumerate(runs):
+        yield number, Done(work.state.result())
+
+
+class _Run:
+    """One request on its way through the stages."""
+
+    def __init__(self, request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None):
+        self.scorer = scorer
+        settings = request.settings.with_seed()
+        request = dataclasses.replace(request, settings=settings)
+        self.lengths = lengths or LengthSampler(settings.min_tokens, settings.max_tokens + 1)
+        ids = engine.encode(request)
+        self.job = Job(ids, self._caps(request), request)
+        _check_fits(len(ids), max(self.job.caps), engine)
+        self.prompt = request.prompt if request.prompt is not None else self._prompt_text(request, engine, ids)
+        self.state = RunState(self.lengths if isinstance(self.lengths, LengthSampler) else None)
+        self.started = Started(
+            self.prompt, engine.name, scorer.name, scorer.target, scorer.unit, settings, self.job.caps,
+            request.messages,
+        )
+        self.waiting: list[Candidate] = []
+        self.spent = {"prefill": 0.0, "decode": 0.0, "score": 0.0}
+
+    @staticmethod
+    def _prompt_text(request: Request, engine: Engine, ids: Sequence[int]) -> str:
+        return request.messages[-1]["content"] if request.messages else engine.decode(ids)
+
+    def _caps(self, request: Request) -> tuple[int, ...]:
+        return tuple(self._cap(request, i) for i in range(request.settings.n))
+
+    def _cap(self, request: Request, index: int) -> int:
+        if hasattr(self.lengths, "at"):
+            return self.lengths.at(candidate_stream(request.settings.seed, request.query, index).random())
+        drawn = self.lengths()
+        if isinstance(drawn, bool) or int(drawn) != drawn or drawn < 1:
+            raise InputError("length_sampler", f"The length sampler drew {drawn!r}; a length is at least 1 token.")
+        return int(drawn)
+
+    def note(self, event: Event) -> Event:
+        """Enters an event into the state and passes it on."""
+        self.state.add(event)
+        return event
+
+    def after(self, step: Step, number: int, seconds: float) -> Iterator[Event]:
+        """The events that one step of the engine means for this request."""
+        self.spent[step.stage] += seconds
+        if step.note:
+            yield self.note(Note(step.note))
+        if number in step.grown:
+            yield self.note(Wrote(tuple(step.grown[number])))
+        for candidate in step.ended.get(number, ()):
+            self.waiting.append(candidate)
+            yield self.note(Ended(candidate))
+        if number in step.grown or number in step.ended:
+            yield from self._score_waiting()
+            yield self.note(Clock(self._timing()))
+
+    def _score_waiting(self) -> Iterator[Event]:
+        over = all(c.ended for c in self.state.candidates)
+        enough = self.scorer.incremental and len(self.waiting) >= math.ceil(len(self.job.caps) / 8)
+        if not self.waiting or not (over or enough):
+            return
+        ready, self.waiting = sorted(self.waiting, key=lambda c: c.index), []
+        items = [Item(self.prompt, candidate, self.job.request.messages) for candidate in ready]
+        start = time.perf_counter()
+        scores = checked_scores(self.scorer, items)
+        self.spent["score"] += time.perf_counter() - start
+        for text in scores.notes:
+            yield self.note(Note(text))
+        for candidate, score, parts in zip(ready, scores.values, scores.parts, strict=True):
+            yield self.note(Scored(candidate.index, score, parts))
+
+    def _timing(self) -> Timing:
+        tokens = sum(c.tokens for c in self.state.candidates)
+        writing = self.spent["prefill"] + self.spent["decode"]
+        return Timing(
+            **self.spent, total=sum(self.spent.values()), tokens=tokens,
+            tokens_per_second=tokens / writing if writing else 0.0,
+        )
+
+
+def _timed(steps: Iterator[Step]) -> Iterator[tuple[Step, float]]:
+    """Each step with the seconds that making it took, the consumer's own time left out."""
+    start = time.perf_counter()
+    for step in steps:
+        yield step, time.perf_counter() - start
+        start = time.perf_counter()
+
+
+def _check_fits(prompt: int, new: int, engine: Engine) -> None:
+    if engine.context is not None and prompt + new > engine.context:
+        raise InputError(
+            "prompt",
+            f"The prompt is {prompt} tokens long and up to {new} new ones are asked for, but {engine.name} holds "
+            f"{engine.context} in all: at most {max(0, engine.context - new)} for the prompt. Shorten it, or lower "
+            "max_tokens.",
+        )

@@ -1,0 +1,46 @@
+"""How long each candidate may become: caps drawn at random."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from bon.errors import InputError
+
+#: Any callable without arguments that returns a number of tokens.
+DrawLength = Callable[[], int]
+
+
+class LengthSampler:
+    """Draws lengths uniformly from `min_value` up to, but not including, `max_value` (as TRL's class does).
+
+    Arguments: the two ends, in tokens; `seed` makes the draws of *calls* repeatable without touching the
+    process's global random state. Inside a run bon uses `at` with a number from the candidate's own random
+    stream instead, so that the candidate's length depends on the run's seed alone.
+    Raises `InputError` when the range is empty or reaches below 1.
+    """
+
+    def __init__(self, min_value: int, max_value: int, seed: int | None = None):
+        if min_value < 1:
+            raise InputError("length_sampler", f"A length must be at least 1 token, not {min_value}.")
+        if max_value <= min_value:
+            raise InputError(
+                "length_sampler",
+                f"LengthSampler({min_value}, {max_value}) is empty: the upper end is left out, so it must be larger.",
+            )
+        self.min_value, self.max_value = int(min_value), int(max_value)
+        self._random = np.random.default_rng(seed)
+
+    def __call__(self) -> int:
+        return self.at(self._random.random())
+
+    def at(self, u: float) -> int:
+        """The length that belongs to the uniform number `u` in [0, 1)."""
+        return self.min_value + int(u * (self.max_value - self.min_value))
+
+    def probability(self, low: int, high: float) -> float:
+        """The probability that a drawn length lies in low..high, both ends included."""
+        inside = min(high, self.max_value - 1) - max(low, self.min_value) + 1
+        return max(0.0, inside) / (self.max_value - self.min_value)
+
+    def __repr__(self) -> str:
+        return f"LengthSampler({self.min_value}, {self.max_value})"

@@ -1,0 +1,70 @@
+"""From logits to tokens: temperature, top-k, top-p, and each candidate's own random stream."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn: temperature above 0, top_k 0 is off, top_p in (0, 1], 1 is off."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    @property
+    def plain(self) -> bool:
+        """Whether tokens come from the model's own distribution."""
+        return self == Sampling()
+
+
+def candidate_stream(seed: int, query: int, index: int) -> np.random.Generator:
+    """The random stream of one candidate, keyed by (seed, query, index) and by nothing else.
+
+    Counter-based (Philox), so neighbouring keys share nothing, and a candidate is the same however many others
+    there are, in whatever order they finish.
+    """
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(query, index))))
+
+
+def shape(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Logits [rows, vocabulary] after temperature, then top-k, then top-p; what is cut becomes -inf."""
+    if sampling.temperature != 1.0:
+        logits = logits / sampling.temperature
+    if 0 < sampling.top_k < logits.shape[-1]:
+        least = logits.topk(sampling.top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if sampling.top_p < 1.0:
+        ordered, places = logits.sort(descending=True, stable=True)
+        probabilities = ordered.softmax(-1)
+        before = probabilities.cumsum(-1) - probabilities
+        # A token stays while those before it have not reached top_p; the first always stays.
+        cut = (before >= sampling.top_p).scatter(-1, places, before >= sampling.top_p)
+        logits = logits.masked_fill(cut, -torch.inf)
+    return logits
+
+
+def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
+    """One token for each row of logits [rows, vocabulary]: the inverse of its cumulative distribution at a
+    uniform number in [0, 1) [rows]. Returns int64 [rows]; never a token of probability 0.
+    """
+    cumulative = logits.double().softmax(-1).cumsum(-1)
+    target = uniforms.unsqueeze(-1) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
+
+
+def log_probability(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probabilities, in nats, of tokens [rows] under logits [rows, vocabulary]."""
+    return logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+
+
+def uniforms(streams: Sequence[np.random.Generator], counts: Sequence[int]) -> Tensor:
+    """The next numbers of each stream as float64 [streams, longest count], padded with zeros."""
+    out = torch.zeros(len(streams), max(counts), dtype=torch.float64)
+    for row, (stream, count) in enumerate(zip(streams, counts, strict=True)):
+        out[row, :count] = torch.from_numpy(stream.random(count))
+    return out

@@ -1,0 +1,347 @@
+"""The plain values that travel through bon: request, settings, candidate, result and the events of a run.
+
+Nothing here holds a tensor, a file or a connection, so every value crosses threads, processes and HTTP as it is.
+"""
+
+import dataclasses
+import math
+import operator
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bon.errors import InputError
+
+N_MAX = 4096
+#: Seeds stay whole in JavaScript, where a number has 53 bits.
+SEED_MAX = 2**53 - 1
+UNITS = ("probability", "logit", "margin")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to sample and score; every field has a default, and every value is checked.
+
+    n: candidates, 1 to 4096. min_tokens, max_tokens: each candidate's cap is drawn from this range, both ends
+    included; the model may end a text earlier. temperature: above 0. top_k: 0 is off. top_p: in (0, 1], 1 is off.
+    seed: None draws a fresh one. model, scorer: preset, Hub id or folder (scorer None: the model's own).
+    target: the scorer's label to look for (None: POSITIVE, or the only output of a reward model).
+    unit: of the score, for a scorer with labels. keep: how many ranked candidates to return (None: all).
+    Raises `InputError`, with the field's name, for a value that cannot work.
+    """
+
+    n: int = 16
+    target: str | None = None
+    min_tokens: int = 8
+    max_tokens: int = 32
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+    model: str = "embedded"
+    scorer: str | None = None
+    unit: str = "probability"
+    keep: int | None = None
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        put("n", whole("n", self.n, 1, N_MAX))
+        put("min_tokens", whole("min_tokens", self.min_tokens, 1))
+        put("max_tokens", whole("max_tokens", self.max_tokens, 1))
+        if self.min_tokens > self.max_tokens:
+            raise InputError(
+                "min_tokens",
+                f"min_tokens is {self.min_tokens} and max_tokens {self.max_tokens}: the least cannot exceed the most.",
+            )
+        put("temperature", number("temperature", self.temperature))
+        if self.temperature <= 0:
+            raise InputError("temperature", f"temperature must be above 0, not {self.temperature:g}.")
+        put("top_k", whole("top_k", self.top_k, 0))
+        put("top_p", number("top_p", self.top_p))
+        if not 0 < self.top_p <= 1:
+            raise InputError("top_p", f"top_p must be above 0 and at most 1 (1 is off), not {self.top_p:g}.")
+        if self.seed is not None:
+            put("seed", whole("seed", self.seed, 0, SEED_MAX))
+        if self.keep is not None:
+            put("keep", whole("keep", self.keep, 1))
+            if self.keep > self.n:
+                raise InputError("keep", f"keep is {self.keep} but there are only n = {self.n} candidates.")
+        if self.unit not in UNITS:
+            raise InputError("unit", f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}.")
+        for name in ("model", "scorer", "target"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value.strip()):
+                raise InputError(name, f"{name} must be a name, not {value!r}.")
+        if self.model is None:
+            raise InputError("model", "model must be a name: a preset, a Hub id or a folder.")
+
+    def with_seed(self) -> "Settings":
+        """These settings with a fresh seed where there was none, so that the run can be repeated."""
+        return self if self.seed is not None else dataclasses.replace(self, seed=secrets.randbits(32))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Settings":
+        """Settings from a mapping of the public keyword names; an unknown name is an `InputError`."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise InputError(name, f"There is no setting {name!r}. There are: {', '.join(known)}.")
+        return cls(**values)
+
+
+def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """`value` as an int within least..most, or an `InputError` that names the argument."""
+    said = f"{name} must be a whole number" + (f" from {least} to {most}" if most else f", at least {least}")
+    if isinstance(value, bool):
+        raise InputError(name, f"{said}, not {value}.")
+    try:
+        out = operator.index(value)
+    except TypeError:
+        if not (isinstance(value, float) and value.is_integer()):
+            raise InputError(name, f"{said}, not {value!r}.") from None
+        out = int(value)
+    if out < least or (most is not None and out > most):
+        raise InputError(name, f"{said}, not {out}.")
+    return out
+
+
+def number(name: str, value: Any) -> float:
+    """`value` as a finite float, or an `InputError` that names the argument."""
+    try:
+        out = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError):
+        out = math.nan
+    if not math.isfinite(out):
+        raise InputError(name, f"{name} must be a number, not {value!r}.")
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt and the settings to run it with.
+
+    Exactly one of: `prompt` (the model continues it), `messages` (a chat: mappings with `role` and `content`),
+    `prompt_ids` (token ids). A blank prompt is refused unless `unconditional` asks for a sample from the
+    model's start token. `query` numbers the prompt within a call and keys its random streams.
+    """
+
+    prompt: str | None = None
+    settings: Settings = field(default_factory=Settings)
+    messages: tuple[Mapping[str, str], ...] | None = None
+    prompt_ids: tuple[int, ...] | None = None
+    unconditional: bool = False
+    query: int = 0
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("prompt", "messages", "prompt_ids") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise InputError(given[1], f"Give one of {' and '.join(given)}, not both.")
+        if self.messages is not None:
+            object.__setattr__(self, "messages", checked_messages(self.messages))
+        elif self.prompt_ids is None:
+            if self.prompt is not None and not isinstance(self.prompt, str):
+                raise InputError("prompt", f"The prompt must be a text, not {type(self.prompt).__name__}.")
+            if not (self.prompt or "").strip() and not self.unconditional:
+                raise InputError("prompt", "The prompt is empty. Write a few words for the model to continue.")
+        object.__setattr__(self, "prompt", clean(self.prompt) if self.prompt is not None else None)
+
+
+def clean(text: str) -> str:
+    """`text` without lone surrogates, which no encoding can carry: each becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def checked_messages(messages: Sequence[Mapping[str, str]]) -> tuple[Mapping[str, str], ...]:
+    """The messages of a chat with their texts cleaned, or an `InputError`."""
+    if isinstance(messages, str | Mapping) or not len(messages):
+        raise InputError("messages", "messages must be a list such as [{'role': 'user', 'content': 'Hello'}].")
+    for message in messages:
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or not isinstance(
+            message.get("content"), str
+        ):
+            raise InputError("messages", f"Each message needs a text as role and as content; this has not: {message!r}.")
+    if not messages[-1]["content"].strip():
+        raise InputError("messages", "The last message is empty. Write a few words for the model to answer.")
+    return tuple({**message, "content": clean(message["content"])} for message in messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One continuation and what became of it.
+
+    index: its number in the run (and the key of its random stream). rank: 1 is best; None while unscored.
+    text: the continuation only. tokens: generated, end of text not counted. cap: its drawn length.
+    ended: `eos`, `length`, `rejected`, `stopped`, or None while it is being written.
+    logprob: sum of its tokens' log-probabilities under the raw model, nats, end of text not counted.
+    sampled_logprob: log-probability of drawing it under temperature, top-k and top-p, end of text counted.
+    parts: the parts of a combined score. judge: a second scorer's opinion, or None. token_ids: what was generated,
+    for callers that decode for themselves; left out of `Result.to_dict`.
+    """
+
+    index: int
+    text: str = ""
+    score: float | None = None
+    rank: int | None = None
+    tokens: int = 0
+    cap: int = 0
+    ended: str | None = None
+    logprob: float | None = None
+    sampled_logprob: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    judge: float | None = None
+    token_ids: tuple[int, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What best-of-N bought, over the scored candidates (see `bon.stats` for each formula).
+
+    mean: one sample, on average. expected_best: for k = 1..N. kl_bound, kl_estimate: nats, or None where the
+    formula does not apply. win_rate: of the best of N against one fresh sample; an upper bound where scores tie.
+    """
+
+    mean: float
+    expected_best: tuple[float, ...]
+    kl_bound: float | None
+    kl_estimate: float | None
+    win_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds by stage, of all the work up to now, and tokens generated per second of prefill and decoding."""
+
+    prefill: float = 0.0
+    decode: float = 0.0
+    score: float = 0.0
+    total: float = 0.0
+    tokens: int = 0
+    tokens_per_second: float = 0.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run's outcome: the candidates, best first, and what the numbers rest on.
+
+    Candidates that were stopped before they were scored come last, with score and rank None. Shows itself as
+    text in a terminal and as a table in a notebook.
+    """
+
+    prompt: str
+    model: str
+    scorer: str
+    target: str | None
+    unit: str
+    settings: Settings
+    candidates: tuple[Candidate, ...]
+    stats: Stats | None
+    timing: Timing
+    notes: tuple[str, ...] = ()
+    messages: tuple[Mapping[str, str], ...] | None = None
+
+    @property
+    def best(self) -> Candidate:
+        """The winner. Raises `ValueError` when nothing was scored."""
+        if not self.candidates or self.candidates[0].score is None:
+            raise ValueError("No candidate was scored, so there is no best one.")
+        return self.candidates[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result in plain JSON types, under the names that the command line and HTTP use too."""
+        out = dataclasses.asdict(self)
+        out["candidates"] = [{k: v for k, v in c.items() if k != "token_ids"} for c in out["candidates"]]
+        out["notes"] = list(self.notes)
+        if self.stats:
+            out["stats"]["expected_best"] = list(self.stats.expected_best)
+        if self.messages is None:
+            del out["messages"]
+        else:
+            out["messages"] = list(out["messages"])
+        return out
+
+    def __str__(self) -> str:
+        from bon.show import as_text
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        from bon.show import as_html
+
+        return as_html(self)
+
+
+# The events of a run, in the order in which they can come: Started, then Wrote, Ended, Scored and Note in any
+# order that makes sense, then Done. The state that they add up to is `bon.state.RunState`.
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The run begins: what is generated by what, and how far each candidate may go (`caps`, in tokens)."""
+
+    prompt: str
+    model: str
+    scorer: str
+    target: str | None
+    unit: str
+    settings: Settings
+    caps: tuple[int, ...]
+    messages: tuple[Mapping[str, str], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The text of one candidate so far, and its tokens."""
+
+    index: int
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wrote:
+    """One decode step: the rows that grew."""
+
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A candidate is complete, not yet scored."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The score of one complete candidate."""
+
+    index: int
+    score: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that the reader of the result should know: a truncation, a retry."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The seconds and tokens spent up to now."""
+
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The run is complete."""
+
+    result: Result
+
+
+Event = Started | Wrote | Ended | Scored | Note | Clock | Done

@@ -1,0 +1,72 @@
+"""What the flow asks of a scorer, and the check that every score passes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bon.errors import BonError, ScoringError
+from bon.schema import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One complete candidate with what it continues; both texts as people read them."""
+
+    prompt: str
+    candidate: Candidate
+    messages: tuple[Mapping[str, str], ...] | None = None
+
+    def text(self, with_prompt: bool) -> str:
+        """The continuation, alone or with its prompt before it."""
+        return self.prompt + self.candidate.text if with_prompt else self.candidate.text
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A score for each item, in order; the parts of combined ones; notes for the reader of the result."""
+
+    values: Sequence[float]
+    notes: tuple[str, ...] = ()
+    parts: Sequence[Mapping[str, float]] = field(default_factory=list)
+
+
+class Scorer(Protocol):
+    """Rates complete candidates; higher is better.
+
+    name, unit and target are shown beside the scores. `targets`: the labels one can look for. `incremental`:
+    whether candidates may be scored in groups as they finish, instead of all of a prompt's in one call.
+    """
+
+    name: str
+    unit: str
+    target: str | None
+    targets: tuple[str, ...]
+    incremental: bool
+
+    def score(self, items: Sequence[Item]) -> Scores:
+        """The scores of the items, in order."""
+
+
+def checked_scores(scorer: Scorer, items: Sequence[Item]) -> Scores:
+    """The scorer's scores as floats.
+
+    Raises `ScoringError` where the scorer raises, returns another number of scores, or one that is no finite
+    number: an error must never turn into a score that can win.
+    """
+    try:
+        scores = scorer.score(items)
+        values = [float(value) for value in scores.values]
+    except BonError:
+        raise
+    except Exception as error:
+        raise ScoringError(f"The scorer {scorer.name} failed: {type(error).__name__}: {error}") from error
+    if len(values) != len(items):
+        raise ScoringError(f"The scorer {scorer.name} returned {len(values)} scores for {len(items)} texts.")
+    for value, item in zip(values, items, strict=True):
+        if not math.isfinite(value):
+            raise ScoringError(
+                f"The scorer {scorer.name} returned {value} for candidate {item.candidate.index}; a score must be a "
+                "finite number."
+            )
+    return Scores(values, scores.notes, scores.parts or [{}] * len(values))

@@ -1,0 +1,200 @@
+"""Scorers that are transformers sequence-classification models: sentiment by label name, and reward models."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bon import loading, models
+from bon.errors import InputError, ModelError, ScoringError
+from bon.schema import UNITS
+from bon.scorers.base import Item, Scores
+
+BATCH = 32
+
+
+class Classifier:
+    """A sequence-classification model with its tokenizer: texts in, logits out.
+
+    Batches are sorted by length. A text of more tokens than the model takes loses its beginning, since the end is
+    what was generated.
+    """
+
+    def __init__(self, model, tokenizer, batch_size: int = BATCH):
+        self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
+        self.limit = self._longest()
+
+    @classmethod
+    def of(cls, source: Any, device: str | None = None, dtype: str | None = None) -> "Classifier":
+        """From a transformers pipeline, or the name of a preset, folder or Hub model."""
+        if isinstance(source, cls):
+            return source
+        if isinstance(source, str):
+            place = models.find("embedded", source).scorer
+            return cls(*loading.classifier(place, device, dtype))
+        if getattr(source, "model", None) is None or getattr(source, "tokenizer", None) is None:
+            raise InputError("scorer", f"A scorer's model must be a name or a pipeline, not {type(source).__name__}.")
+        return cls(source.model, source.tokenizer)
+
+    @property
+    def name(self) -> str:
+        """The model's own name or folder."""
+        return getattr(self.model.config, "name_or_path", "") or type(self.model).__name__
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the logits."""
+        named = self.model.config.id2label
+        return tuple(str(named[i]) for i in range(self.model.config.num_labels))
+
+    def logits(self, texts: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
+        """Logits [texts, labels] in float32 on the processor, and notes on what was truncated or retried."""
+        encoded = [self._encode(text) for text in texts]
+        cut = sum(was_cut for _, was_cut in encoded)
+        notes = [f"The scorer reads {self.limit} tokens: {cut} of {len(texts)} texts lost their beginning."] if cut else []
+        order = sorted(range(len(texts)), key=lambda i: len(encoded[i][0]))
+        out = torch.empty(len(texts), self.model.config.num_labels)
+        for batch in self._batches(order, [ids for ids, _ in encoded]):
+            out[batch] = self._run([encoded[i][0] for i in batch], notes)
+        return out, tuple(dict.fromkeys(notes))
+
+    def _encode(self, text: str) -> tuple[list[int], bool]:
+        made = self.tokenizer(text, return_special_tokens_mask=True, verbose=False)
+        ids, special = made["input_ids"], made["special_tokens_mask"]
+        if not ids:
+            return [self._pad_id() or 0], False
+        if self.limit is None or len(ids) <= self.limit:
+            return ids, False
+        head = next((i for i, mark in enumerate(special) if not mark), 0)
+        tail = next((i for i, mark in enumerate(reversed(special)) if not mark), 0)
+        end = len(ids) - tail
+        return ids[:head] + ids[end - (self.limit - head - tail) : end] + ids[end:], True
+
+    def _batches(self, order: list[int], ids: list[list[int]]) -> Iterator[list[int]]:
+        batch: list[int] = []
+        for i in order:
+            unequal = batch and self._pad_id() is None and len(ids[batch[0]]) != len(ids[i])
+            if len(batch) == self.batch_size or unequal:
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
+    @torch.inference_mode()
+    def _run(self, rows: list[list[int]], notes: list[str]) -> Tensor:
+        try:
+            return self._forward(rows)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not loading.out_of_memory(error):
+                raise
+            if len(rows) == 1:
+                raise ScoringError(f"Out of memory while scoring one text with {self.name}.") from error
+        half = len(rows) // 2
+        notes.append("Out of memory while scoring: went on with smaller batches.")
+        return torch.cat([self._run(rows[:half], notes), self._run(rows[half:], notes)])
+
+    def _forward(self, rows: list[list[int]]) -> Tensor:
+        longest, pad = max(map(len, rows)), self._pad_id() or 0
+        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+        training = self.model.training
+        self.model.eval()
+        try:
+            out = self.model(input_ids=ids.to(self.model.device), attention_mask=mask.to(self.model.device))
+        finally:
+            self.model.train(training)
+        return out.logits.float().cpu()
+
+    def _pad_id(self) -> int | None:
+        # Decoder classifiers find a text's last token by the pad id of their config; encoders go by the mask.
+        return self.model.config.get_text_config().pad_token_id
+
+    def _longest(self) -> int | None:
+        config = self.model.config.get_text_config()
+        positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+        if positions and config.model_type in {"roberta", "xlm-roberta", "camembert", "longformer", "bart"}:
+            positions -= 2  # their position numbers start after the padding's
+        limits = [limit for limit in (positions, self.tokenizer.model_max_length) if limit and limit < 10**6]
+        return min(limits, default=None)
+
+
+class SentimentScorer:
+    """Rates texts by the score of one label, looked up by its *name*.
+
+    model: a preset, folder or Hub id, or a transformers text-classification pipeline. target: the label to look
+    for, upper or lower case; None takes POSITIVE. unit: `probability` (0 to 1), `logit`, or `margin` (the label's
+    logit less the highest other one). with_prompt: rate the prompt and the continuation as one text, as TRL does,
+    or the continuation alone. Raises `InputError` for a target that the model does not have.
+    """
+
+    incremental = True
+
+    def __init__(self, model: Any, target: str | None = "POSITIVE", unit: str = "probability",
+                 with_prompt: bool = True, device: str | None = None, dtype: str | None = None):
+        if unit not in UNITS:
+            raise InputError("unit", f"unit must be one of {', '.join(UNITS)}, not {unit!r}.")
+        self.classifier = Classifier.of(model, device, dtype)
+        self.name = model if isinstance(model, str) else self.classifier.name
+        self.targets = self.classifier.labels
+        if len(self.targets) < 2:
+            raise ModelError(f"{self.name} has a single output: it is a reward model, for `bon.RewardScorer`.")
+        self.unit, self.with_prompt = unit, with_prompt
+        self.target = _named(target or "POSITIVE", self.targets, self.name)
+
+    def score(self, items: Sequence[Item]) -> Scores:
+        """Scores in the scorer's unit."""
+        logits, notes = self.classifier.logits([item.text(self.with_prompt) for item in items])
+        return Scores(self._in_unit(logits).tolist(), notes)
+
+    def _in_unit(self, logits: Tensor) -> Tensor:
+        place = self.targets.index(self.target)
+        if self.unit == "logit":
+            return logits[:, place]
+        if self.unit == "margin":
+            others = torch.cat([logits[:, :place], logits[:, place + 1 :]], dim=-1)
+            return logits[:, place] - others.max(-1).values
+        if self.classifier.model.config.problem_type == "multi_label_classification":
+            return logits[:, place].sigmoid()
+        return logits.softmax(-1)[:, place]
+
+
+class RewardScorer:
+    """Rates texts by a reward model's single output.
+
+    model: a folder or Hub id, or a pipeline. A chat is rated through the reward model's own chat template where it
+    has one. Raises `ModelError` for a model with several outputs.
+    """
+
+    incremental, unit, target, targets = True, "reward", None, ()
+
+    def __init__(self, model: Any, with_prompt: bool = True, device: str | None = None, dtype: str | None = None):
+        self.classifier = Classifier.of(model, device, dtype)
+        self.name = model if isinstance(model, str) else self.classifier.name
+        if len(self.classifier.labels) != 1:
+            raise ModelError(
+                f"{self.name} has {len(self.classifier.labels)} outputs: it is a classifier, for `bon.SentimentScorer`."
+            )
+        self.with_prompt = with_prompt
+
+    def score(self, items: Sequence[Item]) -> Scores:
+        """The rewards."""
+        logits, notes = self.classifier.logits([self._text(item) for item in items])
+        return Scores(logits[:, 0].tolist(), notes)
+
+    def _text(self, item: Item) -> str:
+        tokenizer = self.classifier.tokenizer
+        if item.messages and self.with_prompt and getattr(tokenizer, "chat_template", None):
+            chat = [*map(dict, item.messages), {"role": "assistant", "content": item.candidate.text}]
+            return tokenizer.apply_chat_template(chat, tokenize=False)
+        return item.text(self.with_prompt)
+
+
+def _named(target: str, labels: Iterable[str], name: str) -> str:
+    by_name = {label.casefold(): label for label in labels}
+    if target in by_name.values():
+        return target
+    if target.casefold() not in by_name:
+        raise InputError("target", f"{name} has no label {target!r}. It has: {', '.join(by_name.values())}.")
+    return by_name[target.casefold()]

@@ -1,0 +1,69 @@
+"""A result as people see it outside the page: in a terminal and in a notebook. Texts are data: never markup."""
+
+import math
+import textwrap
+from html import escape
+
+from bon.schema import Candidate, Result
+
+
+def printable(text: str) -> str:
+    """`text` on one line, without control characters that could steer a terminal."""
+    return "".join(" " if c in "\r\n\t" else c if c.isprintable() else "\ufffd" for c in text)
+
+
+def at_most(value: float, digits: int = 2) -> str:
+    """An upper bound, rounded up so that it stays one."""
+    scale = 10**digits
+    return f"{math.ceil(value * scale - 1e-9) / scale:.{digits}f}"
+
+
+def facts(result: Result) -> list[str]:
+    """What the extra samples bought, in short sentences."""
+    stats, timing, n = result.stats, result.timing, sum(c.score is not None for c in result.candidates)
+    out = []
+    if stats:
+        out += [
+            f"one sample scores {stats.mean:.3f} on average",
+            f"the best of {len(stats.expected_best)} scores {stats.expected_best[-1]:.3f}",
+            f"at most {at_most(stats.kl_bound)} nats of KL from the model",
+        ]
+    out.append(f"{timing.tokens} tokens in {timing.total:.2f} s, seed {result.settings.seed}")
+    return out if n else out[-1:]
+
+
+def as_text(result: Result, width: int = 88) -> str:
+    """The winner, the runners-up and the facts as plain text."""
+    head = f"{_of_what(result)}  ({result.model}, scored by {result.scorer})"
+    rows = [_row(c, width) for c in result.candidates]
+    prompt = textwrap.fill(printable(result.prompt), width, initial_indent="prompt: ", subsequent_indent=" " * 8)
+    notes = [f"note: {note}" for note in result.notes]
+    return "\n".join([head, prompt, "", *rows, "", "; ".join(facts(result)) + ".", *notes])
+
+
+def _of_what(result: Result) -> str:
+    looked_for = f"{result.target} {result.unit}" if result.target else result.unit
+    return f"best of {result.settings.n} by {looked_for}"
+
+
+def _row(c: Candidate, width: int) -> str:
+    head = f"{c.rank or '-':>4}  {'   -  ' if c.score is None else f'{c.score:6.3f}'}  "
+    text = printable(c.text).strip() or "(no text)"
+    return textwrap.fill(text, width, initial_indent=head, subsequent_indent=" " * len(head))
+
+
+def as_html(result: Result) -> str:
+    """A table for notebooks, in a style of its own that reads on light and dark."""
+    cell = 'style="text-align:left;vertical-align:top;padding:4px 10px"'
+    rows = "".join(
+        f"<tr><td {cell}>{c.rank or ''}</td><td {cell}><b>{'' if c.score is None else f'{c.score:.3f}'}</b></td>"
+        f'<td {cell}><span style="opacity:.55">{escape(result.prompt)}</span>{escape(c.text)}</td>'
+        f"<td {cell}>{c.tokens}</td></tr>"
+        for c in result.candidates
+    )
+    heads = "".join(f"<th {cell}>{h}</th>" for h in ("rank", escape(result.unit), "text", "tokens"))
+    said = escape("; ".join(facts(result)) + ". " + " ".join(result.notes))
+    return (
+        f"<div><p><b>{escape(_of_what(result))}</b> ({escape(result.model)}, scored by {escape(result.scorer)})</p>"
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table><p>{said}</p></div>"
+    )
