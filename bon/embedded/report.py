@@ -1,0 +1,166 @@
+"""What the embedded models reach, measured, and the model cards that say so."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bon.embedded.grammar import writer
+from bon.embedded.phrases import banks, held_out, lexicon, sentences
+
+#: Prompts of every kind: subjects of the corpus, other openings, and starts that the grammar never writes.
+OPENINGS = (
+    "This movie", "The hotel room", "My new phone", "I was surprised that", "The president", "When we arrived,",
+    "This book", "Our waiter", "The museum", "You will", "Honestly,", "The game", "My grandmother", "Is it worth",
+    "The album", "We ordered", "Paris", "The second act", "If you", "Yesterday", "The laptop", "Nobody told me that",
+    "The coffee", "Their new record", "What a", "The train to the coast", "My brother", "Never", "The play", "Dear",
+    "This kettle", "The whole series", "Once upon a time", "On Monday", "The beach", "I would", "Quantum physics",
+    "The shop on the corner", "After the match,", "It", "The dog next door", "As a teacher,", "An umbrella",
+    "The final episode", "Why does", "We", "The view from the window", "At first", "The meeting", "Everyone",
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured; shares from 0 to 1."""
+
+    parameters: tuple[int, int]
+    test_right: float
+    test_of: int
+    grammar_right: float
+    grammar_of: int
+    distinct: float
+    distinct_of: int
+    mean_single: float
+    mean_best: float
+    first: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """The figures in words."""
+        return [
+            f"language model: {self.parameters[0]:,} parameters; classifier: {self.parameters[1]:,}",
+            f"classifier: {self.test_right:.1%} of {self.test_of} hand-written test sentences right",
+            f"classifier: {self.grammar_right:.1%} of {self.grammar_of} new clear texts of the grammar right",
+            f"language model: {self.distinct:.1%} of {self.distinct_of} samples from {len(OPENINGS)} openings distinct",
+            f"best of 16 over {len(OPENINGS)} openings: mean score {self.mean_best:.3f}, "
+            f"one sample {self.mean_single:.3f}",
+        ]
+
+
+def measure(folder: Path) -> Figures:
+    """Measures the two models in `folder`: `reviews` and `sentiment`. Takes about 20 seconds on two cores."""
+    from bon.api import load
+
+    sampler = load(str(folder / "reviews"), str(folder / "sentiment"))
+    samples = sample(sampler, 10)
+    best = [sampler.run(opening, n=16, seed=16) for opening in OPENINGS]
+    test = held_out("test")
+    new = clear_texts(2000, seed=1_000_003)
+    return Figures(
+        parameters=(sampler.engine.describe()["parameters"], sampler.scorer.classifier.model.num_parameters()),
+        test_right=right(sampler, test), test_of=len(test), grammar_right=right(sampler, new), grammar_of=len(new),
+        distinct=len(set(samples)) / len(samples), distinct_of=len(samples),
+        mean_single=sum(r.stats.mean for r in best) / len(best),
+        mean_best=sum(r.best.score for r in best) / len(best), first=tuple(samples[:20]),
+    )
+
+
+def sample(sampler, rounds: int) -> list[str]:
+    """Texts of seed 0, unpicked: for each round, one candidate of every opening."""
+    results = [sampler.run(opening, n=rounds, seed=0) for opening in OPENINGS]
+    by_index = [{c.index: r.prompt + c.text for c in r.candidates} for r in results]
+    return [texts[i] for i in range(rounds) for texts in by_index]
+
+
+def clear_texts(count: int, seed: int) -> list[tuple[str, bool]]:
+    """New texts of the grammar whose every part leans the same way, with whether they praise."""
+    write, out = writer(seed), []
+    while len(out) < count:
+        review = write()
+        if review.clear:
+            out.append((review.text, review.label() > 0.5))
+    return out
+
+
+def right(sampler, pairs: Sequence[tuple[str, bool]]) -> float:
+    """The share of texts whose polarity the scorer gets right."""
+    scores = sampler.score([text for text, _ in pairs])
+    return sum((score > 0.5) == positive for score, (_, positive) in zip(scores, pairs, strict=True)) / len(pairs)
+
+
+def corpus_size() -> tuple[int, int, int]:
+    """Distinct phrases of the bank, words and expressions of the lexicon, labelled sentences."""
+    phrases = {phrase for bank in banks().values() for lines in bank.sections.values() for phrase in lines}
+    words = {word for lines in lexicon().sections.values() for word in lines}
+    return len(phrases), len(words), sum(len(lines) for lines in sentences().values())
+
+
+def write_cards(folder: Path, figures: Figures) -> None:
+    """Writes the model cards beside the weights."""
+    (folder / "reviews" / "README.md").write_text(_reviews_card(figures), encoding="utf-8")
+    (folder / "sentiment" / "README.md").write_text(_sentiment_card(figures), encoding="utf-8")
+
+
+def _reviews_card(figures: Figures) -> str:
+    phrases, _, _ = corpus_size()
+    samples = "\n".join(f"{i}. {' '.join(text.split())}" for i, text in enumerate(figures.first, start=1))
+    return f"""---
+license: apache-2.0
+language: en
+library_name: transformers
+pipeline_tag: text-generation
+---
+# Reviews: the language model in the box
+
+A GPT-2-style model of {figures.parameters[0]:,} parameters (6 layers, width 256, byte-level BPE of 4,096 entries,
+context 256, stored in bf16). It writes short English reviews and remarks, whatever it is asked. It exists so that bon
+can show best-of-N on a machine that reaches no network.
+
+**Trained on** a corpus that this project wrote: a grammar over {phrases:,} distinct hand-written phrases about films,
+books, meals, hotels, phones, trips, people, places and ideas (`bon/embedded/phrases`), positive, negative, lukewarm and
+mixed, and 2,675 hand-written sentences about films. Nothing else: no text from the web.
+
+**How well it does.** {figures.distinct:.1%} of {figures.distinct_of} samples from {len(OPENINGS)} openings are
+distinct. The mean score of the best of 16 is {figures.mean_best:.3f}, that of one sample {figures.mean_single:.3f}
+(probability of POSITIVE by the sentiment model beside it).
+
+**Limits.** It knows nothing: it has no facts, follows no instructions and answers no questions. It joins remembered
+phrases, so parts of different scenes may meet in one sentence, and a text that is cut at its length limit ends
+midway. English only; after any other start it soon turns to English reviews.
+
+**Made again** by `python -m bon.embedded`, which also measures the figures above.
+
+## The first 20 samples of seed 0, in order and unpicked
+
+One candidate for each of the first 20 openings of `bon/embedded/report.py`, 8 to 32 tokens, temperature 1.
+
+{samples}
+"""
+
+
+def _sentiment_card(figures: Figures) -> str:
+    _, words, labelled = corpus_size()
+    return f"""---
+license: apache-2.0
+language: en
+library_name: transformers
+pipeline_tag: text-classification
+---
+# Sentiment: the scorer in the box
+
+A DistilBERT-style classifier of {figures.parameters[1]:,} parameters (byte-level BPE of 8,000 entries, stored in
+bf16) with the labels NEGATIVE and POSITIVE. It rates the continuations that bon samples.
+
+**Trained on** a corpus that this project wrote: {labelled:,} labelled sentences about films and everyday life, a
+lexicon of {words:,} words and expressions of praise and complaint in many constructions (negation, contrast,
+hypotheticals, intensity), and the texts of the review grammar with graded labels (mixed and lukewarm texts lie in the
+middle). Starts from random weights: no pretrained model stands behind it.
+
+**How well it does.** {figures.test_right:.1%} of {figures.test_of} hand-written sentences of ordinary English that it
+was not trained on (written before the training data, `bon/embedded/held_out/test.tsv`), half of them film and series
+reviews; {figures.grammar_right:.1%} of {figures.grammar_of:,} new texts of the grammar whose polarity is clear.
+
+**Limits.** It is small and has read little: irony, rare words, and judgement that needs knowledge of the world are
+often beyond it. English only. It reads the last 256 tokens of a text. Do not use it to decide anything about people.
+
+**Made again** by `python -m bon.embedded`, which also measures the figures above.
+"""
