@@ -14,7 +14,21 @@ from bon.engines.base import Engine, Job, Step
 from bon.errors import InputError
 from bon.lengths import DrawLength, LengthSampler
 from bon.sampling import candidate_stream
-from bon.schema import Candidate, Clock, Done, Ended, Event, Note, Request, Result, Scored, Started, Timing, Wrote
+from bon.schema import (
+    Candidate,
+    Clock,
+    Done,
+    Ended,
+    Event,
+    Note,
+    Request,
+    Result,
+    Scored,
+    Started,
+    Timing,
+    Wrote,
+    whole,
+)
 from bon.scorers.base import Item, Scorer, checked_scores
 from bon.state import RunState
 
@@ -42,8 +56,8 @@ def stream_many(
 ) -> Iterator[tuple[int, Event]]:
     """The events of several requests that share a batch, each with its request's number.
 
-    `lengths` (one for all, or one per request) draws the caps in place of min_tokens and max_tokens. Raises `InputError` before any
-    work where a request cannot work, `ScoringError` or `EngineError` where the work fails.
+    `lengths` (one for all, or one per request) draws the caps in place of min_tokens and max_tokens. Raises
+    `InputError` before any work where a request cannot work, `ScoringError` or `EngineError` where the work fails.
     """
     each = lengths if isinstance(lengths, Sequence) else [lengths] * len(requests)
     runs = [_Run(request, engine, scorer, drawn) for request, drawn in zip(requests, each, strict=True)]
@@ -65,10 +79,11 @@ class _Run:
         self.scorer = scorer
         settings = request.settings.with_seed()
         request = dataclasses.replace(request, settings=settings)
-        self.lengths = lengths or LengthSampler(settings.min_tokens, settings.max_tokens + 1)
+        self.lengths = LengthSampler(settings.min_tokens, settings.max_tokens + 1) if lengths is None else lengths
         ids = engine.encode(request)
         self.job = Job(ids, self._caps(request), request)
-        _check_fits(len(ids), max(self.job.caps), engine)
+        # By the settings, not by the luck of the draw: what fits, fits with every seed.
+        _check_fits(len(ids), settings.max_tokens if lengths is None else max(self.job.caps), engine)
         self.prompt = request.prompt if request.prompt is not None else self._prompt_text(request, engine, ids)
         self.state = RunState(self.lengths if isinstance(self.lengths, LengthSampler) else None)
         self.started = Started(
@@ -88,10 +103,9 @@ class _Run:
     def _cap(self, request: Request, index: int) -> int:
         if hasattr(self.lengths, "at"):
             return self.lengths.at(candidate_stream(request.settings.seed, request.query, index).random())
-        drawn = self.lengths()
-        if isinstance(drawn, bool) or int(drawn) != drawn or drawn < 1:
-            raise InputError("length_sampler", f"The length sampler drew {drawn!r}; a length is at least 1 token.")
-        return int(drawn)
+        if not callable(self.lengths):
+            raise InputError("length_sampler", "length_sampler must be a callable such as bon.LengthSampler(4, 16).")
+        return whole("length_sampler", self.lengths(), 1)
 
     def note(self, event: Event) -> Event:
         """Enters an event into the state and passes it on."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bon.errors import InputError
+from bon.schema import whole
 
 #: Any callable without arguments that returns a number of tokens.
 DrawLength = Callable[[], int]
@@ -20,14 +21,13 @@ class LengthSampler:
     """
 
     def __init__(self, min_value: int, max_value: int, seed: int | None = None):
-        if min_value < 1:
-            raise InputError("length_sampler", f"A length must be at least 1 token, not {min_value}.")
-        if max_value <= min_value:
+        self.min_value = whole("length_sampler", min_value, 1)
+        self.max_value = whole("length_sampler", max_value, 1)
+        if self.max_value <= self.min_value:
             raise InputError(
                 "length_sampler",
                 f"LengthSampler({min_value}, {max_value}) is empty: the upper end is left out, so it must be larger.",
             )
-        self.min_value, self.max_value = int(min_value), int(max_value)
         self._random = np.random.default_rng(seed)
 
     def __call__(self) -> int:

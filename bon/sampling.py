@@ -34,7 +34,8 @@ def candidate_stream(seed: int, query: int, index: int) -> np.random.Generator:
 def shape(logits: Tensor, sampling: Sampling) -> Tensor:
     """Logits [rows, vocabulary] after temperature, then top-k, then top-p; what is cut becomes -inf."""
     if sampling.temperature != 1.0:
-        logits = logits / sampling.temperature
+        # From the top down and within float32, so that no temperature makes an infinity out of the best token.
+        logits = (logits - logits.amax(-1, keepdim=True)) / min(max(sampling.temperature, 1e-30), 1e30)
     if 0 < sampling.top_k < logits.shape[-1]:
         least = logits.topk(sampling.top_k).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
@@ -43,18 +44,20 @@ def shape(logits: Tensor, sampling: Sampling) -> Tensor:
         probabilities = ordered.softmax(-1)
         before = probabilities.cumsum(-1) - probabilities
         # A token stays while those before it have not reached top_p; the first always stays.
-        cut = (before >= sampling.top_p).scatter(-1, places, before >= sampling.top_p)
-        logits = logits.masked_fill(cut, -torch.inf)
+        cut = before >= sampling.top_p
+        logits = logits.masked_fill(torch.empty_like(cut).scatter_(-1, places, cut), -torch.inf)
     return logits
 
 
 def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
     """One token for each row of logits [rows, vocabulary]: the inverse of its cumulative distribution at a
-    uniform number in [0, 1) [rows]. Returns int64 [rows]; never a token of probability 0.
+    uniform number in [0, 1) [rows]. Returns int64 [rows]; never a token of probability 0. Computed in float64 where
+    the uniforms are.
     """
-    cumulative = logits.double().softmax(-1).cumsum(-1)
+    cumulative = logits.to(uniforms.device).double().softmax(-1).cumsum(-1)
     target = uniforms.unsqueeze(-1) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
+    tokens = torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
+    return tokens.to(logits.device)
 
 
 def log_probability(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from typing import Any
 from bon.errors import InputError
 
 N_MAX = 4096
+#: More tokens than any model writes in one go: what lies above is a slip of the hand.
+TOKENS_MAX = 1_000_000
 #: Seeds stay whole in JavaScript, where a number has 53 bits.
 SEED_MAX = 2**53 - 1
 UNITS = ("probability", "logit", "margin")
@@ -49,8 +51,8 @@ class Settings:
             object.__setattr__(self, name, value)
 
         put("n", whole("n", self.n, 1, N_MAX))
-        put("min_tokens", whole("min_tokens", self.min_tokens, 1))
-        put("max_tokens", whole("max_tokens", self.max_tokens, 1))
+        put("min_tokens", whole("min_tokens", self.min_tokens, 1, TOKENS_MAX))
+        put("max_tokens", whole("max_tokens", self.max_tokens, 1, TOKENS_MAX))
         if self.min_tokens > self.max_tokens:
             raise InputError(
                 "min_tokens",
@@ -66,7 +68,7 @@ class Settings:
         if self.seed is not None:
             put("seed", whole("seed", self.seed, 0, SEED_MAX))
         if self.keep is not None:
-            put("keep", whole("keep", self.keep, 1))
+            put("keep", whole("keep", self.keep, 1, N_MAX))
             if self.keep > self.n:
                 raise InputError("keep", f"keep is {self.keep} but there are only n = {self.n} candidates.")
         if self.unit not in UNITS:
@@ -104,7 +106,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
             raise InputError(name, f"{said}, not {value!r}.") from None
         out = int(value)
     if out < least or (most is not None and out > most):
-        raise InputError(name, f"{said}, not {out}.")
+        raise InputError(name, f"{said}, not {out}." if abs(out) < 10**15 else f"{said}.")
     return out
 
 
@@ -112,7 +114,7 @@ def number(name: str, value: Any) -> float:
     """`value` as a finite float, or an `InputError` that names the argument."""
     try:
         out = math.nan if isinstance(value, bool | str) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         out = math.nan
     if not math.isfinite(out):
         raise InputError(name, f"{name} must be a number, not {value!r}.")
@@ -146,6 +148,8 @@ class Request:
                 raise InputError("prompt", f"The prompt must be a text, not {type(self.prompt).__name__}.")
             if not (self.prompt or "").strip() and not self.unconditional:
                 raise InputError("prompt", "The prompt is empty. Write a few words for the model to continue.")
+        if self.prompt_ids is not None:
+            object.__setattr__(self, "prompt_ids", tuple(self.prompt_ids))
         object.__setattr__(self, "prompt", clean(self.prompt) if self.prompt is not None else None)
 
 
@@ -156,16 +160,16 @@ def clean(text: str) -> str:
 
 def checked_messages(messages: Sequence[Mapping[str, str]]) -> tuple[Mapping[str, str], ...]:
     """The messages of a chat with their texts cleaned, or an `InputError`."""
-    if isinstance(messages, str | Mapping) or not len(messages):
+    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
         raise InputError("messages", "messages must be a list such as [{'role': 'user', 'content': 'Hello'}].")
     for message in messages:
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or not isinstance(
             message.get("content"), str
         ):
-            raise InputError("messages", f"Each message needs a text as role and as content; this has not: {message!r}.")
+            raise InputError("messages", f"Each message needs a text as role and as content, unlike {message!r}.")
     if not messages[-1]["content"].strip():
         raise InputError("messages", "The last message is empty. Write a few words for the model to answer.")
-    return tuple({**message, "content": clean(message["content"])} for message in messages)
+    return tuple({k: clean(v) if isinstance(v, str) else v for k, v in message.items()} for message in messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +182,7 @@ class Candidate:
     logprob: sum of its tokens' log-probabilities under the raw model, nats, end of text not counted.
     sampled_logprob: log-probability of drawing it under temperature, top-k and top-p, end of text counted.
     parts: the parts of a combined score. judge: a second scorer's opinion, or None. token_ids: what was generated,
-    for callers that decode for themselves; left out of `Result.to_dict`.
+    for callers that decode for themselves. `Result.to_dict` leaves the fields of `INTERNAL` out.
     """
 
     index: int
@@ -193,6 +197,10 @@ class Candidate:
     parts: Mapping[str, float] = field(default_factory=dict)
     judge: float | None = None
     token_ids: tuple[int, ...] = field(default=(), repr=False)
+
+
+#: Fields of a candidate that serve other modules and are no part of a result's public names.
+INTERNAL = frozenset({"sampled_logprob", "token_ids"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +260,7 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """The result in plain JSON types, under the names that the command line and HTTP use too."""
         out = dataclasses.asdict(self)
-        out["candidates"] = [{k: v for k, v in c.items() if k != "token_ids"} for c in out["candidates"]]
+        out["candidates"] = [{k: v for k, v in c.items() if k not in INTERNAL} for c in out["candidates"]]
         out["notes"] = list(self.notes)
         if self.stats:
             out["stats"]["expected_best"] = list(self.stats.expected_best)

@@ -51,22 +51,24 @@ class RunState:
         return sum(c.score is not None for c in self.candidates)
 
     def result(self, stopped: bool = False) -> Result:
-        """The result so far, ranked; with `stopped`, unfinished candidates are marked so.
+        """The result so far, ranked; with `stopped`, unfinished candidates are marked so and a note says how many.
 
         Raises `ValueError` before the run has started.
         """
         if self.started is None:
             raise ValueError("The run has not started.")
-        ranked = selection.rank(self.candidates)
+        ranked, notes = selection.rank(self.candidates), list(self.notes)
         if stopped:
             ranked = [dataclasses.replace(c, ended=c.ended or "stopped") for c in ranked]
+            if self.scored < len(ranked):
+                notes.append(f"Stopped with {self.scored} of {len(ranked)} candidates scored: the figures are theirs.")
         fields = {name: getattr(self.started, name) for name in Started.__dataclass_fields__ if name != "caps"}
         return Result(
             **fields,
             candidates=tuple(ranked[: self.started.settings.keep]),
             stats=self._stats([c for c in ranked if c.score is not None]),
             timing=self.timing,
-            notes=tuple(self.notes),
+            notes=tuple(notes),
         )
 
     def _stats(self, ranked: list[Candidate]) -> Stats | None:
@@ -74,11 +76,12 @@ class RunState:
             return None
         scores = [c.score for c in ranked]
         n = len(scores)
+        whole = n == len(self.candidates)  # those that are scored first are the short ones, and no plain sample
         return Stats(
             mean=stats.mean(scores),
             expected_best=tuple(stats.expected_best(scores)),
-            kl_bound=stats.kl_bound(n),
-            kl_estimate=self._kl_estimate(ranked[0], n),
+            kl_bound=stats.kl_bound(n) if whole else None,
+            kl_estimate=self._kl_estimate(ranked[0], n) if whole else None,
             win_rate=stats.win_rate(n),
         )
 

@@ -22,8 +22,11 @@ def expected_best(scores: Sequence[float], judge: Sequence[float] | None = None)
     r = np.asarray(scores, dtype=float)
     if r.ndim != 1 or not len(r):
         raise ValueError("expected_best needs a list of at least one score.")
+    g = r if judge is None else np.asarray(judge, dtype=float)
+    if g.shape != r.shape:
+        raise ValueError("expected_best needs one judge's score for each score.")
     order = np.argsort(r, kind="stable")
-    values = r[order] if judge is None else _mean_of_ties(r[order], np.asarray(judge, dtype=float)[order])
+    values = r[order] if judge is None else _mean_of_ties(r[order], g[order])
     n = len(r)
     k = np.arange(1, n + 1, dtype=float)
     weight, total = k / n, k / n * values[-1]

@@ -106,7 +106,10 @@ class LocalEngine:
         if not getattr(self.tokenizer, "chat_template", None):
             raise InputError("messages", f"{self.name} has no chat template. Give a prompt instead of messages.")
         chat = [dict(message) for message in messages]
-        text = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        try:
+            text = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        except Exception as error:  # templates raise what they like, for example over the order of roles
+            raise InputError("messages", f"The chat template of {self.name} refuses these messages: {error}") from error
         return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _start_ids(self) -> tuple[int, ...]:
@@ -144,20 +147,23 @@ class LocalEngine:
             waiting = [row for row in waiting if not row.ended]
 
     def _decode_batch(self, rows: list["_Row"]) -> Iterator[Step]:
-        with self._eval_mode():
+        with eval_mode(self.model):
             batch = _Batch(self, rows)
             yield Step(stage="prefill")
-            while batch.rows:
+            while not all(row.ended for row in rows):
                 yield batch.step()
 
-    @contextmanager
-    def _eval_mode(self):
-        training = self.model.training
-        self.model.eval()
-        try:
-            yield
-        finally:
-            self.model.train(training)
+
+@contextmanager
+def eval_mode(model):
+    """The model in eval mode; afterwards each of its modules is in the mode that it was in before."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
 
 
 class _Row:
@@ -211,8 +217,10 @@ class _Batch:
 
     def __init__(self, engine: LocalEngine, rows: list[_Row]):
         self.engine, self.rows, self.rules = engine, rows, engine.rules
-        self.uniforms = uniforms([row.stream() for row in rows], [row.cap for row in rows]).to(engine.device)
+        exact = "cpu" if engine.device.type == "mps" else engine.device  # MPS has no float64
+        self.uniforms = uniforms([row.stream() for row in rows], [row.cap for row in rows]).to(exact)
         self.at = 0
+        self.cached = self.rules.use_cache and "past_key_values" in engine._accepts
         self.process = self.rules.processors and self.rules.processors(len(rows[0].job.prompt_ids))
         prompts = list(dict.fromkeys(row.job.prompt_ids for row in rows))
         widen = torch.tensor([prompts.index(row.job.prompt_ids) for row in rows], device=engine.device)
@@ -224,53 +232,47 @@ class _Batch:
 
     def _forward(self, ids: Tensor, new: Tensor, cache) -> tuple[Tensor, Any]:
         """Logits after the last token, in float32, and the cache; without a cache all of `ids` is read again."""
-        engine, keep = self.engine, {}
-        if "logits_to_keep" in engine._accepts:
-            keep["logits_to_keep"] = 1
-        if self.rules.use_cache and "past_key_values" in engine._accepts:
+        keep = {"logits_to_keep": 1} if "logits_to_keep" in self.engine._accepts else {}
+        if self.cached:
             keep |= {"past_key_values": cache, "use_cache": True}
-        else:
-            new = ids
-        out = engine.model(input_ids=new, attention_mask=torch.ones_like(ids), **keep)
-        return out.logits[:, -1].float(), getattr(out, "past_key_values", None) if "use_cache" in keep else None
+        elif "use_cache" in self.engine._accepts:
+            keep["use_cache"] = False
+        out = self.engine.model(
+            input_ids=new if self.cached else ids, attention_mask=torch.ones_like(ids), **keep
+        )
+        return out.logits[:, -1].float(), getattr(out, "past_key_values", None)
 
     def _select_cache(self, which: Tensor) -> None:
         """Keeps, drops or repeats rows of the cache; a cache that cannot do it is given up for re-reading."""
-        if self.cache is None:
-            return
-        select = getattr(self.cache, "batch_select_indices", None)
-        if select is None or any(not hasattr(layer, "batch_select_indices") for layer in self.cache.layers):
-            self.cache = None
-            self.rules = Rules(**{**vars(self.rules), "use_cache": False})
+        # Beam search's way of picking rows is the one that every kind of layer has in full, linear attention's too.
+        self.cached = self.cached and hasattr(self.cache, "reorder_cache")
+        if self.cached:
+            self.cache.reorder_cache(which)
         else:
-            select(which)
+            self.cache = None
 
     @torch.inference_mode()
     def step(self) -> Step:
-        """Draws one token for every row, drops the rows that ended, and reads the others' tokens."""
+        """Reads the tokens of the rows that go on, and draws one more for each.
+
+        Nothing can fail once tokens are taken, so a row that ends is always reported.
+        """
+        if self.at:
+            self._drop_ended()
+            self.logits, self.cache = self._forward(self.ids, self.ids[:, -1:], self.cache)
         tokens, logprobs, sampled = self._draw()
         self.ids = torch.cat([self.ids, tokens.unsqueeze(-1)], dim=-1)
         stops = self.rules.stop(self.ids).tolist() if self.rules.stop else [False] * len(self.rows)
         drawn = zip(self.rows, tokens.tolist(), logprobs.tolist(), sampled.tolist(), stops, strict=True)
         for row, token, logprob, chance, stop in drawn:
             row.take(token, logprob, chance, self.rules.eos, stop)
-        done = self._step_of(self.rows)
         self.at += 1
-        self._drop_ended()
-        if self.rows:
-            self.logits, self.cache = self._forward(self.ids, self.ids[:, -1:], self.cache)
-        return done
+        return self._step_of(self.rows)
 
     def _draw(self) -> tuple[Tensor, Tensor, Tensor]:
         logits = self.logits
-        if self.process:
-            shaped = self.process(self.ids, logits.clone())
-        else:
-            shaped = self._shaped_by_request(logits)
-        if self.rules.greedy:
-            tokens = shaped.argmax(-1)
-        else:
-            tokens = draw(shaped, self.uniforms[:, self.at])
+        shaped = self.process(self.ids, logits.clone()) if self.process else self._shaped_by_request(logits)
+        tokens = shaped.argmax(-1) if self.rules.greedy else draw(shaped, self.uniforms[:, self.at])
         logprobs = log_probability(logits, tokens)
         return tokens, logprobs, logprobs if shaped is logits else log_probability(shaped, tokens)
 
@@ -295,10 +297,9 @@ class _Batch:
         if len(stay) == len(self.rows):
             return
         self.rows = [self.rows[i] for i in stay]
-        if self.rows:
-            which = torch.tensor(stay, device=self.ids.device)
-            self.ids, self.uniforms = self.ids[which], self.uniforms[which]
-            self._select_cache(which)
+        which = torch.tensor(stay, device=self.ids.device)
+        self.ids, self.uniforms = self.ids[which], self.uniforms[which.to(self.uniforms.device)]
+        self._select_cache(which)
 
 
 def _sampling(request: Request) -> Sampling:

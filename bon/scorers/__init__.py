@@ -21,13 +21,11 @@ def as_scorer(source: Any, target: str | None = None, unit: str = "probability",
         return MeanLogprobScorer()
     if hasattr(source, "score") and hasattr(source, "unit"):
         return source
-    if not isinstance(source, str) and not hasattr(source, "tokenizer"):
+    if not isinstance(source, str | Classifier) and not hasattr(source, "task"):  # every pipeline has a task
         return CallableScorer(source)
     classifier = Classifier.of(source, **kind)
-    if len(classifier.labels) == 1:
-        scorer = RewardScorer(classifier)
-    else:
-        scorer = SentimentScorer(classifier, target, unit)
+    rewards = len(classifier.labels) == 1
+    scorer = RewardScorer(classifier) if rewards else SentimentScorer(classifier, target, unit)
     if isinstance(source, str):
         scorer.name = source
     return scorer

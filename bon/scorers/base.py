@@ -19,7 +19,8 @@ class Item:
 
     def text(self, with_prompt: bool) -> str:
         """The continuation, alone or with its prompt before it."""
-        return self.prompt + self.candidate.text if with_prompt else self.candidate.text
+        between = "\n" if self.messages else ""
+        return self.prompt + between + self.candidate.text if with_prompt else self.candidate.text
 
 
 @dataclass(frozen=True, slots=True)

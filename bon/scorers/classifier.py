@@ -1,12 +1,13 @@
 """Scorers that are transformers sequence-classification models: sentiment by label name, and reward models."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bon import loading, models
+from bon.engines.local import eval_mode
 from bon.errors import InputError, ModelError, ScoringError
 from bon.schema import UNITS
 from bon.scorers.base import Item, Scores
@@ -48,19 +49,22 @@ class Classifier:
         named = self.model.config.id2label
         return tuple(str(named[i]) for i in range(self.model.config.num_labels))
 
-    def logits(self, texts: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
-        """Logits [texts, labels] in float32 on the processor, and notes on what was truncated or retried."""
-        encoded = [self._encode(text) for text in texts]
-        cut = sum(was_cut for _, was_cut in encoded)
-        notes = [f"The scorer reads {self.limit} tokens: {cut} of {len(texts)} texts lost their beginning."] if cut else []
+    def logits(self, texts: Sequence[str], special: bool = True) -> tuple[Tensor, tuple[str, ...]]:
+        """Logits [texts, labels] in float32 on the processor, and notes on what was truncated or retried.
+
+        special: let the tokenizer add its special tokens; a text from a chat template has them already.
+        """
+        encoded = [self._encode(text, special) for text in texts]
+        cut = any(was_cut for _, was_cut in encoded)
+        notes = [f"The scorer reads {self.limit} tokens: longer texts lost their beginning."] if cut else []
         order = sorted(range(len(texts)), key=lambda i: len(encoded[i][0]))
         out = torch.empty(len(texts), self.model.config.num_labels)
-        for batch in self._batches(order, [ids for ids, _ in encoded]):
+        for batch in self._batches(order):
             out[batch] = self._run([encoded[i][0] for i in batch], notes)
         return out, tuple(dict.fromkeys(notes))
 
-    def _encode(self, text: str) -> tuple[list[int], bool]:
-        made = self.tokenizer(text, return_special_tokens_mask=True, verbose=False)
+    def _encode(self, text: str, add: bool) -> tuple[list[int], bool]:
+        made = self.tokenizer(text, add_special_tokens=add, return_special_tokens_mask=True, verbose=False)
         ids, special = made["input_ids"], made["special_tokens_mask"]
         if not ids:
             return [self._pad_id() or 0], False
@@ -71,16 +75,11 @@ class Classifier:
         end = len(ids) - tail
         return ids[:head] + ids[end - (self.limit - head - tail) : end] + ids[end:], True
 
-    def _batches(self, order: list[int], ids: list[list[int]]) -> Iterator[list[int]]:
-        batch: list[int] = []
-        for i in order:
-            unequal = batch and self._pad_id() is None and len(ids[batch[0]]) != len(ids[i])
-            if len(batch) == self.batch_size or unequal:
-                yield batch
-                batch = []
-            batch.append(i)
-        if batch:
-            yield batch
+    def _batches(self, order: list[int]) -> Iterator[list[int]]:
+        # Without a pad id a decoder classifier refuses every batch of more than one text.
+        size = 1 if self._pad_id() is None else self.batch_size
+        for start in range(0, len(order), size):
+            yield order[start : start + size]
 
     @torch.inference_mode()
     def _run(self, rows: list[list[int]], notes: list[str]) -> Tensor:
@@ -99,12 +98,8 @@ class Classifier:
         longest, pad = max(map(len, rows)), self._pad_id() or 0
         ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-        training = self.model.training
-        self.model.eval()
-        try:
+        with eval_mode(self.model):
             out = self.model(input_ids=ids.to(self.model.device), attention_mask=mask.to(self.model.device))
-        finally:
-            self.model.train(training)
         return out.logits.float().cpu()
 
     def _pad_id(self) -> int | None:
@@ -180,21 +175,24 @@ class RewardScorer:
 
     def score(self, items: Sequence[Item]) -> Scores:
         """The rewards."""
-        logits, notes = self.classifier.logits([self._text(item) for item in items])
+        chat = self._rates_chats and any(item.messages for item in items)
+        texts = [self._chat(item) if chat else item.text(self.with_prompt) for item in items]
+        logits, notes = self.classifier.logits(texts, special=not chat)
         return Scores(logits[:, 0].tolist(), notes)
 
-    def _text(self, item: Item) -> str:
-        tokenizer = self.classifier.tokenizer
-        if item.messages and self.with_prompt and getattr(tokenizer, "chat_template", None):
-            chat = [*map(dict, item.messages), {"role": "assistant", "content": item.candidate.text}]
-            return tokenizer.apply_chat_template(chat, tokenize=False)
-        return item.text(self.with_prompt)
+    @property
+    def _rates_chats(self) -> bool:
+        return self.with_prompt and bool(getattr(self.classifier.tokenizer, "chat_template", None))
+
+    def _chat(self, item: Item) -> str:
+        chat = [*map(dict, item.messages or ()), {"role": "assistant", "content": item.candidate.text}]
+        return self.classifier.tokenizer.apply_chat_template(chat, tokenize=False)
 
 
-def _named(target: str, labels: Iterable[str], name: str) -> str:
-    by_name = {label.casefold(): label for label in labels}
-    if target in by_name.values():
+def _named(target: str, labels: Sequence[str], name: str) -> str:
+    if target in labels:
         return target
+    by_name = {label.casefold(): label for label in labels}
     if target.casefold() not in by_name:
-        raise InputError("target", f"{name} has no label {target!r}. It has: {', '.join(by_name.values())}.")
+        raise InputError("target", f"{name} has no label {target!r}. It has: {', '.join(labels)}.")
     return by_name[target.casefold()]

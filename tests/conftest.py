@@ -1,0 +1,43 @@
+"""Fixtures that every test file may use: tiny models in folders and in memory, made once."""
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2ForSequenceClassification
+
+from bon.engines.local import LocalEngine
+from tests import tiny
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Tiny matrices are slower on more threads, and a test machine has other work."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def lm_folder(tmp_path_factory) -> str:
+    """A folder with a GPT-2 of two layers."""
+    return tiny.save(tiny.gpt2(), tmp_path_factory.mktemp("lm"))
+
+
+@pytest.fixture(scope="session")
+def classifier_folder(tmp_path_factory) -> str:
+    """A folder with a DistilBERT classifier for NEGATIVE and POSITIVE."""
+    return tiny.save(tiny.classifier(), tmp_path_factory.mktemp("classifier"))
+
+
+@pytest.fixture(scope="session")
+def reward_folder(tmp_path_factory) -> str:
+    """A folder with a reward model: a GPT-2 with a single output."""
+    torch.manual_seed(0)
+    base = tiny.gpt2().config.to_dict() | {"num_labels": 1}
+    model = GPT2ForSequenceClassification(GPT2Config(**base)).eval()
+    return tiny.save(model, tmp_path_factory.mktemp("reward"))
+
+
+@pytest.fixture(scope="session")
+def engine() -> LocalEngine:
+    """A GPT-2 of two layers, ready to generate; about one token in fifteen ends a text."""
+    model = tiny.gpt2()
+    model.generation_config.eos_token_id = [model.config.eos_token_id, *range(40, 65)]
+    return LocalEngine(model, tiny.tokenizer(), name="tiny")

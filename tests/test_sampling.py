@@ -1,0 +1,156 @@
+"""From logits to tokens, and each candidate's own random numbers."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from bon.lengths import LengthSampler
+from bon.sampling import Sampling, candidate_stream, draw, log_probability, shape, uniforms
+
+
+def some_logits(rows=6, vocabulary=50, seed=0):
+    return torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def evenly(count):
+    """Numbers that cover [0, 1) evenly."""
+    return (torch.arange(count, dtype=torch.float64) + 0.5) / count
+
+
+def theirs(logits, temperature, top_k, top_p):
+    """The same by transformers' own warpers, in the order in which it applies them."""
+    for warper in (
+        TemperatureLogitsWarper(temperature),
+        TopKLogitsWarper(top_k) if top_k else None,
+        TopPLogitsWarper(top_p) if top_p < 1 else None,
+    ):
+        logits = warper(None, logits) if warper else logits
+    return logits
+
+
+@pytest.mark.parametrize("top_k", [0, 1, 5, 50, 900])
+@pytest.mark.parametrize("top_p", [1.0, 0.9, 0.3, 1e-6])
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 1.7])
+def test_shaped_logits_give_the_distribution_of_transformers_warpers(temperature, top_k, top_p):
+    logits = some_logits()
+    ours = shape(logits, Sampling(temperature, top_k, top_p)).softmax(-1)
+    torch.testing.assert_close(ours, theirs(logits, temperature, top_k, top_p).softmax(-1))
+
+
+def test_shaping_rows_together_is_shaping_each_alone():
+    logits = some_logits()
+    wanted = Sampling(0.8, 7, 0.8)
+    alone = torch.cat([shape(row.unsqueeze(0), wanted) for row in logits])
+    assert torch.equal(shape(logits, wanted), alone)
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e-6])
+def test_a_tiny_temperature_takes_the_most_likely_token(temperature):
+    logits = some_logits()
+    tokens = draw(shape(logits, Sampling(temperature)), torch.full((6,), 0.999, dtype=torch.float64))
+    assert torch.equal(tokens, logits.argmax(-1))
+
+
+def test_a_huge_temperature_makes_all_tokens_equally_likely_but_no_impossible_one():
+    logits = some_logits(1, 5)
+    logits[0, 2] = -torch.inf
+    torch.testing.assert_close(
+        shape(logits, Sampling(1e300)).softmax(-1), torch.tensor([[0.25, 0.25, 0.0, 0.25, 0.25]])
+    )
+
+
+def test_shaping_leaves_the_given_logits_as_they_were():
+    logits = some_logits()
+    before = logits.clone()
+    shape(logits, Sampling(0.7, 3, 0.5))
+    assert torch.equal(logits, before)
+
+
+def test_draws_follow_the_distribution():
+    logits = some_logits(1, 20, seed=3)
+    count = 20_000
+    tokens = draw(logits.expand(count, -1), uniforms([candidate_stream(5, 0, 0)], [count])[0])
+    expected = logits[0].double().softmax(-1).numpy() * count
+    seen = np.bincount(tokens.numpy(), minlength=20)
+    likely = expected >= 5
+    chi_square = np.sum((seen - expected)[likely] ** 2 / expected[likely])
+    # 99.9% of chi-square's mass with k degrees of freedom lies below k + 3.1 sqrt(2k) + 6.
+    k = likely.sum() - 1
+    assert chi_square < k + 3.1 * np.sqrt(2 * k) + 6
+
+
+def test_evenly_spread_numbers_bring_each_token_exactly_its_share():
+    logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log()
+    tokens = draw(logits.expand(1000, -1), evenly(1000))
+    assert np.bincount(tokens.numpy()).tolist() == [100, 200, 300, 400]
+
+
+@pytest.mark.parametrize("u", [0.0, np.nextafter(0, 1), 0.5, np.nextafter(1, 0)])
+@pytest.mark.parametrize("possible", [[0], [7], [3, 4], [0, 7], [2, 5]])
+def test_a_token_of_probability_zero_is_never_drawn(u, possible):
+    logits = torch.full((1, 8), -torch.inf)
+    logits[0, possible] = torch.tensor(np.linspace(-20, 1, len(possible)), dtype=torch.float32)
+    assert draw(logits, torch.tensor([u], dtype=torch.float64)).item() in possible
+
+
+def test_no_truncated_token_is_drawn_from_a_wide_vocabulary():
+    shaped = shape(some_logits(2000, 3000, seed=1), Sampling(1.3, 40, 0.9))
+    tokens = draw(shaped, uniforms([candidate_stream(0, 0, 0)], [2000])[0])
+    assert torch.isfinite(shaped.gather(-1, tokens.unsqueeze(-1))).all()
+
+
+def test_log_probabilities_are_those_of_log_softmax():
+    logits, tokens = some_logits(), torch.tensor([0, 49, 3, 7, 7, 12])
+    expected = torch.nn.functional.log_softmax(logits.double(), -1)[range(6), tokens]
+    torch.testing.assert_close(log_probability(logits, tokens), expected.float())
+
+
+def test_a_candidates_numbers_depend_on_seed_query_and_index_and_on_nothing_else():
+    four = [candidate_stream(7, 0, i).random(5).tolist() for i in range(4)]
+    backwards = [candidate_stream(7, 0, i).random(5).tolist() for i in reversed(range(16))][::-1]
+    assert backwards[:4] == four
+
+
+def test_no_two_neighbouring_streams_share_a_number():
+    keys = [(seed, query, index) for seed in range(6) for query in range(6) for index in range(6)]
+    numbers = np.concatenate([candidate_stream(*key).random(50) for key in keys])
+    assert len(np.unique(numbers)) == len(numbers)
+
+
+def test_a_stream_shorter_than_its_neighbour_draws_the_same_numbers_as_alone():
+    together = uniforms([candidate_stream(1, 0, 0), candidate_stream(1, 0, 1)], [3, 9])
+    assert torch.equal(together[0, :3], uniforms([candidate_stream(1, 0, 0)], [3])[0])
+    assert torch.equal(together[1], uniforms([candidate_stream(1, 0, 1)], [9])[0])
+
+
+def test_the_process_random_state_is_left_alone():
+    np.random.seed(0)
+    torch.manual_seed(0)
+    before = (np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+    draw(some_logits(), uniforms([candidate_stream(1, 0, i) for i in range(6)], [1] * 6)[:, 0])
+    LengthSampler(2, 9, seed=4)()
+    assert (np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+
+
+def test_a_length_sampler_draws_every_length_but_its_upper_end_equally_often():
+    sampler = LengthSampler(4, 16)
+    lengths = [sampler.at(u) for u in evenly(1200).tolist()]
+    assert np.bincount(lengths).tolist() == [0] * 4 + [100] * 12
+
+
+def test_a_length_never_reaches_the_upper_end():
+    assert all(LengthSampler(1, top).at(np.nextafter(1, 0)) == top - 1 for top in range(2, 4000))
+
+
+def test_a_seeded_length_sampler_repeats_its_draws():
+    first, second = LengthSampler(4, 400, seed=3), LengthSampler(4, 400, seed=3)
+    assert [first() for _ in range(9)] == [second() for _ in range(9)]
+
+
+def test_the_probability_of_a_range_of_lengths_is_its_share_of_the_draws():
+    sampler = LengthSampler(4, 16)
+    lengths = [sampler.at(u) for u in evenly(1200).tolist()]
+    for low, high in [(4, 4), (5, 9), (0, 3), (15, float("inf")), (16, 20), (0, 99)]:
+        share = np.mean([low <= length <= high for length in lengths])
+        assert sampler.probability(low, high) == pytest.approx(share)
