@@ -6,8 +6,10 @@ import os
 import sys
 from contextlib import closing
 
-from bon import __version__
+from bon import __version__, models
 from bon.errors import BonError, InputError, ModelError
+from bon.schema import Done, Request, Settings
+from bon.show import printable
 
 #: Options that become settings of the same name.
 SETTINGS = {
@@ -25,53 +27,73 @@ SETTINGS = {
     "keep": "how many ranked candidates to show (all)",
 }
 NUMBERS = {"n", "min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "keep"}
+#: The exit status that shells give to a program ended by Ctrl+C.
+INTERRUPTED = 130
 
 
 class _Parser(argparse.ArgumentParser):
     """Reports what is wrong in one line."""
 
     def error(self, message: str):
-        print(f"bon: {message}. See python -m bon --help.", file=sys.stderr)
+        _say(f"{message}. See python -m bon --help.")
         raise SystemExit(2)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command line and returns the exit status: 0, 2 for input that cannot work, 1 for a failed run."""
+    """Runs the command line and returns the exit status.
+
+    0; 2 for input that cannot work; 1 for a failed run; 130 after Ctrl+C, with what was done until then printed.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        return _models(argv[1:]) if argv[:1] == ["models"] else _best(argv)
-    except (InputError, ModelError) as error:
-        return _say(error, 2)
-    except BonError as error:
-        return _say(error, 1)
+        status = _models(argv[1:]) if argv[:1] == ["models"] else _best(argv)
+        sys.stdout.flush()
+        return status
+    except SystemExit as stop:  # argparse ends so, after --help too
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        return _failed(error)
 
 
-def _say(error: BonError, status: int) -> int:
-    print("bon: " + " ".join(str(error).split()), file=sys.stderr)
-    return status
+def _failed(error: Exception) -> int:
+    if isinstance(error, BonError):
+        _say(str(error))
+        return 2 if isinstance(error, InputError | ModelError) else 1
+    if sys.flags.dev_mode:
+        raise error
+    _say(f"{type(error).__name__}: {error} (python -X dev -m bon shows where)")
+    return 1
+
+
+def _say(message: str) -> None:
+    print(printable("bon: " + " ".join(message.split())), file=sys.stderr)
 
 
 def _best(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     settings = {name: _number(value) if name in NUMBERS else value
                 for name in SETTINGS if (value := getattr(args, name)) is not None}
+    # Said before torch is imported, which takes seconds.
+    checked = Request(args.prompt, Settings.of(settings), unconditional=args.unconditional).settings
+    models.find(checked.model, checked.scorer)
     kind = {name: getattr(args, name) for name in ("device", "dtype") if getattr(args, name)}
     result, finished = _run(args.prompt, args.unconditional, kind, settings, show=sys.stderr.isatty())
     if result is not None:
         print(json.dumps(result.to_dict()) if args.json else result)
-    return 0 if finished else 130
+    return 0 if finished else INTERRUPTED
 
 
 def _run(prompt, unconditional, kind, settings, show):
     """The result, and whether the run came to its end; Ctrl+C keeps what is done."""
     from bon import api
-    from bon.schema import Done
     from bon.state import RunState
 
     state = RunState()
@@ -83,12 +105,12 @@ def _run(prompt, unconditional, kind, settings, show):
                     return event.result, True
                 state.add(event)
                 if show:
-                    print(f"\rscored {state.scored} of {len(state.candidates)} ", end="", file=sys.stderr)
+                    print(f"\rscored {state.scored} of {len(state.candidates)} ", end="", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         return (state.result(stopped=True) if state.started else None), False
     finally:
         if show:
-            print("\r\033[K", end="", file=sys.stderr)
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
     raise AssertionError("a stream ends with Done")
 
 
@@ -123,8 +145,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _models(argv: list[str]) -> int:
-    from bon import models
-
     parser = _Parser(prog="python -m bon models", description="The presets, and what of them is on this machine.")
     parser.add_argument("--json", action="store_true", help="print one JSON object on one line")
     args = parser.parse_args(argv)

@@ -15,6 +15,9 @@ class InputError(BonError, ValueError):
         super().__init__(message)
         self.field = field
 
+    def __reduce__(self):
+        return type(self), (self.field, str(self))
+
 
 class ModelError(BonError):
     """A model that is unknown, absent, unreachable or of the wrong kind."""

@@ -2,10 +2,20 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from bon.errors import InputError, ModelError
+
+#: The files that hold weights, in the order in which they are preferred, and the index that lists them when many.
+WEIGHTS = (
+    (re.compile(r"model(-\d+-of-\d+)?\.safetensors"), "model.safetensors.index.json"),
+    (re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin"), "pytorch_model.bin.index.json"),
+)
+#: A tokenizer is any of these.
+TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model",
+              "sentencepiece.bpe.model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,52 +49,61 @@ def presets() -> list[Spec]:
     ]
 
 
+def names() -> str:
+    """The presets' names, for a sentence."""
+    return ", ".join(spec.name for spec in presets())
+
+
 def find(name: str, scorer: str | None = None) -> Spec:
     """The specification of a preset, a folder or a Hub id, with `scorer` in place of its own where given.
 
     A preset's name as `scorer` means the preset's scorer. A model without a preset needs a scorer: without one,
-    candidates are ranked by their mean log-probability. Raises `ModelError` for a folder without a model.
+    candidates are ranked by their mean log-probability. Raises `ModelError` for a folder without a model and
+    `InputError` for a name that can be none of these.
     """
     by_name = {spec.name: spec for spec in presets()}
     spec = by_name.get(name) or Spec(name, checked_place(name), None, "")
     wanted = by_name[scorer].scorer if scorer in by_name else scorer or spec.scorer or "logprob"
-    return Spec(spec.name, spec.model, wanted if wanted == "logprob" else checked_place(wanted), spec.summary)
+    place = wanted if wanted == "logprob" else checked_place(wanted, "scorer")
+    return Spec(spec.name, spec.model, place, spec.summary)
 
 
-def checked_place(name: str) -> str:
-    """`name` where it can be a folder with a model or a Hub id; else an error that says what is wrong."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
+def checked_place(name: str, field: str = "model") -> str:
+    """A folder's full path or a Hub id, where `name` can be one; else an error that says what is wrong."""
+    # os.path answers False where pathlib raises: names too long, with NUL, behind closed doors.
+    folder = os.path.expanduser(name)
+    if os.path.isdir(folder):
+        if not os.path.isfile(os.path.join(folder, "config.json")):
             raise ModelError(f"The folder {name} holds no model: there is no config.json in it.")
-        return str(folder)
-    if name.startswith((".", "/", "~", "\\")) or "\\" in name or folder.is_file():
-        raise ModelError(f"There is no folder {name}. Give a folder that holds a model, a Hub id or a preset.")
+        return os.path.abspath(folder)
+    if name.startswith((".", "/", "~", "\\")) or "\\" in name or os.path.isfile(folder):
+        raise ModelError(f"There is no folder {_short(name)}. Give a folder that holds a model, a Hub id or a preset.")
     if not _like_hub_id(name):
-        raise InputError("model", f"{name!r} is neither a preset ({_names()}) nor a folder nor a Hub id.")
+        raise InputError(field, f"{_short(name)!r} is neither a preset ({names()}) nor a folder nor a Hub id.")
     return name
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= 200 else name[:200] + "..."
+
+
 def _like_hub_id(name: str) -> bool:
-    allowed = set("-_.") | set("/")
-    return name.count("/") <= 1 and all(c.isascii() and (c.isalnum() or c in allowed) for c in name) and all(
-        part and not part.startswith((".", "-")) and not part.endswith((".", "-")) for part in name.split("/")
-    )
-
-
-def _names() -> str:
-    return ", ".join(spec.name for spec in presets())
+    parts = name.split("/")
+    well_formed = all(re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?", part) for part in parts)
+    return well_formed and len(parts) <= 2 and len(name) <= 96 and "--" not in name and ".." not in name
 
 
 def state(place: str) -> str:
     """What of a model is on this machine: `here`, `partly here` or `not here`."""
-    folder = Path(place) if Path(place).is_absolute() or Path(place).is_dir() else _snapshot(place)
+    folder = Path(place) if os.path.isabs(place) or os.path.isdir(place) else snapshot(place)
     if folder is None or not (folder / "config.json").is_file():
         return "not here"
-    return "here" if _weights_complete(folder) else "partly here"
+    complete = _weights_complete(folder) and any((folder / file).is_file() for file in TOKENIZERS)
+    return "here" if complete else "partly here"
 
 
-def _snapshot(hub_id: str) -> Path | None:
+def snapshot(hub_id: str) -> Path | None:
+    """The folder of the Hub's cache with the latest files of a model that came to this machine, or None."""
     from huggingface_hub import try_to_load_from_cache
 
     config = try_to_load_from_cache(hub_id, "config.json")
@@ -92,9 +111,35 @@ def _snapshot(hub_id: str) -> Path | None:
 
 
 def _weights_complete(folder: Path) -> bool:
-    for index in folder.glob("*.index.json"):
-        return all((folder / file).exists() for file in json.loads(index.read_text())["weight_map"].values())
-    return any(file.stat().st_size > 0 for kind in ("*.safetensors", "*.bin") for file in folder.glob(kind))
+    return any(_complete(folder, kind, folder / index) for kind, index in WEIGHTS)
+
+
+def _complete(folder: Path, kind: re.Pattern[str], index: Path) -> bool:
+    if not index.is_file():
+        return any(kind.fullmatch(file.name) and file.is_file() and file.stat().st_size for file in folder.iterdir())
+    try:
+        files = set(json.loads(index.read_text())["weight_map"].values())
+    except (ValueError, KeyError, AttributeError):
+        return False
+    return all((folder / file).is_file() for file in files)
+
+
+def needed(files: list[str]) -> list[str]:
+    """Of the files of a model on the Hub those that loading it reads: safetensors where there are any.
+
+    Without weights among them the list is empty.
+    """
+    for kind, index in WEIGHTS:
+        weights = [file for file in files if kind.fullmatch(file)]
+        if weights:
+            indexes = {other for _, other in WEIGHTS if other != index}
+            return weights + [file for file in files if _is_small(file) and file not in indexes]
+    return []
+
+
+def _is_small(file: str) -> bool:
+    top = "/" not in file or file.startswith("additional_chat_templates/")
+    return top and file.endswith((".json", ".txt", ".model", ".jinja", ".tiktoken"))
 
 
 def hub_is_off() -> bool:

@@ -2,14 +2,23 @@
 
 import math
 import textwrap
+import unicodedata
 from html import escape
 
 from bon.schema import Candidate, Result
 
+#: Invisible characters that belong to the text: what joins letters and emoji, what marks a direction, flags.
+_JOINERS = {"\u200c", "\u200d", "\u200e", "\u200f", *map(chr, range(0xE0020, 0xE0080))}
+
 
 def printable(text: str) -> str:
-    """`text` on one line, without control characters that could steer a terminal."""
-    return "".join(" " if c in "\r\n\t" else c if c.isprintable() else "\ufffd" for c in text)
+    """`text` on one line, without characters that could steer a terminal or turn the rest of the line around."""
+    return "".join(c if c.isprintable() or c in _JOINERS else _instead(c) for c in text)
+
+
+def _instead(c: str) -> str:
+    blank = c in "\r\n\t" or unicodedata.category(c) in ("Zs", "Zl", "Zp")
+    return " " if blank else "\ufffd"
 
 
 def at_most(value: float, digits: int = 2) -> str:
@@ -26,8 +35,9 @@ def facts(result: Result) -> list[str]:
         out += [
             f"one sample scores {stats.mean:.3f} on average",
             f"the best of {len(stats.expected_best)} scores {stats.expected_best[-1]:.3f}",
-            f"at most {at_most(stats.kl_bound)} nats of KL from the model",
         ]
+        if stats.kl_bound is not None:
+            out.append(f"at most {at_most(stats.kl_bound)} nats of KL from the model")
     out.append(f"{timing.tokens} tokens in {timing.total:.2f} s, seed {result.settings.seed}")
     return out if n else out[-1:]
 
@@ -38,7 +48,9 @@ def as_text(result: Result, width: int = 88) -> str:
     rows = [_row(c, width) for c in result.candidates]
     prompt = textwrap.fill(printable(result.prompt), width, initial_indent="prompt: ", subsequent_indent=" " * 8)
     notes = [f"note: {note}" for note in result.notes]
-    return "\n".join([head, prompt, "", *rows, "", "; ".join(facts(result)) + ".", *notes])
+    whole = "\n".join([head, prompt, "", *rows, "", "; ".join(facts(result)) + ".", *notes])
+    # Names of models and labels are data too.
+    return "\n".join(printable(line) for line in whole.split("\n"))
 
 
 def _of_what(result: Result) -> str:

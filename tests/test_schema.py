@@ -1,6 +1,7 @@
 """Bad input is refused before any work, with the field at fault and what to do."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -184,3 +185,8 @@ def test_bad_input_is_both_an_error_of_bon_and_a_value_error():
     error = refused(n=0)
     assert isinstance(error, BonError)
     assert isinstance(error, ValueError)
+
+
+def test_an_input_error_crosses_a_process_boundary_whole():
+    again = pickle.loads(pickle.dumps(InputError("n", "n is wrong.")))
+    assert (again.field, str(again)) == ("n", "n is wrong.")
