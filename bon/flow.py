@@ -78,6 +78,8 @@ class _Run:
     def __init__(self, request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None):
         self.scorer = scorer
         settings = request.settings.with_seed()
+        if isinstance(lengths, LengthSampler):  # the record says what was drawn from
+            settings = dataclasses.replace(settings, min_tokens=lengths.min_value, max_tokens=lengths.max_value - 1)
         request = dataclasses.replace(request, settings=settings)
         self.lengths = LengthSampler(settings.min_tokens, settings.max_tokens + 1) if lengths is None else lengths
         ids = engine.encode(request)

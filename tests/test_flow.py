@@ -395,3 +395,9 @@ def test_a_terminal_shows_the_best_first_with_scores_seed_and_notes():
 def test_an_upper_bound_is_never_rounded_below_itself(n):
     bound = stats.kl_bound(n)
     assert bound <= float(show.at_most(bound)) < bound + 0.01
+
+
+def test_the_record_names_the_range_that_a_length_sampler_draws_from(engine):
+    result = flow.run(Request("This movie", Settings(n=2, seed=1)), engine, CallableScorer(lambda t: [0] * len(t)),
+                      LengthSampler(3, 6))  # fmt: skip
+    assert (result.settings.min_tokens, result.settings.max_tokens) == (3, 5)

@@ -34,19 +34,24 @@ class Labeller:
         self.words, self.sentences = lexicon(), sentences()
 
     def example(self) -> tuple[str, float]:
-        """One text with its label: 40% sentences, 27% lexicon, 33% grammar."""
+        """One text with its label: 46% sentences, 30% lexicon, 24% grammar."""
         kind = self.rng.random()
-        if kind < 0.40:
+        if kind < 0.46:
             text, label = self.sentence()
-        elif kind < 0.67:
+        elif kind < 0.76:
             text, label = self.construction()
         else:
             text, label = self.review()
         return self._surface(text), label
 
+    def word(self) -> tuple[str, float]:
+        """A word or expression of the lexicon, alone or in a construction: what there is to learn first."""
+        made = self._single(self.rng.choice(("pos", "neg"))) if self.rng.random() < 0.6 else self.construction()
+        return self._surface(made[0]), made[1]
+
     def sentence(self) -> tuple[str, float]:
         """Hand-written sentences: one, or two of a kind, or a sentence among lexicon words of its polarity."""
-        polarity = self.rng.choices(("pos", "neg", "warm", "cross", "luke"), (42, 42, 6, 6, 4))[0]
+        polarity = self.rng.choices(("pos", "neg", "warm", "cross", "luke"), (44, 44, 5, 5, 2))[0]
         text = self.rng.choice(self.sentences[polarity])
         kind = self.rng.random()
         if polarity in OTHER and kind < 0.12:
@@ -74,7 +79,7 @@ class Labeller:
         polarity = self.rng.choice(("pos", "neg"))
         makers: list[tuple[float, Callable[[str], tuple[str, float]]]] = [
             (30, self._plain), (14, self._negated), (12, self._contrast), (8, self._hypothetical), (8, self._several),
-            (10, self._single), (4, self._weak),
+            (16, self._single), (4, self._weak),
         ]
         make = self.rng.choices([m for _, m in makers], [w for w, _ in makers])[0]
         return make(polarity)
