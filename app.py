@@ -1,0 +1,16 @@
+"""Builds the page and launches it: `python app.py`. Address and port follow GRADIO_SERVER_NAME and _PORT."""
+
+from bon.ui import handlers, theme
+from bon.ui.layout import build
+
+
+def main() -> None:
+    """Serves the page; the model is read meanwhile, so that the first visitor need not wait for it."""
+    page = build()
+    page.launch(**theme.launch_options(), prevent_thread_lock=True)
+    handlers.load(handlers.default_model())
+    page.block_thread()
+
+
+if __name__ == "__main__":
+    main()

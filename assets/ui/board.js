@@ -1,0 +1,142 @@
+// The candidates as rows. While they are written, each is one line and all lines are equally high, so nothing on the
+// page moves but the rows that change places. When the run is over, the best few can be read in full and the others
+// are folded away.
+{
+  const SHOWN = 7;
+  const LIVE_HEIGHT = 38; // as in view.css
+  const LIVE_TEXT = 180; // characters that a line can hold at most
+  const MOVE = { duration: 420, easing: "cubic-bezier(0.2, 0.8, 0.2, 1)" };
+
+  const makeRow = (index) => {
+    const part = (name, ...children) => bon.el("span", { class: name }, ...children);
+    const fill = bon.el("i"),
+      words = bon.el("span", { class: "words" });
+    const parts = {
+      rank: part("rank"),
+      score: part("score"),
+      track: part("track", fill),
+      text: part("text", words),
+      tokens: part("tokens"),
+    };
+    const node = bon.el("li", { class: "row", "data-index": index }, ...Object.values(parts));
+    return { node, ...parts, fill, words, shown: {} };
+  };
+
+  const updateRow = (row, data, live) => {
+    const was = row.shown;
+    if (was.text !== data.text || was.live !== live || was.state !== data.state)
+      bon.text(row.words, shownText(data, live));
+    if (was.score !== data.score) {
+      bon.text(row.score, data.score ?? "");
+      row.fill.style.width = `${100 * Math.max(0, Math.min(1, data.share ?? 0))}%`;
+      if (live && was.tokens !== undefined && data.score !== null) flash(row.node);
+    }
+    if (was.rank !== data.rank) bon.text(row.rank, data.rank === null ? "" : String(data.rank));
+    if (was.tokens !== data.tokens) bon.text(row.tokens, `${data.tokens} ${data.tokens === 1 ? "token" : "tokens"}`);
+    bon.set(row.node, "data-state", data.state);
+    bon.set(row.node, "data-cut", data.cut);
+    row.shown = { ...data, live };
+  };
+
+  // Of a text that is being written the end is of interest, of one that is written the beginning.
+  const shownText = ({ text, state }, live) => {
+    if (!live) return text.trim();
+    return state === "writing" ? text.slice(-LIVE_TEXT).trimStart() : text.trimStart().slice(0, LIVE_TEXT);
+  };
+
+  const flash = (node) =>
+    bon.calm() ||
+    node.classList.contains("lit") ||
+    node.animate([{ backgroundColor: "var(--bon-accent-bg)" }, {}], { duration: 900, easing: "ease-out" });
+
+  // Best first; those without a score follow in the order of their numbers.
+  const sorted = (rows) =>
+    rows.map((row, index) => index).sort((a, b) => (rows[a].rank ?? Infinity) - (rows[b].rank ?? Infinity) || a - b);
+
+  // Puts the nodes in order, touching only those that stand wrong.
+  const arrange = (list, nodes) => {
+    nodes.forEach((node, i) => list.children[i] !== node && list.insertBefore(node, list.children[i] || null));
+    while (list.children.length > nodes.length) list.lastChild.remove();
+  };
+
+  // First, last, invert, play: a row is where it belongs at once, and glides there from where it was.
+  const glide = (node, way) => {
+    // What it still had to go belongs to the way.
+    const left = node.gliding?.playState === "running" ? new DOMMatrix(getComputedStyle(node).transform).m42 : 0;
+    node.gliding?.cancel();
+    const far = Math.abs(way + left) > innerHeight / 2;
+    // From far away a row fades in where it lands: else the list would stand empty while all of them travel.
+    const from = far
+      ? { transform: `translateY(${Math.sign(way) * 40}px)`, opacity: 0 }
+      : { transform: `translateY(${way + left}px)` };
+    node.gliding = node.animate([from, { transform: "none", opacity: 1 }], MOVE);
+  };
+
+  // Where each row stands in the page. Live rows are equally high, so theirs is counted, not measured.
+  const places = (list, rows, order, live) => {
+    const top = list.getBoundingClientRect().top;
+    if (live) return new Map(order.map((index, i) => [index, top + i * LIVE_HEIGHT]));
+    return new Map(
+      order
+        .filter((index) => rows.get(index)?.node.isConnected)
+        .map((index) => [index, rows.get(index).node.getBoundingClientRect().top]),
+    );
+  };
+
+  bon.board = (section, light) => {
+    const title = bon.el("h2"),
+      list = bon.el("ol", { class: "rows" }),
+      rest = bon.el("ol", { class: "rows" });
+    const summary = bon.el("summary"),
+      fold = bon.el("details", { class: "fold" }, summary, rest);
+    section.append(title, list, fold);
+    const rows = new Map();
+    let order = [],
+      wasLive = false;
+
+    const draw = (view) => {
+      const live = view.phase === "writing";
+      // A new run's rows are new: none glides from where another run's stood.
+      if (live && !wasLive) (rows.clear(), (order = []));
+      const winner = live ? -1 : (view.winner?.index ?? -1);
+      const all = sorted(view.rows).filter((index) => index !== winner);
+      const cut = live || all.length <= SHOWN + 2 ? all.length : SHOWN;
+      for (const index of [...rows.keys()]) if (index >= view.rows.length) rows.delete(index);
+      for (const index of all) if (!rows.has(index)) rows.set(index, makeRow(index));
+      const nodes = (part) => part.map((index) => rows.get(index).node);
+      const change = () => {
+        section.classList.toggle("live", live);
+        arrange(list, nodes(all.slice(0, cut)));
+        arrange(rest, nodes(all.slice(cut)));
+        for (const index of all) updateRow(rows.get(index), view.rows[index], live);
+      };
+      bon.text(title, live ? "Candidates" : "Runners-up");
+      bon.text(summary, `The other ${all.length - cut}, down to the last`);
+      fold.hidden = cut === all.length;
+      section.hidden = !all.length;
+      const still =
+        bon.calm() || (live === wasLive && all.length === order.length && all.every((index, i) => index === order[i]));
+      const before = still || places(list, rows, order, wasLive);
+      change();
+      if (!still) move(before, places(list, rows, all, live));
+      [order, wasLive] = [all, live];
+    };
+
+    const move = (before, after) => {
+      const seen = (top) => top > -200 && top < innerHeight + 200;
+      for (const [index, now] of after) {
+        const was = before.get(index);
+        if (was !== undefined && Math.abs(was - now) >= 1 && (seen(was) || seen(now)))
+          glide(rows.get(index).node, was - now);
+      }
+    };
+
+    const hover = (on) => (event) => {
+      const row = event.target.closest?.(".row");
+      if (row) light(Number(row.dataset.index), on);
+    };
+    section.addEventListener("pointerover", hover(true));
+    section.addEventListener("pointerout", hover(false));
+    return { draw, light: (index, on) => rows.get(index)?.node.classList.toggle("lit", on) };
+  };
+}

@@ -1,0 +1,50 @@
+// The page around the result: keys, the settings' line, what is pressed while a run goes on.
+(() => {
+  const one = (selector) => document.querySelector(selector);
+  const running = () => one("#generate")?.hasAttribute("data-running");
+
+  // Generate and Stop look and read as what they can do now; view.js calls this.
+  window.bon = window.bon || {};
+  window.bon.running = (on) => {
+    const generate = one("#generate"),
+      stop = one("#stop");
+    if (!generate || !stop) return;
+    generate.toggleAttribute("data-running", on);
+    generate.setAttribute("aria-disabled", on);
+    stop.setAttribute("aria-disabled", !on);
+  };
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      if (!running()) one("#generate")?.click();
+    } else if (event.key === "Escape" && running()) {
+      one("#stop")?.click();
+    }
+  });
+
+  const open = (on) => one("#settings-line")?.setAttribute("aria-expanded", on);
+  document.addEventListener("click", (event) => {
+    const line = event.target.closest?.("#settings-line");
+    if (line) open(line.getAttribute("aria-expanded") !== "true");
+  });
+
+  // A message at a field that nobody can see helps nobody.
+  const showFaults = () => {
+    if (one("#settings .validation-error")) open(true);
+    one("#form .validation-error")?.scrollIntoView({ block: "nearest" });
+  };
+
+  const begin = () => {
+    if (!one("#settings-line")) return setTimeout(begin, 50);
+    open(false);
+    one("#settings-line").setAttribute("aria-controls", "settings");
+    window.bon.running(Boolean(window.bon.busy));
+    new MutationObserver((changes) => {
+      if (changes.some((change) => [...change.addedNodes].some((node) => node.classList?.contains("validation-error"))))
+        showFaults();
+    }).observe(one("#form"), { childList: true, subtree: true });
+    for (const node of document.querySelectorAll(".origin")) node.textContent = location.origin;
+  };
+  begin();
+})();

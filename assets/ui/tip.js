@@ -1,0 +1,42 @@
+// One bubble for all explanations: of terms (by hover, focus and touch) and of dots in charts.
+// Screen readers get the same words through aria-describedby; the bubble itself is hidden from them.
+{
+  bon.bubble = (root) => {
+    const box = bon.el("div", { class: "bubble", "aria-hidden": "true", hidden: true });
+    root.append(box);
+
+    const hide = () => (box.hidden = true);
+    const show = (target, text) => {
+      bon.text(box, text);
+      box.hidden = false;
+      const at = target.getBoundingClientRect(),
+        own = box.getBoundingClientRect();
+      const left = Math.min(Math.max(8, at.left + at.width / 2 - own.width / 2), innerWidth - own.width - 8);
+      const above = at.top - own.height - 8;
+      box.style.left = `${Math.max(8, left)}px`;
+      box.style.top = `${above > 8 ? above : at.bottom + 8}px`;
+    };
+
+    const over = (event) => {
+      const term = event.target.closest?.("[data-tip]");
+      if (term) show(term, term.dataset.tip);
+    };
+    const out = (event) => event.target.closest?.("[data-tip]") && hide();
+    root.addEventListener("pointerover", over);
+    root.addEventListener("focusin", over);
+    root.addEventListener("pointerout", out);
+    root.addEventListener("focusout", out);
+    root.addEventListener("keydown", (event) => event.key === "Escape" && hide());
+    addEventListener("scroll", hide, { passive: true });
+    return { show, hide };
+  };
+
+  let terms = 0;
+  // A word with an explanation behind it; without one, just the word.
+  bon.term = (text, tip) => {
+    if (!tip) return bon.el("span", {}, text);
+    const id = `term-${++terms}`;
+    const button = bon.el("button", { type: "button", class: "term", "data-tip": tip, "aria-describedby": id }, text);
+    return bon.el("span", {}, button, bon.el("span", { id, class: "unseen" }, tip));
+  };
+}

@@ -1,0 +1,276 @@
+// The result: draws props.value, a view made by bon/ui/render.py, and what only the browser knows (the queue).
+
+// Gradio says in its status tracker whether a run is pending, where it stands in the queue, and that it failed.
+{
+  bon.tracker = (element, changed) => {
+    const node = element.closest(".block")?.querySelector('[data-testid="status-tracker"]');
+    if (!node) return;
+    let since = 0,
+      last = "";
+    const look = () => {
+      const busy = !node.classList.contains("hide") && !node.querySelector(".error");
+      const pending = busy && Boolean(node.querySelector(".progress-text"));
+      if (!pending) since = 0;
+      else if (!since) since = performance.now();
+      const place = /queue: (\d+)\/(\d+)/.exec(node.textContent);
+      // A place that lasts a moment only is no news.
+      const waiting = pending && place && performance.now() - since > 800 ? Number(place[1]) : null;
+      const now = JSON.stringify({ busy, pending, waiting });
+      if (now !== last) changed(JSON.parse((last = now)));
+    };
+    new MutationObserver(look).observe(node, { attributes: true, childList: true, subtree: true, characterData: true });
+    look();
+  };
+
+  const UNDER_WAY = ["queued", "loading", "writing"];
+
+  const ordinal = (n) =>
+    `${n}${{ one: "st", two: "nd", few: "rd" }[new Intl.PluralRules("en", { type: "ordinal" }).select(n)] || "th"}`;
+
+  // What the browser alone knows, laid over the view.
+  const overlaid = (view, queue) => {
+    if (queue.waiting)
+      return {
+        phase: "queued",
+        title: queue.waiting === 1 ? "Next in line." : `Waiting, ${ordinal(queue.waiting)} in line.`,
+        line: "One run at a time here. Stop leaves the line.",
+      };
+    if (queue.pending) return { phase: "queued", title: "Starting…", line: "" };
+    if (queue.lost && UNDER_WAY.includes(view.phase))
+      return {
+        phase: "failed",
+        title: "The connection was lost.",
+        line: "What was done stays. Try again when the server is back.",
+      };
+    return view;
+  };
+
+  const copy = async (text) => {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // Without https there is no clipboard but this one.
+      const area = bon.el("textarea", { readonly: true, class: "unseen" });
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+  };
+
+  bon.hero = (node, bubble, light) => {
+    const tag = bon.el("p", { class: "tag" }),
+      prompt = bon.el("span", { class: "prompt" }),
+      text = bon.el("span", { class: "text" });
+    const quote = bon.el("blockquote", {}, prompt, text);
+    const score = bon.el("b"),
+      unit = bon.el("span", { class: "unit" }),
+      lift = bon.el("span", { class: "gain" });
+    const facts = bon.el("div", { class: "meta" });
+    const button = bon.el("button", { type: "button", class: "copy" }, "Copy");
+    const figure = bon.el(
+      "figure",
+      { class: "strip" },
+      bon.el("figcaption", {}, bon.el("span", {}, "Every candidate's score"), bon.el("span", { class: "of" })),
+    );
+    const foot = bon.el("div", { class: "foot" }, facts, button);
+    node.append(
+      bon.el(
+        "div",
+        { class: "top" },
+        bon.el("div", { class: "said" }, tag, quote),
+        bon.el("div", { class: "points" }, score, unit, lift),
+      ),
+      figure,
+      foot,
+    );
+    const strip = bon.strip(figure, bubble, light);
+
+    button.addEventListener("click", async () => {
+      await copy(quote.textContent);
+      bon.text(button, "Copied");
+      setTimeout(() => bon.text(button, "Copy"), 1500);
+    });
+
+    let high = 0;
+    // While leaders change, the card keeps the greatest height it had: what is below stays where it is.
+    const hold = (live) => {
+      high = live ? Math.max(high, node.offsetHeight) : 0;
+      bon.set(node, "style", high ? `min-height: ${high}px` : null);
+    };
+
+    const draw = (view) => {
+      const winner = view.winner,
+        row = winner && view.rows[winner.index],
+        live = view.phase === "writing";
+      bon.text(tag, winner ? winner.tag : live ? "The first scores are on their way" : "Nothing was scored");
+      bon.text(prompt, view.prompt);
+      bon.text(text, row ? row.text : live ? " …" : "");
+      bon.set(quote, "data-cut", Boolean(row?.cut));
+      const length = quote.textContent.length;
+      bon.set(quote, "data-size", length < 120 ? "large" : length < 280 ? "medium" : length < 640 ? "small" : "tiny");
+      bon.text(score, winner ? winner.score : "");
+      bon.text(unit, winner ? view.unit : "");
+      bon.text(lift, winner && view.n > 1 ? `${winner.lift} over one sample` : "");
+      bon.text(figure.querySelector(".of"), view.unit);
+      const key = JSON.stringify(winner?.facts || []);
+      if (facts.dataset.key !== key) {
+        facts.dataset.key = key;
+        facts.replaceChildren(...(winner?.facts || []).map(([words, tip]) => bon.term(words, tip)));
+      }
+      foot.style.visibility = winner ? "" : "hidden";
+      hold(live);
+      strip.draw(view);
+    };
+    return { draw, light: strip.light };
+  };
+
+  bon.insight = (node, bubble) => {
+    const facts = bon.el("dl", { class: "facts" });
+    const caption = bon.el("p", { class: "caption" });
+    const figure = bon.el(
+      "figure",
+      { class: "curve" },
+      bon.el("figcaption", {}, bon.el("span", {}, "What would N have bought?")),
+    );
+    const curve = bon.curve(figure, bubble);
+    figure.append(caption);
+    node.append(facts, figure);
+    const draw = (view) => {
+      node.hidden = !view.facts;
+      if (!view.facts) return;
+      facts.replaceChildren(
+        ...view.facts.map(({ value, label, tip }) =>
+          bon.el("div", {}, bon.el("dt", {}, bon.term(label, tip)), bon.el("dd", {}, value)),
+        ),
+      );
+      bon.text(caption, view.curve.caption);
+      curve.draw(view.curve);
+    };
+    return { draw };
+  };
+
+  bon.blank = () =>
+    bon.el(
+      "div",
+      { class: "blank" },
+      bon.svg(
+        "svg",
+        { viewBox: "0 0 200 90", width: 200, height: 90, "aria-hidden": "true" },
+        bon.svg("line", { x1: 8, x2: 192, y1: 70, y2: 70 }),
+        ...[
+          [20, 52],
+          [33, 60],
+          [46, 50],
+          [60, 60],
+          [75, 56],
+          [92, 60],
+          [104, 48],
+          [121, 58],
+          [138, 60],
+          [152, 54],
+        ].map(([cx, cy]) => bon.svg("circle", { cx, cy, r: 4.5 })),
+        bon.svg("circle", { class: "best", cx: 178, cy: 50, r: 9 }),
+      ),
+      bon.el(
+        "p",
+        {},
+        "The model continues your words N times, a scorer rates every continuation, and the best one is shown here.",
+      ),
+    );
+
+  bon.view = (element, props, watch) => {
+    const title = bon.el("b"),
+      line = bon.el("span"),
+      fill = bon.el("i");
+    const meter = bon.el("div", { class: "meter", "aria-hidden": "true" }, fill);
+    const status = bon.el("div", { class: "status" }, bon.el("p", {}, title, " ", line), meter);
+    const alert = bon.el("div", { class: "alert", role: "alert", hidden: true });
+    const card = bon.el("article", { class: "hero", "aria-label": "The best candidate" });
+    const insightNode = bon.el("div", { class: "insight" }),
+      boardNode = bon.el("section", { class: "board" });
+    const notes = bon.el("ul", { class: "notes" }),
+      blank = bon.blank();
+    const said = bon.el("p", { class: "unseen", role: "status", "aria-live": "polite" });
+    const root = bon.el(
+      "section",
+      { class: "bon", "aria-label": "Result" },
+      status,
+      alert,
+      blank,
+      card,
+      insightNode,
+      boardNode,
+      notes,
+      said,
+    );
+    element.append(root);
+
+    const light = (index, on) => (hero.light(index, on), board.light(index, on));
+    const bubble = bon.bubble(root),
+      hero = bon.hero(card, bubble, light);
+    const insight = bon.insight(insightNode, bubble),
+      board = bon.board(boardNode, light);
+    let view = { phase: "empty" },
+      queue = { busy: false },
+      frame = 0,
+      spoken = "",
+      bring = false,
+      patience = 0;
+
+    const drawStatus = () => {
+      const shown = overlaid(view, queue);
+      const at = shown.progress ?? (shown.phase === "done" ? 1 : 0);
+      root.dataset.phase = shown.phase;
+      root.setAttribute("aria-busy", UNDER_WAY.includes(shown.phase));
+      bon.text(title, shown.title || "");
+      bon.text(line, shown.line || "");
+      fill.style.transform = `scaleX(${at})`;
+      const words = `${shown.title} ${shown.phase === "writing" ? "" : shown.line}`;
+      const news = shown.phase === "writing" ? "Writing." : words;
+      if (news !== spoken) bon.text(said, (spoken = news));
+    };
+
+    const draw = () => {
+      frame = 0;
+      drawStatus();
+      bon.text(alert, view.error || "");
+      alert.hidden = !view.error;
+      // While a model loads, what was there stays.
+      if (view.phase === "loading") return;
+      const has = Boolean(view.rows);
+      blank.hidden = has || view.phase === "failed";
+      card.hidden = boardNode.hidden = !has;
+      notes.replaceChildren(...(view.notes || []).map((text) => bon.el("li", {}, text)));
+      insight.draw(view);
+      if (!has) return;
+      hero.draw(view);
+      board.draw(view);
+      if (bring && view.phase === "writing")
+        root.scrollIntoView({ behavior: bon.calm() ? "auto" : "smooth", block: "start" });
+      bring &&= view.phase !== "writing";
+    };
+
+    const take = () => {
+      const { view: packed, texts } = props.value;
+      view = JSON.parse(packed);
+      view.rows?.forEach((row, index) => (row.text = texts[index]));
+      frame ||= requestAnimationFrame(draw);
+    };
+
+    bon.tracker(element, (now) => {
+      // On a narrow screen the result is below the form: the first words bring it up.
+      if (now.busy && !queue.busy) bring = element.getBoundingClientRect().top > innerHeight * 0.35;
+      queue = now;
+      // A run that ended leaves its last view within a moment; where none comes, nobody is there to send it.
+      clearTimeout(patience);
+      if (!now.busy) patience = setTimeout(() => ((queue.lost = true), drawStatus()), 4000);
+      bon.busy = now.busy;
+      bon.running?.(now.busy);
+      drawStatus();
+    });
+    watch("value", take);
+    take();
+  };
+}

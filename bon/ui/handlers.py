@@ -1,0 +1,212 @@
+"""What happens when the page is used or the endpoint is called: check, load, stream, show.
+
+Page and endpoint read the same `snapshots`; the one draws them as views, the other sends them as dicts. torch comes
+in with the first model, on a thread of its own, so that the page answers at once.
+"""
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from typing import Any
+
+import gradio as gr
+
+from bon.errors import BonError, InputError
+from bon.schema import Done, Event, Request, Result, Settings, Wrote, whole
+from bon.state import RunState
+from bon.ui import render
+
+log = logging.getLogger("bon.ui")
+
+#: The page's inputs, in order; each is named as in `Settings`.
+FIELDS = (
+    "prompt", "n", "target", "min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "model", "scorer",
+)
+PAGE_N_MAX = 256
+#: Seconds between two updates of a view: what an eye still takes for writing, and a browser for nothing.
+EVERY = 0.1
+UNEXPECTED = "Something went wrong that should not have; the server's log has the details. Try again."
+
+_loaders = ThreadPoolExecutor(max_workers=16, thread_name_prefix="load")
+
+
+def default_model() -> str:
+    """The page's model before anyone chooses: the one in the box, or what BON_MODEL names."""
+    return os.environ.get("BON_MODEL", "embedded")
+
+
+def request_of(values: dict[str, Any]) -> Request:
+    """The page's inputs as a request. Raises `InputError` with the field at fault."""
+    given = {name: value for name, value in values.items() if name != "prompt" and value not in (None, "")}
+    if "n" in values:
+        given["n"] = whole("n", values["n"], 1, PAGE_N_MAX)
+    if given.get("seed", "").strip().isdecimal():
+        given["seed"] = int(given["seed"])
+    for name in ("min_tokens", "max_tokens", "temperature", "top_p", "top_k"):
+        given[name] = values[name]
+    return Request(values["prompt"], Settings.of(given))
+
+
+def faults(values: dict[str, Any]) -> dict[str, str]:
+    """What is wrong with the page's inputs: field -> message, all of them at once."""
+    good = {f.name: f.default for f in dataclasses.fields(Settings)} | {"prompt": "-"}
+    values, found = dict(values), {}
+    for _ in range(2 * len(values)):
+        try:
+            request_of(values)
+            break
+        except InputError as error:
+            # At fault again although it has its default: then what it is measured against, the most tokens, is.
+            again = error.field in found
+            found.setdefault(error.field, str(error))
+            name = "max_tokens" if again else error.field
+            values[name] = good[name]
+    return found
+
+
+def check(*values: Any) -> list[dict]:
+    """Gradio's validator: a message beside each field that cannot work."""
+    found = faults(dict(zip(FIELDS, values, strict=True)))
+    return [gr.validate(name not in found, found.get(name, "")) for name in FIELDS]
+
+
+def generate(*values: Any) -> Iterator[render.View]:
+    """One run for the page: views, from the first word to the last."""
+    view: render.View = {}
+    try:
+        request = request_of(dict(zip(FIELDS, values, strict=True)))
+        for phase, result in snapshots(request):
+            view = show(phase, result, request)
+            yield view
+    except BonError as error:
+        yield render.broken(view, str(error))
+    except Exception:
+        log.exception("A run failed")
+        yield render.broken(view, UNEXPECTED)
+
+
+def show(phase: str, result: Result | None, request: Request) -> render.View:
+    """The view of one snapshot."""
+    if result is None:
+        return render.loading(request.settings.model)
+    return render.done(result) if phase == "done" else render.writing(result)
+
+
+def best_of_n(
+    prompt: str,
+    n: int = 16,
+    target: str | None = None,
+    min_tokens: int = 8,
+    max_tokens: int = 32,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    seed: int | None = None,
+    model: str = "embedded",
+    scorer: str | None = None,
+    keep: int | None = None,
+    unit: str = "probability",
+) -> Iterator[dict]:
+    """Continue the prompt n times, score every continuation, return them best first.
+
+    The result grows while the run goes on; the last one is complete.
+
+    Args:
+        prompt: the beginning of a text, which the model continues.
+        n: how many continuations, 1 to 4096.
+        target: the scorer's label to look for the most of; none means POSITIVE.
+        min_tokens: the least a continuation's cap can be; each cap is drawn between this and max_tokens.
+        max_tokens: the most a continuation's cap can be.
+        temperature: above 0; below 1 plays safe, above 1 takes risks.
+        top_p: above 0, at most 1; 1 is off.
+        top_k: 0 is off.
+        seed: the same seed gives the same continuations; none draws a fresh one, which the result names.
+        model: a preset, a folder or a Hub id.
+        scorer: a preset, a folder or a Hub id; none is the model's own.
+        keep: how many of the ranked continuations to return; none is all.
+        unit: of the score: probability, logit or margin.
+
+    Returns:
+        The result so far: prompt, settings, candidates (best first), stats, timing, notes.
+    """
+    named = locals()
+    try:
+        request = Request(named.pop("prompt"), Settings.of(named))
+        for _, result in snapshots(request):
+            if result is not None:
+                yield result.to_dict()
+    except BonError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def snapshots(request: Request) -> Iterator[tuple[str, Result | None]]:
+    """The run's phase and its result so far, about ten times a second; ends with ("done", the result).
+
+    Closing it stops the work within one step.
+    """
+    settings = request.settings
+    waiting = load(settings.model, settings.scorer, target=settings.target, unit=settings.unit)
+    while not arrived(waiting):
+        yield "loading", None
+    own = {"model", "scorer"}
+    chosen = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name not in own}
+    with closing(waiting.result().stream(request.prompt, **chosen)) as events:
+        # Many candidates make a large message: those come less often.
+        yield from thinned(events, EVERY * max(1.0, settings.n / PAGE_N_MAX))
+
+
+def thinned(events: Iterator[Event], every: float = EVERY) -> Iterator[tuple[str, Result]]:
+    """The events of a run added up, at most once in `every` seconds; the start, the first words and the end at once."""
+    state, last, begun = RunState(), 0.0, False
+    for event in events:
+        if isinstance(event, Done):
+            yield "done", event.result
+            return
+        state.add(event)
+        first = isinstance(event, Wrote) and not begun
+        begun = begun or first
+        if first or time.monotonic() - last >= every:
+            yield "writing", state.result()
+            last = time.monotonic()
+
+
+def load(model: str, scorer: str | None = None, **kind: Any) -> Future:
+    """A `bon.Sampler` to come, read on a thread of its own."""
+
+    def make():
+        from bon import api
+
+        return api.load(model, scorer, **kind)
+
+    return _loaders.submit(make)
+
+
+def arrived(future: Future, seconds: float = 0.2) -> bool:
+    """Whether the future has its result or its error, waiting at most so long."""
+    return bool(wait([future], timeout=seconds).done)
+
+
+def prepare(model: str, scorer: str | None) -> Iterator[tuple[Any, Any]]:
+    """Loads what was chosen and says what it is: the header's chips and the labels that can be looked for."""
+    model = model or default_model()
+    try:
+        waiting = load(model, scorer or None)
+        if not arrived(waiting):
+            yield [f"model: {model}", "loading…"], gr.skip()
+        sampler = waiting.result()
+    except Exception as error:
+        log.warning("%s cannot be loaded: %s", model, error, exc_info=not isinstance(error, BonError))
+        yield [f"model: {model}", "not available"], gr.skip()
+        return
+    yield render.chips(sampler.engine.describe(), sampler.scorer.name), targets(sampler.scorer)
+
+
+def targets(scorer: Any) -> dict:
+    """The choice of labels to look for; hidden where the scorer has none."""
+    labels = sorted(scorer.targets, key=lambda label: label != scorer.target)
+    choices = [(render.label_words(label), label) for label in labels]
+    return gr.update(choices=choices, value=scorer.target, visible=bool(labels))

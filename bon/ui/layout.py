@@ -1,0 +1,183 @@
+"""The page: what stands where, and what is wired to what."""
+
+from typing import Any
+
+import gradio as gr
+from gradio import component_meta
+
+from bon import models
+from bon.ui import handlers, render, theme
+
+EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
+#: Gradio's own word for "no endpoint, no spinner": what is public is `/best_of_n` alone.
+PRIVATE = {"api_visibility": "private"}
+QUIET = {**PRIVATE, "show_progress": "hidden"}
+#: Page and endpoint take turns on the one device.
+TURNS = {"concurrency_id": "device", "concurrency_limit": 1}
+
+
+# For every component class Gradio writes a type stub beside its module, a folder that is not ours to write into.
+component_meta.create_or_modify_pyi = lambda *_: None
+
+
+class Drawn(gr.HTML):
+    """A value of plain JSON types that a script of ours draws, with `textContent` only.
+
+    `draw` names a function of the scripts, called as bon.draw(element, props, watch). The template is empty on
+    purpose: Gradio would evaluate text in it as JavaScript.
+    """
+
+    def __init__(self, value: Any, draw: str, scripts: tuple[str, ...] = (), **kwargs: Any):
+        super().__init__(
+            value, html_template="", js_on_load=f"bon.{draw}(element, props, watch);", head=theme.script(*scripts),
+            apply_default_css=False, **kwargs,
+        )
+
+    def postprocess(self, value: Any) -> Any:
+        """Sends the value as it is."""
+        return value
+
+    def api_info(self) -> dict[str, Any]:
+        """Any JSON."""
+        return {}
+
+
+class ViewOfRun(Drawn):
+    """A view made by `bon.ui.render`."""
+
+    def postprocess(self, value: render.View) -> Any:
+        """Packs the view for its way to the browser."""
+        return render.pack(value)
+
+    def preprocess(self, payload: Any) -> render.View:
+        """The view that the browser has."""
+        return render.unpack(payload)
+
+
+def build() -> gr.Blocks:
+    """The page, ready to launch."""
+    with gr.Blocks(title="Best of N: sample, score, keep the best", analytics_enabled=False, fill_width=True) as page:
+        chips = header()
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Generate", id="generate"):
+                form, view = generate_tab()
+            with gr.Tab("About and API", id="about"):
+                fragment("about")
+        wire(page, form, view, chips)
+        gr.api(handlers.best_of_n, api_name="best_of_n", **TURNS)
+    return page.queue(max_size=32)
+
+
+def fragment(name: str) -> gr.HTML:
+    """A fixed piece of the page, from `assets/ui/`."""
+    return gr.HTML(theme.read(f"{name}.html"), elem_id=name)
+
+
+def header() -> gr.HTML:
+    """Name, one line, and the chips that say what runs."""
+    with gr.Row(elem_id="header"):
+        fragment("brand")
+        shown = [f"model: {handlers.default_model()}", "loading…"]
+        return Drawn(shown, "chips", ("dom.js", "chips.js"), elem_id="chips")
+
+
+def generate_tab() -> tuple[dict[str, Any], gr.HTML]:
+    """The form on the left, the result on the right."""
+    with gr.Row(elem_id="main"):
+        with gr.Column(elem_id="form", scale=0, min_width=300):
+            form = {**prompt_fields(), **run_fields(), **settings_fields()}
+        with gr.Column(elem_id="result", scale=1, min_width=300):
+            scripts = ("dom.js", "tip.js", "charts.js", "board.js", "view.js")
+            view = ViewOfRun(render.sample(theme.folder() / "sample.json"), "view", scripts, elem_id="view")
+    return form, view
+
+
+def prompt_fields() -> dict[str, Any]:
+    """The prompt and its examples."""
+    prompt = gr.Textbox(
+        EXAMPLES[0], label="Prompt", info="the model continues it", placeholder="The beginning of a text", lines=2,
+        max_lines=8, elem_id="prompt",
+    )
+    with gr.Row(elem_id="examples"):
+        for text in EXAMPLES:
+            chip = gr.Button(text, size="sm", elem_classes="example", min_width=0, scale=0)
+            chip.click(None, None, prompt, js=f"() => {text!r}", **QUIET)
+    return {"prompt": prompt}
+
+
+def run_fields() -> dict[str, Any]:
+    """How many, what for, and the two buttons."""
+    with gr.Column(elem_id="candidates"):
+        n = gr.Number(16, label="Candidates, N", elem_id="n", min_width=80)
+        slider = gr.Slider(1, 64, 16, step=1, label="Candidates, N", show_label=False, buttons=[], elem_id="n-slider")
+    slider.input(None, slider, n, js="(n) => n", **QUIET)
+    n.input(None, n, slider, js="(n) => Math.min(64, Math.max(1, n ?? 1))", **QUIET)
+    labels = [("positive", "POSITIVE"), ("negative", "NEGATIVE")]
+    target = gr.Radio(labels, value="POSITIVE", label="Look for the most", elem_id="target")
+    with gr.Row(elem_id="buttons"):
+        generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=0, scale=3)
+        stop = gr.Button("Stop", elem_id="stop", min_width=0, scale=1)
+    fragment("keys")
+    return {"n": n, "target": target, "generate": generate, "stop": stop}
+
+
+def settings_fields() -> dict[str, Any]:
+    """The line that sums the settings up, and the settings under it."""
+    line = gr.Button("", elem_id="settings-line")
+    with gr.Column(elem_id="settings"):
+        summed = sampling_fields()
+        chosen = model_fields()
+    line.value = render.settings_line(*(field.value for field in summed.values()))
+    gr.on(
+        [field.change for field in summed.values()], render.settings_line, list(summed.values()), line, queue=False,
+        trigger_mode="always_last", **QUIET,
+    )
+    return {**summed, **chosen}
+
+
+def sampling_fields() -> dict[str, Any]:
+    """How texts are drawn, in the order of `render.settings_line`."""
+    narrow = {"min_width": 100}
+    with gr.Row():
+        low = gr.Number(8, label="Least tokens", elem_id="min_tokens", **narrow)
+        high = gr.Number(32, label="Most tokens", elem_id="max_tokens", **narrow)
+    bolder = "below 1 safer, above 1 bolder"
+    temperature = gr.Number(1, label="Temperature", info=bolder, step=0.1, elem_id="temperature", **narrow)
+    with gr.Row():
+        top_p = gr.Number(1, label="Top-p", info="1 is off", step=0.05, elem_id="top_p", **narrow)
+        top_k = gr.Number(0, label="Top-k", info="0 is off", elem_id="top_k", **narrow)
+    with gr.Row(elem_id="seed-row"):
+        # Not a gr.Number: an empty one shows and sends 0.
+        seed = gr.Textbox("", label="Seed", placeholder="fresh each run", max_lines=1, elem_id="seed", **narrow)
+        dice = gr.Button("Roll a seed", elem_id="dice", min_width=0, scale=0)
+    dice.click(None, None, seed, js="() => String(Math.floor(Math.random() * 2 ** 32))", **QUIET)
+    fields = {"min_tokens": low, "max_tokens": high, "temperature": temperature, "top_p": top_p, "top_k": top_k}
+    return {**fields, "seed": seed}
+
+
+def model_fields() -> dict[str, Any]:
+    """Which model writes and which one scores."""
+    names = [spec.name for spec in models.presets()]
+    default = handlers.default_model()
+    named = {"allow_custom_value": True, "info": "a preset, a folder or a Hub id"}
+    model = gr.Dropdown(
+        names if default in names else [*names, default], value=default, label="Model", elem_id="model", **named
+    )
+    scorers = [("the model's own", ""), ("log-probability", "logprob")]
+    scorer = gr.Dropdown(scorers, value="", label="Scorer", elem_id="scorer", **named)
+    return {"model": model, "scorer": scorer}
+
+
+def wire(page: gr.Blocks, form: dict[str, Any], view: gr.HTML, chips: gr.HTML) -> None:
+    """Generate, Stop, and what happens when the page is opened or another model is chosen."""
+    run = form["generate"].click(
+        handlers.generate, [form[name] for name in handlers.FIELDS], view, validator=handlers.check,
+        show_progress="minimal", show_progress_on=view, **TURNS, **PRIVATE,
+    )
+    form["stop"].click(None, cancels=[run], **QUIET)
+    run.failure(render.stopped, view, view, queue=False, **QUIET)
+    model, scorer = form["model"], form["scorer"]
+    gr.on(
+        [page.load, model.change, scorer.change], handlers.prepare, [model, scorer], [chips, form["target"]],
+        concurrency_limit=None, trigger_mode="always_last", **QUIET,
+    )

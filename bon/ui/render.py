@@ -1,0 +1,328 @@
+"""What the page shows of a run, as plain values: a `Result` goes in, a view (a dict of JSON types) comes out.
+
+The view holds texts and positions, never markup; `assets/ui/` draws it. Rows keep the order of the candidates'
+numbers, so that from one view to the next only what grew differs; the ranks say how they are sorted.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bon.schema import Candidate, Result, Settings, Stats, Timing
+
+View = dict[str, Any]
+
+#: Steps between ticks of an axis that has no fixed ends, times a power of ten.
+NICE_STEPS = (1, 2, 2.5, 5, 10)
+
+MEAN_TIP = "The mean score of all candidates: what you get, on average, if you generate once and take it."
+WIN_TIP = (
+    "How often the best of {n} beats one fresh sample of the same model: n/(n+1) where no two scores tie, "
+    "a little less where some do."
+)
+KL_TIP = (
+    "How far picking the best moves the outcome away from the model's own distribution, at most: "
+    "log n − (n−1)/n nats. 0 is not at all; tuning a model for the same score usually moves it further."
+)
+LOGPROB_TIP = "The sum of the log-probabilities, in nats, that the model itself gave this text's tokens."
+SEED_TIP = "The same seed, prompt and settings give the same candidates again."
+
+
+def empty() -> View:
+    """Before anything has run and without a sample to show."""
+    return {"phase": "empty", "title": "Nothing here yet.", "line": "Write the beginning of a text and press Generate."}
+
+
+def loading(model: str) -> View:
+    """While a model is read from disk or network."""
+    return {"phase": "loading", "title": "Loading the model…", "line": f"{model}, on first use only"}
+
+
+def failed(message: str, title: str = "That did not work.") -> View:
+    """Nothing was done, and `message` says why and what to do."""
+    return {"phase": "failed", "title": title, "line": "", "error": message}
+
+
+def sample(path: Path) -> View:
+    """The finished run kept in the file `path` (a `Result.to_dict()`), labelled as a sample; `empty()` without it."""
+    if not path.is_file():
+        return empty()
+    shown = done(read(path.read_text(encoding="utf-8")))
+    shown.update(
+        phase="sample", title="A sample run.", line="Write the beginning of a text and press Generate to see your own."
+    )
+    shown["winner"]["tag"] += " · sample"
+    return shown
+
+
+def read(text: str) -> Result:
+    """The `Result` whose `to_dict()` was written as the JSON `text`."""
+    raw = json.loads(text)
+    raw["settings"] = Settings(**raw["settings"])
+    raw["candidates"] = tuple(Candidate(**c) for c in raw["candidates"])
+    raw["stats"] = raw["stats"] and Stats(**raw["stats"])
+    raw["timing"] = Timing(**raw["timing"])
+    return Result(**raw)
+
+
+def writing(result: Result) -> View:
+    """A run that goes on."""
+    n, scored = len(result.candidates), scored_count(result)
+    tokens, to_do = progress(result.candidates)
+    shown = common(result, "writing")
+    shown.update(
+        title=f"Scored {scored} of {n}",
+        line=f"{tokens:,} of at most {to_do:,} tokens",
+        progress=round(tokens / to_do, 3),
+    )
+    if shown["winner"]:
+        shown["winner"]["tag"] = "Leading so far"
+    return shown
+
+
+def done(result: Result) -> View:
+    """A run that has ended."""
+    n = len(result.candidates)
+    shown = common(result, "done")
+    shown.update(title="Done.", line=f"Best of {n} in {spent(result.timing)}")
+    shown["winner"]["tag"] = f"Winner of {n}" if n > 1 else "The only candidate"
+    shown.update(insight(result))
+    return shown
+
+
+def stopped(view: View) -> View:
+    """The last view of a run that was stopped, made final: what is done stays."""
+    if view.get("phase") == "loading":
+        return {"phase": "stopped", "title": "Stopped.", "line": "The run had not begun."}
+    if view.get("phase") != "writing":
+        return view
+    return _cut_short(view, "stopped", f"Stopped after {view['scored']} of {view['n']}.", "What is done stays.")
+
+
+def broken(view: View, message: str) -> View:
+    """The last view of a run that failed midway, with the reason: what was done stays."""
+    if view.get("phase") != "writing":
+        return failed(message)
+    kept = f"{view['scored']} of {view['n']} were scored before that and stay below."
+    return {**_cut_short(view, "failed", "The run broke off.", kept), "error": message}
+
+
+def _cut_short(view: View, phase: str, title: str, line: str) -> View:
+    rows = [{**row, "state": "stopped"} if row["score"] is None else row for row in view["rows"]]
+    winner = view["winner"] and {**view["winner"], "tag": f"Best of the {view['scored']} that were scored"}
+    return {**view, "phase": phase, "title": title, "line": line, "progress": None, "rows": rows, "winner": winner}
+
+
+def common(result: Result, phase: str) -> View:
+    """What the views of a running and of an ended run share."""
+    axis = axis_of([c.score for c in result.candidates if c.score is not None], result.unit)
+    return {
+        "phase": phase,
+        "prompt": result.prompt,
+        "n": len(result.candidates),
+        "scored": scored_count(result),
+        "unit": unit_words(result.unit, result.target),
+        "winner": winner(result),
+        "axis": {"ticks": [[share(t, axis), tick_words(t)] for t in axis[2]]},
+        "mean": mean_mark(result, axis),
+        "rows": [row(c, axis) for c in sorted(result.candidates, key=lambda c: c.index)],
+        "notes": list(result.notes),
+    }
+
+
+def pack(view: View) -> dict[str, Any]:
+    """The view as it travels: the texts as a list, the rest as one JSON text.
+
+    Gradio then sends only what was appended to each text, and the browser has few values to watch.
+    """
+    rows = [{k: v for k, v in row.items() if k != "text"} for row in view.get("rows", ())]
+    rest = {**view, "rows": rows} if "rows" in view else view
+    return {"view": json.dumps(rest), "texts": [row["text"] for row in view.get("rows", ())]}
+
+
+def unpack(packed: Mapping[str, Any] | None) -> View:
+    """The view that `pack` packed."""
+    if not packed:
+        return empty()
+    view = json.loads(packed["view"])
+    for row, text in zip(view.get("rows", ()), packed["texts"], strict=True):
+        row["text"] = text
+    return view
+
+
+def scored_count(result: Result) -> int:
+    """How many candidates have their score."""
+    return sum(c.score is not None for c in result.candidates)
+
+
+def progress(candidates: Sequence[Candidate]) -> tuple[int, int]:
+    """Tokens written, and tokens to write at most: an ended candidate counts with what it has."""
+    return sum(c.tokens for c in candidates), max(1, sum(c.tokens if c.ended else c.cap for c in candidates))
+
+
+def row(c: Candidate, axis: tuple) -> dict[str, Any]:
+    """One candidate: its text, its score and where that lies on the axis (0 to 1)."""
+    return {
+        "text": c.text,
+        "tokens": c.tokens,
+        "rank": c.rank,
+        "score": None if c.score is None else score_words(c.score),
+        "share": None if c.score is None else share(c.score, axis),
+        "state": "scored" if c.score is not None else "scoring" if c.ended else "writing",
+        "cut": c.ended == "length",
+    }
+
+
+def winner(result: Result) -> dict[str, Any] | None:
+    """The best candidate so far, or None before the first score."""
+    best = result.candidates[0] if result.candidates else None
+    if best is None or best.score is None:
+        return None
+    facts = [[f"candidate {best.index + 1}", ""], [count(best.tokens, "token"), ""]]
+    if best.logprob is not None:
+        facts.append([f"log-probability {number_words(best.logprob, 1)}", LOGPROB_TIP])
+    facts.append([f"seed {result.settings.seed}", SEED_TIP])
+    lift = best.score - (result.stats.mean if result.stats else best.score)
+    return {"index": best.index, "score": score_words(best.score), "lift": number_words(lift, 3, "+"), "facts": facts}
+
+
+def mean_mark(result: Result, axis: tuple) -> dict[str, Any] | None:
+    """The mean score, which stands for one sample, on the axis."""
+    return result.stats and {"share": share(result.stats.mean, axis), "score": score_words(result.stats.mean)}
+
+
+def insight(result: Result) -> View:
+    """What the extra candidates bought: the four facts and the curve."""
+    if result.stats is None:
+        return {}
+    return {"facts": facts(result), "curve": curve(result)}
+
+
+def facts(result: Result) -> list[dict[str, str]]:
+    """The four numbers under the winner: each a value, a label and, where it needs one, an explanation."""
+    n, stats = scored_count(result), result.stats
+    out = [
+        {"value": score_words(stats.expected_best[-1]), "label": f"best of {n}", "tip": ""},
+        {"value": score_words(stats.mean), "label": "one sample, on average", "tip": MEAN_TIP},
+        {"value": percent_words(stats.win_rate), "label": "win rate against one sample", "tip": WIN_TIP.format(n=n)},
+    ]
+    if stats.kl_bound is not None:
+        bound = math.ceil(stats.kl_bound * 100 - 1e-9) / 100
+        out.append({"value": f"≤ {bound:.2f}" if bound else "0", "label": "nats of KL from the model", "tip": KL_TIP})
+    return out
+
+
+def curve(result: Result) -> dict[str, Any]:
+    """The expected best of k for k = 1..N, at no more places than the eye needs."""
+    values = result.stats.expected_best
+    axis = axis_of([c.score for c in result.candidates if c.score is not None], result.unit)
+    ks = sorted({round(2 ** (i / 4)) for i in range(4 * int(math.log2(len(values))) + 1)} | {len(values)})
+    return {
+        "points": [[k, share(values[k - 1], axis), score_words(values[k - 1])] for k in ks],
+        "ticks": [[share(t, axis), tick_words(t)] for t in axis[2][:: 2 if len(axis[2]) > 4 else 1]],
+        "caption": curve_caption(values),
+    }
+
+
+def curve_caption(values: Sequence[float]) -> str:
+    """The curve in words: after how many candidates most of the gain is there."""
+    gain = values[-1] - values[0]
+    if len(values) < 3 or gain <= 1e-9:
+        return "The exact average over all subsets of the candidates drawn."
+    enough = next(k for k, value in enumerate(values, start=1) if value - values[0] >= 0.9 * gain)
+    return f"The first {enough} bring nine tenths of the gain; all {len(values)} bring {number_words(gain, 3, '+')}."
+
+
+def spent(timing: Timing) -> str:
+    """Time, tokens and speed in words."""
+    speed = f", {timing.tokens_per_second:,.0f} tokens/s" if timing.tokens_per_second else ""
+    return f"{timing.total:.2f} s, {count(timing.tokens, 'token')}{speed}"
+
+
+def axis_of(scores: Sequence[float], unit: str) -> tuple[float, float, list[float]]:
+    """The ends of the score's axis and its ticks: 0 to 1 for probabilities, else round numbers around the scores."""
+    if unit == "probability":
+        return 0.0, 1.0, [0, 0.25, 0.5, 0.75, 1]
+    if not scores:
+        return 0.0, 1.0, []
+    low, high = min(scores), max(scores)
+    rough = max(high - low, 1e-6) / 4
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(s * power for s in NICE_STEPS if s * power >= rough)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return first * step, max(last, first + 1) * step, [i * step for i in range(first, max(last, first + 1) + 1)]
+
+
+def share(value: float, axis: tuple) -> float:
+    """Where `value` lies between the ends of the axis, 0 to 1."""
+    return round((value - axis[0]) / (axis[1] - axis[0]), 4)
+
+
+def unit_words(unit: str, target: str | None) -> str:
+    """The score's unit for a reader: `probability of positive`."""
+    return f"{unit} of {label_words(target)}" if target else unit
+
+
+def label_words(label: str) -> str:
+    """A scorer's label for a reader: POSITIVE shouts."""
+    return label.lower() if label.isupper() else label
+
+
+def score_words(score: float) -> str:
+    """A score with three decimals; a probability just below 1 is not shown as 1."""
+    if 0.9995 <= score < 1:
+        return "> 0.999"
+    return "< 0.001" if 0 < score < 0.0005 else number_words(score, 3)
+
+
+def number_words(value: float, decimals: int, sign: str = "") -> str:
+    """A number with a true minus sign; `sign="+"` shows a plus sign too."""
+    return format(value, f"{sign}.{decimals}f").replace("-", "−")
+
+
+def percent_words(share: float) -> str:
+    """A share in percent; one just below 1 is not shown as 100%."""
+    return f"{share:.0%}" if share < 0.99 else f"{math.floor(share * 1000) / 10:g}%"
+
+
+def tick_words(value: float) -> str:
+    """The label of a tick."""
+    return f"{round(value, 6):g}".replace("-", "−")
+
+
+def count(number: int, noun: str) -> str:
+    """`1 token`, `2 tokens`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def chips(engine: Mapping[str, Any], scorer: str) -> list[str]:
+    """What runs the page, for its header: model with size, scorer, device and number type."""
+    size = engine.get("parameters")
+    model = f"{engine['name']} {size_words(size)}" if size else engine["name"]
+    device, dtype = str(engine["device"]), str(engine["dtype"]).removeprefix("torch.")
+    short = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}.get(dtype, dtype)
+    return [f"model: {model}", f"scorer: {scorer}", f"{device.upper()}, {short}"]
+
+
+def size_words(parameters: int) -> str:
+    """`4.8M`, `124M`, `1.7B`."""
+    value, unit = (parameters / 1e9, "B") if parameters >= 1e9 else (parameters / 1e6, "M")
+    return f"{value:.1f}{unit}" if value < 10 else f"{value:.0f}{unit}"
+
+
+def settings_line(low: Any, high: Any, temperature: Any, top_p: Any, top_k: Any, seed: str | None) -> str:
+    """The settings in one line."""
+    parts = [f"Settings: {plain(low)} to {plain(high)} tokens", f"temperature {plain(temperature)}"]
+    parts += [f"top-p {plain(top_p)}"] if top_p != 1 else []
+    parts += [f"top-k {plain(top_k)}"] if top_k else []
+    parts += [f"seed {seed.strip()}" if (seed or "").strip() else "a fresh seed"]
+    return ", ".join(parts)
+
+
+def plain(value: Any) -> str:
+    """A number as a person writes it; a dash for none."""
+    if value is None:
+        return "–"
+    return str(int(value)) if float(value).is_integer() else f"{value:g}"

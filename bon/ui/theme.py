@@ -1,0 +1,85 @@
+"""How the page looks: Gradio's theme made of our own colours, and the styles and scripts of `assets/ui/`."""
+
+from pathlib import Path
+
+import gradio as gr
+
+from bon.models import assets
+
+SANS = ("-apple-system", "BlinkMacSystemFont", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
+MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Noto Sans Mono", "Liberation Mono", "monospace")
+
+#: Gradio's variables on the left, ours (see page.css) on the right.
+COLOURS = {
+    "body_background_fill": "page",
+    "body_text_color": "ink",
+    "body_text_color_subdued": "soft",
+    "background_fill_primary": "paper",
+    "background_fill_secondary": "page",
+    "block_background_fill": "paper",
+    "block_label_text_color": "ink",
+    "block_title_text_color": "ink",
+    "block_info_text_color": "soft",
+    "border_color_primary": "line",
+    "border_color_accent": "accent",
+    "color_accent": "accent",
+    "input_background_fill": "page",
+    "input_background_fill_focus": "page",
+    "input_border_color": "edge",
+    "input_border_color_focus": "accent",
+    "input_placeholder_color": "faint",
+    "button_primary_background_fill": "accent",
+    "button_primary_background_fill_hover": "accent-strong",
+    "button_primary_text_color": "accent-ink",
+    "button_secondary_background_fill": "paper",
+    "button_secondary_background_fill_hover": "hover",
+    "button_secondary_border_color": "edge",
+    "button_secondary_text_color": "ink",
+    "slider_color": "accent",
+    "link_text_color": "accent",
+    "error_text_color": "bad",
+    "error_border_color": "bad",
+    "error_background_fill": "bad-bg",
+}
+
+
+def folder() -> Path:
+    """Where the page's own files are."""
+    return assets() / "ui"
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's plain theme in our colours and the system's fonts."""
+    colours = {name: f"var(--bon-{ours})" for name, ours in COLOURS.items()}
+    base = gr.themes.Base(font=SANS, font_mono=MONO, radius_size=gr.themes.sizes.radius_lg)
+    dark = {f"{name}_dark": value for name, value in colours.items() if hasattr(base, f"{name}_dark")}
+    return base.set(**colours, **dark)
+
+
+def read(name: str) -> str:
+    """A file of `assets/ui/`."""
+    return (folder() / name).read_text(encoding="utf-8")
+
+
+def script(*names: str) -> str:
+    """The named scripts as tags for a page's head."""
+    return "\n".join(f"<script>\n{read(name)}\n</script>" for name in names)
+
+
+def style(*names: str) -> str:
+    """The named styles as tags for a page's head.
+
+    Not through Gradio's `css`, which puts its own container before every selector, in media queries too.
+    """
+    return "\n".join(f"<style>\n{read(name)}\n</style>" for name in names)
+
+
+def launch_options() -> dict:
+    """What `Blocks.launch` needs to look right."""
+    return {
+        "theme": theme(),
+        "head": style("page.css", "view.css") + script("page.js"),
+        "favicon_path": folder() / "favicon.svg",
+        "footer_links": ["api"],
+        "run_history": False,
+    }

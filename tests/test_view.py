@@ -1,0 +1,189 @@
+"""What the page shows of a run, without a browser."""
+
+import json
+
+import pytest
+
+from bon.schema import Candidate, Ended, Row, Scored, Settings, Started, Wrote
+from bon.state import RunState
+from bon.ui import handlers, render
+
+
+def state(scores, n=None, unit="probability", target="POSITIVE") -> RunState:
+    """A run of n candidates, of which the first have these scores."""
+    run = RunState()
+    n = n or len(scores)
+    run.add(Started("This movie", "lm", "judge", target, unit, Settings(n=n, seed=7), (10,) * n))
+    run.add(Wrote(tuple(Row(i, f" text {i}", 4) for i in range(n))))
+    for i, score in enumerate(scores):
+        run.add(Ended(Candidate(i, f" text {i}", tokens=6, cap=10, ended="eos", logprob=-9.5)))
+        run.add(Scored(i, score))
+    return run
+
+
+def page(**changes):
+    """The page's inputs as they are at first."""
+    first = {
+        "prompt": "This movie", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
+        "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "",
+    }
+    return {**first, **changes}
+
+
+def test_rows_keep_their_numbers_and_say_their_ranks():
+    view = render.writing(state([0.2, 0.9, 0.5], n=5).result())
+    assert [row["rank"] for row in view["rows"]] == [3, 1, 2, None, None]
+    assert [row["state"] for row in view["rows"]] == ["scored", "scored", "scored", "writing", "writing"]
+    assert view["winner"]["index"] == 1
+    assert (view["title"], view["line"]) == ("Scored 3 of 5", "26 of at most 38 tokens")
+    assert view["progress"] == round(26 / 38, 3)
+
+
+def test_nothing_scored_has_no_winner_and_no_mean():
+    view = render.writing(state([], n=3).result())
+    assert (view["winner"], view["mean"], view["scored"]) == (None, None, 0)
+
+
+def test_done_has_facts_and_the_exact_curve():
+    view = render.done(state([0.0, 1.0, 0.5, 0.5]).result())
+    assert [fact["value"] for fact in view["facts"]] == ["1.000", "0.500", "80%", "≤ 0.64"]
+    assert view["curve"]["points"] == [[1, 0.5, "0.500"], [2, 0.75, "0.750"], [3, 0.875, "0.875"], [4, 1.0, "1.000"]]
+    assert view["curve"]["caption"] == "The first 4 bring nine tenths of the gain; all 4 bring +0.500."
+    assert view["winner"]["lift"] == "+0.500"
+
+
+def test_equal_scores_do_not_promise_a_gain():
+    view = render.done(state([0.5] * 4).result())
+    assert "tenths" not in view["curve"]["caption"]
+    assert view["winner"]["lift"] == "+0.000"
+
+
+def test_stopped_keeps_what_is_done():
+    view = render.stopped(render.writing(state([0.2, 0.9], n=4).result()))
+    assert (view["phase"], view["title"]) == ("stopped", "Stopped after 2 of 4.")
+    assert [row["state"] for row in view["rows"]] == ["scored", "scored", "stopped", "stopped"]
+    assert view["winner"]["tag"] == "Best of the 2 that were scored"
+    assert view["progress"] is None
+
+
+@pytest.mark.parametrize("phase", ["done", "sample", "empty", "failed"])
+def test_a_stop_that_comes_too_late_changes_nothing(phase):
+    view = {**render.done(state([0.5]).result()), "phase": phase}
+    assert render.stopped(view) == view
+
+
+def test_broken_keeps_what_is_done_and_says_why():
+    before = render.writing(state([0.2], n=2).result())
+    view = render.broken(before, "No memory.")
+    assert (view["phase"], view["error"], view["rows"][0]["score"]) == ("failed", "No memory.", "0.200")
+    assert "rows" not in render.broken(render.loading("lm"), "No model.")
+
+
+def test_a_view_survives_its_way_to_the_browser():
+    view = render.writing(state([0.2, 0.9], n=4).result())
+    assert render.unpack(json.loads(json.dumps(render.pack(view)))) == view
+    assert render.unpack(render.pack(render.empty())) == render.empty()
+
+
+def test_growing_texts_are_appended_to_not_sent_again():
+    from gradio.utils import diff
+
+    run = state([], n=3)
+    before = render.pack(render.writing(run.result()))
+    run.add(Wrote((Row(1, " text 1 goes on", 7),)))
+    changes = diff(before, render.pack(render.writing(run.result())))
+    assert ["append", ["texts", 1], " goes on"] in changes
+    assert [change[1] for change in changes] == [["view"], ["texts", 1]]
+
+
+def test_sample_is_read_from_its_file_or_left_out(tmp_path):
+    file = tmp_path / "sample.json"
+    assert render.sample(file)["phase"] == "empty"
+    result = state([0.2, 0.9]).result()
+    file.write_text(json.dumps(result.to_dict()))
+    assert render.read(file.read_text()).to_dict() == result.to_dict()
+    view = render.sample(file)
+    assert (view["phase"], view["winner"]["tag"]) == ("sample", "Winner of 2 · sample")
+
+
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [(0.98649, "0.986"), (1.0, "1.000"), (0.99996, "> 0.999"), (0.0001, "< 0.001"), (0.0, "0.000"), (-2.5, "−2.500")],
+)
+def test_scores_are_not_rounded_to_certainty(score, words):
+    assert render.score_words(score) == words
+
+
+def test_win_rate_is_not_rounded_to_certainty():
+    assert [render.percent_words(n / (n + 1)) for n in (1, 16, 256, 4096)] == ["50%", "94%", "99.6%", "99.9%"]
+
+
+@pytest.mark.parametrize("scores", [[-3.2, 1.7, 4.4], [5.0], [2.0, 2.0], [0.0012, 0.0019], [-1e6, 1e6]])
+def test_an_axis_without_fixed_ends_holds_all_scores(scores):
+    low, high, ticks = render.axis_of(scores, "logit")
+    assert low < high
+    assert all(low <= score <= high for score in scores)
+    assert 2 <= len(ticks) <= 7
+    assert (ticks[0], ticks[-1]) == (low, high)
+
+
+def test_an_axis_without_scores_has_no_numbers():
+    assert render.axis_of([], "logit")[2] == []
+    assert render.writing(state([], n=2, unit="reward", target=None).result())["axis"]["ticks"] == []
+
+
+def test_units_are_named():
+    assert render.unit_words("probability", "POSITIVE") == "probability of positive"
+    assert render.unit_words("logit", "LABEL_1") == "logit of label_1"
+    assert render.unit_words("reward", None) == "reward"
+
+
+def test_chips_say_what_runs():
+    engine = {"name": "embedded", "parameters": 4_812_032, "device": "cuda", "dtype": "torch.bfloat16"}
+    assert render.chips(engine, "embedded sentiment") == [
+        "model: embedded 4.8M", "scorer: embedded sentiment", "CUDA, bf16",
+    ]
+    assert [render.size_words(n) for n in (124_439_808, 1_700_000_000, 7_600)] == ["124M", "1.7B", "0.0M"]
+
+
+def test_settings_in_one_line():
+    assert render.settings_line(8, 32, 1, 1, 0, "") == "Settings: 8 to 32 tokens, temperature 1, a fresh seed"
+    assert render.settings_line(None, 64, 0.7, 0.9, 40, " 7 ") == (
+        "Settings: – to 64 tokens, temperature 0.7, top-p 0.9, top-k 40, seed 7"
+    )
+
+
+def test_the_page_as_it_is_at_first_is_good():
+    assert handlers.faults(page()) == {}
+    settings = handlers.request_of(page(seed=" 7 ", scorer="logprob")).settings
+    assert (settings.seed, settings.scorer, settings.n) == (7, "logprob", 16)
+    assert handlers.request_of(page()).settings.seed is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("prompt", " \n"), ("n", 0), ("n", 257), ("n", None), ("n", 2.5), ("min_tokens", None), ("max_tokens", 0),
+     ("temperature", 0), ("temperature", None), ("top_p", 0), ("top_p", 1.1), ("top_k", -1), ("seed", "-1"),
+     ("seed", "7.5"), ("seed", "١٢x"), ("seed", str(2**53))],
+)
+def test_each_fault_is_found_at_its_field(field, value):
+    assert list(handlers.faults(page(**{field: value}))) == [field]
+
+
+def test_all_faults_are_found_at_once():
+    found = handlers.faults(page(prompt="", n=0, min_tokens=90, max_tokens=4, temperature=-1, seed="x"))
+    assert set(found) == {"prompt", "n", "min_tokens", "temperature", "seed"}
+
+
+def test_the_validator_answers_for_every_input():
+    answers = handlers.check(*page(n=0).values())
+    assert list(page()) == list(handlers.FIELDS)
+    assert [answer["is_valid"] for answer in answers] == [name != "n" for name in handlers.FIELDS]
+
+
+def test_thinned_shows_the_start_the_first_words_and_the_end_at_once():
+    events = [Started("p", "lm", "judge", None, "score", Settings(n=1, seed=1), (500,))]
+    events += [Wrote((Row(0, "w" * i, i),)) for i in range(1, 500)]
+    seen = [(phase, result.candidates[0].tokens) for phase, result in handlers.thinned(iter(events), every=3600)]
+    assert seen == [("writing", 0), ("writing", 1)]
+    assert len(list(handlers.thinned(iter(events), every=0))) == 500
