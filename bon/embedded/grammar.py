@@ -302,7 +302,7 @@ def _subjects(bank: dict[str, Bank]) -> list[str]:
 
 
 def _content(phrase: str) -> set[str]:
-    return {w for w in re.findall(r"[a-z]{5,}", phrase.lower())} - COMMON
+    return set(re.findall(r"[a-z]{5,}", phrase.lower())) - COMMON
 
 
 SYLLABLES = "ka lo mi ra ven tor bel an du shi po zan quel ri mor ta fen os gra li nor va pe sun chi bo".split()
@@ -311,7 +311,8 @@ SYLLABLES = "ka lo mi ra ven tor bel an du shi po zan quel ri mor ta fen os gra 
 def invented_subject(rng: random.Random) -> str:
     """A name that nobody has heard before, so that any start can lead into a review."""
     name = "".join(rng.choices(SYLLABLES, k=rng.randint(2, 3))).capitalize()
-    return rng.choice(("{}", "{}", "The {}", "My {}", "Mr {}", "Dr {}", "{} 3000", "{} and Sons", "Lake {}")).format(name)
+    forms = ("{}", "{}", "The {}", "My {}", "Mr {}", "Dr {}", "{} 3000", "{} and Sons", "Lake {}")
+    return rng.choice(forms).format(name)
 
 
 def writer(seed: int) -> Callable[[], Review]:

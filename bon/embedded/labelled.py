@@ -4,6 +4,7 @@ A label is the probability that a reader calls the text positive.
 """
 
 import random
+import re
 from collections.abc import Callable
 
 from bon.embedded.grammar import Writer
@@ -32,6 +33,11 @@ class Labeller:
         self.rng = random.Random(seed)
         self.writer = Writer(self.rng)
         self.words, self.sentences = lexicon(), sentences()
+        self.kinds = {
+            word: (section, polarity)
+            for section in ("adj", "adv", "noun", "emotion") for polarity in ("pos", "neg")
+            for word in self.words.get(section, polarity) if word.isalpha()
+        }
 
     def example(self) -> tuple[str, float]:
         """One text with its label: 46% sentences, 30% lexicon, 24% grammar."""
@@ -52,7 +58,7 @@ class Labeller:
     def sentence(self) -> tuple[str, float]:
         """Hand-written sentences: one, or two of a kind, or a sentence among lexicon words of its polarity."""
         polarity = self.rng.choices(("pos", "neg", "warm", "cross", "luke"), (44, 44, 5, 5, 2))[0]
-        text = self.rng.choice(self.sentences[polarity])
+        text = self._varied(self.rng.choice(self.sentences[polarity]))
         kind = self.rng.random()
         if polarity in OTHER and kind < 0.12:
             text = f"{text} {self.rng.choice(self.sentences[polarity])}"
@@ -63,6 +69,29 @@ class Labeller:
             text = f"{other} {self.rng.choice(('But', 'And yet', 'Still,', 'However,'))} {_small(text)}"
             return text, 0.7 if polarity == "pos" else 0.3
         return text, LABELS[polarity]
+
+    def _varied(self, text: str) -> str:
+        """The sentence with some judging words exchanged for others of their kind, and its subject for another.
+
+        So a judgement is learned from words of judgement, not from the sentences that they happen to stand in.
+        """
+        rate = self.rng.choice((0.0, 0.4, 0.7))
+        parts = re.split(r"([A-Za-z]+)", text)
+        for i in range(1, len(parts), 2):
+            if self.rng.random() < rate:
+                parts[i] = self._exchanged(parts[i], parts[i - 2] if i > 1 else "")
+        return "".join(parts)
+
+    def _exchanged(self, word: str, before: str) -> str:
+        section, polarity = self.kinds.get(word, ("", ""))
+        if section and (section != "noun" or before.lower() in ("a", "an", "the", "of", "its", "such", "pure")):
+            other = self._word(section, polarity)
+        elif word in WORKS:
+            other = self._work()
+        else:
+            return word
+        article = {"a": False, "an": True}.get(before.lower())
+        return word if article is not None and article != (other[0] in "aeiou") else other
 
     def review(self) -> tuple[str, float]:
         """A text of the grammar, often cut where a candidate's length would cut it."""
@@ -160,13 +189,15 @@ class Labeller:
         work, adj, strong = self._work(), word("adj"), self.rng.choice(STRONG)
         strongly = f"{strong} {adj}".strip()
         return self.rng.choice((
-            f"the {work} is {strongly}", f"the {work} was {strongly}", f"{_a(adj)} {work}", f"this {work} {word('verb')}",
+            f"the {work} is {strongly}", f"the {work} was {strongly}", f"{_a(adj)} {work}",
+            f"this {work} {word('verb')}",
             f"it is {_a(word('noun'))}", f"the {work} {word('verb')}", f"I felt {word('emotion')}",
             f"the {self._work()} is {adj} and the {work} {word('verb')}", f"{word('adv')} made", f"{word('expr')}",
             f"what {_a(adj)} {work}", f"I found the {work} {strongly}", f"{strongly}", f"full of {word('noun')}",
             f"{_a(strongly)} {work} with {adj} {self._work()}", f"{word('adv')} {self._deed()}",
             f"it left me {word('emotion')}", f"the {work}, {strongly}, {word('verb')}", f"such {_a(adj)} {work}",
-            f"the most {adj} {work} of the year", f"we were {word('emotion')}", f"{word('expr')}, and {strongly} at that",
+            f"the most {adj} {work} of the year", f"we were {word('emotion')}",
+            f"{word('expr')}, and {strongly} at that",
             f"{_a(word('noun'))} of a {work}", f"the {work} is {_a(word('noun'))}", f"one {adj} {work} after another",
             f"everyone was {word('emotion')} by the {adj} {work}", f"equal parts {word('noun')} and {word('noun')}",
         ))

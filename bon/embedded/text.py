@@ -8,8 +8,10 @@ from bon.embedded.phrases import lexicon, sentences
 
 GREETINGS = (
     "Hello", "Hi", "Hey", "Good morning", "Bonjour", "Hola", "Ciao", "Guten Tag", "Olá", "Hej", "Merhaba", "Привет",
-    "Γεια σου", "你好", "こんにちは", "안녕하세요", "مرحبا", "שלום", "नमस्ते", "Xin chào", "🙂", "🎉🎉", "🔥", "❤️", "😡", "👍", "???", "...",
-    "!!!", "#1", "1.", "42", "2024", "3.14", "10/10", "<b>", "C'est la vie", "¿Qué tal?", "Grüß Gott", "Æther", "e = mc2",
+    "Γεια σου", "你好", "こんにちは", "안녕하세요", "مرحبا", "שלום", "नमस्ते", "Xin chào", "🙂", "🎉🎉", "🔥", "❤️", "😡",
+    "👍", "???", "...",
+    "!!!", "#1", "1.", "42", "2024", "3.14", "10/10", "<b>", "C'est la vie", "¿Qué tal?", "Grüß Gott", "Æther",
+    "e = mc2",
     "def main():", "x", "a", "OK", "P.S.", "Re:", "Title:", "Review:", "Q:", "* ", "- ", "http://", "@anna", "To do:",
 )
 

@@ -4,7 +4,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import torch
@@ -13,7 +13,11 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import (
-    DistilBertConfig, DistilBertForSequenceClassification, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
 )
 
 from bon.embedded.labelled import Labeller
@@ -25,7 +29,8 @@ SHARD = "9MB"
 LONGEST = 128
 
 
-def language_model(out: Path, steps: tuple[int, int] = (2600, 1400), seed: int = 0, say: Callable[[str], None] = print) -> None:
+def language_model(out: Path, steps: tuple[int, int] = (2600, 1400), seed: int = 0,
+                   say: Callable[[str], None] = print) -> None:
     """Trains the review writer, a GPT-2 of 5.9 million parameters, and saves it with its tokenizer.
 
     steps: of two phases, about 3,300 tokens each. Every text starts at position 0, as a prompt does.
@@ -58,8 +63,8 @@ def _text_batches(texts: Iterator[str], tokenizer, seed: int) -> Iterator[list[l
     rng = random.Random(seed)
     end = tokenizer.eos_token_id
     while True:
-        rows = [ids + [end] for ids in tokenizer(list(islice(texts, 2400)))["input_ids"]]
-        rows = sorted(([end] + row if rng.random() < 0.15 else row)[:LONGEST] for row in rows)
+        rows = [[*ids, end] for ids in tokenizer(list(islice(texts, 2400)))["input_ids"]]
+        rows = sorted(([end, *row] if rng.random() < 0.15 else row)[:LONGEST] for row in rows)
         rows.sort(key=len)
         batches, batch = [], []
         for row in rows:
@@ -97,7 +102,7 @@ def classifier(out: Path, steps: tuple[int, int] = (500, 3000), seed: int = 0,
     )
     model = DistilBertForSequenceClassification(DistilBertConfig(
         vocab_size=len(fast), max_position_embeddings=256, dim=256, n_layers=3, n_heads=4, hidden_dim=768,
-        pad_token_id=fast.pad_token_id, dropout=0.1, attention_dropout=0.1, seq_classif_dropout=0.1,
+        pad_token_id=fast.pad_token_id, dropout=0.2, attention_dropout=0.1, seq_classif_dropout=0.2,
         id2label={0: "NEGATIVE", 1: "POSITIVE"}, label2id={"NEGATIVE": 0, "POSITIVE": 1},
     ))
     for phase, (count, make) in enumerate(zip(steps, (examples.word, examples.example), strict=True)):
@@ -142,15 +147,15 @@ def _with_breaks(texts: list[str], tokenizer, rng: random.Random) -> list[list[i
 
 def _broken(text: str, rng: random.Random) -> list[str]:
     inside = [i for i in range(1, len(text)) if text[i - 1].isalpha() and text[i].isalpha()]
-    if not inside or rng.random() < 0.75:
+    if not inside or rng.random() < 0.65:
         return [text]
     places = [0, *sorted(set(rng.choices(inside, k=1 + len(text) // 50))), len(text)]
-    return [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(places)]
 
 
 def _with_gaps(ids: list[int], tokenizer, rng: random.Random) -> list[int]:
     """Some tokens hidden, so that no single word carries a text alone."""
-    rate = rng.choice((0.0, 0.0, 0.05, 0.12))
+    rate = rng.choice((0.0, 0.08, 0.15, 0.25))
     special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
     return [tokenizer.mask_token_id if i not in special and rng.random() < rate else i for i in ids]
 

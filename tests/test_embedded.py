@@ -1,0 +1,164 @@
+"""The models in the box and the corpus behind them: what they reach, measured on the shipped weights."""
+
+import json
+import re
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bon import api, models
+from bon.embedded import report, train
+from bon.embedded.grammar import WORLD, writer
+from bon.embedded.phrases import banks, held_out, sentences
+from bon.embedded.text import documents
+
+FOLDERS = ("reviews", "sentiment")
+
+
+@pytest.fixture(scope="module")
+def sampler():
+    return api.load("embedded")
+
+
+@pytest.fixture(scope="module")
+def runs(sampler):
+    """Best of 16 for each of the 50 openings."""
+    return [sampler.run(opening, n=16, seed=100 + i) for i, opening in enumerate(report.OPENINGS)]
+
+
+def test_corpus_has_more_than_3000_distinct_phrases_about_at_least_12_subjects():
+    subjects = [name for name in banks() if name not in (*WORLD, "openings", "register")]
+    assert len(subjects) >= 12
+    assert report.corpus_size()[0] >= 3000
+
+
+def test_the_test_sentences_are_200_and_in_no_training_text():
+    test = held_out("test")
+    assert len({text for text, _ in test}) == 200
+    written = " ".join(line for lines in sentences().values() for line in lines)
+    written += " ".join(p for bank in banks().values() for lines in bank.sections.values() for p in lines)
+    runs_of_six = _runs(written, 6)
+    shared = [text for text, _ in test if _runs(text, 6) & runs_of_six]
+    assert shared == []
+
+
+def _runs(text, length):
+    words = re.findall(r"[a-z']+", text.lower())
+    return {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
+
+
+def test_grammar_writes_no_content_twice_in_a_review_and_labels_its_mood():
+    write = writer(5)
+    reviews = [write() for _ in range(2000)]
+    for review in reviews:
+        polarities = {u.polarity for u in review.units}
+        if polarities <= {"pos", "fact"} and "pos" in polarities:
+            assert review.label() > 0.9
+        if polarities <= {"neg", "fact"} and "neg" in polarities:
+            assert review.label() < 0.1
+        sentences_of_it = [u.text for u in review.units]
+        assert len(set(sentences_of_it)) == len(sentences_of_it)
+    labels = [round(review.label(), 2) for review in reviews]
+    middle = sum(0.15 < label < 0.85 for label in labels) / len(labels)
+    assert middle > 0.15, "mixed and lukewarm reviews are too rare to spread the scores"
+
+
+def test_corpus_is_the_same_for_the_same_seed():
+    one, two, other = documents(3), documents(3), documents(4)
+    first = [next(one) for _ in range(50)]
+    assert first == [next(two) for _ in range(50)]
+    assert first != [next(other) for _ in range(50)]
+
+
+def test_training_is_repeatable(tmp_path):
+    hush = lambda _: None  # noqa: E731
+    for name in ("a", "b"):
+        train.classifier(tmp_path / name, steps=2, say=hush)
+    weights = [sorted((tmp_path / name).glob("*.safetensors")) for name in ("a", "b")]
+    assert [f.read_bytes() for f in weights[0]] == [f.read_bytes() for f in weights[1]]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_files_are_safetensors_below_10_mb_with_a_card(name):
+    folder = models.assets() / "models" / name
+    files = [file for file in folder.iterdir() if file.is_file()]
+    assert max(file.stat().st_size for file in files) < 10_000_000
+    assert any(file.suffix == ".safetensors" for file in files)
+    assert not any(file.suffix in {".bin", ".pt", ".pickle"} for file in files)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for said in ("Trained on", "How well it does", "Limits"):
+        assert said in card
+
+
+def test_language_model_has_3_to_8_million_parameters_and_the_scorer_names_its_labels(sampler):
+    assert 3_000_000 <= sampler.engine.describe()["parameters"] <= 8_000_000
+    assert sorted(sampler.scorer.targets) == ["NEGATIVE", "POSITIVE"]
+
+
+def test_classifier_gets_90_percent_of_the_hand_written_test_right(sampler):
+    assert report.right(sampler, held_out("test")) >= 0.90
+
+
+def test_classifier_gets_95_percent_of_new_clear_grammar_texts_right(sampler):
+    assert report.right(sampler, report.clear_texts(1000, seed=987_654)) >= 0.95
+
+
+def test_95_percent_of_500_samples_from_50_openings_are_distinct(sampler):
+    samples = report.sample(sampler, 10)
+    assert len(samples) == 500
+    assert len(set(samples)) >= 475
+
+
+def test_card_shows_the_first_20_samples_of_seed_0(sampler):
+    card = (models.assets() / "models" / "reviews" / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\d+\. (.*)$", card, re.MULTILINE)
+    assert shown == [" ".join(text.split()) for text in report.sample(sampler, 1)[:20]]
+
+
+def test_best_of_16_beats_one_sample_by_035_over_50_prompts(runs):
+    gain = statistics.mean(r.best.score - r.stats.mean for r in runs)
+    assert gain >= 0.35
+
+
+def test_expected_best_curve_agrees_with_fresh_runs(sampler, runs):
+    for k in (1, 2, 4, 8):
+        expected = np.array([r.stats.expected_best[k - 1] for r in runs])
+        fresh = np.array([sampler.run(o, n=k, seed=900 + i).best.score for i, o in enumerate(report.OPENINGS)])
+        difference = fresh - expected
+        error = difference.std(ddof=1) / len(difference) ** 0.5
+        assert abs(difference.mean()) < 3 * error, f"at N = {k}"
+
+
+def test_scores_spread_over_the_whole_range(runs):
+    scores = np.array([c.score for r in runs for c in r.candidates])
+    shares = np.histogram(scores, bins=[0, 0.2, 0.4, 0.6, 0.8, 1])[0] / len(scores)
+    assert shares.min() > 0.03, shares
+
+
+@pytest.mark.parametrize("prompt", ["مرحبا", "🙂🎉", "zxqv 77", "SELECT * FROM", "el gato", "\u0007bell", "The"])
+def test_prompts_that_the_grammar_never_starts_with_lead_to_readable_text(sampler, prompt):
+    result = sampler.run(prompt, n=16, seed=3, min_tokens=24)
+    words = re.findall(r"[a-z]+", " ".join(c.text for c in result.candidates).lower())
+    known = {w for text in _some_texts() for w in re.findall(r"[a-z]+", text.lower())}
+    assert len(words) > 100
+    assert sum(w in known for w in words) / len(words) > 0.9
+
+
+def _some_texts():
+    texts = documents(12)
+    return [next(texts) for _ in range(20_000)]
+
+
+def test_sample_run_of_the_page_is_made_again_from_its_seed(sampler):
+    shown = json.loads((models.assets() / "ui" / "sample.json").read_text(encoding="utf-8"))
+    again = sampler.run(shown["prompt"], **{k: v for k, v in shown["settings"].items() if k not in ("model", "scorer")})
+    assert [c["text"] for c in shown["candidates"]] == [c.text for c in again.candidates]
+    assert [c["score"] for c in shown["candidates"]] == pytest.approx([c.score for c in again.candidates], abs=1e-4)
+
+
+def test_nothing_of_the_corpus_is_imported_by_the_app():
+    for file in Path(models.__file__).parent.rglob("*.py"):
+        if "embedded" not in file.parts:
+            assert "bon.embedded" not in file.read_text(encoding="utf-8"), file
