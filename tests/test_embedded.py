@@ -75,7 +75,7 @@ def test_corpus_is_the_same_for_the_same_seed():
 def test_training_is_repeatable(tmp_path):
     hush = lambda _: None  # noqa: E731
     for name in ("a", "b"):
-        train.classifier(tmp_path / name, steps=2, say=hush)
+        train.classifier(tmp_path / name, steps=(1, 1), say=hush)
     weights = [sorted((tmp_path / name).glob("*.safetensors")) for name in ("a", "b")]
     assert [f.read_bytes() for f in weights[0]] == [f.read_bytes() for f in weights[1]]
 

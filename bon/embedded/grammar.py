@@ -279,7 +279,7 @@ class _Composition:
         choices = self._choices(section, polarity)
         for _ in range(8):
             phrase = self.rng.choice(choices)
-            words = _content(phrase)
+            words = _content(phrase) | {phrase}
             if not words & self.used:
                 break
         self.used |= words
