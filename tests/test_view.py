@@ -187,3 +187,16 @@ def test_thinned_shows_the_start_the_first_words_and_the_end_at_once():
     seen = [(phase, result.candidates[0].tokens) for phase, result in handlers.thinned(iter(events), every=3600)]
     assert seen == [("writing", 0), ("writing", 1)]
     assert len(list(handlers.thinned(iter(events), every=0))) == 500
+
+
+def test_a_failure_loses_nothing_that_was_held_back():
+    def events():
+        yield Started("This movie", "lm", "judge", "POSITIVE", "probability", Settings(n=2, seed=7), (10, 10))
+        yield Ended(Candidate(0, " text", tokens=6, cap=10, ended="eos"))
+        yield Scored(0, 0.5)
+        raise RuntimeError("broken")
+
+    seen = []
+    with pytest.raises(RuntimeError):
+        seen.extend(result for _, result in handlers.thinned(events(), every=3600))
+    assert seen[-1].candidates[0].score == 0.5

@@ -162,16 +162,21 @@ def snapshots(request: Request) -> Iterator[tuple[str, Result | None]]:
 def thinned(events: Iterator[Event], every: float = EVERY) -> Iterator[tuple[str, Result]]:
     """The events of a run added up, at most once in `every` seconds; the start, the first words and the end at once."""
     state, last, begun = RunState(), 0.0, False
-    for event in events:
-        if isinstance(event, Done):
-            yield "done", event.result
-            return
-        state.add(event)
-        first = isinstance(event, Wrote) and not begun
-        begun = begun or first
-        if first or time.monotonic() - last >= every:
+    try:
+        for event in events:
+            if isinstance(event, Done):
+                yield "done", event.result
+                return
+            state.add(event)
+            first = isinstance(event, Wrote) and not begun
+            begun = begun or first
+            if first or time.monotonic() - last >= every:
+                yield "writing", state.result()
+                last = time.monotonic()
+    except Exception:
+        if state.started:  # what was held back since the last update must not be lost
             yield "writing", state.result()
-            last = time.monotonic()
+        raise
 
 
 def load(model: str, scorer: str | None = None, **kind: Any) -> Future:
