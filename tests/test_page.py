@@ -99,9 +99,18 @@ def run(page: Page) -> None:
     page.click("#generate")
 
 
+SETTLED = """async () => {
+    for (let i = 0; i < 3; i++) await new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn, 50)));
+    const ending = document.getAnimations().filter((a) => a.effect.getComputedTiming().iterations !== Infinity);
+    await Promise.allSettled(ending.map((a) => a.finished));
+}"""
+
+
 def phase(page: Page, name: str, **wait) -> None:
     """Waits for the result to be in a state."""
     expect(page.locator(".bon")).to_have_attribute("data-phase", name, **wait)
+    if name in ("done", "failed", "stopped"):  # what is drawn last, and what fades in, is there before anything is read
+        page.evaluate(SETTLED)
 
 
 def rows(page: Page) -> list[int]:
