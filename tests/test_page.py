@@ -100,9 +100,10 @@ def run(page: Page) -> None:
 
 
 SETTLED = """async () => {
-    for (let i = 0; i < 3; i++) await new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn, 50)));
+    for (let i = 0; i < 3; i++) await new Promise((drawn) => setTimeout(drawn, 100));
     const ending = document.getAnimations().filter((a) => a.effect.getComputedTiming().iterations !== Infinity);
-    await Promise.allSettled(ending.map((a) => a.finished));
+    const late = new Promise((over) => setTimeout(over, 1500));
+    await Promise.race([Promise.allSettled(ending.map((a) => a.finished)), late]);
 }"""
 
 
