@@ -14,6 +14,18 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="module")
+def tokenizer():
+    """The tokenizer of every tiny model; made anew for each file, since tests may change it."""
+    return tiny.tokenizer()
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A GPT-2 of two layers; made anew for each file, since tests may change it."""
+    return tiny.gpt2()
+
+
 @pytest.fixture(scope="session")
 def lm_folder(tmp_path_factory) -> str:
     """A folder with a GPT-2 of two layers."""

@@ -25,16 +25,6 @@ PROMPT = "The hotel room was"
 FIELDS = sorted(name for name in vars(GenerationConfig()) if not name.startswith("_"))
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny.tokenizer()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny.gpt2()
-
-
 @pytest.fixture
 def ids(tokenizer):
     return tokenizer(PROMPT)["input_ids"]

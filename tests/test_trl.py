@@ -38,16 +38,6 @@ class ValueHead(torch.nn.Module):
         return self.pretrained_model.generate(*args, **kwargs)
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny.tokenizer()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny.gpt2()
-
-
 @pytest.fixture
 def queries(tokenizer):
     return [tokenizer(prompt)["input_ids"] for prompt in PROMPTS]

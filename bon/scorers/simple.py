@@ -9,9 +9,8 @@ from bon.scorers.base import Item, Scores
 class MeanLogprobScorer:
     """Rates a candidate by its mean log-probability: the sum over its tokens / their number, nats per token.
 
-    From the model's raw logits, so temperature, top-k and top-p do not enter. An empty candidate has none and is
-    rated lowest of what its model could say: minus the largest float would be unkind, so it gets the lowest mean
-    of its group, less one.
+    From the model's raw logits, so temperature, top-k and top-p do not enter. An empty candidate has no mean; it is
+    rated one nat below the lowest of its run.
     """
 
     name, unit, target, targets, incremental = "logprob", "nats per token", None, (), False
