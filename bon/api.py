@@ -90,7 +90,8 @@ def load(model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None
     spec = models.find(model, named)
     engine = LocalEngine(*loading.causal(spec.model, device, dtype), name=spec.name)
     source = spec.scorer if scorer is None or named else scorer
-    made = as_scorer(_classifier(source, device) if isinstance(source, str) else source, target, unit or "probability")
+    rates = _classifier(source, device, dtype) if isinstance(source, str) else source
+    made = as_scorer(rates, target, unit or "probability")
     if isinstance(source, str):
         made.name = named or (f"{spec.name} sentiment" if spec.summary else source)
     return Sampler(engine, _looking_for(made, target, unit), model, named)
@@ -140,8 +141,8 @@ def _place(source: Any) -> Any:
     return os.fspath(source) if isinstance(source, os.PathLike) else source
 
 
-def _classifier(place: str, device: str | None) -> Any:
-    return place if place == "logprob" else Classifier(*loading.classifier(place, device))
+def _classifier(place: str, device: str | None, dtype: str | None) -> Any:
+    return place if place == "logprob" else Classifier(*loading.classifier(place, device, dtype))
 
 
 def _looking_for(scorer: Scorer, target: str | None, unit: str | None) -> Scorer:

@@ -9,6 +9,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import transformers
@@ -17,7 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from bon import models
+from bon import models, packing
 from bon.cache import LiveCache
 from bon.errors import InputError, ModelError
 
@@ -33,7 +34,9 @@ def _limit() -> int:
 LIVE = LiveCache(_limit())
 #: Below this many parameters a model's weights fit the processor's cache, and float32 is as fast as bf16 and exact.
 SMALL = 30_000_000
-DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "float16": torch.float16}
+#: Number types by the names that people give them. int8: weights and the inputs of each product, on processors.
+DTYPES = {"float32": "float32", "bf16": "bf16", "bfloat16": "bf16", "float16": "float16", "int8": "int8"}
+TORCH_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "float16": torch.float16}
 #: transformers exchanges parts of torch while it loads: two loads at once find each other's weights missing.
 _ONE_AT_A_TIME = threading.Lock()
 #: For each kind of model: the architectures that can be it, and what to call it.
@@ -70,16 +73,30 @@ def native_bf16(device: str) -> bool:
     return device == "cpu" and any(getattr(torch.cpu, ask)() for ask in asks if hasattr(torch.cpu, ask))
 
 
-def choose_dtype(dtype: str | None, device: str, parameters: int) -> torch.dtype:
+def choose_dtype(dtype: str | None, device: str, parameters: int) -> str:
     """The number type called `dtype`, or for None or `auto` the fastest that is native to the device."""
     if named := _named_dtype(dtype):
         return named
     if device == "mps":
-        return torch.float16
-    return torch.bfloat16 if parameters >= SMALL and native_bf16(device) else torch.float32
+        return "float16"
+    return "bf16" if parameters >= SMALL and native_bf16(device) else "float32"
 
 
-def _named_dtype(dtype: str | None) -> torch.dtype | None:
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a loaded model: its parameters, and the type of the numbers that it multiplies."""
+
+    parameters: int
+    dtype: str
+
+
+def facts(model) -> Facts:
+    """The facts of a model, whoever loaded it."""
+    dtype = str(model.dtype).removeprefix("torch.")
+    return getattr(model, "bon_facts", None) or Facts(model.num_parameters(), DTYPES.get(dtype, dtype))
+
+
+def _named_dtype(dtype: str | None) -> str | None:
     if dtype and dtype != "auto" and dtype not in DTYPES:
         raise InputError("dtype", f"dtype must be auto or one of {', '.join(DTYPES)}, not {dtype!r}.")
     return DTYPES.get(dtype)
@@ -99,8 +116,10 @@ def classifier(place: str, device: str | None = None, dtype: str | None = None):
     return _live(AutoModelForSequenceClassification, place, device, _named_dtype(dtype or "float32"))
 
 
-def _live(kind, place: str, device: str | None, dtype: torch.dtype | None):
+def _live(kind, place: str, device: str | None, dtype: str | None):
     device = choose_device(device)
+    if dtype == "int8" and not (device == "cpu" and packing.can_round()):
+        raise InputError("dtype", "int8 needs a processor that multiplies it (VNNI or AMX). Leave dtype out.")
     return LIVE.get((kind.__name__, place, device, dtype), lambda: _load(kind, place, device, dtype))
 
 
@@ -115,18 +134,30 @@ def is_loaded(place: str) -> bool:
     return any(key[1] == place for key in LIVE)
 
 
-def _load(kind, place: str, device: str, dtype: torch.dtype | None):
+def _load(kind, place: str, device: str, dtype: str | None):
     with _quiet:
         folder = _folder(place)
         try:
             with _ONE_AT_A_TIME:
                 model, tokenizer = _from_folder(kind, folder, place)
-            model = model.to(device, dtype or choose_dtype(None, device, model.num_parameters()))
+            model = _laid_out(model, device, dtype)
         except ModelError:
             raise
         except Exception as error:  # each library raises its own; the reader needs one sentence
             raise ModelError(_why_unreadable(place, device, error)) from error
-    return model.eval(), tokenizer
+    return model, tokenizer
+
+
+def _laid_out(model, device: str, dtype: str | None):
+    """The model on its device in its number type, its weights as the processor reads them best."""
+    known = Facts(model.num_parameters(), choose_dtype(dtype, device, model.num_parameters()))
+    rounded = known.dtype == "int8"
+    plain = ("bf16" if native_bf16(device) else "float32") if rounded else known.dtype
+    model = model.eval().to(device, TORCH_DTYPES[plain])
+    if device == "cpu" and (rounded or packing.can_pack(model.dtype)) and not packing.pack(model, rounded) and rounded:
+        known = Facts(known.parameters, plain)
+    model.bon_facts = known
+    return model
 
 
 def _from_folder(kind, folder: str, place: str):

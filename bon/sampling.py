@@ -7,6 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+#: Tokens of the vocabulary that are summed together before one of them is drawn.
+BLOCK = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -49,15 +52,31 @@ def shape(logits: Tensor, sampling: Sampling) -> Tensor:
     return logits
 
 
-def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
+def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     """One token for each row of logits [rows, vocabulary]: the inverse of its cumulative distribution at a
-    uniform number in [0, 1) [rows]. Returns int64 [rows]; never a token of probability 0. Computed in float64 where
-    the uniforms are.
+    uniform number in [0, 1) [rows]. Returns tokens, int64 [rows], never one of probability 0, and their
+    log-probabilities in nats. Sums are in float64 where the uniforms are.
+
+    The vocabulary is searched by blocks and only the block that is hit token by token, so one pass over it is enough.
     """
-    cumulative = logits.to(uniforms.device).double().softmax(-1).cumsum(-1)
-    target = uniforms.unsqueeze(-1) * cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
-    return tokens.to(logits.device)
+    logits = logits.to(uniforms.device)
+    top = logits.amax(-1, keepdim=True)
+    weights = torch.nn.functional.pad((logits - top).exp_(), (0, -logits.shape[-1] % BLOCK))
+    blocks = weights.view(len(weights), -1, BLOCK)
+    sums = blocks.sum(-1).to(uniforms.dtype).cumsum(-1)
+    total = sums[:, -1:]
+    block = _inverse(sums, uniforms.unsqueeze(-1) * total)
+    before = sums.gather(-1, (block - 1).clamp(min=0)).masked_fill_(block == 0, 0)
+    within = blocks.gather(1, block.unsqueeze(-1).expand(-1, -1, BLOCK)).squeeze(1).to(uniforms.dtype).cumsum(-1)
+    tokens = block * BLOCK + _inverse(within, uniforms.unsqueeze(-1) * total - before)
+    logprobs = logits.gather(-1, tokens) - top - total.log()
+    return tokens.squeeze(-1), logprobs.squeeze(-1).float()
+
+
+def _inverse(cumulative: Tensor, target: Tensor) -> Tensor:
+    """The first place whose cumulative sum exceeds the target; the last one that adds to it if rounding leaves none."""
+    below = torch.nextafter(cumulative[:, -1:], torch.zeros_like(target))
+    return torch.searchsorted(cumulative, target.minimum(below), right=True)
 
 
 def log_probability(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -312,13 +312,13 @@ def test_progress_is_shown_on_a_terminal_and_ctrl_c_stops_there_and_then(lm_fold
     import pty
 
     terminal, of_child = pty.openpty()
-    command = [sys.executable, "-m", "bon", PROMPT, "-n", "256", "--max-tokens", "240", "--json",
+    command = [sys.executable, "-m", "bon", PROMPT, "-n", "1024", "--max-tokens", "240", "--json",
                "--model", lm_folder, "--scorer", classifier_folder]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=of_child, env=env, cwd=ROOT, text=True)
     os.close(of_child)
     seen, end = "", time.monotonic() + 300
-    while not re.search(r"scored [1-9]\d* of 256", seen) and time.monotonic() < end:
+    while not re.search(r"scored [1-9]\d* of 1024", seen) and time.monotonic() < end:
         seen += os.read(terminal, 4096).decode()
     child.send_signal(signal.SIGINT)
     out = child.communicate(timeout=300)[0]

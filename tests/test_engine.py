@@ -82,7 +82,7 @@ def recomputed(engine, asked, index):
     while len(ids) < start + cap:
         logits = engine.model(torch.tensor([ids])).logits[:, -1]
         wanted = Sampling(settings.temperature, settings.top_k, settings.top_p)
-        token = draw(shape(logits, wanted), torch.tensor([stream.random()], dtype=torch.float64)).item()
+        token = draw(shape(logits, wanted), torch.tensor([stream.random()], dtype=torch.float64))[0].item()
         if token in engine.rules.eos:
             return tuple(ids[start:]), "eos"
         ids.append(token)

@@ -48,7 +48,7 @@ def test_shaping_rows_together_is_shaping_each_alone():
 @pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e-6])
 def test_a_tiny_temperature_takes_the_most_likely_token(temperature):
     logits = some_logits()
-    tokens = draw(shape(logits, Sampling(temperature)), torch.full((6,), 0.999, dtype=torch.float64))
+    tokens, _ = draw(shape(logits, Sampling(temperature)), torch.full((6,), 0.999, dtype=torch.float64))
     assert torch.equal(tokens, logits.argmax(-1))
 
 
@@ -70,7 +70,7 @@ def test_shaping_leaves_the_given_logits_as_they_were():
 def test_draws_follow_the_distribution():
     logits = some_logits(1, 20, seed=3)
     count = 20_000
-    tokens = draw(logits.expand(count, -1), uniforms([candidate_stream(5, 0, 0)], [count])[0])
+    tokens, _ = draw(logits.expand(count, -1), uniforms([candidate_stream(5, 0, 0)], [count])[0])
     expected = logits[0].double().softmax(-1).numpy() * count
     seen = np.bincount(tokens.numpy(), minlength=20)
     likely = expected >= 5
@@ -82,7 +82,7 @@ def test_draws_follow_the_distribution():
 
 def test_evenly_spread_numbers_bring_each_token_exactly_its_share():
     logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log()
-    tokens = draw(logits.expand(1000, -1), evenly(1000))
+    tokens, _ = draw(logits.expand(1000, -1), evenly(1000))
     assert np.bincount(tokens.numpy()).tolist() == [100, 200, 300, 400]
 
 
@@ -91,12 +91,12 @@ def test_evenly_spread_numbers_bring_each_token_exactly_its_share():
 def test_a_token_of_probability_zero_is_never_drawn(u, possible):
     logits = torch.full((1, 8), -torch.inf)
     logits[0, possible] = torch.tensor(np.linspace(-20, 1, len(possible)), dtype=torch.float32)
-    assert draw(logits, torch.tensor([u], dtype=torch.float64)).item() in possible
+    assert draw(logits, torch.tensor([u], dtype=torch.float64))[0].item() in possible
 
 
 def test_no_truncated_token_is_drawn_from_a_wide_vocabulary():
     shaped = shape(some_logits(2000, 3000, seed=1), Sampling(1.3, 40, 0.9))
-    tokens = draw(shaped, uniforms([candidate_stream(0, 0, 0)], [2000])[0])
+    tokens, _ = draw(shaped, uniforms([candidate_stream(0, 0, 0)], [2000])[0])
     assert torch.isfinite(shaped.gather(-1, tokens.unsqueeze(-1))).all()
 
 

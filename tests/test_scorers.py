@@ -21,7 +21,7 @@ from bon.scorers import (
     as_scorer,
     checked_scores,
 )
-from bon.scorers.classifier import Classifier
+from bon.scorers.classifier import GRAIN, Classifier
 from tests import tiny
 
 TEXTS = [
@@ -177,7 +177,19 @@ def test_texts_of_similar_length_share_a_batch():
     model.register_forward_pre_hook(lambda _, args, kw: shapes.append(tuple(kw["input_ids"].shape)), with_kwargs=True)
     short, long = ["a"] * 5, [TEXTS[0]] * 5
     classified(model, batch_size=5).logits([text for pair in zip(short, long, strict=True) for text in pair])
-    assert [width for _, width in shapes] == [1, len(tiny.tokenizer()(TEXTS[0])["input_ids"])]
+    longest = len(tiny.tokenizer()(TEXTS[0])["input_ids"])
+    assert [width for _, width in shapes] == [GRAIN, -(-longest // GRAIN) * GRAIN]
+
+
+def test_a_batch_is_no_wider_than_its_tokens_allow_and_every_text_is_scored(monkeypatch):
+    monkeypatch.setattr("bon.scorers.classifier.TOKENS", {"cpu": 40})
+    shapes = []
+    model = tiny.classifier()
+    expected = plain_logits(model, TEXTS)
+    model.register_forward_pre_hook(lambda _, args, kw: shapes.append(tuple(kw["input_ids"].shape)), with_kwargs=True)
+    torch.testing.assert_close(classified(model).logits(TEXTS)[0], expected, atol=1e-5, rtol=1e-4)
+    assert sum(rows for rows, _ in shapes) == len(TEXTS)
+    assert all(rows * width <= 40 or rows == 1 for rows, width in shapes)
 
 
 def test_a_text_longer_than_the_scorer_reads_loses_its_beginning_and_a_note_says_so():

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bon import loading
 from bon.embedded.grammar import writer
 from bon.embedded.phrases import banks, held_out, lexicon, sentences
 
@@ -56,7 +57,7 @@ def measure(folder: Path) -> Figures:
     test = held_out("test")
     new = clear_texts(2000, seed=1_000_003)
     return Figures(
-        parameters=(sampler.engine.describe()["parameters"], sampler.scorer.classifier.model.num_parameters()),
+        parameters=(sampler.engine.describe()["parameters"], loading.facts(sampler.scorer.classifier.model).parameters),
         test_right=right(sampler, test), test_of=len(test), grammar_right=right(sampler, new), grammar_of=len(new),
         distinct=len(set(samples)) / len(samples), distinct_of=len(samples),
         mean_single=sum(r.stats.mean for r in best) / len(best),

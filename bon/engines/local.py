@@ -1,12 +1,11 @@
 """Generation with torch and transformers, for any causal language model.
 
-The prompt is prefilled once and its KV cache widened to one row per candidate; every candidate draws from its own
-random stream; rows that finished leave the batch. Rows of one batch always have equal length, so nothing is padded.
+A prompt is prefilled once for all of its candidates; every candidate draws from its own random stream; rows that
+finished leave the batch. Nothing is padded.
 """
 
-import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from bon import loading
 from bon.engines.base import Job, Step
+from bon.engines.decoder import PlainDecoder, SharedDecoder, eval_mode, fits
 from bon.engines.text import GrowingText
 from bon.errors import EngineError, InputError, ModelError
 from bon.sampling import Sampling, candidate_stream, draw, log_probability, shape, uniforms
@@ -56,20 +56,25 @@ class LocalEngine:
         self.rules = rules or Rules(eos=_eos_ids(model, tokenizer))
         self.max_rows = max_rows
         self._skip = skip_special_tokens
-        self._accepts = frozenset(inspect.signature(model.forward).parameters)
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.device
 
+    @cached_property
+    def shares_prompts(self) -> bool:
+        """Whether prompts are held once for all their rows, and prompts of any lengths decoded together."""
+        return self.rules.use_cache and fits(self.model)
+
     def describe(self) -> dict[str, Any]:
         """Plain facts for people."""
+        facts = loading.facts(self.model)
         return {
             "name": self.name,
-            "parameters": self.model.num_parameters(),
+            "parameters": facts.parameters,
             "device": self.device.type,
-            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "dtype": facts.dtype,
             "context": self.context,
         }
 
@@ -119,7 +124,7 @@ class LocalEngine:
         return (start,)
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[Step]:
-        """Continues every job's prompt; prompts of equal length are decoded together.
+        """Continues every job's prompt, all in one batch where the model and the rules allow it.
 
         Out of memory halves the batch and goes on with the rows that are not finished; at one row it raises
         `EngineError`.
@@ -128,7 +133,7 @@ class LocalEngine:
         waiting.sort(key=lambda row: len(row.job.prompt_ids))  # stable: by job, then by candidate
         most = self.max_rows
         while waiting:
-            batch = _of_equal_length(waiting[:most])
+            batch = self._together(waiting[:most])
             try:
                 yield from self._decode_batch(batch)
             except (torch.OutOfMemoryError, RuntimeError) as error:
@@ -146,24 +151,19 @@ class LocalEngine:
                 yield Step(note=f"Out of memory: went on with {most} candidates at a time.")
             waiting = [row for row in waiting if not row.ended]
 
+    def _together(self, rows: list["_Row"]) -> list["_Row"]:
+        """Those of the rows that one batch can take: a caller's own rules see a table of tokens, without padding."""
+        if self.shares_prompts and not (self.rules.processors or self.rules.stop):
+            return rows
+        length = len(rows[0].job.prompt_ids)
+        return [row for row in rows if len(row.job.prompt_ids) == length]
+
     def _decode_batch(self, rows: list["_Row"]) -> Iterator[Step]:
         with eval_mode(self.model):
             batch = _Batch(self, rows)
             yield Step(stage="prefill")
             while not all(row.ended for row in rows):
                 yield batch.step()
-
-
-@contextmanager
-def eval_mode(model):
-    """The model in eval mode; afterwards each of its modules is in the mode that it was in before."""
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 class _Row:
@@ -213,43 +213,26 @@ class _Row:
 
 
 class _Batch:
-    """Rows of equal length that are decoded together: their logits, their cache, their random numbers."""
+    """Rows that are decoded together: their logits and random numbers, and the decoder that reads their tokens."""
 
     def __init__(self, engine: LocalEngine, rows: list[_Row]):
-        self.engine, self.rows, self.rules = engine, rows, engine.rules
+        self.rows, self.rules = rows, engine.rules
         exact = "cpu" if engine.device.type == "mps" else engine.device  # MPS has no float64
         self.uniforms = uniforms([row.stream() for row in rows], [row.cap for row in rows]).to(exact)
         self.at = 0
-        self.cached = self.rules.use_cache and "past_key_values" in engine._accepts
         self.process = self.rules.processors and self.rules.processors(len(rows[0].job.prompt_ids))
         prompts = list(dict.fromkeys(row.job.prompt_ids for row in rows))
-        widen = torch.tensor([prompts.index(row.job.prompt_ids) for row in rows], device=engine.device)
+        owners = [prompts.index(row.job.prompt_ids) for row in rows]
         with torch.inference_mode():
-            ids = torch.tensor(prompts, device=engine.device)
-            logits, self.cache = self._forward(ids, ids, None)
-            self.ids, self.logits = ids[widen], logits[widen]
-            self._select_cache(widen)
-
-    def _forward(self, ids: Tensor, new: Tensor, cache) -> tuple[Tensor, Any]:
-        """Logits after the last token, in float32, and the cache; without a cache all of `ids` is read again."""
-        keep = {"logits_to_keep": 1} if "logits_to_keep" in self.engine._accepts else {}
-        if self.cached:
-            keep |= {"past_key_values": cache, "use_cache": True}
-        elif "use_cache" in self.engine._accepts:
-            keep["use_cache"] = False
-        out = self.engine.model(
-            input_ids=new if self.cached else ids, attention_mask=torch.ones_like(ids), **keep
-        )
-        return out.logits[:, -1].float(), getattr(out, "past_key_values", None)
-
-    def _select_cache(self, which: Tensor) -> None:
-        """Keeps, drops or repeats rows of the cache; a cache that cannot do it is given up for re-reading."""
-        # Beam search's way of picking rows is the one that every kind of layer has in full, linear attention's too.
-        self.cached = self.cached and hasattr(self.cache, "reorder_cache")
-        if self.cached:
-            self.cache.reorder_cache(which)
-        else:
-            self.cache = None
+            if engine.shares_prompts:
+                self.decoder = SharedDecoder(engine.model, prompts, owners, max(row.cap for row in rows) - 1)
+            else:
+                self.decoder = PlainDecoder(engine.model, prompts, owners, self.rules.use_cache)
+        self.logits = self.decoder.logits
+        # Only a caller's own rules look at the tokens so far.
+        self.ids = None
+        if self.rules.processors or self.rules.stop:
+            self.ids = torch.tensor([row.job.prompt_ids for row in rows], device=engine.device)
 
     @torch.inference_mode()
     def step(self) -> Step:
@@ -259,11 +242,10 @@ class _Batch:
         """
         if self.at:
             self._drop_ended()
-            self.logits, self.cache = self._forward(self.ids, self.ids[:, -1:], self.cache)
-        tokens, logprobs, sampled = self._draw()
-        self.ids = torch.cat([self.ids, tokens.unsqueeze(-1)], dim=-1)
-        stops = self.rules.stop(self.ids).tolist() if self.rules.stop else [False] * len(self.rows)
-        drawn = zip(self.rows, tokens.tolist(), logprobs.tolist(), sampled.tolist(), stops, strict=True)
+            self.logits = self.decoder.read(self.tokens)
+        self.tokens, logprobs, sampled = self._draw()
+        stops = self._stops()
+        drawn = zip(self.rows, self.tokens.tolist(), logprobs.tolist(), sampled.tolist(), stops, strict=True)
         for row, token, logprob, chance, stop in drawn:
             row.take(token, logprob, chance, self.rules.eos, stop)
         self.at += 1
@@ -272,9 +254,17 @@ class _Batch:
     def _draw(self) -> tuple[Tensor, Tensor, Tensor]:
         logits = self.logits
         shaped = self.process(self.ids, logits.clone()) if self.process else self._shaped_by_request(logits)
-        tokens = shaped.argmax(-1) if self.rules.greedy else draw(shaped, self.uniforms[:, self.at])
-        logprobs = log_probability(logits, tokens)
-        return tokens, logprobs, logprobs if shaped is logits else log_probability(shaped, tokens)
+        if self.rules.greedy:
+            tokens = shaped.argmax(-1)
+            return tokens, log_probability(logits, tokens), log_probability(shaped, tokens)
+        tokens, sampled = draw(shaped, self.uniforms[:, self.at])
+        tokens = tokens.to(logits.device)
+        return tokens, sampled if shaped is logits else log_probability(logits, tokens), sampled
+
+    def _stops(self) -> list[bool]:
+        if self.ids is not None:
+            self.ids = torch.cat([self.ids, self.tokens.unsqueeze(-1)], dim=-1)
+        return self.rules.stop(self.ids).tolist() if self.rules.stop else [False] * len(self.rows)
 
     def _shaped_by_request(self, logits: Tensor) -> Tensor:
         kinds = [_sampling(row.job.request) for row in self.rows]
@@ -293,23 +283,27 @@ class _Batch:
         return Step(grown=grown, ended=ended)
 
     def _drop_ended(self) -> None:
-        stay = [i for i, row in enumerate(self.rows) if not row.ended]
-        if len(stay) == len(self.rows):
+        order = _closed_up([row.ended is None for row in self.rows])
+        if len(order) == len(self.rows):
             return
-        self.rows = [self.rows[i] for i in stay]
-        which = torch.tensor(stay, device=self.ids.device)
-        self.ids, self.uniforms = self.ids[which], self.uniforms[which.to(self.uniforms.device)]
-        self._select_cache(which)
+        self.rows = [self.rows[i] for i in order]
+        which = torch.tensor(order, device=self.tokens.device)
+        self.tokens, self.uniforms = self.tokens[which], self.uniforms[which.to(self.uniforms.device)]
+        if self.ids is not None:
+            self.ids = self.ids[which]
+        self.decoder.keep(order)
+
+
+def _closed_up(stays: Sequence[bool]) -> list[int]:
+    """The rows that stay, in an order that moves few: the last ones fill the holes."""
+    end = sum(stays)
+    movers = (i for i in range(end, len(stays)) if stays[i])
+    return [i if stays[i] else next(movers) for i in range(end)]
 
 
 def _sampling(request: Request) -> Sampling:
     settings = request.settings
     return Sampling(settings.temperature, settings.top_k, settings.top_p)
-
-
-def _of_equal_length(rows: list[_Row]) -> list[_Row]:
-    length = len(rows[0].job.prompt_ids)
-    return [row for row in rows if len(row.job.prompt_ids) == length]
 
 
 def _context(config) -> int | None:

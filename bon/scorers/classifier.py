@@ -7,12 +7,17 @@ import torch
 from torch import Tensor
 
 from bon import loading, models
-from bon.engines.local import eval_mode
+from bon.engines.decoder import eval_mode
 from bon.errors import InputError, ModelError, ScoringError
 from bon.schema import UNITS
 from bon.scorers.base import Item, Scores
 
-BATCH = 32
+#: The most texts of one batch, and its most tokens: on a processor what is worked on should fit its cache.
+BATCH = 64
+TOKENS = {"cpu": 1024}
+MANY_TOKENS = 32_768
+#: Batches are padded to a multiple of this, so that few shapes occur: a processor's kernels are made for each shape.
+GRAIN = 8
 
 
 class Classifier:
@@ -59,7 +64,7 @@ class Classifier:
         notes = [f"The scorer reads {self.limit} tokens: longer texts lost their beginning."] if cut else []
         order = sorted(range(len(texts)), key=lambda i: len(encoded[i][0]))
         out = torch.empty(len(texts), self.model.config.num_labels)
-        for batch in self._batches(order):
+        for batch in self._batches(order, [len(ids) for ids, _ in encoded]):
             out[batch] = self._run([encoded[i][0] for i in batch], notes)
         return out, tuple(dict.fromkeys(notes))
 
@@ -75,11 +80,25 @@ class Classifier:
         end = len(ids) - tail
         return ids[:head] + ids[end - (self.limit - head - tail) : end] + ids[end:], True
 
-    def _batches(self, order: list[int]) -> Iterator[list[int]]:
+    def _batches(self, order: list[int], lengths: list[int]) -> Iterator[list[int]]:
         # Without a pad id a decoder classifier refuses every batch of more than one text.
-        size = 1 if self._pad_id() is None else self.batch_size
-        for start in range(0, len(order), size):
-            yield order[start : start + size]
+        most = 1 if self._pad_id() is None else self.batch_size
+        tokens = TOKENS.get(self.model.device.type, MANY_TOKENS)
+        batch: list[int] = []
+        for i in order:
+            if batch and (len(batch) == most or (len(batch) + 1) * self._padded(lengths[i]) > tokens):
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
+    def _padded(self, length: int) -> int:
+        """The length that a batch is padded to whose longest text has this many tokens."""
+        if self._pad_id() is None:
+            return length
+        padded = -(-length // GRAIN) * GRAIN
+        return padded if self.limit is None else max(length, min(padded, self.limit))
 
     @torch.inference_mode()
     def _run(self, rows: list[list[int]], notes: list[str]) -> Tensor:
@@ -95,7 +114,7 @@ class Classifier:
         return torch.cat([self._run(rows[:half], notes), self._run(rows[half:], notes)])
 
     def _forward(self, rows: list[list[int]]) -> Tensor:
-        longest, pad = max(map(len, rows)), self._pad_id() or 0
+        longest, pad = self._padded(max(map(len, rows))), self._pad_id() or 0
         ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
         with eval_mode(self.model):

@@ -1,0 +1,170 @@
+"""One step of a causal language model for many rows at once: tokens in, logits out.
+
+Two ways: prompts held once with memory laid out once, for every model that `fits` it; and the model's own cache, for
+all others.
+"""
+
+import inspect
+import threading
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from bon import loading
+from bon.engines.prefix import SharedPrefixCache, shared_attention
+
+_LOCKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+_FITS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def _lock(model) -> Any:
+    """While a model's attention is exchanged nobody else may call it."""
+    return _LOCKS.setdefault(model, threading.RLock())
+
+
+@contextmanager
+def eval_mode(model):
+    """The model in eval mode; afterwards each of its modules is in the mode that it was in before."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+def _accepts(model) -> frozenset[str]:
+    return frozenset(inspect.signature(model.forward).parameters)
+
+
+def _last(model) -> dict[str, int]:
+    return {"logits_to_keep": 1} if "logits_to_keep" in _accepts(model) else {}
+
+
+class SharedDecoder:
+    """Reads tokens for rows that continue any prompts, each prompt held once.
+
+    prompts: token ids. owners: each row's prompt. room: the most tokens that a row will read. shared: hold prompts
+    once also where copies would be faster (None: not there).
+    """
+
+    def __init__(self, model, prompts: Sequence[Sequence[int]], owners: Sequence[int], room: int,
+                 shared: bool | None = None):
+        self.model, self._more = model, _last(model)
+        by_length: dict[int, list[int]] = {}
+        for number, prompt in enumerate(prompts):
+            by_length.setdefault(len(prompt), []).append(number)
+        order = [number for numbers in by_length.values() for number in numbers]
+        owners = [order.index(owner) for owner in owners]
+        logits, caches = zip(*(self._prefill([prompts[i] for i in some]) for some in by_length.values()), strict=True)
+        self.cache = SharedPrefixCache(caches, owners, room, shared)
+        self.logits = torch.cat(logits)[torch.tensor(owners, device=model.device)]
+
+    def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Any]:
+        ids = torch.tensor(prompts, device=self.model.device)
+        with _lock(self.model):
+            out = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True, **self._more)
+        return out.logits[:, -1].float(), out.past_key_values
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """The logits [rows, vocabulary], in float32, after one more token per row [rows]."""
+        cache = self.cache
+        positions = torch.tensor(cache.positions, device=tokens.device).unsqueeze(-1)
+        # Nothing is padded: a mask keeps models from looking for padding, and our attention makes nothing of it.
+        mask = positions.new_ones(len(tokens), max(cache.positions) + 1)
+        with _lock(self.model), shared_attention(self.model), cache.step():
+            out = self.model(
+                input_ids=tokens.unsqueeze(-1), position_ids=positions, attention_mask=mask, past_key_values=cache,
+                use_cache=True, **self._more,
+            )
+        return out.logits[:, -1].float()
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Keeps the rows `order`; each stays where it is or comes from behind the new end."""
+        self.cache.keep(order)
+
+
+class PlainDecoder:
+    """Reads tokens with the model's own cache, widened to one row per candidate; prompts must be of equal length.
+
+    Without a cache, or with one whose rows cannot be picked, all tokens are read again at each step.
+    """
+
+    def __init__(self, model, prompts: Sequence[Sequence[int]], owners: Sequence[int], use_cache: bool = True):
+        self.model, self._more = model, _last(model)
+        self._cached = use_cache and "past_key_values" in _accepts(model)
+        ids = torch.tensor(prompts, device=model.device)
+        rows = torch.tensor(owners, device=model.device)
+        logits, self.cache = self._forward(ids, ids, None)
+        self.ids, self.logits = ids[rows], logits[rows]
+        self._select(rows)
+
+    def _forward(self, ids: Tensor, new: Tensor, cache) -> tuple[Tensor, Any]:
+        more = dict(self._more)
+        if self._cached:
+            more |= {"past_key_values": cache, "use_cache": True}
+        elif "use_cache" in _accepts(self.model):
+            more["use_cache"] = False
+        with _lock(self.model):
+            out = self.model(input_ids=new if self._cached else ids, attention_mask=torch.ones_like(ids), **more)
+        return out.logits[:, -1].float(), getattr(out, "past_key_values", None)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """The logits [rows, vocabulary], in float32, after one more token per row [rows]."""
+        new = tokens.unsqueeze(-1)
+        self.ids = torch.cat([self.ids, new], dim=-1)
+        logits, self.cache = self._forward(self.ids, new, self.cache)
+        return logits
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Keeps the rows `order`."""
+        rows = torch.tensor(order, device=self.ids.device)
+        self.ids = self.ids[rows]
+        self._select(rows)
+
+    def _select(self, rows: Tensor) -> None:
+        # Beam search's way of picking rows is the one that every kind of layer has in full, linear attention's too.
+        self._cached = self._cached and hasattr(self.cache, "reorder_cache")
+        if self._cached:
+            self.cache.reorder_cache(rows)
+        else:
+            self.cache = None
+
+
+def fits(model) -> bool:
+    """Whether `SharedDecoder` computes what the model itself computes: tried once per model, on a few tokens."""
+    if model not in _FITS:
+        with eval_mode(model):
+            _FITS[model] = _tried(model)
+    return _FITS[model]
+
+
+@torch.inference_mode()
+def _tried(model) -> bool:
+    if not {"past_key_values", "position_ids"} <= _accepts(model):
+        return False
+    size = model.get_input_embeddings().num_embeddings
+    prompts = [[(3 + 7 * i) % size for i in range(5)], [(11 + 5 * i) % size for i in range(2)]]
+    owners, new = [0, 1, 0], [[(2 + i) % size, (9 + 3 * i) % size] for i in range(3)]
+    try:
+        decoder = SharedDecoder(model, prompts, owners, 2, shared=True)
+        seen = [decoder.read(torch.tensor(tokens, device=model.device)) for tokens in zip(*new, strict=True)]
+        for row, (owner, tokens) in enumerate(zip(owners, new, strict=True)):
+            ids = torch.tensor([[*prompts[owner], *tokens]], device=model.device)
+            with _lock(model):
+                expected = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -2:].float()
+            got = torch.stack([logits[row] for logits in seen])
+            # Another attention gives other numbers altogether; what is allowed is the rounding of the number type.
+            allowed = 1e-3 if loading.facts(model).dtype == "float32" else 0.1
+            if not (got - expected).norm() <= allowed * expected.norm():
+                return False
+    except Exception as error:  # whatever the model's code makes of a cache that it does not know
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        return False
+    return True

@@ -1,0 +1,272 @@
+"""Attention over prompts that are held once for all of their candidates.
+
+The keys and values of a prompt are stored once (bifurcated attention, Athiwaratkun et al., arXiv 2403.08845) and read
+once per step for all of its rows; each row's own keys and values lie in memory that is laid out once. The two parts
+are attended to apart and joined by their log-sum-exp, which is exact. It serves every transformers model whose layers
+call the attention that the model's config names, with full or sliding windows.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
+
+#: What transformers calls this attention.
+NAME = "bon_shared_prefix"
+#: Added to the score of what a row must not see; finite, so a row that sees nothing of a part gives it weight 0.
+HIDDEN = -1e30
+
+#: Tokens of prompts, counted for each row, up to which one attention over copies is faster than two that are joined.
+FEW = 512
+#: Whether torch has its attention kernel for processors that also gives the sums of the scores.
+ON_PROCESSORS = hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu")
+
+
+class Unsupported(Exception):
+    """The model's attention is of a kind that only its own code can compute."""
+
+
+class SharedPrefixCache(Cache):
+    """The KV cache of rows that continue a few prompts.
+
+    prefilled: caches as the model's own prefill left them, each of one or more prompts of equal length.
+    owners: for each row the number of its prompt, counted through all of them. room: the most tokens of its own that a
+    row will store. shared: hold prompts once; None: where that saves time, else copy them to the rows' own parts.
+    Raises `Unsupported` for caches with other layers than full and sliding attention.
+    """
+
+    def __init__(self, prefilled: Sequence[Cache], owners: Sequence[int], room: int, shared: bool | None = None):
+        if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for c in prefilled for layer in c.layers):
+            raise Unsupported("a cache of another kind")
+        lengths = [cache.get_seq_length() for cache in prefilled for _ in cache.layers[0].keys]
+        cut = any(layer.keys.shape[2] < cache.get_seq_length() for cache in prefilled for layer in cache.layers)
+        self.shared = cut or (len(owners) * max(lengths) > FEW if shared is None else shared)
+        self.owners = list(owners)
+        #: Tokens of each prompt, and of each row beside it.
+        self.lengths = lengths if self.shared else [0] * len(lengths)
+        self.own = [0 if self.shared else lengths[owner] for owner in owners]
+        stacks = zip(*(cache.layers for cache in prefilled), strict=True)
+        super().__init__(layers=[_Layer(self, stack, len(owners), room) for stack in stacks])
+        self.device = self.layers[0].keys.device
+        self._group()
+
+    @property
+    def positions(self) -> list[int]:
+        """The position of the token that each row reads next."""
+        return [self.lengths[owner] + own for owner, own in zip(self.owners, self.own, strict=True)]
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Keeps the rows `order`, in this order; each stays where it is or comes from behind the new end."""
+        moves = [(to, at) for to, at in enumerate(order) if to != at]
+        for layer in self.layers:
+            layer.keep(len(order), moves)
+        self.owners, self.own = [self.owners[i] for i in order], [self.own[i] for i in order]
+        self._group()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Within it the model reads one token per row; afterwards every row is one token longer."""
+        self.plan = _Plan(self)
+        yield
+        self.own = [own + 1 for own in self.own]
+
+    def _group(self) -> None:
+        """Rows by prompt, each prompt's filled up to the most that any has: what makes one product per prompt."""
+        rows_of = [[i for i, owner in enumerate(self.owners) if owner == p] for p in range(len(self.lengths))]
+        most = max(map(len, rows_of))
+        self.slots = torch.tensor([[*rows, *[0] * (most - len(rows))] for rows in rows_of], device=self.device)
+        place = {row: p * most + r for p, rows in enumerate(rows_of) for r, row in enumerate(rows)}
+        self.places = torch.tensor([place[i] for i in range(len(self.owners))], device=self.device)
+
+    def by_prompt(self, rows: Tensor) -> Tensor:
+        """[rows, heads, group, dim] -> [prompts, heads, rows of the prompt x group, dim]."""
+        if len(self.lengths) == 1:
+            return rows.transpose(0, 1).flatten(1, 2).unsqueeze(0)
+        return rows[self.slots].transpose(1, 2).flatten(2, 3)
+
+    def by_row(self, grouped: Tensor, group: int) -> Tensor:
+        """The way back: [prompts, heads, rows of the prompt x group, ...] -> [rows, heads, group, ...]."""
+        apart = grouped.unflatten(2, (-1, group)).transpose(1, 2).flatten(0, 1)
+        return apart if len(self.lengths) == 1 else apart[self.places]
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What the layers share within one step: where rows write, and what is hidden from them."""
+
+    cache: SharedPrefixCache
+    longest: int = field(init=False)
+    where: int | tuple[Tensor, Tensor] = field(init=False)
+    _hidden: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        own = self.cache.own
+        self.longest = max(own) + 1
+        # Rows of one age write to one place, with no index tensors.
+        even = min(own) == max(own)
+        self.where = own[0] if even else tuple(torch.tensor([range(len(own)), own], device=self.cache.device))
+
+    def hidden(self, window: int | None) -> tuple[Tensor | None, Tensor | None]:
+        """Masks to add to the scores over prompts [rows, tokens] and own parts [rows, tokens]; None: all is seen."""
+        if window not in self._hidden:
+            self._hidden[window] = self._over_prompts(window), self._over_own(window)
+        return self._hidden[window]
+
+    def _over_prompts(self, window: int | None) -> Tensor | None:
+        lengths = self.cache.lengths
+        kept = lengths if window is None else [min(n, window - 1) for n in lengths]
+        first = [0] * len(kept) if window is None else [
+            # How many of the prompt's stored tokens lie before the window of a row that is `own` tokens past it.
+            max(0, own + 1 - window + kept[owner]) for owner, own in zip(self.cache.owners, self.cache.own, strict=True)
+        ]
+        if len(set(kept)) == 1 and not any(first):
+            return None
+        columns = torch.arange(max(kept), device=self.cache.device)
+        ends = torch.tensor([kept[owner] for owner in self.cache.owners], device=self.cache.device).unsqueeze(-1)
+        hidden = columns >= ends
+        if window is not None:
+            hidden |= columns < torch.tensor(first, device=self.cache.device).unsqueeze(-1)
+        return hidden * HIDDEN
+
+    def _over_own(self, window: int | None) -> Tensor | None:
+        own = self.cache.own
+        if isinstance(self.where, int) and (window is None or self.longest <= window):
+            return None
+        columns = torch.arange(self.longest, device=self.cache.device)
+        last = torch.tensor(own, device=self.cache.device).unsqueeze(-1)
+        hidden = columns > last
+        if window is not None:
+            hidden |= columns <= last - window
+        return hidden * HIDDEN
+
+
+class _Layer(CacheLayerMixin):
+    """One layer: prompts [prompts, heads, tokens, dim] filled up on the right, own parts [rows, heads, room, dim]."""
+
+    def __init__(self, cache: SharedPrefixCache, prefilled: Sequence[DynamicLayer], rows: int, room: int):
+        super().__init__()
+        self.cache, self.rows = cache, rows
+        self.window = getattr(prefilled[0], "sliding_window", None)
+        if self.window == 1:
+            raise Unsupported("a window of one token")  # transformers keeps all of them
+        self.prompt_keys = _stacked([layer.keys for layer in prefilled])
+        self.prompt_values = _stacked([layer.values for layer in prefilled])
+        self.keys, self.values = self._own(self.prompt_keys, room), self._own(self.prompt_values, room)
+        self.is_initialized = True
+
+    def _own(self, prompts: Tensor, room: int) -> Tensor:
+        copied = 0 if self.cache.shared else prompts.shape[2]
+        # Zeros, since what is hidden still meets a weight of 0, and 0 times what lay in memory may be no number.
+        own = prompts.new_zeros(self.rows, prompts.shape[1], copied + room, prompts.shape[3])
+        if copied:
+            own[:, :, :copied] = prompts[self.cache.owners]
+        return own
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_, **__) -> tuple[Tensor, Tensor]:
+        """Stores one token per row and returns the rows' own parts; the attention finds the prompts by their mark."""
+        plan = self.cache.plan
+        keys, values = self.keys[: self.rows], self.values[: self.rows]
+        if isinstance(plan.where, int):
+            keys[:, :, plan.where], values[:, :, plan.where] = key_states[:, :, 0], value_states[:, :, 0]
+        else:
+            keys[plan.where[0], :, plan.where[1]] = key_states[:, :, 0]
+            values[plan.where[0], :, plan.where[1]] = value_states[:, :, 0]
+        seen = keys[:, :, : plan.longest]
+        seen.bon_layer = self
+        return seen, values[:, :, : plan.longest]
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """[rows, heads, 1, dim] -> [rows, 1, heads, dim]."""
+        rows, heads, _, dim = query.shape
+        group = heads // key.shape[1]
+        query = query.view(rows, key.shape[1], group, dim)
+        over_prompts, over_own = self.cache.plan.hidden(self.window)
+        if over_own is not None:
+            over_own = over_own[:, None, None].to(query.dtype).expand(-1, -1, group, -1)
+        own, own_sum = attention(query, key, value, over_own, scaling)
+        if not self.cache.shared:
+            return own.reshape(rows, 1, heads, -1)
+        if over_prompts is not None:
+            over_prompts = self.cache.by_prompt(over_prompts[:, None, None].to(query.dtype).expand(-1, -1, group, -1))
+        prompt, prompt_sum = attention(
+            self.cache.by_prompt(query), self.prompt_keys, self.prompt_values, over_prompts, scaling
+        )
+        prompt, prompt_sum = self.cache.by_row(prompt, group), self.cache.by_row(prompt_sum, group)
+        weight = (prompt_sum - own_sum).sigmoid().unsqueeze(-1).to(own.dtype)
+        return own.lerp(prompt, weight).reshape(rows, 1, heads, -1)
+
+    def keep(self, rows: int, moves: Sequence[tuple[int, int]]) -> None:
+        """Moves rows within the memory and forgets those behind the first `rows`."""
+        self.rows = rows
+        for to, at in moves:
+            self.keys[to], self.values[to] = self.keys[at], self.values[at]
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing: all memory is there from the start."""
+
+    def get_seq_length(self) -> int:
+        """The most tokens that a row and its prompt have together."""
+        return max(self.cache.positions)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """What a mask would cover; none is made."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        """No limit of its own."""
+        return -1
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    out = first.new_zeros(sum(len(p) for p in parts), first.shape[1], max(p.shape[2] for p in parts), first.shape[3])
+    at = 0
+    for part in parts:
+        out[at : at + len(part), :, : part.shape[2]] = part
+        at += len(part)
+    return out
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None, scaling: float
+) -> tuple[Tensor, Tensor]:
+    """Softmax attention [batch, heads, queries, dim] with the log-sum-exp of its scores [batch, heads, queries]."""
+    if ON_PROCESSORS and query.device.type == "cpu" and query.shape[-1] == value.shape[-1]:
+        # torch's own kernel for processors, which its public function wraps and whose sums that function drops.
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, 0.0, False, attn_mask=hidden, scale=scaling
+        )
+    scores = (query @ key.transpose(-1, -2)).float() * scaling
+    if hidden is not None:
+        scores = scores + hidden
+    sums = scores.logsumexp(-1)
+    return (scores - sums.unsqueeze(-1)).exp().to(value.dtype) @ value, sums
+
+
+def _attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **more):
+    """What transformers calls in place of its own attention."""
+    layer = getattr(key, "bon_layer", None)
+    changes = any(more.get(name) is not None for name in ("softcap", "s_aux", "position_bias", "sinks"))
+    if layer is None or attention_mask is not None or dropout or changes:
+        raise Unsupported(type(module).__name__)
+    return layer.attend(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling), None
+
+
+AttentionInterface.register(NAME, _attend)
+
+
+@contextmanager
+def shared_attention(model) -> Iterator[None]:
+    """Within it the model's layers call the attention of this module."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before

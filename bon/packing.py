@@ -1,0 +1,106 @@
+"""Weights laid out once as the processor's matrix kernels read them: in float32, bf16, or rounded to int8.
+
+A matrix product of a few rows is bound by reading its weights. oneDNN reads them in blocks of its own; in plain layout
+they are laid out anew, or read badly, at each product.
+"""
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import NewGELUActivation
+from transformers.pytorch_utils import Conv1D
+
+#: Below this many weights a product is too small to gain from it.
+SMALLEST = 1 << 16
+
+
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this build of torch and this processor lay out weights of a type."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        return False
+    if dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype == torch.float32
+
+
+def can_round() -> bool:
+    """Whether this build of torch and this processor multiply int8 with int8 without losing bits on the way."""
+    asks = ("_is_avx512_vnni_supported", "_is_vnni_supported", "_is_amx_tile_supported")
+    here = any(getattr(torch.cpu, ask)() for ask in asks if hasattr(torch.cpu, ask))
+    built = "onednn" in torch.backends.quantized.supported_engines and hasattr(torch.ops.onednn, "qlinear_prepack")
+    return here and built
+
+
+class PackedLinear(nn.Module):
+    """A linear layer whose weights are laid out for oneDNN; exact up to the order of sums."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
+        self.bias = bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+
+
+class Int8Linear(nn.Module):
+    """A linear layer in int8: weights rounded per output, inputs per row as they come."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        weight = weight.float().contiguous()
+        scale = weight.abs().amax(1).clamp(min=1e-12) / 127
+        rounded = (weight / scale.unsqueeze(-1)).round().to(torch.int8)
+        self.packed = torch.ops.onednn.qlinear_prepack(rounded, None)
+        self.scale, self.bias = scale, None if bias is None else bias.float()
+        self.zero = torch.zeros(len(scale), dtype=torch.int64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out] in the type of x."""
+        rows = x.reshape(-1, self.in_features)
+        largest = rows.abs().amax(-1, keepdim=True).float().clamp_(min=1e-12)
+        rounded = (rows * (127 / largest)).round_().to(torch.int8)
+        out = torch.ops.onednn.qlinear_pointwise(
+            rounded, 1 / 127, 0, self.packed, self.scale, self.zero, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        out = out * largest if self.bias is None else torch.addcmul(self.bias, out, largest)
+        return out.to(x.dtype).view(*x.shape[:-1], self.out_features)
+
+
+def pack(model: nn.Module, rounded: bool = False) -> bool:
+    """Exchanges a model's linear layers for packed ones, or for rounded ones; says whether it did.
+
+    Where the model's own code wants more of its layers than to call them, all stay as they were.
+    """
+    kind = Int8Linear if rounded else PackedLinear
+    places = [
+        (parent, name, child) for parent in model.modules() for name, child in parent.named_children()
+        if type(child) in (nn.Linear, Conv1D) and child.weight.numel() >= SMALLEST
+    ]
+    made = {}
+    for _, _, layer in places:
+        if layer not in made:
+            weight = layer.weight.detach() if type(layer) is nn.Linear else layer.weight.detach().t()
+            made[layer] = kind(weight, None if layer.bias is None else layer.bias.detach())
+    # The same function as one kernel instead of eight.
+    places += [(parent, name, child) for parent in model.modules() for name, child in parent.named_children()
+               if type(child) is NewGELUActivation]
+    made |= {layer: nn.GELU(approximate="tanh") for _, _, layer in places if type(layer) is NewGELUActivation}
+    for parent, name, layer in places:
+        setattr(parent, name, made[layer])
+    if places and not _runs(model):
+        for parent, name, layer in places:
+            setattr(parent, name, layer)
+        return False
+    return bool(places)
+
+
+@torch.inference_mode()
+def _runs(model: nn.Module) -> bool:
+    try:
+        model(input_ids=torch.zeros(1, 2, dtype=torch.long))
+    except Exception:  # the model's own code may do anything with a layer's weights
+        return False
+    return True

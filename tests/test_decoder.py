@@ -1,0 +1,215 @@
+"""The fast path: its logits against the model's own with no cache, and weights laid out for the processor."""
+
+import pytest
+import torch
+import transformers
+from torch.nn.functional import linear
+
+from bon import packing
+from bon.engines import prefix
+from bon.engines.decoder import PlainDecoder, SharedDecoder, fits
+from tests import tiny
+
+WORDS = 97
+SMALL = {
+    "vocab_size": WORDS, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 128, "initializer_range": 0.3,
+}
+WINDOWED = {"head_dim": 16, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"] * 2}
+FAMILIES = {
+    "gpt2": transformers.GPT2Config(
+        vocab_size=WORDS, n_embd=32, n_layer=3, n_head=4, n_positions=128, initializer_range=0.3
+    ),
+    "llama": transformers.LlamaConfig(**SMALL),
+    "qwen2": transformers.Qwen2Config(**SMALL),
+    "qwen3": transformers.Qwen3Config(**SMALL, head_dim=16),
+    "mistral, window of 4": transformers.MistralConfig(**SMALL, sliding_window=4),
+    "mistral, window of 2": transformers.MistralConfig(**SMALL, sliding_window=2),
+    "gemma 3, window of 4": transformers.Gemma3TextConfig(**SMALL, **WINDOWED),
+    "opt": transformers.OPTConfig(
+        vocab_size=WORDS, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4,
+        word_embed_proj_dim=32, max_position_embeddings=128, init_std=0.3,
+    ),
+}
+OTHERS = {
+    "gemma 2, soft caps": transformers.Gemma2Config(**SMALL, **WINDOWED),
+    "bloom, no positions": transformers.BloomConfig(vocab_size=WORDS, hidden_size=32, n_layer=2, n_head=4),
+    "state space": transformers.MambaConfig(vocab_size=WORDS, hidden_size=32, num_hidden_layers=2, state_size=4),
+}
+#: Lengths of the prompts, and the prompt of each row.
+SHAPES = {
+    "rows of one prompt": ([6], [0] * 5),
+    "prompts of equal length": ([5, 5], [0, 1, 1, 0]),
+    "prompts of all lengths, rows in any order": ([9, 3, 1, 3], [3, 0, 1, 0, 2, 2, 1, 2]),
+    "a prompt without rows": ([4, 2], [1, 1]),
+    "one row": ([7], [0]),
+    "a prompt of one token": ([1], [0, 0]),
+}
+
+
+def model_of(config, seed=0):
+    torch.manual_seed(seed)
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+def tokens(count, seed):
+    return torch.randint(0, WORDS, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+@torch.inference_mode()
+def largest_error(model, decoder, prompts, owners, steps=7):
+    """The largest difference, against the largest logit, of a decoder whose rows leave midway in any order."""
+    rows = list(range(len(owners)))
+    texts = [list(prompts[owner]) for owner in owners]
+    worst, logits = 0.0, decoder.logits
+    for step in range(steps):
+        for row, got in zip(rows, logits, strict=True):
+            expected = model(input_ids=torch.tensor([texts[row]]), use_cache=False).logits[0, -1]
+            worst = max(worst, ((got - expected).abs().max() / expected.abs().max()).item())
+        if step in (2, 4) and len(rows) > 2:
+            order = [len(rows) - 1, *range(1, len(rows) - 1)]
+            decoder.keep(order)
+            rows = [rows[i] for i in order]
+        new = tokens(len(rows), step + 50)
+        for row, token in zip(rows, new, strict=True):
+            texts[row].append(token)
+        logits = decoder.read(torch.tensor(new))
+    return worst
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_logits_are_those_of_the_model_without_a_cache(family, shape, shared):
+    lengths, owners = SHAPES[shape]
+    model, prompts = model_of(FAMILIES[family]), [tokens(n, seed) for seed, n in enumerate(lengths)]
+    with torch.inference_mode():
+        decoder = SharedDecoder(model, prompts, owners, room=7, shared=shared)
+    assert fits(model)
+    assert largest_error(model, decoder, prompts, owners) < 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_arithmetic_of_other_devices_gives_the_same_logits(family, monkeypatch):
+    monkeypatch.setattr(prefix, "ON_PROCESSORS", False)
+    lengths, owners = SHAPES["prompts of all lengths, rows in any order"]
+    model, prompts = model_of(FAMILIES[family]), [tokens(n, seed) for seed, n in enumerate(lengths)]
+    with torch.inference_mode():
+        decoder = SharedDecoder(model, prompts, owners, room=7, shared=True)
+    assert largest_error(model, decoder, prompts, owners) < 1e-4
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_a_model_that_does_not_fit_is_found_out_and_decoded_its_own_way(family):
+    model, prompts, owners = model_of(OTHERS[family]), [tokens(6, 1), tokens(6, 2)], [0, 1, 0]
+    assert not fits(model)
+    with torch.inference_mode():
+        decoder = PlainDecoder(model, prompts, owners)
+    assert largest_error(model, decoder, prompts, owners) < 1e-4
+
+
+def test_a_model_whose_attention_is_not_what_its_config_names_is_found_out():
+    class Own(transformers.GPT2LMHeadModel):
+        """Reads only half of what it is given once it has a past."""
+
+        def forward(self, input_ids=None, past_key_values=None, attention_mask=None, position_ids=None, **more):
+            scale = 1 if past_key_values is None else 0.5
+            out = super().forward(input_ids=input_ids, past_key_values=past_key_values, attention_mask=attention_mask,
+                                  position_ids=position_ids, **more)
+            out.logits = out.logits * scale
+            return out
+
+    assert not fits(Own(FAMILIES["gpt2"]).eval())
+
+
+def test_the_models_own_attention_is_back_afterwards_and_after_a_failure():
+    model = model_of(FAMILIES["llama"])
+    before = model.config._attn_implementation
+    with prefix.shared_attention(model):
+        assert model.config._attn_implementation == prefix.NAME
+        with pytest.raises(prefix.Unsupported):
+            model(input_ids=torch.tensor([[1, 2]]))
+    with pytest.raises(prefix.Unsupported), prefix.shared_attention(model):
+        model(input_ids=torch.tensor([[1, 2]]))
+    assert model.config._attn_implementation == before
+
+
+def test_memory_for_the_prompt_does_not_grow_with_the_rows():
+    model, prompts = model_of(FAMILIES["gpt2"]), [tokens(60, 1)]
+    with torch.inference_mode():
+        one, many = (SharedDecoder(model, prompts, [0] * n, room=3, shared=True).cache for n in (1, 40))
+    assert [layer.prompt_keys.shape for layer in one.layers] == [layer.prompt_keys.shape for layer in many.layers]
+    assert all(layer.keys.shape == (40, 4, 3, 8) for layer in many.layers)
+
+
+def test_memory_is_laid_out_once():
+    model, prompts = model_of(FAMILIES["gpt2"]), [tokens(4, 1)]
+    with torch.inference_mode():
+        decoder = SharedDecoder(model, prompts, [0] * 6, room=5)
+        places = [(layer.keys.data_ptr(), layer.values.data_ptr()) for layer in decoder.cache.layers]
+        for step in range(5):
+            decoder.read(torch.tensor(tokens(6 - step, step)))
+            decoder.keep(range(5 - step))
+        assert places == [(layer.keys.data_ptr(), layer.values.data_ptr()) for layer in decoder.cache.layers]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(200,), (1, 200), (3, 5, 200), (0, 200)])
+def test_a_packed_layer_computes_what_the_layer_computed(dtype, bias, shape):
+    if not packing.can_pack(dtype):
+        pytest.skip("not on this processor")
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(200, 300, bias=bias).to(dtype)
+    packed, x = packing.PackedLinear(layer.weight.detach(), layer.bias), torch.randn(shape).to(dtype)
+    got = packed(x)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got, layer(x), rtol=2e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_rounded_layer_is_near_and_no_row_spoils_another(dtype, bias):
+    if not packing.can_round():
+        pytest.skip("not on this processor")
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(200, 300, bias=bias).to(dtype), torch.randn(4, 200).to(dtype)
+    x[1] *= 1000
+    x[2] = 0
+    rounded = packing.Int8Linear(layer.weight.detach(), layer.bias)
+    got, expected = rounded(x), linear(x.double(), layer.weight.double(), layer.bias.double() if bias else None)
+    assert got.dtype == dtype
+    assert ((got - expected).norm(dim=-1) <= 0.02 * expected.norm(dim=-1) + 1e-3).all()
+    assert rounded(x[:0]).shape == (0, 300)
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_packed_model_computes_what_it_computed(rounded, monkeypatch):
+    if rounded and not packing.can_round():
+        pytest.skip("not on this processor")
+    monkeypatch.setattr(packing, "SMALLEST", 1)
+    for model in (tiny.gpt2(), tiny.classifier(), model_of(FAMILIES["qwen2"])):
+        ids = torch.randint(0, WORDS, (3, 9), generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            before = model(input_ids=ids).logits
+            assert packing.pack(model, rounded)
+            after = model(input_ids=ids).logits
+        kinds = {type(module) for module in model.modules()}
+        assert (packing.Int8Linear if rounded else packing.PackedLinear) in kinds
+        assert torch.nn.Linear not in kinds
+        assert (after - before).norm() <= (0.1 if rounded else 1e-5) * before.norm()
+
+
+def test_a_model_that_wants_its_weights_keeps_them(monkeypatch):
+    class Peeking(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(8, 8)
+
+        def forward(self, input_ids):
+            return self.layer.weight.sum() + input_ids
+
+    monkeypatch.setattr(packing, "SMALLEST", 1)
+    model = Peeking()
+    assert not packing.pack(model)
+    assert type(model.layer) is torch.nn.Linear
