@@ -1,14 +1,16 @@
 """The command line: arguments -> request -> print."""
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
 from contextlib import closing
+from pathlib import Path
 
 from bon import __version__, models
 from bon.errors import BonError, InputError, ModelError
-from bon.schema import Done, Request, Settings
+from bon.schema import Done, Request, Settings, whole
 from bon.show import printable
 
 #: Options that become settings of the same name.
@@ -25,8 +27,9 @@ SETTINGS = {
     "scorer": "preset, Hub id, folder or logprob (the model's own)",
     "unit": "probability, logit or margin (probability)",
     "keep": "how many ranked candidates to show (all)",
+    "reject": "share of the candidates dropped at each checkpoint of early rejection (0: off)",
 }
-NUMBERS = {"n", "min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "keep"}
+NUMBERS = {"n", "min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "keep", "reject"}
 #: The exit status that shells give to a program ended by Ctrl+C.
 INTERRUPTED = 130
 
@@ -49,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        status = _models(argv[1:]) if argv[:1] == ["models"] else _best(argv)
+        command = {"models": _models, "bench": _bench}.get(argv[0]) if argv else None
+        status = command(argv[1:]) if command else _best(argv)
         sys.stdout.flush()
         return status
     except SystemExit as stop:  # argparse ends so, after --help too
@@ -128,7 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m bon",
         description="Continue a prompt n times, score every continuation, print them best first.",
-        epilog="Also: python -m bon models (the presets and what of them is on this machine). "
+        epilog="Also: python -m bon models (the presets and what of them is on this machine), "
+        "python -m bon bench (how fast it is here, beside others). "
         "python -m bon -- models takes `models` as a prompt.",
         allow_abbrev=False,
     )
@@ -137,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
         flags = ["-n", "--n"] if name == "n" else ["--" + name.replace("_", "-")]
         parser.add_argument(*flags, dest=name, metavar=name.upper() if name != "n" else "N", help=said)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the fastest)")
-    parser.add_argument("--dtype", help="float32, bf16, float16 (the fastest)")
+    parser.add_argument("--dtype", help="float32, bf16, float16, int8 (the fastest that is exact enough)")
     parser.add_argument("--unconditional", action="store_true", help="sample from the model's start token, no prompt")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
     parser.add_argument("--version", action="version", version=f"bon {__version__}")
@@ -162,3 +167,42 @@ def _models(argv: list[str]) -> int:
         print(f"  scores: {row['scorer']} ({row['scorer_state']})")
     print("Any other causal language model: its Hub id, or a folder, as --model; a scorer likewise as --scorer.")
     return 0
+
+
+def _bench(argv: list[str]) -> int:
+    parser = _Parser(prog="python -m bon bench",
+                     description="The speed table of this machine, in turns with transformers (and others). "
+                     "Seconds per query of four; what the others take, in multiples of ours.")
+    parser.add_argument("--dtype", default="auto", help="float32, bf16, int8 (the fastest)")
+    parser.add_argument("--turns", type=int, default=3, help="turns of each contestant (3)")
+    parser.add_argument("--peer-python", metavar="PYTHON", help="a Python with trl 0.23.1 and ctranslate2")
+    parser.add_argument("--sizes", default="embedded,gpt2-small", help="of the models, with random weights")
+    parser.add_argument("-n", "--n", default="1,4,16,64", help="candidates (1,4,16,64)")
+    parser.add_argument("--prompt-tokens", default="8,256", help="length of the prompt (8,256)")
+    parser.add_argument("--models", metavar="DIR", help="a folder with gpt2 and distilbert: time bon alone on these")
+    parser.add_argument("--lengths", default="28,31,37,16", help="with --models: tokens of each query's continuations")
+    parser.add_argument("--json", action="store_true", help="print JSON, an object a line")
+    args = parser.parse_args(argv)
+    # Said before torch is imported, which takes seconds.
+    counts, prompts, lengths = (_numbers(name, getattr(args, name)) for name in ("n", "prompt_tokens", "lengths"))
+    if args.models and not all((Path(args.models) / name / "config.json").is_file() for name in ("gpt2", "distilbert")):
+        raise ModelError(f"{args.models} must hold two models, in folders gpt2 and distilbert.")
+
+    from bon import bench
+
+    if args.models:
+        for work in (bench.Work(Path(args.models), n, prompt, lengths) for prompt in prompts for n in counts):
+            print(json.dumps(bench.ours(work, args.dtype)), flush=True)
+        return 0
+    sizes = args.sizes.split(",")
+    if unknown := set(sizes) - set(bench.SIZES):
+        raise InputError("sizes", f"sizes are {', '.join(bench.SIZES)}, not {', '.join(sorted(unknown))}.")
+    lines = bench.table(args.dtype, whole("turns", args.turns, 1), args.peer_python, sizes, counts, prompts)
+    shown = (json.dumps(dataclasses.asdict(line)) for line in lines) if args.json else bench.markdown(lines)
+    for text in shown:
+        print(text, flush=True)
+    return 0
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    return tuple(whole(name, _number(part), 1) for part in text.split(","))

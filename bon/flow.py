@@ -93,6 +93,8 @@ class _Run:
             request.messages,
         )
         self.waiting: list[Candidate] = []
+        self.checkpoints = checkpoints(max(self.job.caps)) if settings.reject else []
+        self.rejected: dict[int, Scored] = {}
         self.spent = {"prefill": 0.0, "decode": 0.0, "score": 0.0}
 
     @staticmethod
@@ -122,10 +124,14 @@ class _Run:
         if number in step.grown:
             yield self.note(Wrote(tuple(step.grown[number])))
         for candidate in step.ended.get(number, ()):
-            self.waiting.append(candidate)
             yield self.note(Ended(candidate))
+            if candidate.ended == "rejected":
+                yield self.note(self.rejected[candidate.index])
+            else:
+                self.waiting.append(candidate)
         if number in step.grown or number in step.ended:
             yield from self._score_waiting()
+            yield from self._reject()
             yield self.note(Clock(self._timing()))
 
     def _score_waiting(self) -> Iterator[Event]:
@@ -134,14 +140,34 @@ class _Run:
         if not self.waiting or not (over or enough):
             return
         ready, self.waiting = sorted(self.waiting, key=lambda c: c.index), []
-        items = [Item(self.prompt, candidate, self.job.request.messages) for candidate in ready]
+        scores, notes = self._scores(ready)
+        for event in (*notes, *scores):
+            yield self.note(event)
+
+    def _reject(self) -> Iterator[Event]:
+        """At a checkpoint, gives up the share of unfinished candidates whose texts so far score lowest."""
+        going = [c for c in self.state.candidates if not c.ended and c.index not in self.job.unwanted]
+        if not self.checkpoints or not going or min(c.tokens for c in going) < self.checkpoints[0]:
+            return
+        self.checkpoints.pop(0)
+        count = int(self.job.request.settings.reject * len(going))
+        if not count:
+            return
+        scores, notes = self._scores(going)
+        for event in notes:
+            yield self.note(event)
+        # Of equal ones those with the higher numbers go, as they would rank lower.
+        lowest = sorted(scores, key=lambda scored: (scored.score, -scored.index))[:count]
+        self.rejected |= {scored.index: scored for scored in lowest}
+        self.job.unwanted.update(self.rejected)
+
+    def _scores(self, candidates: Sequence[Candidate]) -> tuple[list[Scored], list[Note]]:
+        items = [Item(self.prompt, candidate, self.job.request.messages) for candidate in candidates]
         start = time.perf_counter()
         scores = checked_scores(self.scorer, items)
         self.spent["score"] += time.perf_counter() - start
-        for text in scores.notes:
-            yield self.note(Note(text))
-        for candidate, score, parts in zip(ready, scores.values, scores.parts, strict=True):
-            yield self.note(Scored(candidate.index, score, parts))
+        scored = map(Scored, (c.index for c in candidates), scores.values, scores.parts)
+        return list(scored), [Note(text) for text in scores.notes]
 
     def _timing(self) -> Timing:
         tokens = sum(c.tokens for c in self.state.candidates)
@@ -150,6 +176,11 @@ class _Run:
             **self.spent, total=sum(self.spent.values()), tokens=tokens,
             tokens_per_second=tokens / writing if writing else 0.0,
         )
+
+
+def checkpoints(longest: int) -> list[int]:
+    """Tokens at which early rejection looks at the texts: 4, and twice as many each time, below the largest cap."""
+    return [4 << i for i in range(longest.bit_length()) if 4 << i < longest]
 
 
 def _timed(steps: Iterator[Step]) -> Iterator[tuple[Step, float]]:

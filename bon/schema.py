@@ -30,6 +30,7 @@ class Settings:
     seed: None draws a fresh one. model, scorer: preset, Hub id or folder (scorer None: the model's own).
     target: the scorer's label to look for (None: POSITIVE, or the only output of a reward model).
     unit: of the score, for a scorer with labels. keep: how many ranked candidates to return (None: all).
+    reject: the share of the candidates that early rejection drops at each checkpoint, 0 (off) or below 1.
     Raises `InputError`, with the field's name, for a value that cannot work.
     """
 
@@ -45,6 +46,7 @@ class Settings:
     scorer: str | None = None
     unit: str = "probability"
     keep: int | None = None
+    reject: float = 0.0
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -65,6 +67,9 @@ class Settings:
         put("top_p", number("top_p", self.top_p))
         if not 0 < self.top_p <= 1:
             raise InputError("top_p", f"top_p must be above 0 and at most 1 (1 is off), not {self.top_p:g}.")
+        put("reject", number("reject", self.reject))
+        if not 0 <= self.reject < 1:
+            raise InputError("reject", f"reject must be 0 (off) or a share below 1, such as 0.5, not {self.reject:g}.")
         if self.seed is not None:
             put("seed", whole("seed", self.seed, 0, SEED_MAX))
         if self.keep is not None:
@@ -234,8 +239,9 @@ class Timing:
 class Result:
     """A run's outcome: the candidates, best first, and what the numbers rest on.
 
-    Candidates that were stopped before they were scored come last, with score and rank None. Shows itself as
-    text in a terminal and as a table in a notebook.
+    Candidates that early rejection dropped come after the complete ones, with the score that they had then;
+    candidates that were stopped before they were scored come last, with score and rank None. Shows itself as text in
+    a terminal and as a table in a notebook.
     """
 
     prompt: str
@@ -301,11 +307,12 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The text of one candidate so far, and its tokens."""
+    """The text of one candidate so far, its tokens and the sum of their log-probabilities."""
 
     index: int
     text: str
     tokens: int
+    logprob: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +331,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The score of one complete candidate."""
+    """The score of one candidate: of its whole text, or of what a rejected one had come to."""
 
     index: int
     score: float

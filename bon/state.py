@@ -31,7 +31,7 @@ class RunState:
                 self.candidates = [Candidate(index=i, cap=cap) for i, cap in enumerate(event.caps)]
             case Wrote(rows):
                 for row in rows:
-                    self._change(row.index, text=row.text, tokens=row.tokens)
+                    self._change(row.index, text=row.text, tokens=row.tokens, logprob=row.logprob)
             case Ended(candidate):
                 self.candidates[candidate.index] = candidate
             case Scored(index, score, parts):
@@ -62,11 +62,15 @@ class RunState:
             ranked = [dataclasses.replace(c, ended=c.ended or "stopped") for c in ranked]
             if self.scored < len(ranked):
                 notes.append(f"Stopped with {self.scored} of {len(ranked)} candidates scored: the figures are theirs.")
+        if rejected := sum(c.ended == "rejected" for c in ranked):
+            notes.append(f"Early rejection dropped {rejected} of {len(ranked)} candidates half written, so there are "
+                         "no figures of what fewer samples would have brought.")
         fields = {name: getattr(self.started, name) for name in Started.__dataclass_fields__ if name != "caps"}
         return Result(
             **fields,
             candidates=tuple(ranked[: self.started.settings.keep]),
-            stats=self._stats([c for c in ranked if c.score is not None]),
+            # The survivors were chosen: they say nothing about one plain sample.
+            stats=None if rejected else self._stats([c for c in ranked if c.score is not None]),
             timing=self.timing,
             notes=tuple(notes),
         )

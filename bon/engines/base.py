@@ -11,12 +11,14 @@ from bon.schema import Candidate, Request, Row
 class Job:
     """One prompt to continue `len(caps)` times: its token ids, each candidate's cap in tokens, the request.
 
-    Candidate i draws from the random stream (seed, query, i) of the request.
+    Candidate i draws from the random stream (seed, query, i) of the request. unwanted: numbers of candidates that
+    the consumer gives up while the job runs; the engine ends them as `rejected` before its next step.
     """
 
     prompt_ids: tuple[int, ...]
     caps: tuple[int, ...]
     request: Request
+    unwanted: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,7 @@ class _Row:
             self.ended = "eos"
 
     def row(self) -> Row:
-        return Row(self.index, self.written.text, self.tokens)
+        return Row(self.index, self.written.text, self.tokens, self.logprob)
 
     def candidate(self) -> Candidate:
         return Candidate(
@@ -240,8 +240,11 @@ class _Batch:
 
         Nothing can fail once tokens are taken, so a row that ends is always reported.
         """
+        rejected = self._reject()
         if self.at:
             self._drop_ended()
+            if not self.rows:
+                return self._step_of(rejected)
             self.logits = self.decoder.read(self.tokens)
         self.tokens, logprobs, sampled = self._draw()
         stops = self._stops()
@@ -249,7 +252,13 @@ class _Batch:
         for row, token, logprob, chance, stop in drawn:
             row.take(token, logprob, chance, self.rules.eos, stop)
         self.at += 1
-        return self._step_of(self.rows)
+        return self._step_of(self.rows + rejected)
+
+    def _reject(self) -> list[_Row]:
+        rejected = [row for row in self.rows if row.ended is None and row.index in row.job.unwanted]
+        for row in rejected:
+            row.ended = "rejected"
+        return rejected
 
     def _draw(self) -> tuple[Tensor, Tensor, Tensor]:
         logits = self.logits
