@@ -185,6 +185,7 @@ def _bench(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     # Said before torch is imported, which takes seconds.
     counts, prompts, lengths = (_numbers(name, getattr(args, name)) for name in ("n", "prompt_tokens", "lengths"))
+    turns = whole("turns", args.turns, 1)
     if args.models and not all((Path(args.models) / name / "config.json").is_file() for name in ("gpt2", "distilbert")):
         raise ModelError(f"{args.models} must hold two models, in folders gpt2 and distilbert.")
 
@@ -197,7 +198,7 @@ def _bench(argv: list[str]) -> int:
     sizes = args.sizes.split(",")
     if unknown := set(sizes) - set(bench.SIZES):
         raise InputError("sizes", f"sizes are {', '.join(bench.SIZES)}, not {', '.join(sorted(unknown))}.")
-    lines = bench.table(args.dtype, whole("turns", args.turns, 1), args.peer_python, sizes, counts, prompts)
+    lines = bench.table(args.dtype, turns, args.peer_python, sizes, counts, prompts)
     shown = (json.dumps(dataclasses.asdict(line)) for line in lines) if args.json else bench.markdown(lines)
     for text in shown:
         print(text, flush=True)

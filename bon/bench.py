@@ -1,0 +1,198 @@
+"""The speed table: bon beside what its users would take otherwise, on this machine, in turns.
+
+Speed does not depend on what weights say, so models of the true size with random weights do.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from bon.errors import EngineError
+
+CONTESTANT = Path(__file__).with_name("contestants.py")
+#: Tokens that the queries of a work are continued by.
+LENGTHS = (28, 31, 37, 16)
+#: Shapes with random weights: the writer's and the scorer's, where they differ from GPT-2 small and DistilBERT.
+SIZES = {
+    "embedded": (
+        {"vocab_size": 4096, "n_positions": 512, "n_embd": 256, "n_layer": 6, "n_head": 4},
+        {"vocab_size": 8000, "dim": 256, "n_layers": 3, "n_heads": 4, "hidden_dim": 768},
+    ),
+    "gpt2-small": ({}, {}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every contestant does: for each length one query of `prompt` tokens, continued n times to it and scored."""
+
+    folder: Path
+    n: int
+    prompt: int
+    lengths: tuple[int, ...] = LENGTHS
+
+
+class Contestant:
+    """A process that does the work once per turn; a context manager."""
+
+    def __init__(self, kind: str, work: Work, dtype: str, python: str = sys.executable):
+        self.kind, self.dtype = kind, dtype
+        # By its text: as a file it would find bon's modules where it looks for the packages of the same names.
+        command = [python, "-c", CONTESTANT.read_text(encoding="utf-8"), kind, str(work.folder), str(work.n),
+                   str(work.prompt), ",".join(map(str, work.lengths)), dtype]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.types = self._answer()
+
+    def turn(self) -> dict:
+        """Seconds of each query and the peak of memory of one turn."""
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict:
+        line = self._process.stdout.readline()
+        if not line:
+            raise EngineError(f"The contestant {self.kind} ended with status {self._process.wait()}.")
+        return json.loads(line)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.wait()
+
+
+def seconds(turn: dict, part: str = "total") -> float:
+    """The seconds of a turn's queries together, of one part of them."""
+    return sum(query[part] for query in turn["queries"])
+
+
+def in_turns(contestants: Sequence[Contestant], turns: int) -> list[list[dict]]:
+    """The turns of each contestant, taken one after the other: A B A B."""
+    taken = [[contestant.turn() for contestant in contestants] for _ in range(turns)]
+    return [list(each) for each in zip(*taken, strict=True)]
+
+
+def ours(work: Work, dtype: str = "auto") -> dict:
+    """bon's time for a work, as plain JSON types: `total` seconds, `seconds` per query, the number types used."""
+    with Contestant("bon", work, dtype) as contestant:
+        turn = contestant.turn()
+        each = [round(query["total"], 4) for query in turn["queries"]]
+        return {"n": work.n, "prompt_tokens": work.prompt, "lengths": list(work.lengths), "total": round(sum(each), 4),
+                "seconds": each, "generation": round(seconds(turn, "write"), 4),
+                "scoring": round(seconds(turn, "score"), 4), **contestant.types}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the table: bon's own figures, and by peer how many times longer the peer took (median of pairs)."""
+
+    size: str
+    n: int
+    prompt: int
+    types: dict[str, str]
+    prefill: float
+    step: float
+    score: float
+    total: float
+    rate: float
+    memory: int
+    times_longer: dict[str, float]
+    memory_of_peers: dict[str, int]
+
+
+def line(size: str, work: Work, dtype: str, turns: int, peer_python: str | None = None) -> Line:
+    """Measures one line. Medians over the turns; ratios of the turns that followed each other."""
+    peers = [("transformers", "float32", sys.executable)]
+    if peer_python:
+        peers += [("trl", "float32", peer_python), ("ctranslate2", "int8", peer_python)]
+    with ExitStack() as stack:
+        all_of_them = [stack.enter_context(Contestant("bon", work, dtype))]
+        all_of_them += [stack.enter_context(Contestant(kind, work, of, python)) for kind, of, python in peers]
+        own, *others = in_turns(all_of_them, turns)
+    ratios = {
+        # CTranslate2 only generates: its time stands beside our generation alone.
+        kind: statistics.median(seconds(b, part) / seconds(a, part) for a, b in zip(own, turn, strict=True))
+        for (kind, _, _), turn in zip(peers, others, strict=True)
+        for part in ("write" if kind == "ctranslate2" else "total",)
+    }
+
+    def median(of):
+        return statistics.median(map(of, own))
+
+    steps, tokens = sum(work.lengths), work.n * sum(work.lengths)
+    return Line(
+        size, work.n, work.prompt, all_of_them[0].types, median(lambda t: seconds(t, "prefill") / len(work.lengths)),
+        median(lambda t: (seconds(t, "write") - seconds(t, "prefill")) / steps),
+        median(lambda t: seconds(t, "score") / len(work.lengths)), median(lambda t: seconds(t) / len(work.lengths)),
+        median(lambda t: tokens / seconds(t, "write")), max(turn["memory"] for turn in own), ratios,
+        {kind: max(turn["memory"] for turn in turns_) for (kind, _, _), turns_ in zip(peers, others, strict=True)},
+    )
+
+
+def table(dtype: str = "auto", turns: int = 3, peer_python: str | None = None, sizes: Sequence[str] = tuple(SIZES),
+          counts: Sequence[int] = (1, 4, 16, 64), prompts: Sequence[int] = (8, 256)) -> Iterator[Line]:
+    """The lines of the whole table, as they are measured."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for size in sizes:
+            folder = Path(scratch) / size
+            random_models(folder, size)
+            for prompt in prompts:
+                for n in counts:
+                    yield line(size, Work(folder, n, prompt), dtype, turns, peer_python)
+
+
+def markdown(lines: Iterable[Line]) -> Iterator[str]:
+    """The table in Markdown, line by line."""
+    head = None
+    for row in lines:
+        if head is None:
+            head = list(row.times_longer)
+            names = ["models", "prompt", "N", "prefill", "step", "scoring", "whole query", "tokens/s", "memory"]
+            names += [f"{kind} takes" for kind in head]
+            yield "| " + " | ".join(names) + " |"
+            yield "|---" * len(names) + "|"
+        cells = [
+            f"{row.size} ({row.types['writes_in']}, scored in {row.types['scores_in']})", str(row.prompt), str(row.n),
+            f"{row.prefill * 1e3:.1f} ms", f"{row.step * 1e3:.1f} ms", f"{row.score * 1e3:.0f} ms",
+            f"{row.total:.2f} s", f"{row.rate:,.0f}", f"{row.memory / 2**20:,.0f} MB",
+            *(f"{row.times_longer[kind]:.1f} x" for kind in head),
+        ]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def random_models(folder: Path, size: str) -> None:
+    """Writes `gpt2` and `distilbert` with random weights to a folder, of one of `SIZES`.
+
+    Every word of their tokenizer is one token, for both, so a text has as many tokens for the scorer as it was long.
+    """
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        DistilBertConfig,
+        DistilBertForSequenceClassification,
+        GPT2Config,
+        GPT2LMHeadModel,
+        PreTrainedTokenizerFast,
+    )
+
+    writer, judge = SIZES[size]
+    labels = {"id2label": {0: "NEGATIVE", 1: "POSITIVE"}, "label2id": {"NEGATIVE": 0, "POSITIVE": 1}}
+    writer, judge = GPT2Config(**writer), DistilBertConfig(**judge, **labels)
+    torch.manual_seed(0)
+    GPT2LMHeadModel(writer).save_pretrained(folder / "gpt2")
+    DistilBertForSequenceClassification(judge).save_pretrained(folder / "distilbert")
+    for name, count in (("gpt2", writer.vocab_size), ("distilbert", judge.vocab_size)):
+        words = Tokenizer(models.WordLevel({"<end>": 0} | {f"w{i}": i for i in range(1, count)}, unk_token="<end>"))
+        words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        PreTrainedTokenizerFast(
+            tokenizer_object=words, eos_token="<end>", pad_token="<end>", bos_token="<end>", unk_token="<end>",
+            model_input_names=["input_ids", "attention_mask"], model_max_length=512,
+        ).save_pretrained(folder / name)

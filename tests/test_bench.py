@@ -1,0 +1,94 @@
+"""The speed table: everybody does the same work, and the figures are what was measured."""
+
+import json
+import sys
+
+import pytest
+
+from bon import bench, cli
+from bon.errors import EngineError
+
+TINY = {"tiny": (
+    {"vocab_size": 60, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2},
+    {"vocab_size": 60, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_sizes():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "SIZES", TINY)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with both models."""
+    path = tmp_path_factory.mktemp("bench")
+    bench.random_models(path, "tiny")
+    return path
+
+
+def test_a_texts_tokens_are_as_many_for_the_scorer_as_for_the_writer(folder):
+    from transformers import AutoTokenizer
+
+    writer, judge = (AutoTokenizer.from_pretrained(folder / name) for name in ("gpt2", "distilbert"))
+    ids = [5, 17, 59, 1, 1, 30]
+    assert judge(writer.decode(ids))["input_ids"] == ids
+
+
+def test_the_command_prints_one_object_a_line_for_exactly_the_work_asked_for(folder, capsys):
+    status = cli.main(["bench", "--models", str(folder), "-n", "3", "--prompt-tokens", "4", "--lengths", "3,6",
+                       "--dtype", "float32", "--json"])
+    (line,) = capsys.readouterr().out.splitlines()
+    told = json.loads(line)
+    assert status == 0
+    assert (told["n"], told["prompt_tokens"], told["lengths"]) == (3, 4, [3, 6])
+    assert len(told["seconds"]) == 2
+    assert told["total"] == pytest.approx(sum(told["seconds"]), abs=1e-3)
+    assert 0 < told["generation"] + told["scoring"] <= told["total"]
+    assert (told["writes_in"], told["scores_in"]) == ("float32", "float32")
+
+
+def test_a_line_of_the_table_comes_from_turns_of_everybody(folder):
+    (line,) = [bench.line("tiny", bench.Work(folder, 2, 4, (3, 6)), "float32", turns=3)]
+    assert line.total >= line.prefill + line.score > 0
+    assert line.rate == pytest.approx(2 * 9 / (2 * line.prefill + 9 * line.step), rel=0.5)
+    assert set(line.times_longer) == set(line.memory_of_peers) == {"transformers"}
+    head, under, row = bench.markdown([line])
+    assert head.count("|") == under.count("|") == row.count("|")
+    assert "tiny (float32, scored in float32)" in row
+
+
+def test_turns_alternate_and_ratios_are_of_neighbours():
+    order = []
+
+    class Scripted:
+        def __init__(self, name):
+            self.name = name
+
+        def turn(self):
+            order.append(self.name)
+            return {"queries": [{"total": 1.0}, {"total": 0.5}]}
+
+    taken = bench.in_turns([Scripted("a"), Scripted("b")], 3)
+    assert order == ["a", "b"] * 3
+    assert [len(turns) for turns in taken] == [3, 3]
+    assert bench.seconds(taken[0][0]) == 1.5
+
+
+def test_a_contestant_that_cannot_run_is_an_error_that_names_it(folder):
+    with pytest.raises(EngineError, match="ctranslate2"):
+        bench.Contestant("ctranslate2", bench.Work(folder, 2, 4), "int9", sys.executable)
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--models", "nowhere"], "two models"), (["-n", "0"], "at least 1"), (["--lengths", "3,x"], "whole number"),
+    (["--sizes", "huge"], "sizes are"), (["--turns", "0"], "at least 1"),
+])
+def test_work_that_cannot_be_done_is_refused_in_one_line(arguments, said, capsys):
+    assert cli.main(["bench", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert said in err
+    assert err.count("\n") == 1
