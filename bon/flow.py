@@ -94,7 +94,6 @@ class _Run:
         )
         self.waiting: list[Candidate] = []
         self.checkpoints = checkpoints(max(self.job.caps)) if settings.reject else []
-        self.rejected: dict[int, Scored] = {}
         self.spent = {"prefill": 0.0, "decode": 0.0, "score": 0.0}
 
     @staticmethod
@@ -121,14 +120,13 @@ class _Run:
         self.spent[step.stage] += seconds
         if step.note:
             yield self.note(Note(step.note))
-        if number in step.grown:
-            yield self.note(Wrote(tuple(step.grown[number])))
+        # What was given up may be written on for a step or two where others use the model: it counts no more.
+        if grown := [row for row in step.grown.get(number, ()) if row.index not in self.job.unwanted]:
+            yield self.note(Wrote(tuple(grown)))
         for candidate in step.ended.get(number, ()):
-            yield self.note(Ended(candidate))
-            if candidate.ended == "rejected":
-                yield self.note(self.rejected[candidate.index])
-            else:
+            if candidate.index not in self.job.unwanted:
                 self.waiting.append(candidate)
+                yield self.note(Ended(candidate))
         if number in step.grown or number in step.ended:
             yield from self._score_waiting()
             yield from self._reject()
@@ -157,9 +155,10 @@ class _Run:
         for event in notes:
             yield self.note(event)
         # Of equal ones those with the higher numbers go, as they would rank lower.
-        lowest = sorted(scores, key=lambda scored: (scored.score, -scored.index))[:count]
-        self.rejected |= {scored.index: scored for scored in lowest}
-        self.job.unwanted.update(self.rejected)
+        for scored in sorted(scores, key=lambda scored: (scored.score, -scored.index))[:count]:
+            self.job.unwanted.add(scored.index)
+            yield self.note(Ended(dataclasses.replace(self.state.candidates[scored.index], ended="rejected")))
+            yield self.note(scored)
 
     def _scores(self, candidates: Sequence[Candidate]) -> tuple[list[Scored], list[Note]]:
         items = [Item(self.prompt, candidate, self.job.request.messages) for candidate in candidates]

@@ -364,13 +364,14 @@ def test_every_module_is_given_back_in_the_mode_it_was_in(end):
     model = tiny.gpt2()
     model.train()
     model.transformer.h[0].eval()
-    before = [module.training for module in model.modules()]
+    before, during = [module.training for module in model.modules()], []
+    model.register_forward_pre_hook(lambda *_: during.append(any(module.training for module in model.modules())))
     broken = CallableScorer(lambda texts: [])
     scorer = broken if end == "failed" else CallableScorer(by_length)
     stream = flow.stream(request(), LocalEngine(model, tiny.tokenizer()), scorer)
     for _ in range(3):
         next(stream)
-    assert not any(module.training for module in model.modules())
+        assert [module.training for module in model.modules()] == before
     if end == "closed":
         stream.close()
     elif end == "drained":
@@ -379,6 +380,7 @@ def test_every_module_is_given_back_in_the_mode_it_was_in(end):
         with pytest.raises(Exception, match="returned 0 scores"):
             list(stream)
     assert [module.training for module in model.modules()] == before
+    assert set(during) == {False}
 
 
 def test_dropout_is_off_while_a_model_in_train_mode_generates(engine):

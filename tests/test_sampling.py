@@ -67,17 +67,35 @@ def test_shaping_leaves_the_given_logits_as_they_were():
     assert torch.equal(logits, before)
 
 
-def test_draws_follow_the_distribution():
-    logits = some_logits(1, 20, seed=3)
+@pytest.mark.parametrize("top_k", [0, 4])
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+@pytest.mark.parametrize("temperature", [1.0, 0.6, 1.8])
+@pytest.mark.parametrize("vocabulary", [10, 700])
+def test_draws_follow_the_distribution(temperature, top_k, top_p, vocabulary):
+    logits = some_logits(1, vocabulary, seed=3) / 2
     count = 20_000
-    tokens, _ = draw(logits.expand(count, -1), uniforms([candidate_stream(5, 0, 0)], [count])[0])
-    expected = logits[0].double().softmax(-1).numpy() * count
-    seen = np.bincount(tokens.numpy(), minlength=20)
+    shaped = shape(logits, Sampling(temperature, top_k, top_p))
+    tokens, _ = draw(shaped.expand(count, -1), uniforms([candidate_stream(5, 0, 0)], [count])[0])
+    expected = theirs(logits, temperature, top_k, top_p)[0].double().softmax(-1).numpy() * count
+    seen = np.bincount(tokens.numpy(), minlength=vocabulary)
+    assert not seen[expected == 0].any()
     likely = expected >= 5
     chi_square = np.sum((seen - expected)[likely] ** 2 / expected[likely])
     # 99.9% of chi-square's mass with k degrees of freedom lies below k + 3.1 sqrt(2k) + 6.
     k = likely.sum() - 1
     assert chi_square < k + 3.1 * np.sqrt(2 * k) + 6
+
+
+@pytest.mark.parametrize("vocabulary", [1, 2, 255, 256, 257, 3000])
+def test_a_draw_by_blocks_is_the_plain_inverse_with_its_log_probability(vocabulary):
+    logits = some_logits(200, vocabulary, seed=2)
+    numbers = evenly(200)
+    tokens, logprobs = draw(logits, numbers)
+    cumulative = logits.double().softmax(-1).cumsum(-1)
+    plain = torch.searchsorted(cumulative, numbers.unsqueeze(-1), right=True).squeeze(-1).clamp(max=vocabulary - 1)
+    # Rounding may decide a tie between neighbours, at most.
+    assert (tokens == plain).float().mean() > 0.99
+    torch.testing.assert_close(logprobs, log_probability(logits, tokens), atol=1e-5, rtol=1e-5)
 
 
 def test_evenly_spread_numbers_bring_each_token_exactly_its_share():

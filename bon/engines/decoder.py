@@ -5,7 +5,6 @@ all others.
 """
 
 import inspect
-import threading
 from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,13 +16,7 @@ from torch import Tensor
 from bon import loading
 from bon.engines.prefix import SharedPrefixCache, shared_attention
 
-_LOCKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _FITS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
-
-
-def _lock(model) -> Any:
-    """While a model's attention is exchanged nobody else may call it."""
-    return _LOCKS.setdefault(model, threading.RLock())
 
 
 @contextmanager
@@ -67,7 +60,7 @@ class SharedDecoder:
 
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Any]:
         ids = torch.tensor(prompts, device=self.model.device)
-        with _lock(self.model):
+        with loading.COMPUTING:
             out = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True, **self._more)
         return out.logits[:, -1].float(), out.past_key_values
 
@@ -77,12 +70,16 @@ class SharedDecoder:
         positions = torch.tensor(cache.positions, device=tokens.device).unsqueeze(-1)
         # Nothing is padded: a mask keeps models from looking for padding, and our attention makes nothing of it.
         mask = positions.new_ones(len(tokens), max(cache.positions) + 1)
-        with _lock(self.model), shared_attention(self.model), cache.step():
+        with loading.COMPUTING, shared_attention(self.model), cache.step():
             out = self.model(
                 input_ids=tokens.unsqueeze(-1), position_ids=positions, attention_mask=mask, past_key_values=cache,
                 use_cache=True, **self._more,
             )
         return out.logits[:, -1].float()
+
+    def join(self, other: "SharedDecoder") -> None:
+        """Takes the rows of another decoder of the same model in, behind those that are here."""
+        self.cache.join(other.cache)
 
     def keep(self, order: Sequence[int]) -> None:
         """Keeps the rows `order`; each stays where it is or comes from behind the new end."""
@@ -110,7 +107,7 @@ class PlainDecoder:
             more |= {"past_key_values": cache, "use_cache": True}
         elif "use_cache" in _accepts(self.model):
             more["use_cache"] = False
-        with _lock(self.model):
+        with loading.COMPUTING:
             out = self.model(input_ids=new if self._cached else ids, attention_mask=torch.ones_like(ids), **more)
         return out.logits[:, -1].float(), getattr(out, "past_key_values", None)
 
@@ -156,7 +153,7 @@ def _tried(model) -> bool:
         seen = [decoder.read(torch.tensor(tokens, device=model.device)) for tokens in zip(*new, strict=True)]
         for row, (owner, tokens) in enumerate(zip(owners, new, strict=True)):
             ids = torch.tensor([[*prompts[owner], *tokens]], device=model.device)
-            with _lock(model):
+            with loading.COMPUTING:
                 expected = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -2:].float()
             got = torch.stack([logits[row] for logits in seen])
             # Another attention gives other numbers altogether; what is allowed is the rounding of the number type.

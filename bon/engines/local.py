@@ -9,32 +9,17 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from bon import loading
 from bon.engines.base import Job, Step
-from bon.engines.decoder import PlainDecoder, SharedDecoder, eval_mode, fits
-from bon.engines.text import GrowingText
-from bon.errors import EngineError, InputError, ModelError
-from bon.sampling import Sampling, candidate_stream, draw, log_probability, shape, uniforms
-from bon.schema import Candidate, Request, Row
+from bon.engines.batch import Rules, Text
+from bon.engines.decoder import fits
+from bon.engines.pool import Pool, pool_of
+from bon.errors import InputError, ModelError
+from bon.schema import Request
 
 #: Rows that are decoded together; a run of more goes in several batches.
 MAX_ROWS = 512
-
-
-class Rules:
-    """A caller's own rules of generation, in place of a request's temperature, top-k and top-p.
-
-    processors: from the prompt's length to a callable from token ids [rows, length] and logits [rows, vocabulary]
-    to logits, as transformers' logits processors are.
-    stop: from token ids to a bool per row. greedy: take the most likely token instead of drawing.
-    eos: token ids that end a text. use_cache: keep the KV cache between steps.
-    """
-
-    def __init__(self, processors=None, stop=None, greedy=False, eos: Sequence[int] = (), use_cache=True):
-        self.processors, self.stop, self.greedy = processors, stop, greedy
-        self.eos, self.use_cache = tuple(eos), use_cache
 
 
 class LocalEngine:
@@ -64,8 +49,8 @@ class LocalEngine:
 
     @cached_property
     def shares_prompts(self) -> bool:
-        """Whether prompts are held once for all their rows, and prompts of any lengths decoded together."""
-        return self.rules.use_cache and fits(self.model)
+        """Whether prompts are held once for all their rows, and any prompts decoded together."""
+        return fits(self.model)
 
     def describe(self) -> dict[str, Any]:
         """Plain facts for people."""
@@ -124,195 +109,17 @@ class LocalEngine:
         return (start,)
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[Step]:
-        """Continues every job's prompt, all in one batch where the model and the rules allow it.
+        """Continues every job's prompt, in one batch with whatever else the model is asked for at the time.
 
-        Out of memory halves the batch and goes on with the rows that are not finished; at one row it raises
-        `EngineError`.
+        A caller's own rules, and models that only their own code can decode, get batches of their own.
         """
-        waiting = [_Row(self, number, job, i) for number, job in enumerate(jobs) for i in range(len(job.caps))]
-        waiting.sort(key=lambda row: len(row.job.prompt_ids))  # stable: by job, then by candidate
-        most = self.max_rows
-        while waiting:
-            batch = self._together(waiting[:most])
-            try:
-                yield from self._decode_batch(batch)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not loading.out_of_memory(error):
-                    raise
-                if len(batch) == 1:
-                    raise EngineError(
-                        f"Out of memory with a single candidate of {self.name}. Ask for fewer tokens, or take a "
-                        "smaller model."
-                    ) from error
-                most = len(batch) // 2
-                for row in batch:
-                    if not row.ended:
-                        row.restart()
-                yield Step(note=f"Out of memory: went on with {most} candidates at a time.")
-            waiting = [row for row in waiting if not row.ended]
-
-    def _together(self, rows: list["_Row"]) -> list["_Row"]:
-        """Those of the rows that one batch can take: a caller's own rules see a table of tokens, without padding."""
-        if self.shares_prompts and not (self.rules.processors or self.rules.stop):
-            return rows
-        length = len(rows[0].job.prompt_ids)
-        return [row for row in rows if len(row.job.prompt_ids) == length]
-
-    def _decode_batch(self, rows: list["_Row"]) -> Iterator[Step]:
-        with eval_mode(self.model):
-            batch = _Batch(self, rows)
-            yield Step(stage="prefill")
-            while not all(row.ended for row in rows):
-                yield batch.step()
-
-
-class _Row:
-    """One candidate on its way."""
-
-    def __init__(self, engine: LocalEngine, number: int, job: Job, index: int):
-        self.engine, self.number, self.job, self.index = engine, number, job, index
-        self.cap = job.caps[index]
-        self.ended: str | None = None
-        self.restart()
-
-    def restart(self) -> None:
-        """Back to the prompt; the random stream makes the same candidate again."""
-        self.logprob = self.sampled_logprob = 0.0
-        self.written = GrowingText(self.engine.tokenizer, self.job.prompt_ids, self.engine._skip)
-        self.tokens = 0
-
-    def stream(self):
-        """The candidate's random stream after the number that drew its cap."""
-        stream = candidate_stream(self.job.request.settings.seed or 0, self.job.request.query, self.index)
-        stream.random()
-        return stream
-
-    def take(self, token: int, logprob: float, sampled: float, eos: Sequence[int], stop: bool) -> None:
-        self.sampled_logprob += sampled
-        if token in eos:
-            self.ended = "eos"
-            if not self.engine._skip:
-                self.written.add(token)
-            return
-        self.written.add(token)
-        self.tokens += 1
-        self.logprob += logprob
-        if self.tokens == self.cap:
-            self.ended = "length"
-        elif stop:
-            self.ended = "eos"
-
-    def row(self) -> Row:
-        return Row(self.index, self.written.text, self.tokens, self.logprob)
-
-    def candidate(self) -> Candidate:
-        return Candidate(
-            index=self.index, text=self.written.whole(), tokens=self.tokens, cap=self.cap, ended=self.ended,
-            logprob=self.logprob, sampled_logprob=self.sampled_logprob, token_ids=tuple(self.written.ids),
-        )
-
-
-class _Batch:
-    """Rows that are decoded together: their logits and random numbers, and the decoder that reads their tokens."""
-
-    def __init__(self, engine: LocalEngine, rows: list[_Row]):
-        self.rows, self.rules = rows, engine.rules
-        exact = "cpu" if engine.device.type == "mps" else engine.device  # MPS has no float64
-        self.uniforms = uniforms([row.stream() for row in rows], [row.cap for row in rows]).to(exact)
-        self.at = 0
-        self.process = self.rules.processors and self.rules.processors(len(rows[0].job.prompt_ids))
-        prompts = list(dict.fromkeys(row.job.prompt_ids for row in rows))
-        owners = [prompts.index(row.job.prompt_ids) for row in rows]
-        with torch.inference_mode():
-            if engine.shares_prompts:
-                self.decoder = SharedDecoder(engine.model, prompts, owners, max(row.cap for row in rows) - 1)
-            else:
-                self.decoder = PlainDecoder(engine.model, prompts, owners, self.rules.use_cache)
-        self.logits = self.decoder.logits
-        # Only a caller's own rules look at the tokens so far.
-        self.ids = None
-        if self.rules.processors or self.rules.stop:
-            self.ids = torch.tensor([row.job.prompt_ids for row in rows], device=engine.device)
-
-    @torch.inference_mode()
-    def step(self) -> Step:
-        """Reads the tokens of the rows that go on, and draws one more for each.
-
-        Nothing can fail once tokens are taken, so a row that ends is always reported.
-        """
-        rejected = self._reject()
-        if self.at:
-            self._drop_ended()
-            if not self.rows:
-                return self._step_of(rejected)
-            self.logits = self.decoder.read(self.tokens)
-        self.tokens, logprobs, sampled = self._draw()
-        stops = self._stops()
-        drawn = zip(self.rows, self.tokens.tolist(), logprobs.tolist(), sampled.tolist(), stops, strict=True)
-        for row, token, logprob, chance, stop in drawn:
-            row.take(token, logprob, chance, self.rules.eos, stop)
-        self.at += 1
-        return self._step_of(self.rows + rejected)
-
-    def _reject(self) -> list[_Row]:
-        rejected = [row for row in self.rows if row.ended is None and row.index in row.job.unwanted]
-        for row in rejected:
-            row.ended = "rejected"
-        return rejected
-
-    def _draw(self) -> tuple[Tensor, Tensor, Tensor]:
-        logits = self.logits
-        shaped = self.process(self.ids, logits.clone()) if self.process else self._shaped_by_request(logits)
-        if self.rules.greedy:
-            tokens = shaped.argmax(-1)
-            return tokens, log_probability(logits, tokens), log_probability(shaped, tokens)
-        tokens, sampled = draw(shaped, self.uniforms[:, self.at])
-        tokens = tokens.to(logits.device)
-        return tokens, sampled if shaped is logits else log_probability(logits, tokens), sampled
-
-    def _stops(self) -> list[bool]:
-        if self.ids is not None:
-            self.ids = torch.cat([self.ids, self.tokens.unsqueeze(-1)], dim=-1)
-        return self.rules.stop(self.ids).tolist() if self.rules.stop else [False] * len(self.rows)
-
-    def _shaped_by_request(self, logits: Tensor) -> Tensor:
-        kinds = [_sampling(row.job.request) for row in self.rows]
-        if len(set(kinds)) == 1:
-            return logits if kinds[0].plain else shape(logits, kinds[0])
-        return torch.cat([shape(logits[i : i + 1], kind) for i, kind in enumerate(kinds)])
-
-    def _step_of(self, rows: Sequence[_Row]) -> Step:
-        grown: dict[int, list[Row]] = {}
-        ended: dict[int, list[Candidate]] = {}
-        for row in rows:
-            if row.ended:
-                ended.setdefault(row.number, []).append(row.candidate())
-            else:
-                grown.setdefault(row.number, []).append(row.row())
-        return Step(grown=grown, ended=ended)
-
-    def _drop_ended(self) -> None:
-        order = _closed_up([row.ended is None for row in self.rows])
-        if len(order) == len(self.rows):
-            return
-        self.rows = [self.rows[i] for i in order]
-        which = torch.tensor(order, device=self.tokens.device)
-        self.tokens, self.uniforms = self.tokens[which], self.uniforms[which.to(self.uniforms.device)]
-        if self.ids is not None:
-            self.ids = self.ids[which]
-        self.decoder.keep(order)
-
-
-def _closed_up(stays: Sequence[bool]) -> list[int]:
-    """The rows that stay, in an order that moves few: the last ones fill the holes."""
-    end = sum(stays)
-    movers = (i for i in range(end, len(stays)) if stays[i])
-    return [i if stays[i] else next(movers) for i in range(end)]
-
-
-def _sampling(request: Request) -> Sampling:
-    settings = request.settings
-    return Sampling(settings.temperature, settings.top_k, settings.top_p)
+        shared = self.shares_prompts and self.rules.common
+        pool = pool_of(self.model) if shared else Pool(self.rules, joins=False)
+        texts = [
+            Text(self.tokenizer, self.rules.eos, self._skip, number, job, i)
+            for number, job in enumerate(jobs) for i in range(len(job.caps))
+        ]
+        yield from pool.run(self.model, texts, self.max_rows, self.name)
 
 
 def _context(config) -> int | None:

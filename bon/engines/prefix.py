@@ -67,6 +67,16 @@ class SharedPrefixCache(Cache):
         self.owners, self.own = [self.owners[i] for i in order], [self.own[i] for i in order]
         self._group()
 
+    def join(self, other: "SharedPrefixCache") -> None:
+        """Takes another cache's prompts and rows in, behind those that are here; what nobody continues is dropped."""
+        kept = sorted(set(self.owners))
+        for mine, theirs in zip(self.layers, other.layers, strict=True):
+            mine.join(theirs, kept)
+        self.owners = [kept.index(owner) for owner in self.owners] + [len(kept) + owner for owner in other.owners]
+        self.lengths, self.own = [self.lengths[i] for i in kept] + other.lengths, self.own + other.own
+        self.shared = self.shared or other.shared
+        self._group()
+
     @contextmanager
     def step(self) -> Iterator[None]:
         """Within it the model reads one token per row; afterwards every row is one token longer."""
@@ -156,6 +166,8 @@ class _Layer(CacheLayerMixin):
         self.prompt_keys = _stacked([layer.keys for layer in prefilled])
         self.prompt_values = _stacked([layer.values for layer in prefilled])
         self.keys, self.values = self._own(self.prompt_keys, room), self._own(self.prompt_values, room)
+        if not cache.shared:
+            self.prompt_keys, self.prompt_values = self.prompt_keys[:, :, :0], self.prompt_values[:, :, :0]
         self.is_initialized = True
 
     def _own(self, prompts: Tensor, room: int) -> Tensor:
@@ -204,6 +216,14 @@ class _Layer(CacheLayerMixin):
         self.rows = rows
         for to, at in moves:
             self.keys[to], self.values[to] = self.keys[at], self.values[at]
+
+    def join(self, other: "_Layer", kept: Sequence[int]) -> None:
+        """Takes another layer's prompts and rows in, behind the prompts `kept` and the rows that are here."""
+        self.prompt_keys = _stacked([self.prompt_keys[kept], other.prompt_keys])
+        self.prompt_values = _stacked([self.prompt_values[kept], other.prompt_values])
+        self.keys = _stacked([self.keys[: self.rows], other.keys[: other.rows]])
+        self.values = _stacked([self.values[: self.rows], other.values[: other.rows]])
+        self.rows += other.rows
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing: all memory is there from the start."""

@@ -117,7 +117,7 @@ class Classifier:
         longest, pad = self._padded(max(map(len, rows))), self._pad_id() or 0
         ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-        with eval_mode(self.model):
+        with loading.COMPUTING, eval_mode(self.model):
             out = self.model(input_ids=ids.to(self.model.device), attention_mask=mask.to(self.model.device))
         return out.logits.float().cpu()
 

@@ -1,0 +1,217 @@
+"""Candidates that are decoded together, and the random numbers that each of them draws its tokens by."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from bon.engines.base import Job
+from bon.engines.decoder import PlainDecoder, SharedDecoder
+from bon.engines.text import GrowingText
+from bon.sampling import Sampling, candidate_stream, draw, log_probability, shape, uniforms
+from bon.schema import Candidate, Request, Row
+
+
+class Rules:
+    """A caller's own rules of generation, in place of a request's temperature, top-k and top-p.
+
+    processors: from the prompt's length to a callable from token ids [rows, length] and logits [rows, vocabulary]
+    to logits, as transformers' logits processors are.
+    stop: from token ids to a bool per row. greedy: take the most likely token instead of drawing.
+    eos: token ids that end a text. use_cache: keep the KV cache between steps.
+    """
+
+    def __init__(self, processors=None, stop=None, greedy=False, eos: Sequence[int] = (), use_cache=True):
+        self.processors, self.stop, self.greedy = processors, stop, greedy
+        self.eos, self.use_cache = tuple(eos), use_cache
+
+    @property
+    def common(self) -> bool:
+        """Whether texts under these rules can be decoded together with anybody else's."""
+        return self.use_cache and not (self.processors or self.stop or self.greedy)
+
+
+class Text:
+    """One candidate on its way.
+
+    number: of its job, which names it in a step. skip: leave special tokens out of the text.
+    """
+
+    def __init__(self, tokenizer, eos: Sequence[int], skip: bool, number: int, job: Job, index: int):
+        self.number, self.job, self.index, self.cap = number, job, index, job.caps[index]
+        self._tokenizer, self._eos, self._skip = tokenizer, eos, skip
+        self.ended: str | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Back to the prompt; the random stream makes the same candidate again."""
+        self.logprob = self.sampled_logprob = 0.0
+        self.written = GrowingText(self._tokenizer, self.job.prompt_ids, self._skip)
+        self.tokens = self.drawn = 0
+
+    def stream(self):
+        """The candidate's random stream after the number that drew its cap."""
+        stream = candidate_stream(self.job.request.settings.seed or 0, self.job.request.query, self.index)
+        stream.random()
+        return stream
+
+    def take(self, token: int, logprob: float, sampled: float, stop: bool) -> None:
+        """Takes in what was drawn, with its log-probabilities from the raw logits and as it was sampled."""
+        self.drawn += 1
+        self.sampled_logprob += sampled
+        if token in self._eos:
+            self.ended = "eos"
+            if not self._skip:
+                self.written.add(token)
+            return
+        self.written.add(token)
+        self.tokens += 1
+        self.logprob += logprob
+        if self.tokens == self.cap:
+            self.ended = "length"
+        elif stop:
+            self.ended = "eos"
+
+    def row(self) -> Row:
+        """What there is so far."""
+        return Row(self.index, self.written.text, self.tokens, self.logprob)
+
+    def candidate(self) -> Candidate:
+        """What it came to."""
+        return Candidate(
+            index=self.index, text=self.written.whole(), tokens=self.tokens, cap=self.cap, ended=self.ended,
+            logprob=self.logprob, sampled_logprob=self.sampled_logprob, token_ids=tuple(self.written.ids),
+        )
+
+
+class Batch:
+    """Texts that are decoded together: their logits and random numbers, and the decoder that reads their tokens.
+
+    Making one reads the prompts. shared: through prompts that are held once, which any others can join.
+    """
+
+    def __init__(self, model, texts: Sequence[Text], rules: Rules, shared: bool):
+        self.texts, self.rules = list(texts), rules
+        exact = "cpu" if model.device.type == "mps" else model.device  # MPS has no float64
+        self.uniforms = uniforms([text.stream() for text in texts], [text.cap for text in texts]).to(exact)
+        self.process = rules.processors and rules.processors(len(texts[0].job.prompt_ids))
+        prompts = list(dict.fromkeys(text.job.prompt_ids for text in texts))
+        owners = [prompts.index(text.job.prompt_ids) for text in texts]
+        with torch.inference_mode():
+            if shared:
+                self.decoder = SharedDecoder(model, prompts, owners, max(text.cap for text in texts) - 1)
+            else:
+                self.decoder = PlainDecoder(model, prompts, owners, rules.use_cache)
+        self.logits, self.tokens = self.decoder.logits, None
+        # Only a caller's own rules look at the tokens so far.
+        self.ids = None
+        if rules.processors or rules.stop:
+            self.ids = torch.tensor([text.job.prompt_ids for text in texts], device=model.device)
+        self._fresh: Batch | None = None
+
+    @property
+    def expects(self) -> bool:
+        """Whether others join with the next step."""
+        return self._fresh is not None
+
+    @property
+    def going(self) -> bool:
+        """Whether any text is unfinished."""
+        return self.expects or any(text.ended is None for text in self.texts)
+
+    def join(self, fresh: "Batch") -> None:
+        """Takes another batch's texts in with the next step; both must be shared."""
+        self._fresh = fresh
+
+    @torch.inference_mode()
+    def step(self) -> list[Text]:
+        """Reads the tokens of the texts that go on, and draws one more for each; the texts that grew or ended.
+
+        Nothing can fail once tokens are taken, so a text that ends is always reported.
+        """
+        rejected = self._reject()
+        if self.tokens is not None:
+            self._drop_ended()
+            if self.texts:
+                self.logits = self.decoder.read(self.tokens)
+        if self._fresh:
+            self._merge(self._fresh)
+            self._fresh = None
+        if not self.texts:
+            return rejected
+        self.tokens, logprobs, sampled = self._draw()
+        stops = self._stops()
+        drawn = zip(self.texts, self.tokens.tolist(), logprobs.tolist(), sampled.tolist(), stops, strict=True)
+        for text, *taken in drawn:
+            text.take(*taken)
+        return self.texts + rejected
+
+    def _merge(self, fresh: "Batch") -> None:
+        if not self.texts:
+            self.decoder, self.logits = fresh.decoder, fresh.logits
+        else:
+            self.decoder.join(fresh.decoder)
+            self.logits = torch.cat([self.logits, fresh.logits])
+        width = max(self.uniforms.shape[1], fresh.uniforms.shape[1])
+        both = [pad(numbers, (0, width - numbers.shape[1])) for numbers in (self.uniforms, fresh.uniforms)]
+        self.uniforms, self.texts = torch.cat(both), self.texts + fresh.texts
+
+    def _reject(self) -> list[Text]:
+        rejected = [text for text in self.texts if text.ended is None and text.index in text.job.unwanted]
+        for text in rejected:
+            text.ended = "rejected"
+        return rejected
+
+    def _draw(self) -> tuple[Tensor, Tensor, Tensor]:
+        logits = self.logits
+        shaped = self.process(self.ids, logits.clone()) if self.process else self._shaped_by_request(logits)
+        if self.rules.greedy:
+            tokens = shaped.argmax(-1)
+            return tokens, log_probability(logits, tokens), log_probability(shaped, tokens)
+        at = torch.tensor([text.drawn for text in self.texts], device=self.uniforms.device)
+        tokens, sampled = draw(shaped, self.uniforms.gather(1, at.unsqueeze(-1)).squeeze(-1))
+        tokens = tokens.to(logits.device)
+        return tokens, sampled if shaped is logits else log_probability(logits, tokens), sampled
+
+    def _stops(self) -> list[bool]:
+        if self.ids is not None:
+            self.ids = torch.cat([self.ids, self.tokens.unsqueeze(-1)], dim=-1)
+        return self.rules.stop(self.ids).tolist() if self.rules.stop else [False] * len(self.texts)
+
+    def _shaped_by_request(self, logits: Tensor) -> Tensor:
+        kinds: dict[Sampling, list[int]] = {}
+        for i, text in enumerate(self.texts):
+            kinds.setdefault(_sampling(text.job.request), []).append(i)
+        if len(kinds) == 1:
+            (kind,) = kinds
+            return logits if kind.plain else shape(logits, kind)
+        shaped = logits.clone()
+        for kind, rows in kinds.items():
+            shaped[rows] = shape(logits[rows], kind)
+        return shaped
+
+    def _drop_ended(self) -> None:
+        order = _closed_up([text.ended is None for text in self.texts])
+        if len(order) == len(self.texts):
+            return
+        self.texts = [self.texts[i] for i in order]
+        if not order:
+            return
+        which = torch.tensor(order, device=self.tokens.device)
+        self.tokens, self.uniforms = self.tokens[which], self.uniforms[which.to(self.uniforms.device)]
+        if self.ids is not None:
+            self.ids = self.ids[which]
+        self.decoder.keep(order)
+
+
+def _closed_up(stays: Sequence[bool]) -> list[int]:
+    """The rows that stay, in an order that moves few: the last ones fill the holes."""
+    end = sum(stays)
+    movers = (i for i in range(end, len(stays)) if stays[i])
+    return [i if stays[i] else next(movers) for i in range(end)]
+
+
+def _sampling(request: Request) -> Sampling:
+    settings = request.settings
+    return Sampling(settings.temperature, settings.top_k, settings.top_p)

@@ -1,0 +1,180 @@
+"""Many callers, one model: whoever waits for it is decoded together with the others.
+
+There is no thread of its own. Of the callers that want their next step one makes it, for all; the others find theirs
+made. A caller that goes away takes its texts along and leaves everybody else's as they are.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+
+from bon import loading
+from bon.engines.base import Step
+from bon.engines.batch import Batch, Rules, Text
+from bon.engines.decoder import eval_mode
+from bon.errors import EngineError
+from bon.schema import Candidate, Row
+
+# A pool knows its model only while somebody uses it: else no model would ever be let go of.
+_POOLS: WeakKeyDictionary[Any, "Pool"] = WeakKeyDictionary()
+_MAKING = threading.Lock()
+
+
+def pool_of(model) -> "Pool":
+    """The pool that all callers of a model share."""
+    with _MAKING:
+        return _POOLS.setdefault(model, Pool())
+
+
+@dataclass(eq=False)
+class _Caller:
+    """One call: its texts, the steps that were made for it, and the error that ended it."""
+
+    texts: list[Text]
+    steps: deque[Step] = field(default_factory=deque)
+    error: BaseException | None = None
+
+    @property
+    def done(self) -> bool:
+        return all(text.ended for text in self.texts)
+
+
+class Pool:
+    """The texts that wait for one model or are being written by it.
+
+    rules: what all of them go by. joins: texts of any prompts, at any time, in one batch; else those of equal prompt
+    length, batch after batch.
+    """
+
+    def __init__(self, rules: Rules | None = None, joins: bool = True):
+        self._rules, self._joins = rules or Rules(), joins
+        self._turn = threading.Condition()
+        self._stepping = False
+        self._callers: list[_Caller] = []
+        self._batch: Batch | None = None
+        self._most: int | None = None
+        self._width = 0
+
+    def run(self, model, texts: Sequence[Text], most: int, name: str) -> Iterator[Step]:
+        """The steps of one caller's texts, until all have ended. most: texts that may be decoded together.
+
+        Out of memory halves the batch and goes on with the texts that are not finished; at a single text it raises
+        `EngineError`, with the model's name.
+        """
+        caller = _Caller(list(texts))
+        with self._turn:
+            self._callers.append(caller)
+        try:
+            while (step := self._next(caller, model, most, name)) is not None:
+                yield step
+        finally:
+            self._leave(caller)
+
+    def _next(self, caller: _Caller, model, most: int, name: str) -> Step | None:
+        while True:
+            with self._turn:
+                self._turn.wait_for(lambda: caller.steps or caller.error or caller.done or not self._stepping)
+                if caller.steps:
+                    return caller.steps.popleft()
+                if caller.error:
+                    raise caller.error
+                if caller.done:
+                    return None
+                self._stepping = True
+            try:
+                self._advance(model, most, name)
+            finally:
+                with self._turn:
+                    self._stepping = False
+                    self._turn.notify_all()
+
+    def _leave(self, caller: _Caller) -> None:
+        with self._turn:
+            self._callers.remove(caller)
+            for text in caller.texts:
+                text.ended = text.ended or "stopped"
+            if not self._callers and not self._stepping:
+                self._batch, self._most = None, None
+
+    def _advance(self, model, most: int, name: str) -> None:
+        """Reads the prompts of texts that wait, or makes one step of the batch."""
+        with self._turn:
+            callers = list(self._callers)
+        try:
+            with loading.COMPUTING, eval_mode(model):
+                fresh = self._waiting(callers, min(most, self._most or most))
+                if fresh:
+                    self._admit(model, fresh)
+                    self._tell(callers, fresh, Step(stage="prefill"))
+                else:
+                    self._hand_out(callers, self._batch.step())
+                    if not self._batch.going:
+                        self._batch = None
+        except Exception as error:
+            self._failed(callers, error, name)
+
+    def _waiting(self, callers: Sequence[_Caller], most: int) -> list[Text]:
+        """The texts to read the prompts of before the next step."""
+        if self._batch and (self._batch.expects or not self._joins):
+            return []
+        inside = set(self._batch.texts) if self._batch else set()
+        room = most - sum(text.ended is None for text in inside)
+        outside = [text for caller in callers for text in caller.texts if text.ended is None and text not in inside]
+        outside.sort(key=lambda text: len(text.job.prompt_ids))  # stable: by caller, job and candidate
+        if not self._joins:
+            outside = [text for text in outside if len(text.job.prompt_ids) == len(outside[0].job.prompt_ids)]
+        return outside[: max(0, room)]
+
+    def _admit(self, model, texts: Sequence[Text]) -> None:
+        if self._batch is None:
+            self._width = 0
+        self._width += len(texts)
+        fresh = Batch(model, texts, self._rules, self._joins)
+        if self._batch is None:
+            self._batch = fresh
+        else:
+            self._batch.join(fresh)
+
+    def _hand_out(self, callers: Sequence[_Caller], texts: Sequence[Text]) -> None:
+        moved = set(texts)
+        for caller in callers:
+            grown: dict[int, list[Row]] = {}
+            ended: dict[int, list[Candidate]] = {}
+            for text in (text for text in caller.texts if text in moved):
+                if text.ended:
+                    ended.setdefault(text.number, []).append(text.candidate())
+                else:
+                    grown.setdefault(text.number, []).append(text.row())
+            if grown or ended:
+                caller.steps.append(Step(grown=grown, ended=ended))
+
+    @staticmethod
+    def _tell(callers: Sequence[_Caller], texts: Sequence[Text], step: Step) -> None:
+        concerned = set(texts)
+        for caller in callers:
+            if not concerned.isdisjoint(caller.texts):
+                caller.steps.append(step)
+
+    def _failed(self, callers: Sequence[_Caller], error: Exception, name: str) -> None:
+        begun = [text for caller in callers for text in caller.texts if text.ended is None]
+        self._batch = None
+        if not (isinstance(error, torch.OutOfMemoryError | RuntimeError) and loading.out_of_memory(error)):
+            for caller in callers:
+                caller.error = error
+            return
+        if self._width <= 1:
+            for caller in callers:
+                caller.error = EngineError(
+                    f"Out of memory with a single candidate of {name}. Ask for fewer tokens, or take a smaller model."
+                )
+                caller.error.__cause__ = error
+            return
+        self._most = self._width // 2
+        for text in begun:
+            text.restart()
+        self._tell(callers, begun, Step(note=f"Out of memory: went on with {self._most} candidates at a time."))

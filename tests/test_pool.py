@@ -1,0 +1,223 @@
+"""Many users, one model: together as alone, and nobody touches anybody else's run."""
+
+import gc
+import threading
+import time
+import weakref
+from contextlib import closing
+
+import pytest
+import torch
+
+from bon import flow
+from bon.engines import pool
+from bon.engines.base import Job
+from bon.engines.local import LocalEngine, Rules
+from bon.errors import EngineError
+from bon.schema import Ended, Request, Settings, Wrote
+from bon.scorers import CallableScorer
+from tests import tiny
+
+PROMPTS = ["This movie", "I was surprised that the soup was warm; my new phone", "The", "The hotel room was",
+           "This movie", "Do not", "a", "It is not the lead that earns"]
+
+
+def by_length(texts):
+    return [float(len(text)) for text in texts]
+
+
+def request(i=0, **settings):
+    return Request(PROMPTS[i % 8], Settings(**{"n": 5 + i, "seed": i, "min_tokens": 3, "max_tokens": 30} | settings))
+
+
+def facts(result):
+    return [(c.index, c.token_ids, c.ended, c.text) for c in sorted(result.candidates, key=lambda c: c.index)]
+
+
+def run(engine, i, **settings):
+    return facts(flow.run(request(i, **settings), engine, CallableScorer(by_length)))
+
+
+def together(*calls):
+    """What each call gives, all of them at once in threads."""
+    found, start = [None] * len(calls), threading.Barrier(len(calls))
+
+    def call(number):
+        start.wait()
+        try:
+            found[number] = calls[number]()
+        except Exception as error:
+            found[number] = error
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not any(thread.is_alive() for thread in threads)
+    return found
+
+
+class Widths:
+    """The rows of each forward pass while it is open; `slow` makes each pass take a while."""
+
+    def __init__(self, model, slow=0.0):
+        self.model, self.slow, self.rows = model, slow, []
+
+    def __enter__(self):
+        self.handle = self.model.register_forward_pre_hook(self._seen, with_kwargs=True)
+        return self
+
+    def _seen(self, _, args, kwargs):
+        self.rows.append(kwargs["input_ids"].shape)
+        time.sleep(self.slow)
+
+    def __exit__(self, *_):
+        self.handle.remove()
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.7, "top_k": 20}, {"reject": 0.5}])
+def test_eight_at_once_get_what_each_gets_alone(engine, settings):
+    alone = [run(engine, i, **settings) for i in range(8)]
+    with Widths(engine.model, slow=0.002) as passes:
+        assert together(*(lambda i=i: run(engine, i, **settings) for i in range(8))) == alone
+    # They were decoded together: more rows in one pass than the largest call has.
+    assert max(rows for rows, length in passes.rows if length == 1) > 12
+
+
+def test_users_with_settings_of_their_own_share_a_batch(engine):
+    own = [{"temperature": 0.5}, {"top_p": 0.6}, {"top_k": 3}, {"temperature": 1.6, "n": 20}, {}]
+    alone = [run(engine, i, **settings) for i, settings in enumerate(own)]
+    assert together(*(lambda i=i: run(engine, i, **own[i]) for i in range(5))) == alone
+
+
+def test_engines_of_one_model_share_it_with_their_own_ends_and_names(engine):
+    endless = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
+    alone = [run(engine, 1), run(endless, 1)]
+    assert alone[0] != alone[1]
+    assert together(lambda: run(engine, 1), lambda: run(endless, 1)) == alone
+
+
+def test_a_late_comer_joins_the_batch_and_changes_nothing(engine):
+    endless = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
+    alone = [run(endless, 0, n=6, min_tokens=60, max_tokens=60), run(endless, 1)]
+    with Widths(engine.model) as passes:
+        stream = flow.stream(request(0, n=6, min_tokens=60, max_tokens=60), endless, CallableScorer(by_length))
+        events = [next(stream) for _ in range(20)]
+        late = run(endless, 1)  # within this thread: the one that asks makes the steps for both
+        events += list(stream)
+    assert [facts(events[-1].result), late] == alone
+    widths = [rows for rows, length in passes.rows if length == 1]
+    assert widths[0] == 6
+    assert max(widths) == 12
+
+
+def test_long_and_short_prompts_join_each_other(engine, monkeypatch):
+    monkeypatch.setattr("bon.engines.prefix.FEW", 20)
+    alone = [run(engine, i, n=4) for i in range(8)]
+    assert together(*(lambda i=i: run(engine, i, n=4) for i in range(8))) == alone
+
+
+def test_one_users_stop_leaves_the_others_alone(engine):
+    endless = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
+    alone = run(endless, 2, n=7, min_tokens=40, max_tokens=40)
+    stopped = threading.Event()
+
+    def stopping():
+        events = flow.stream(request(1, n=9, min_tokens=90, max_tokens=90), endless, CallableScorer(by_length))
+        with closing(events):
+            for event in events:
+                if isinstance(event, Wrote) and event.rows[0].tokens == 12:
+                    break
+        stopped.set()
+
+    with Widths(engine.model, slow=0.002) as passes:
+        found = together(stopping, lambda: run(endless, 2, n=7, min_tokens=40, max_tokens=40))
+    assert stopped.is_set()
+    assert found[1] == alone
+    # The rows of the one who stopped are gone: the last passes hold the other's alone.
+    assert passes.rows[-1] == (7, 1)
+
+
+def test_nobody_works_for_a_stream_that_was_closed(engine):
+    stream = flow.stream(request(1, n=9, min_tokens=30, max_tokens=30), engine, CallableScorer(by_length))
+    for _ in range(6):
+        next(stream)
+    stream.close()
+    with Widths(engine.model) as passes:
+        run(engine, 2, n=3)
+    assert {rows for rows, length in passes.rows if length == 1} <= {1, 2, 3}
+
+
+def test_a_failure_reaches_everybody_in_the_batch_and_the_next_run_works(engine):
+    broken = []
+
+    def breaking(_, args, kwargs):
+        if broken and kwargs["input_ids"].shape[1] == 1:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        time.sleep(0.002)
+
+    handle = engine.model.register_forward_pre_hook(breaking, with_kwargs=True)
+    broken.append(True)
+    found = together(*(lambda i=i: run(engine, i) for i in range(3)))
+    handle.remove()
+    assert all(isinstance(error, RuntimeError) for error in found)
+    assert run(engine, 0)
+
+
+def test_out_of_memory_together_goes_on_with_fewer_at_a_time(engine):
+    alone = [run(engine, i) for i in range(4)]
+
+    def small(_, args, kwargs):
+        if len(kwargs["input_ids"]) > 6:
+            raise torch.OutOfMemoryError("out of memory")
+
+    handle = engine.model.register_forward_pre_hook(small, with_kwargs=True)
+    found = together(*(lambda i=i: run(engine, i) for i in range(4)))
+    handle.remove()
+    assert found == alone
+
+
+def test_out_of_memory_with_one_text_is_an_error_for_all(engine):
+    def none(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    handle = engine.model.register_forward_pre_hook(none)
+    found = together(*(lambda i=i: run(engine, i) for i in range(2)))
+    handle.remove()
+    assert all(isinstance(error, EngineError) for error in found)
+
+
+def test_a_slow_reader_holds_nobody_up(engine):
+    reading = flow.stream(request(3, n=4, min_tokens=20, max_tokens=20), engine, CallableScorer(by_length))
+    next(reading), next(reading)
+    assert run(engine, 2)
+    ended = [event for event in reading if isinstance(event, Ended)]
+    assert len(ended) == 4
+
+
+def test_a_model_is_let_go_of_when_nobody_uses_it():
+    model = tiny.gpt2()
+    engine = LocalEngine(model, tiny.tokenizer())
+    assert run(engine, 0)
+    gone = weakref.ref(model)
+    del model, engine
+    gc.collect()
+    assert gone() is None
+
+
+def test_after_a_run_the_pool_keeps_nothing(engine):
+    run(engine, 0)
+    kept = pool.pool_of(engine.model)
+    assert kept._batch is None
+    assert kept._callers == []
+
+
+def test_jobs_of_one_call_and_of_another_keep_their_numbers(engine):
+    jobs = [Job(engine.encode(request(i)), (9, 9), request(i, seed=3)) for i in range(3)]
+
+    def ended(*asked):
+        found = [(number, c.token_ids) for s in engine.generate(asked) for number, cs in s.ended.items() for c in cs]
+        return sorted(found)
+
+    assert ended(*jobs) == sorted((number, ids) for number, job in enumerate(jobs) for _, ids in ended(job))
