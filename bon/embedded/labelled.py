@@ -40,20 +40,27 @@ class Labeller:
         }
 
     def example(self) -> tuple[str, float]:
-        """One text with its label: 46% sentences, 30% lexicon, 24% grammar."""
-        kind = self.rng.random()
-        if kind < 0.46:
-            text, label = self.sentence()
-        elif kind < 0.76:
-            text, label = self.construction()
-        else:
-            text, label = self.review()
+        """One text with its label: 24% of the grammar, the others written by hand or made of the lexicon."""
+        return self.review() if self.rng.random() < 0.24 else self.written()
+
+    def written(self) -> tuple[str, float]:
+        """Two hand-written sentences to one construction of words of the lexicon."""
+        text, label = self.sentence() if self.rng.random() < 0.68 else self.construction()
         return self._surface(text), label
 
     def word(self) -> tuple[str, float]:
         """A word or expression of the lexicon, alone or in a construction: what there is to learn first."""
         made = self._single(self.rng.choice(("pos", "neg"))) if self.rng.random() < 0.6 else self.construction()
         return self._surface(made[0]), made[1]
+
+    def scrap(self) -> str:
+        """Pieces of sentences of any polarity in a row: nothing that anybody would write, for a teacher to judge."""
+        pieces = []
+        for _ in range(self.rng.choice((1, 2, 2, 3))):
+            words = self.rng.choice(self.sentences[self.rng.choice(("pos", "neg"))]).split()
+            start, length = self.rng.randrange(len(words)), self.rng.randint(2, 9)
+            pieces.append(" ".join(words[start : start + length]))
+        return self._surface(self.rng.choice((" ", ", ", " and ")).join(pieces))
 
     def sentence(self) -> tuple[str, float]:
         """Hand-written sentences: one, or two of a kind, or a sentence among lexicon words of its polarity."""
@@ -100,8 +107,8 @@ class Labeller:
         if self.rng.random() < 0.4 and len(text) > 40:
             end = text.rfind(" ", 0, self.rng.randint(30, len(text)))
             if end > 15:
-                return text[:end], review.label(end)
-        return text, review.label()
+                return self._surface(text[:end]), review.label(end)
+        return self._surface(text), review.label()
 
     def construction(self) -> tuple[str, float]:
         """Words of the lexicon in one of many constructions."""
@@ -219,9 +226,16 @@ class Labeller:
 
     def _surface(self, text: str) -> str:
         kind = self.rng.random()
-        if kind < 0.15:
+        if kind < 0.12:
             return text.lower()
-        return text[0].upper() + text[1:] if kind < 0.8 else text
+        if kind < 0.24:
+            return _spaced(text.lower())
+        return text[0].upper() + text[1:] if kind < 0.82 else text
+
+
+def _spaced(text: str) -> str:
+    """The text as corpora of reviews are often kept: "it 's dull , and it does n't end ."."""
+    return re.sub(r"\s*(n't|'s|'re|'ve|'ll|'m|'d|\.\.\.|[.,;:!?])(?![\w'])", r" \1", text)
 
 
 def _small(text: str) -> str:

@@ -155,7 +155,8 @@ bf16) with the labels NEGATIVE and POSITIVE. It rates the continuations that bon
 **Trained on** a corpus that this project wrote: {labelled:,} labelled sentences about films and everyday life, a
 lexicon of {words:,} words and expressions of praise and complaint in many constructions (negation, contrast,
 hypotheticals, intensity), and the texts of the review grammar with graded labels (mixed and lukewarm texts lie in the
-middle). Starts from random weights: no pretrained model stands behind it.
+middle). Starts from random weights: no pretrained model stands behind it. Three bags of n-grams, trained on the same
+texts first, were its teachers: they judge scraps of sentences for it and have their say on the others.
 
 **How well it does.** {figures.test_right:.1%} of {figures.test_of} hand-written sentences of ordinary English that it
 was not trained on (written before the training data, `bon/embedded/held_out/test.tsv`), half of them film and series

@@ -21,12 +21,16 @@ from transformers import (
 )
 
 from bon.embedded.labelled import Labeller
+from bon.embedded.ngrams import Ngrams, features, teacher
 from bon.embedded.phrases import lexicon, sentences
 from bon.embedded.text import documents
 
 END = "<|endoftext|>"
 SHARD = "9MB"
 LONGEST = 128
+#: The classifier's texts: the share of scraps, which the teachers alone label, and that of reviews of the grammar,
+#: which know best themselves; elsewhere both have their say.
+SCRAPS, REVIEWS = 0.3, 0.22
 
 
 def language_model(out: Path, steps: tuple[int, int] = (2600, 1400), seed: int = 0,
@@ -45,6 +49,7 @@ def language_model(out: Path, steps: tuple[int, int] = (2600, 1400), seed: int =
     model = GPT2LMHeadModel(GPT2Config(
         vocab_size=len(fast), n_positions=256, n_embd=256, n_layer=6, n_head=4, bos_token_id=end, eos_token_id=end,
         pad_token_id=end, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        activation_function="gelu_pytorch_tanh",  # gelu_new in one kernel
     ))
     for phase, (count, texts) in enumerate(zip(steps, (seed + 2, seed + 4), strict=True)):
         batches = _text_batches(documents(texts), fast, seed + phase)
@@ -84,14 +89,16 @@ def _next_token_loss(model, rows: Sequence[Sequence[int]], pad: int) -> Tensor:
     return cross_entropy(logits.float().flatten(0, 1), wanted.flatten())
 
 
-def classifier(out: Path, steps: tuple[int, int] = (500, 3000), seed: int = 0,
+def classifier(out: Path, steps: tuple[int, int] = (300, 4200), taught: int = 10_000, seed: int = 0,
                say: Callable[[str], None] = print) -> None:
     """Trains the sentiment classifier, a DistilBERT of 4.1 million parameters, and saves it with its tokenizer.
 
-    steps: of 160 texts each with soft labels, first on the words of the lexicon alone, then on everything.
+    steps: of 160 texts each, first on the words of the lexicon alone, then on everything. What three bags of
+    n-grams make of a text is part of its label, and all there is for scraps of sentences. taught: their steps.
     """
-    torch.manual_seed(seed)
     examples = Labeller(seed + 1)
+    teachers = [teacher(iter(examples.example, None), taught, seed + i, say) for i in range(3)]
+    torch.manual_seed(seed)
     tokenizer = _bpe(_vocabulary_texts(examples), 8000, ["[PAD]", "[CLS]", "[SEP]", "[MASK]"])
     tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[(t, tokenizer.token_to_id(t)) for t in ("[CLS]", "[SEP]")]
@@ -102,11 +109,11 @@ def classifier(out: Path, steps: tuple[int, int] = (500, 3000), seed: int = 0,
     )
     model = DistilBertForSequenceClassification(DistilBertConfig(
         vocab_size=len(fast), max_position_embeddings=256, dim=256, n_layers=3, n_heads=4, hidden_dim=768,
-        pad_token_id=fast.pad_token_id, dropout=0.2, attention_dropout=0.1, seq_classif_dropout=0.2,
+        pad_token_id=fast.pad_token_id, dropout=0.15, attention_dropout=0.1, seq_classif_dropout=0.15,
         id2label={0: "NEGATIVE", 1: "POSITIVE"}, label2id={"NEGATIVE": 0, "POSITIVE": 1},
     ))
-    for phase, (count, make) in enumerate(zip(steps, (examples.word, examples.example), strict=True)):
-        batches = _labelled_batches(make, fast, seed + phase)
+    for phase, (count, make) in enumerate(zip(steps, (examples.word, examples.written), strict=True)):
+        batches = _labelled_batches(examples, make, teachers, fast, seed + phase)
         _train(model, count, lambda: _label_loss(model, next(batches), fast), say)  # noqa: B023
     _save(model, fast, out)
 
@@ -120,11 +127,15 @@ def _vocabulary_texts(examples: Labeller) -> Iterator[str]:
 
 
 def _labelled_batches(
-    make: Callable[[], tuple[str, float]], tokenizer, seed: int
+    examples: Labeller, make: Callable[[], tuple[str, float]], teachers: Sequence[Ngrams], tokenizer, seed: int
 ) -> Iterator[tuple[list[list[int]], list[float]]]:
     rng = random.Random(seed)
     while True:
-        pairs = [make() for _ in range(160 * 24)]
+        made = [_labelled(examples, make, rng.random()) for _ in range(160 * 24)]
+        rows = [features(text) for text, _, _ in made]
+        judged = (sum(model.judge(rows) for model in teachers) / len(teachers)).tolist()
+        pairs = [(text, label + trust * (taught - label))
+                 for (text, label, trust), taught in zip(made, judged, strict=True)]
         ids = _with_breaks([text for text, _ in pairs], tokenizer, rng)
         rows = sorted(zip((_with_gaps(row, tokenizer, rng) for row in ids), (label for _, label in pairs),
                           strict=True), key=lambda pair: len(pair[0]))
@@ -132,6 +143,17 @@ def _labelled_batches(
         rng.shuffle(batches)
         for batch in batches:
             yield [row for row, _ in batch], [label for _, label in batch]
+
+
+def _labelled(
+    examples: Labeller, make: Callable[[], tuple[str, float]], kind: float
+) -> tuple[str, float, float]:
+    """A text, its label, and how far the teachers are to be believed in place of it."""
+    if kind < SCRAPS:
+        return examples.scrap(), 0.5, 1.0
+    if kind < SCRAPS + REVIEWS:
+        return *examples.review(), 0.0
+    return *make(), 0.5
 
 
 def _with_breaks(texts: list[str], tokenizer, rng: random.Random) -> list[list[int]]:
