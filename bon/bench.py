@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,3 +196,58 @@ def random_models(folder: Path, size: str) -> None:
             tokenizer_object=words, eos_token="<end>", pad_token="<end>", bos_token="<end>", unk_token="<end>",
             model_input_names=["input_ids", "attention_mask"], model_max_length=512,
         ).save_pretrained(folder / name)
+
+
+#: Two hundred prompts for the embedded models: every subject in every opening.
+SUBJECTS = ("movie book hotel phone restaurant album game museum trip laptop "
+            "play series shop match cafe concert teacher train garden meal").split()
+OPENINGS = ("This {}", "The {}", "My {}", "Our {} was", "What a {}", "I was surprised that the {}", "Honestly, the {}",
+            "When we found the {},", "They say the {}", "Never again: the {}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Early rejection against plain best-of-M: at the same mean winning logit, how many times the tokens M takes.
+
+    tokens, logit: of early rejection, per prompt. plain: M, or None where even the most plain samples win less.
+    saves: tokens of plain best-of-M / tokens of early rejection.
+    """
+
+    n: int
+    reject: float
+    tokens: float
+    logit: float
+    plain: float | None
+    saves: float | None
+
+
+def rejection(n: Sequence[int] = (16, 32, 64), reject: float = 0.5, most: int = 256,
+              say: Callable[[str], None] = print) -> list[Rejection]:
+    """Measures early rejection on the embedded models, in logits, against plain best-of-M for all M up to `most`.
+
+    Over 200 prompts; the margin of POSITIVE over NEGATIVE is what wins.
+    """
+    import numpy as np
+
+    from bon import api
+
+    prompts = [opening.format(subject) for subject in SUBJECTS for opening in OPENINGS]
+    sampler = api.load("embedded", unit="margin")
+    curve, each, found = np.zeros(most), 0.0, {count: [] for count in n}
+    for seed, prompt in enumerate(prompts):
+        plain = sampler.run(prompt, n=most, seed=seed, unit="margin")
+        curve += np.array(plain.stats.expected_best) / len(prompts)
+        each += plain.timing.tokens / most / len(prompts)
+        for count in n:
+            kept = sampler.run(prompt, n=count, seed=seed + 10**6, unit="margin", reject=reject)
+            found[count].append((kept.timing.tokens, kept.best.score))
+        if (seed + 1) % 20 == 0:
+            say(f"{seed + 1} of {len(prompts)} prompts")
+    say("plain best of M, mean winning logit: " + ", ".join(
+        f"{m}: {curve[m - 1]:.3f}" for m in (1, 2, 4, 8, 16, 32, 64, 128, 256) if m <= most))
+    out = []
+    for count, pairs in found.items():
+        tokens, logit = np.mean(pairs, axis=0)
+        equal = float(np.interp(logit, curve, np.arange(1, most + 1))) if logit <= curve[-1] else None
+        out.append(Rejection(count, reject, float(tokens), float(logit), equal, equal and equal * each / float(tokens)))
+    return out

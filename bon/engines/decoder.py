@@ -22,6 +22,9 @@ _FITS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 @contextmanager
 def eval_mode(model):
     """The model in eval mode; afterwards each of its modules is in the mode that it was in before."""
+    if hasattr(model, "bon_facts") and not model.training:  # loaded by us, for nothing else
+        yield
+        return
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -1,7 +1,10 @@
 """Scorers that are transformers sequence-classification models: sentiment by label name, and reward models."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -20,6 +23,23 @@ MANY_TOKENS = 32_768
 GRAIN = 8
 
 
+@dataclass(eq=False)
+class _Call:
+    """The token ids that one caller wants scored, and what became of them."""
+
+    rows: list[list[int]]
+    answer: Tensor | None = None
+    notes: Sequence[str] = ()
+    error: Exception | None = None
+
+
+_CALLS: WeakKeyDictionary[Any, deque[_Call]] = WeakKeyDictionary()
+
+
+def _calls_of(model) -> deque[_Call]:
+    return _CALLS.setdefault(model, deque())
+
+
 class Classifier:
     """A sequence-classification model with its tokenizer: texts in, logits out.
 
@@ -30,6 +50,7 @@ class Classifier:
     def __init__(self, model, tokenizer, batch_size: int = BATCH):
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
         self.limit = self._longest()
+        self._calls = _calls_of(model)
 
     @classmethod
     def of(cls, source: Any, device: str | None = None, dtype: str | None = None) -> "Classifier":
@@ -62,11 +83,28 @@ class Classifier:
         encoded = [self._encode(text, special) for text in texts]
         cut = any(was_cut for _, was_cut in encoded)
         notes = [f"The scorer reads {self.limit} tokens: longer texts lost their beginning."] if cut else []
-        order = sorted(range(len(texts)), key=lambda i: len(encoded[i][0]))
-        out = torch.empty(len(texts), self.model.config.num_labels)
-        for batch in self._batches(order, [len(ids) for ids, _ in encoded]):
-            out[batch] = self._run([encoded[i][0] for i in batch], notes)
-        return out, tuple(dict.fromkeys(notes))
+        call = _Call([ids for ids, _ in encoded])
+        self._calls.append(call)
+        with loading.COMPUTING:
+            # Calls that came while somebody computed are answered together by the first of them.
+            if call.answer is None and call.error is None:
+                self._answer()
+        if call.error:
+            raise call.error
+        return call.answer, tuple(dict.fromkeys([*notes, *call.notes]))
+
+    def _answer(self) -> None:
+        calls = [self._calls.popleft() for _ in range(len(self._calls))]
+        try:
+            rows, notes = [row for call in calls for row in call.rows], []
+            out = torch.empty(len(rows), self.model.config.num_labels)
+            for batch in self._batches(sorted(range(len(rows)), key=lambda i: len(rows[i])), list(map(len, rows))):
+                out[batch] = self._run([rows[i] for i in batch], notes)
+            for call, answer in zip(calls, out.split([len(call.rows) for call in calls]), strict=True):
+                call.answer, call.notes = answer, notes
+        except Exception as error:
+            for call in calls:
+                call.error = error
 
     def _encode(self, text: str, add: bool) -> tuple[list[int], bool]:
         made = self.tokenizer(text, add_special_tokens=add, return_special_tokens_mask=True, verbose=False)
