@@ -37,8 +37,6 @@ SMALL = 30_000_000
 #: Number types by the names that people give them. int8: weights and the inputs of each product, on processors.
 DTYPES = {"float32": "float32", "bf16": "bf16", "bfloat16": "bf16", "float16": "float16", "int8": "int8"}
 TORCH_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "float16": torch.float16}
-#: Held by whoever computes: threads that compute at once stall each other, and a model's attention may be exchanged.
-COMPUTING = threading.RLock()
 #: transformers exchanges parts of torch while it loads: two loads at once find each other's weights missing.
 _ONE_AT_A_TIME = threading.Lock()
 #: For each kind of model: the architectures that can be it, and what to call it.

@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 import torch
 
-from bon import flow
+from bon import computing, flow
 from bon.engines import pool
 from bon.engines.base import Job
 from bon.engines.local import LocalEngine, Rules
@@ -211,6 +211,14 @@ def test_after_a_run_the_pool_keeps_nothing(engine):
     kept = pool.pool_of(engine.model)
     assert kept._batch is None
     assert kept._callers == []
+
+
+def test_work_within_work_waits_for_nobody():
+    with computing.caller(), computing.caller():
+        assert computing.compute(lambda: computing.compute(lambda: 7)) == 7
+        with pytest.raises(ZeroDivisionError):
+            computing.compute(lambda: 1 / 0)
+    assert computing.compute(lambda: computing.compute(lambda: 8)) == 8
 
 
 def test_jobs_of_one_call_and_of_another_keep_their_numbers(engine):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bon import loading
+from bon.computing import compute
 from bon.engines.prefix import SharedPrefixCache, shared_attention
 
 _FITS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
@@ -63,8 +64,7 @@ class SharedDecoder:
 
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Any]:
         ids = torch.tensor(prompts, device=self.model.device)
-        with loading.COMPUTING:
-            out = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True, **self._more)
+        out = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True, **self._more)
         return out.logits[:, -1].float(), out.past_key_values
 
     def read(self, tokens: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class SharedDecoder:
         positions = torch.tensor(cache.positions, device=tokens.device).unsqueeze(-1)
         # Nothing is padded: a mask keeps models from looking for padding, and our attention makes nothing of it.
         mask = positions.new_ones(len(tokens), max(cache.positions) + 1)
-        with loading.COMPUTING, shared_attention(self.model), cache.step():
+        with shared_attention(self.model), cache.step():
             out = self.model(
                 input_ids=tokens.unsqueeze(-1), position_ids=positions, attention_mask=mask, past_key_values=cache,
                 use_cache=True, **self._more,
@@ -110,8 +110,7 @@ class PlainDecoder:
             more |= {"past_key_values": cache, "use_cache": True}
         elif "use_cache" in _accepts(self.model):
             more["use_cache"] = False
-        with loading.COMPUTING:
-            out = self.model(input_ids=new if self._cached else ids, attention_mask=torch.ones_like(ids), **more)
+        out = self.model(input_ids=new if self._cached else ids, attention_mask=torch.ones_like(ids), **more)
         return out.logits[:, -1].float(), getattr(out, "past_key_values", None)
 
     def read(self, tokens: Tensor) -> Tensor:
@@ -139,13 +138,16 @@ class PlainDecoder:
 def fits(model) -> bool:
     """Whether `SharedDecoder` computes what the model itself computes: tried once per model, on a few tokens."""
     if model not in _FITS:
-        with eval_mode(model):
-            _FITS[model] = _tried(model)
+        _FITS[model] = compute(lambda: _tried(model))
     return _FITS[model]
 
 
-@torch.inference_mode()
 def _tried(model) -> bool:
+    with eval_mode(model), torch.inference_mode():
+        return _same(model)
+
+
+def _same(model) -> bool:
     if not {"past_key_values", "position_ids"} <= _accepts(model):
         return False
     size = model.get_input_embeddings().num_embeddings
@@ -156,8 +158,7 @@ def _tried(model) -> bool:
         seen = [decoder.read(torch.tensor(tokens, device=model.device)) for tokens in zip(*new, strict=True)]
         for row, (owner, tokens) in enumerate(zip(owners, new, strict=True)):
             ids = torch.tensor([[*prompts[owner], *tokens]], device=model.device)
-            with loading.COMPUTING:
-                expected = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -2:].float()
+            expected = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -2:].float()
             got = torch.stack([logits[row] for logits in seen])
             # Another attention gives other numbers altogether; what is allowed is the rounding of the number type.
             allowed = 1e-3 if loading.facts(model).dtype == "float32" else 0.1

@@ -13,7 +13,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from bon import loading
+from bon import computing, loading
+from bon.computing import compute
 from bon.engines.base import Step
 from bon.engines.batch import Batch, Rules, Text
 from bon.engines.decoder import eval_mode
@@ -70,8 +71,9 @@ class Pool:
         with self._turn:
             self._callers.append(caller)
         try:
-            while (step := self._next(caller, model, most, name)) is not None:
-                yield step
+            with computing.caller():
+                while (step := self._next(caller, model, most, name)) is not None:
+                    yield step
         finally:
             self._leave(caller)
 
@@ -87,7 +89,7 @@ class Pool:
                     return None
                 self._stepping = True
             try:
-                self._advance(model, most, name)
+                compute(lambda: self._advance(model, most, name))
             finally:
                 with self._turn:
                     self._stepping = False
@@ -106,7 +108,7 @@ class Pool:
         with self._turn:
             callers = list(self._callers)
         try:
-            with loading.COMPUTING, eval_mode(model):
+            with eval_mode(model):
                 fresh = self._waiting(callers, min(most, self._most or most))
                 if fresh:
                     self._admit(model, fresh)

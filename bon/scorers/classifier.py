@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bon import loading, models
+from bon.computing import compute
 from bon.engines.decoder import eval_mode
 from bon.errors import InputError, ModelError, ScoringError
 from bon.schema import UNITS
@@ -85,10 +86,8 @@ class Classifier:
         notes = [f"The scorer reads {self.limit} tokens: longer texts lost their beginning."] if cut else []
         call = _Call([ids for ids, _ in encoded])
         self._calls.append(call)
-        with loading.COMPUTING:
-            # Calls that came while somebody computed are answered together by the first of them.
-            if call.answer is None and call.error is None:
-                self._answer()
+        # Calls that came while somebody computed are answered together, with the first of them.
+        compute(lambda: call.answer is None and call.error is None and self._answer())
         if call.error:
             raise call.error
         return call.answer, tuple(dict.fromkeys([*notes, *call.notes]))
@@ -155,7 +154,7 @@ class Classifier:
         longest, pad = self._padded(max(map(len, rows))), self._pad_id() or 0
         ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-        with loading.COMPUTING, eval_mode(self.model):
+        with eval_mode(self.model):
             out = self.model(input_ids=ids.to(self.model.device), attention_mask=mask.to(self.model.device))
         return out.logits.float().cpu()
 
