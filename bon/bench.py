@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bon.errors import EngineError
+from bon.schema import Request
 
 CONTESTANT = Path(__file__).with_name("contestants.py")
 #: Tokens that the queries of a work are continued by.
@@ -250,4 +251,46 @@ def rejection(n: Sequence[int] = (16, 32, 64), reject: float = 0.5, most: int = 
         tokens, logit = np.mean(pairs, axis=0)
         equal = float(np.interp(logit, curve, np.arange(1, most + 1))) if logit <= curve[-1] else None
         out.append(Rejection(count, reject, float(tokens), float(logit), equal, equal and equal * each / float(tokens)))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a number type costs on the embedded models, against float32.
+
+    kl: of its next-token distribution from float32's, nats per token. same_best: share of the prompts for which its
+    scorer ranks the same of 16 candidates first. lost: float32 logits that going by its ranking loses, on average.
+    """
+
+    dtype: str
+    kl: float
+    same_best: float
+    lost: float
+
+
+def quality(dtypes: Sequence[str] = ("bf16", "int8"), count: int = 50) -> list[Quality]:
+    """Measures what number types cost, on best of 16 of the embedded models from `count` prompts."""
+    import torch
+
+    from bon import api, loading, models
+    from bon.scorers.classifier import Classifier
+
+    exact = api.load("embedded", unit="margin", dtype="float32")
+    prompts = [opening.format(subject) for subject in SUBJECTS for opening in OPENINGS][:: 200 // count]
+    runs = [exact.run(prompt, n=16, seed=seed, unit="margin") for seed, prompt in enumerate(prompts)]
+    spec, out = models.find("embedded"), []
+    for dtype in dtypes:
+        model = loading.causal(spec.model, "cpu", dtype)[0]
+        judge = Classifier(*loading.classifier(spec.scorer, "cpu", dtype))
+        kl, tokens, same, lost = 0.0, 0, 0, 0.0
+        for run in runs:
+            logits = judge.logits([run.prompt + c.text for c in run.candidates])[0]
+            first = int((logits[:, 1] - logits[:, 0]).argmax())
+            same, lost = same + (first == 0), lost + run.candidates[0].score - run.candidates[first].score
+            for c in run.candidates[:4]:
+                ids = torch.tensor([[*exact.engine.encode(Request(run.prompt)), *c.token_ids]])
+                with torch.inference_mode():
+                    p, q = (m(input_ids=ids).logits[0].double().log_softmax(-1) for m in (exact.engine.model, model))
+                kl, tokens = kl + float((p.exp() * (p - q)).sum()), tokens + ids.shape[1]
+        out.append(Quality(dtype, kl / tokens, same / len(runs), lost / len(runs)))
     return out

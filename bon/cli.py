@@ -182,6 +182,7 @@ def _bench(argv: list[str]) -> int:
     parser.add_argument("--models", metavar="DIR", help="a folder with gpt2 and distilbert: time bon alone on these")
     parser.add_argument("--lengths", default="28,31,37,16", help="with --models: tokens of each query's continuations")
     parser.add_argument("--rejection", action="store_true", help="measure early rejection on the embedded models")
+    parser.add_argument("--quality", action="store_true", help="measure what number types cost on these models")
     parser.add_argument("--json", action="store_true", help="print JSON, an object a line")
     args = parser.parse_args(argv)
     # Said before torch is imported, which takes seconds.
@@ -194,6 +195,10 @@ def _bench(argv: list[str]) -> int:
 
     if args.rejection:
         for found in bench.rejection():
+            print(json.dumps(dataclasses.asdict(found)))
+        return 0
+    if args.quality:
+        for found in bench.quality():
             print(json.dumps(dataclasses.asdict(found)))
         return 0
     if args.models:

@@ -112,8 +112,7 @@ def causal(place: str, device: str | None = None, dtype: str | None = None):
 
 def classifier(place: str, device: str | None = None, dtype: str | None = None):
     """A text-classification model in eval mode with its tokenizer, from a folder or the Hub."""
-    # float32 unless asked otherwise: what ranks the candidates is worth its exact digits.
-    dtype = _named_dtype(dtype or "float32")
+    dtype = _named_dtype(dtype)
     if dtype == "int8" and _tiles():
         dtype = "bf16"  # it reads many rows at a time, for which int8 and the rounding of its inputs are no faster
     return _live(AutoModelForSequenceClassification, place, device, dtype)
