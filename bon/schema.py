@@ -259,8 +259,8 @@ class Result:
     @property
     def best(self) -> Candidate:
         """The winner. Raises `ValueError` when nothing was scored."""
-        if not self.candidates or self.candidates[0].score is None:
-            raise ValueError("No candidate was scored, so there is no best one.")
+        if not self.candidates or self.candidates[0].score is None or self.candidates[0].ended == "rejected":
+            raise ValueError("No candidate was scored in full, so there is no best one.")
         return self.candidates[0]
 
     def to_dict(self) -> dict[str, Any]:

@@ -61,6 +61,8 @@ def _of_what(result: Result) -> str:
 def _row(c: Candidate, width: int) -> str:
     head = f"{c.rank or '-':>4}  {'   -  ' if c.score is None else f'{c.score:6.3f}'}  "
     text = printable(c.text).strip() or "(no text)"
+    if c.ended == "rejected":
+        text += f" (dropped after {c.tokens} tokens)"
     return textwrap.fill(text, width, initial_indent=head, subsequent_indent=" " * len(head))
 
 
@@ -70,7 +72,7 @@ def as_html(result: Result) -> str:
     rows = "".join(
         f"<tr><td {cell}>{c.rank or ''}</td><td {cell}><b>{'' if c.score is None else f'{c.score:.3f}'}</b></td>"
         f'<td {cell}><span style="opacity:.55">{escape(result.prompt)}</span>{escape(c.text)}</td>'
-        f"<td {cell}>{c.tokens}</td></tr>"
+        f"<td {cell}>{c.tokens}{' (dropped)' if c.ended == 'rejected' else ''}</td></tr>"
         for c in result.candidates
     )
     heads = "".join(f"<th {cell}>{h}</th>" for h in ("rank", escape(result.unit), "text", "tokens"))

@@ -527,6 +527,29 @@ def test_a_run_grows_sorts_and_agrees_with_the_endpoint(app, visit):
     assert page.text_content(".points b") in (f"{best['score']:.3f}", "> 0.999")
 
 
+def test_early_rejection_strikes_out_what_it_dropped(app, visit):
+    page = visit(app)
+    page.fill("#n input", "16")
+    settings(page, min_tokens=20, max_tokens=60, seed=5)
+    page.check("#reject input")
+    expect(page.locator("#settings-line")).to_contain_text("early rejection")
+    run(page)
+    phase(page, "done", timeout=120_000)
+    client = Client(app.url, verbose=False)
+    asked = {"n": 16, "min_tokens": 20, "max_tokens": 60, "seed": 5, "reject": 0.5}
+    best, *others = client.predict("This movie", **asked, api_name="/best_of_n")["candidates"]
+    assert winner(page) == "This movie" + best["text"]
+    assert best["ended"] != "rejected"
+    assert rows(page) == [c["index"] for c in others]
+    dropped = page.locator('.bon .row[data-state="rejected"]')
+    assert dropped.count() == sum(c["ended"] == "rejected" for c in others) > 4
+    assert "line-through" in dropped.first.locator(".words").evaluate("node => getComputedStyle(node).textDecoration")
+    expect(dropped.first.locator(".tokens")).to_contain_text("dropped at ")
+    expect(page.locator(".bon .facts")).to_contain_text("dropped half written")
+    expect(page.locator(".bon .curve")).to_be_hidden()
+    expect(page.locator(".bon .notes")).to_contain_text("Early rejection dropped")
+
+
 def test_negative_is_looked_for(app, visit):
     page = visit(app)
     settings(page, seed=3)

@@ -1,5 +1,6 @@
 """What the page shows of a run, without a browser."""
 
+import dataclasses
 import json
 
 import pytest
@@ -25,7 +26,7 @@ def page(**changes):
     """The page's inputs as they are at first."""
     first = {
         "prompt": "This movie", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
-        "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "",
+        "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "", "reject": False,
     }
     return {**first, **changes}
 
@@ -200,3 +201,46 @@ def test_a_failure_loses_nothing_that_was_held_back():
     with pytest.raises(RuntimeError):
         seen.extend(result for _, result in handlers.thinned(events(), every=3600))
     assert seen[-1].candidates[0].score == 0.5
+
+
+def rejecting():
+    """A run of four of which two were dropped, one with the highest score of all."""
+    made = state([0.6, 0.9, 0.2, 0.99], n=4)
+    for i in (2, 3):
+        made.candidates[i] = dataclasses.replace(made.candidates[i], ended="rejected", tokens=4, cap=30)
+    return made.result()
+
+
+def test_the_switch_for_early_rejection_drops_half_and_is_off_at_first():
+    assert handlers.request_of(page()).settings.reject == 0
+    assert handlers.request_of(page(reject=True)).settings.reject == 0.5
+    assert "early rejection" in render.settings_line(8, 32, 1, 1, 0, "", True)
+    assert "early rejection" not in render.settings_line(8, 32, 1, 1, 0, "", False)
+
+
+def test_dropped_candidates_are_shown_as_such_and_never_lead():
+    view = render.done(rejecting())
+    assert [row["state"] for row in view["rows"]] == ["scored", "scored", "rejected", "rejected"]
+    assert view["winner"]["index"] == 1
+    assert view["winner"]["lift"] == ""
+    only_dropped = state([0.5], n=2)
+    only_dropped.candidates[0] = dataclasses.replace(only_dropped.candidates[0], ended="rejected")
+    assert render.writing(only_dropped.result())["winner"] is None
+
+
+def test_after_early_rejection_the_figures_say_what_was_spent_and_there_is_no_curve():
+    result = rejecting()
+    view = render.done(result)
+    assert view["curve"] is None
+    assert view["mean"] is None
+    values = {fact["label"]: fact["value"] for fact in view["facts"]}
+    assert values["dropped half written"] == "2"
+    assert values["tokens written"] == str(sum(c.tokens for c in result.candidates))
+    assert values["tokens at the drawn lengths"] == str(sum(c.cap for c in result.candidates))
+    assert any("Early rejection dropped 2 of 4" in note for note in view["notes"])
+
+
+def test_text_and_table_mark_what_was_dropped():
+    result = rejecting()
+    assert str(result).count("(dropped after 4 tokens)") == 2
+    assert result._repr_html_().count("(dropped)") == 2

@@ -31,8 +31,11 @@
       row.fill.style.width = `${100 * Math.max(0, Math.min(1, data.share ?? 0))}%`;
       if (live && was.tokens !== undefined && data.score !== null) flash(row.node);
     }
-    if (was.rank !== data.rank) bon.text(row.rank, data.rank === null ? "" : String(data.rank));
-    if (was.tokens !== data.tokens) bon.text(row.tokens, `${data.tokens} ${data.tokens === 1 ? "token" : "tokens"}`);
+    const dropped = data.state === "rejected";
+    if (was.rank !== data.rank || was.state !== data.state)
+      bon.text(row.rank, data.rank === null || dropped ? "" : String(data.rank));
+    if (was.tokens !== data.tokens || was.state !== data.state)
+      bon.text(row.tokens, `${dropped ? "dropped at " : ""}${data.tokens} ${data.tokens === 1 ? "token" : "tokens"}`);
     bon.set(row.node, "data-state", data.state);
     bon.set(row.node, "data-cut", data.cut);
     row.shown = { ...data, live };
@@ -49,9 +52,12 @@
     node.classList.contains("lit") ||
     node.animate([{ backgroundColor: "var(--bon-accent-bg)" }, {}], { duration: 900, easing: "ease-out" });
 
-  // Best first; those without a score follow in the order of their numbers.
-  const sorted = (rows) =>
-    rows.map((row, index) => index).sort((a, b) => (rows[a].rank ?? Infinity) - (rows[b].rank ?? Infinity) || a - b);
+  // Best first; those without a score follow in the order of their numbers, then the dropped ones, best first.
+  const sorted = (rows) => {
+    const dropped = (index) => (rows[index].state === "rejected" ? 1 : 0);
+    const rank = (index) => rows[index].rank ?? Number.MAX_SAFE_INTEGER;
+    return rows.map((row, index) => index).sort((a, b) => dropped(a) - dropped(b) || rank(a) - rank(b) || a - b);
+  };
 
   // Puts the nodes in order, touching only those that stand wrong.
   const arrange = (list, nodes) => {

@@ -111,7 +111,7 @@
       const x = (share) => STRIP.side + share * (width - 2 * STRIP.side);
       // The best stands on the axis; the others keep the order in which they came, and so their places.
       const seen = new Set([view.winner?.index, ...known.keys(), ...view.rows.keys()]);
-      const scored = [...seen].filter((index) => view.rows[index]?.score != null);
+      const scored = [...seen].filter((index) => view.rows[index]?.score != null && view.rows[index].state !== "rejected");
       for (const [index, dot] of known) if (!scored.includes(index)) (dot.remove(), known.delete(index));
       const { radius, placed } = pile(
         scored.map((index) => x(view.rows[index].share)),
@@ -139,7 +139,8 @@
 
     const spoken = (view, scored) =>
       scored.length
-        ? `Scores of ${scored.length} candidates, ${view.unit}. Best ${view.winner.score}, on average ${view.mean?.score}.`
+        ? `Scores of ${scored.length} candidates, ${view.unit}. Best ${view.winner.score}` +
+          (view.mean ? `, on average ${view.mean.score}.` : ".")
         : "No scores yet.";
 
     svg.addEventListener("pointerover", (event) => {

@@ -112,7 +112,7 @@
       bon.set(quote, "data-size", length < 120 ? "large" : length < 280 ? "medium" : length < 640 ? "small" : "tiny");
       bon.text(score, winner ? winner.score : "");
       bon.text(unit, winner ? view.unit : "");
-      bon.text(lift, winner && view.n > 1 ? `${winner.lift} over one sample` : "");
+      bon.text(lift, winner?.lift && view.n > 1 ? `${winner.lift} over one sample` : "");
       bon.text(figure.querySelector(".of"), view.unit);
       const key = JSON.stringify(winner?.facts || []);
       if (facts.dataset.key !== key) {
@@ -145,6 +145,8 @@
           bon.el("div", {}, bon.el("dt", {}, bon.term(label, tip)), bon.el("dd", {}, value)),
         ),
       );
+      figure.hidden = !view.curve;
+      if (!view.curve) return;
       bon.text(caption, view.curve.caption);
       curve.draw(view.curve);
     };

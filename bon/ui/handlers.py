@@ -25,7 +25,10 @@ log = logging.getLogger("bon.ui")
 #: The page's inputs, in order; each is named as in `Settings`.
 FIELDS = (
     "prompt", "n", "target", "min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "model", "scorer",
+    "reject",
 )
+#: What the page's switch for early rejection stands for.
+REJECT = 0.5
 PAGE_N_MAX = 256
 #: Seconds between two updates of a view: what an eye still takes for writing, and a browser for nothing.
 EVERY = 0.1
@@ -48,6 +51,7 @@ def request_of(values: dict[str, Any]) -> Request:
         given["seed"] = int(given["seed"])
     for name in ("min_tokens", "max_tokens", "temperature", "top_p", "top_k"):
         given[name] = values[name]
+    given["reject"] = REJECT if values.get("reject") else 0
     return Request(values["prompt"], Settings.of(given))
 
 
@@ -110,6 +114,7 @@ def best_of_n(
     scorer: str | None = None,
     keep: int | None = None,
     unit: str = "probability",
+    reject: float = 0.0,
 ) -> Iterator[dict]:
     """Continue the prompt n times, score every continuation, return them best first.
 
@@ -129,6 +134,7 @@ def best_of_n(
         scorer: a preset, a folder or a Hub id; none is the model's own.
         keep: how many of the ranked continuations to return; none is all.
         unit: of the score: probability, logit or margin.
+        reject: 0, or the share of the unfinished continuations that is dropped at each checkpoint, below 1.
 
     Returns:
         The result so far: prompt, settings, candidates (best first), stats, timing, notes.

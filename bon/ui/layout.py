@@ -151,8 +151,10 @@ def sampling_fields() -> dict[str, Any]:
         seed = gr.Textbox("", label="Seed", placeholder="fresh each run", max_lines=1, elem_id="seed", **narrow)
         dice = gr.Button("Roll a seed", elem_id="dice", min_width=0, scale=0)
     dice.click(None, None, seed, js="() => String(Math.floor(Math.random() * 2 ** 32))", **QUIET)
+    saves = "drop the weaker half while they are written: fewer tokens, no curve"
+    reject = gr.Checkbox(False, label="Early rejection", info=saves, elem_id="reject")
     fields = {"min_tokens": low, "max_tokens": high, "temperature": temperature, "top_p": top_p, "top_k": top_k}
-    return {**fields, "seed": seed}
+    return {**fields, "seed": seed, "reject": reject}
 
 
 def model_fields() -> dict[str, Any]:

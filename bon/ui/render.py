@@ -26,6 +26,11 @@ KL_TIP = (
     "How far picking the best moves the outcome away from the model's own distribution, at most: "
     "log n − (n−1)/n nats. 0 is not at all; tuning a model for the same score usually moves it further."
 )
+DROPPED_TIP = (
+    "At 4, 8, 16, ... tokens the unfinished texts are scored, and the weaker half is given up. The survivors are "
+    "chosen, so they say nothing about one plain sample: the curve and the mean are left out."
+)
+MOST_TIP = "What the candidates could have come to at most, had each been written to the length that was drawn for it."
 LOGPROB_TIP = "The sum of the log-probabilities, in nats, that the model itself gave this text's tokens."
 SEED_TIP = "The same seed, prompt and settings give the same candidates again."
 
@@ -170,22 +175,29 @@ def row(c: Candidate, axis: tuple) -> dict[str, Any]:
         "rank": c.rank,
         "score": None if c.score is None else score_words(c.score),
         "share": None if c.score is None else share(c.score, axis),
-        "state": "scored" if c.score is not None else "scoring" if c.ended else "writing",
+        "state": state(c),
         "cut": c.ended == "length",
     }
+
+
+def state(c: Candidate) -> str:
+    """What a candidate is at: being written, being scored, scored, or dropped by early rejection."""
+    if c.ended == "rejected":
+        return "rejected"
+    return "scored" if c.score is not None else "scoring" if c.ended else "writing"
 
 
 def winner(result: Result) -> dict[str, Any] | None:
     """The best candidate so far, or None before the first score."""
     best = result.candidates[0] if result.candidates else None
-    if best is None or best.score is None:
+    if best is None or best.score is None or best.ended == "rejected":
         return None
     facts = [[f"candidate {best.index + 1}", ""], [count(best.tokens, "token"), ""]]
     if best.logprob is not None:
         facts.append([f"log-probability {number_words(best.logprob, 1)}", LOGPROB_TIP])
     facts.append([f"seed {result.settings.seed}", SEED_TIP])
-    lift = best.score - (result.stats.mean if result.stats else best.score)
-    return {"index": best.index, "score": score_words(best.score), "lift": number_words(lift, 3, "+"), "facts": facts}
+    lift = number_words(best.score - result.stats.mean, 3, "+") if result.stats else ""
+    return {"index": best.index, "score": score_words(best.score), "lift": lift, "facts": facts}
 
 
 def mean_mark(result: Result, axis: tuple) -> dict[str, Any] | None:
@@ -196,8 +208,20 @@ def mean_mark(result: Result, axis: tuple) -> dict[str, Any] | None:
 def insight(result: Result) -> View:
     """What the extra candidates bought: the four facts and the curve."""
     if result.stats is None:
-        return {}
+        return {"facts": savings(result), "curve": None}
     return {"facts": facts(result), "curve": curve(result)}
+
+
+def savings(result: Result) -> list[dict[str, str]]:
+    """What early rejection spent, in place of figures that hold for plain best-of-N only."""
+    all_of_them, most = result.candidates, sum(c.cap for c in result.candidates)
+    dropped, tokens = sum(c.ended == "rejected" for c in all_of_them), sum(c.tokens for c in all_of_them)
+    return [
+        {"value": score_words(result.best.score), "label": f"best of {len(all_of_them)}", "tip": ""},
+        {"value": f"{dropped}", "label": "dropped half written", "tip": DROPPED_TIP},
+        {"value": f"{tokens:,}", "label": "tokens written", "tip": ""},
+        {"value": f"{most:,}", "label": "tokens at the drawn lengths", "tip": MOST_TIP},
+    ]
 
 
 def facts(result: Result) -> list[dict[str, str]]:
@@ -312,12 +336,15 @@ def size_words(parameters: int) -> str:
     return f"{value:.1f}{unit}" if value < 10 else f"{value:.0f}{unit}"
 
 
-def settings_line(low: Any, high: Any, temperature: Any, top_p: Any, top_k: Any, seed: str | None) -> str:
+def settings_line(
+    low: Any, high: Any, temperature: Any, top_p: Any, top_k: Any, seed: str | None, reject: bool = False
+) -> str:
     """The settings in one line."""
     parts = [f"Settings: {plain(low)} to {plain(high)} tokens", f"temperature {plain(temperature)}"]
     parts += [f"top-p {plain(top_p)}"] if top_p != 1 else []
     parts += [f"top-k {plain(top_k)}"] if top_k else []
     parts += [f"seed {seed.strip()}" if (seed or "").strip() else "a fresh seed"]
+    parts += ["early rejection"] if reject else []
     return ", ".join(parts)
 
 
