@@ -15,8 +15,7 @@ from playwright.sync_api import Page, expect
 
 from bon.errors import EngineError
 from bon.models import assets
-from bon.ui import handlers, theme
-from bon.ui.layout import build
+from bon.ui import handlers, layout, theme
 from tests.browser import ROOT, App, Play, Stage, chromium, free_port, open_page
 
 TEXTS = [
@@ -52,7 +51,8 @@ def _served():
     """The page over a scripted sampler, in this process."""
     stage, patch, port = Stage(), pytest.MonkeyPatch(), free_port()
     patch.setattr(handlers, "load", stage.load)
-    demo = build()
+    patch.setitem(layout.TURNS, "concurrency_limit", 1)  # so that a second visitor waits in line
+    demo = layout.build()
     demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
     yield stage, f"http://127.0.0.1:{port}"
     demo.close()
@@ -548,6 +548,24 @@ def test_early_rejection_strikes_out_what_it_dropped(app, visit):
     expect(page.locator(".bon .facts")).to_contain_text("dropped half written")
     expect(page.locator(".bon .curve")).to_be_hidden()
     expect(page.locator(".bon .notes")).to_contain_text("Early rejection dropped")
+
+
+def test_two_visitors_at_once_are_served_together_and_get_their_own(app, visit):
+    pages = [visit(app), visit(app)]
+    asked = [{"n": 32, "min_tokens": 100, "max_tokens": 200, "seed": seed} for seed in (1, 2)]
+    for page, wanted in zip(pages, asked, strict=True):
+        page.fill("#n input", "32")
+        settings(page, **{name: value for name, value in wanted.items() if name != "n"})
+    for page in pages:
+        run(page)
+    for page in pages:
+        # Neither waits in line for the other.
+        expect(page.locator('.bon[data-phase="writing"], .bon[data-phase="done"]')).to_be_visible()
+    client = Client(app.url, verbose=False)
+    for page, wanted in zip(pages, asked, strict=True):
+        phase(page, "done", timeout=120_000)
+        best = client.predict("This movie", **wanted, api_name="/best_of_n")["candidates"][0]
+        assert winner(page) == "This movie" + best["text"]
 
 
 def test_negative_is_looked_for(app, visit):

@@ -33,7 +33,7 @@
       return {
         phase: "queued",
         title: queue.waiting === 1 ? "Next in line." : `Waiting, ${ordinal(queue.waiting)} in line.`,
-        line: "One run at a time here. Stop leaves the line.",
+        line: "Stop leaves the line.",
       };
     if (queue.pending) return { phase: "queued", title: "Starting…", line: "" };
     if (queue.lost && UNDER_WAY.includes(view.phase))

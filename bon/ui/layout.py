@@ -12,8 +12,8 @@ EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised tha
 #: Gradio's own word for "no endpoint, no spinner": what is public is `/best_of_n` alone.
 PRIVATE = {"api_visibility": "private"}
 QUIET = {**PRIVATE, "show_progress": "hidden"}
-#: Page and endpoint take turns on the one device.
-TURNS = {"concurrency_id": "device", "concurrency_limit": 1}
+#: Runs of page and endpoint that are decoded together on the one device; more wait in line.
+TURNS = {"concurrency_id": "device", "concurrency_limit": 8}
 
 
 # For every component class Gradio writes a type stub beside its module, a folder that is not ours to write into.
