@@ -107,8 +107,8 @@ def best_of_n(prompt: str | None = None, *, model: str | os.PathLike = "embedded
               device: str | None = None, dtype: str | None = None, **settings: Any) -> Result:
     """Continues `prompt` n times, scores every continuation and returns them ranked.
 
-    Besides `Settings`' names (n, target, min_tokens, max_tokens, temperature, top_k, top_p, seed, unit, keep):
-    messages in place of the prompt, unconditional, length_sampler (a callable without arguments), and a pipeline or
+    Besides `Settings`' names (n, target, min_tokens, max_tokens, temperature, top_k, top_p, seed, unit, keep,
+    reject): messages in place of the prompt, unconditional, length_sampler (a callable without arguments), and a pipeline or
     callable as scorer. Raises `InputError`, `ModelError`, `ScoringError` or `EngineError`, all `bon.BonError`.
     """
     return _loaded_for(prompt, settings, model, scorer, device, dtype).run(prompt, **settings)

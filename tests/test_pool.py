@@ -165,6 +165,24 @@ def test_a_failure_reaches_everybody_in_the_batch_and_the_next_run_works(engine)
     assert run(engine, 0)
 
 
+def test_a_prompt_that_cannot_be_read_fails_alone(engine):
+    alone = run(engine, 2, n=6, min_tokens=60, max_tokens=60)
+
+    def refusing(_, args, kwargs):
+        if kwargs["input_ids"].shape[1] == len(engine.encode(request(1))):
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        time.sleep(0.002)
+
+    handle = engine.model.register_forward_pre_hook(refusing, with_kwargs=True)
+    writing = flow.stream(request(2, n=6, min_tokens=60, max_tokens=60), engine, CallableScorer(by_length))
+    events = [next(writing) for _ in range(12)]
+    with pytest.raises(RuntimeError, match="mat1"):
+        run(engine, 1)
+    events += list(writing)
+    handle.remove()
+    assert facts(events[-1].result) == alone
+
+
 def test_out_of_memory_together_goes_on_with_fewer_at_a_time(engine):
     alone = [run(engine, i) for i in range(4)]
 

@@ -111,10 +111,11 @@ class LocalEngine:
     def generate(self, jobs: Sequence[Job]) -> Iterator[Step]:
         """Continues every job's prompt, in one batch with whatever else the model is asked for at the time.
 
-        A caller's own rules, and models that only their own code can decode, get batches of their own.
+        Callers with rules of their own, and models that only their own code can decode, get batches of their own.
         """
         shared = self.shares_prompts and self.rules.common
-        pool = pool_of(self.model) if shared else Pool(self.rules, joins=False)
+        held = self.rules.use_cache and self.shares_prompts
+        pool = pool_of(self.model) if shared else Pool(self.rules, joins=False, shared=held)
         texts = [
             Text(self.tokenizer, self.rules.eos, self._skip, number, job, i)
             for number, job in enumerate(jobs) for i in range(len(job.caps))

@@ -49,11 +49,11 @@ class Pool:
     """The texts that wait for one model or are being written by it.
 
     rules: what all of them go by. joins: texts of any prompts, at any time, in one batch; else those of equal prompt
-    length, batch after batch.
+    length, batch after batch. shared: see `Batch`.
     """
 
-    def __init__(self, rules: Rules | None = None, joins: bool = True):
-        self._rules, self._joins = rules or Rules(), joins
+    def __init__(self, rules: Rules | None = None, joins: bool = True, shared: bool = True):
+        self._rules, self._joins, self._shared = rules or Rules(), joins, shared
         self._turn = threading.Condition()
         self._stepping = False
         self._callers: list[_Caller] = []
@@ -107,9 +107,9 @@ class Pool:
         """Reads the prompts of texts that wait, or makes one step of the batch."""
         with self._turn:
             callers = list(self._callers)
+        fresh = self._waiting(callers, min(most, self._most or most))
         try:
             with eval_mode(model):
-                fresh = self._waiting(callers, min(most, self._most or most))
                 if fresh:
                     self._admit(model, fresh)
                     self._tell(callers, fresh, Step(stage="prefill"))
@@ -118,7 +118,12 @@ class Pool:
                     if not self._batch.going:
                         self._batch = None
         except Exception as error:
-            self._failed(callers, error, name)
+            if isinstance(error, torch.OutOfMemoryError | RuntimeError) and loading.out_of_memory(error):
+                self._out_of_memory(callers, error, name)
+            else:
+                # What fails while prompts are read is the fault of nobody who is being written.
+                self._fail([c for c in callers if not fresh or not set(fresh).isdisjoint(c.texts)], error)
+                self._batch = self._batch if fresh else None
 
     def _waiting(self, callers: Sequence[_Caller], most: int) -> list[Text]:
         """The texts to read the prompts of before the next step."""
@@ -136,7 +141,7 @@ class Pool:
         if self._batch is None:
             self._width = 0
         self._width += len(texts)
-        fresh = Batch(model, texts, self._rules, self._joins)
+        fresh = Batch(model, texts, self._rules, self._shared)
         if self._batch is None:
             self._batch = fresh
         else:
@@ -162,21 +167,23 @@ class Pool:
             if not concerned.isdisjoint(caller.texts):
                 caller.steps.append(step)
 
-    def _failed(self, callers: Sequence[_Caller], error: Exception, name: str) -> None:
-        begun = [text for caller in callers for text in caller.texts if text.ended is None]
+    @staticmethod
+    def _fail(callers: Sequence[_Caller], error: Exception) -> None:
+        for caller in callers:
+            caller.error = error
+            for text in caller.texts:
+                text.ended = text.ended or "stopped"
+
+    def _out_of_memory(self, callers: Sequence[_Caller], error: Exception, name: str) -> None:
         self._batch = None
-        if not (isinstance(error, torch.OutOfMemoryError | RuntimeError) and loading.out_of_memory(error)):
-            for caller in callers:
-                caller.error = error
-            return
         if self._width <= 1:
-            for caller in callers:
-                caller.error = EngineError(
-                    f"Out of memory with a single candidate of {name}. Ask for fewer tokens, or take a smaller model."
-                )
-                caller.error.__cause__ = error
+            said = f"Out of memory with a single candidate of {name}. Ask for fewer tokens, or take a smaller model."
+            told = EngineError(said)
+            told.__cause__ = error
+            self._fail(callers, told)
             return
         self._most = self._width // 2
+        begun = [text for caller in callers for text in caller.texts if text.ended is None]
         for text in begun:
             text.restart()
         self._tell(callers, begun, Step(note=f"Out of memory: went on with {self._most} candidates at a time."))
