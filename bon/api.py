@@ -108,8 +108,9 @@ def best_of_n(prompt: str | None = None, *, model: str | os.PathLike = "embedded
     """Continues `prompt` n times, scores every continuation and returns them ranked.
 
     Besides `Settings`' names (n, target, min_tokens, max_tokens, temperature, top_k, top_p, seed, unit, keep,
-    reject): messages in place of the prompt, unconditional, length_sampler (a callable without arguments), and a pipeline or
-    callable as scorer. Raises `InputError`, `ModelError`, `ScoringError` or `EngineError`, all `bon.BonError`.
+    reject): messages in place of the prompt, unconditional, length_sampler (a callable without arguments), and a
+    pipeline or callable as scorer. dtype: float32, bf16, float16, int8, or None for the fastest of the first three.
+    Raises `InputError`, `ModelError`, `ScoringError` or `EngineError`, all `bon.BonError`.
     """
     return _loaded_for(prompt, settings, model, scorer, device, dtype).run(prompt, **settings)
 

@@ -122,6 +122,47 @@ def test_a_model_whose_attention_is_not_what_its_config_names_is_found_out():
     assert not fits(Own(FAMILIES["gpt2"]).eval())
 
 
+@pytest.mark.parametrize("family", ["gpt2", "qwen3", "gemma 3, window of 4"])
+@pytest.mark.parametrize("shared", [True, False, None])
+def test_rows_that_join_and_prompts_that_leave_change_nobodys_logits(family, shared):
+    """A long prompt's rows end, others join twice, with prompts copied and held once side by side."""
+    model = model_of(FAMILIES[family])
+    texts, logits = [], None
+
+    def begin(lengths, owners, seed, shared):
+        prompts = [tokens(n, seed + i) for i, n in enumerate(lengths)]
+        texts.extend(list(prompts[owner]) for owner in owners)
+        return SharedDecoder(model, prompts, owners, room=12, shared=shared)
+
+    def read(decoder, seed):
+        new = tokens(len(texts), seed)
+        for text, token in zip(texts, new, strict=True):
+            text.append(token)
+        return decoder.read(torch.tensor(new))
+
+    def check(logits):
+        for text, got in zip(texts, logits, strict=True):
+            expected = model(input_ids=torch.tensor([text]), use_cache=False).logits[0, -1]
+            assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+    with torch.inference_mode():
+        decoder = begin([20, 3], [0, 1, 0, 1], 10, shared)
+        for seed in range(3):
+            check(read(decoder, seed))
+        decoder.keep([3, 1])  # the rows of the long prompt end
+        texts[:] = [texts[3], texts[1]]
+        check(logits := read(decoder, 5))
+        late = begin([5, 2], [1, 0, 0], 30, not shared if shared is not None else None)
+        decoder.join(late)
+        check(torch.cat([logits, late.logits]))
+        for seed in range(7, 10):
+            check(logits := read(decoder, seed))
+        last = begin([9], [0], 60, True)
+        decoder.join(last)
+        check(torch.cat([logits, last.logits]))
+        check(read(decoder, 11))
+
+
 def test_the_models_own_attention_is_back_afterwards_and_after_a_failure():
     model = model_of(FAMILIES["llama"])
     before = model.config._attn_implementation

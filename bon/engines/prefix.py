@@ -70,8 +70,9 @@ class SharedPrefixCache(Cache):
     def join(self, other: "SharedPrefixCache") -> None:
         """Takes another cache's prompts and rows in, behind those that are here; what nobody continues is dropped."""
         kept = sorted(set(self.owners))
+        longest = max(self.lengths[i] for i in kept)
         for mine, theirs in zip(self.layers, other.layers, strict=True):
-            mine.join(theirs, kept)
+            mine.join(theirs, kept, longest)
         self.owners = [kept.index(owner) for owner in self.owners] + [len(kept) + owner for owner in other.owners]
         self.lengths, self.own = [self.lengths[i] for i in kept] + other.lengths, self.own + other.own
         self.shared = self.shared or other.shared
@@ -217,10 +218,13 @@ class _Layer(CacheLayerMixin):
         for to, at in moves:
             self.keys[to], self.values[to] = self.keys[at], self.values[at]
 
-    def join(self, other: "_Layer", kept: Sequence[int]) -> None:
-        """Takes another layer's prompts and rows in, behind the prompts `kept` and the rows that are here."""
-        self.prompt_keys = _stacked([self.prompt_keys[kept], other.prompt_keys])
-        self.prompt_values = _stacked([self.prompt_values[kept], other.prompt_values])
+    def join(self, other: "_Layer", kept: Sequence[int], longest: int) -> None:
+        """Takes another layer's prompts and rows in, behind the rows that are here and the prompts `kept`, of which
+        the longest has so many tokens.
+        """
+        width = longest if self.window is None else min(longest, self.window - 1)
+        self.prompt_keys = _stacked([self.prompt_keys[kept, :, :width], other.prompt_keys])
+        self.prompt_values = _stacked([self.prompt_values[kept, :, :width], other.prompt_values])
         self.keys = _stacked([self.keys[: self.rows], other.keys[: other.rows]])
         self.values = _stacked([self.values[: self.rows], other.values[: other.rows]])
         self.rows += other.rows
