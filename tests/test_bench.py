@@ -92,3 +92,29 @@ def test_work_that_cannot_be_done_is_refused_in_one_line(arguments, said, capsys
     assert not out
     assert said in err
     assert err.count("\n") == 1
+
+
+@pytest.fixture
+def _one_prompt(monkeypatch):
+    monkeypatch.setattr(bench, "SUBJECTS", ["movie"])
+    monkeypatch.setattr(bench, "OPENINGS", ("This {}",))
+
+
+@pytest.mark.usefixtures("_one_prompt")
+def test_early_rejection_is_measured_against_plain_samples_of_equal_worth():
+    said = []
+    few, many = bench.rejection(n=(4, 16), most=32, say=said.append)
+    assert few.tokens < many.tokens
+    for found in (few, many):
+        assert (found.plain is None) == (found.saves is None)
+        assert found.plain is None or 1 <= found.plain <= 32
+    assert said[-1].startswith("plain best of M")
+
+
+@pytest.mark.usefixtures("_one_prompt")
+def test_the_cost_of_a_number_type_is_none_for_float32_and_small_for_others():
+    exact, bf16 = bench.quality(dtypes=("float32", "bf16"), count=1)
+    assert (exact.same_best, exact.lost) == (1.0, 0.0)
+    assert abs(exact.kl) < 1e-9
+    assert 0 < bf16.kl < 0.01
+    assert bf16.lost >= 0
