@@ -442,7 +442,7 @@ def test_targets_are_large_enough_for_a_finger(stage, visit):
     small = page.evaluate(
         """() => [...document.querySelectorAll('#main :is(button, input, summary, textarea), [role=tab]')]
           .filter(node => node.checkVisibility() && !node.closest('[aria-hidden=true], .head'))
-          .map(node => node.type === 'radio' ? node.closest('label') : node)
+          .map(node => ['radio', 'checkbox'].includes(node.type) ? node.closest('label') : node)
           .map(node => [node.textContent || node.ariaLabel, node.getBoundingClientRect().height
             - 2 * Math.min(0, parseFloat(getComputedStyle(node, '::after').top) || 0)])
           .filter(([, height]) => height < 43.5)"""

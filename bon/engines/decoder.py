@@ -43,6 +43,11 @@ def _last(model) -> dict[str, int]:
     return {"logits_to_keep": 1} if "logits_to_keep" in _accepts(model) else {}
 
 
+def _cache_name(model) -> str | None:
+    """What the model's code calls its KV cache: transformers 5.24 has another name for it; None: it takes none."""
+    return next((name for name in ("cache", "past_key_values") if name in _accepts(model)), None)
+
+
 class SharedDecoder:
     """Reads tokens for rows that continue any prompts, each prompt held once.
 
@@ -52,7 +57,7 @@ class SharedDecoder:
 
     def __init__(self, model, prompts: Sequence[Sequence[int]], owners: Sequence[int], room: int,
                  shared: bool | None = None):
-        self.model, self._more = model, _last(model)
+        self.model, self._more, self._name = model, _last(model), _cache_name(model)
         by_length: dict[int, list[int]] = {}
         for number, prompt in enumerate(prompts):
             by_length.setdefault(len(prompt), []).append(number)
@@ -65,7 +70,7 @@ class SharedDecoder:
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Any]:
         ids = torch.tensor(prompts, device=self.model.device)
         out = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True, **self._more)
-        return out.logits[:, -1].float(), out.past_key_values
+        return out.logits[:, -1].float(), getattr(out, self._name)
 
     def read(self, tokens: Tensor) -> Tensor:
         """The logits [rows, vocabulary], in float32, after one more token per row [rows]."""
@@ -75,8 +80,8 @@ class SharedDecoder:
         mask = positions.new_ones(len(tokens), max(cache.positions) + 1)
         with shared_attention(self.model), cache.step():
             out = self.model(
-                input_ids=tokens.unsqueeze(-1), position_ids=positions, attention_mask=mask, past_key_values=cache,
-                use_cache=True, **self._more,
+                input_ids=tokens.unsqueeze(-1), position_ids=positions, attention_mask=mask, use_cache=True,
+                **{self._name: cache}, **self._more,
             )
         return out.logits[:, -1].float()
 
@@ -96,8 +101,8 @@ class PlainDecoder:
     """
 
     def __init__(self, model, prompts: Sequence[Sequence[int]], owners: Sequence[int], use_cache: bool = True):
-        self.model, self._more = model, _last(model)
-        self._cached = use_cache and "past_key_values" in _accepts(model)
+        self.model, self._more, self._name = model, _last(model), _cache_name(model)
+        self._cached = use_cache and self._name is not None
         ids = torch.tensor(prompts, device=model.device)
         rows = torch.tensor(owners, device=model.device)
         logits, self.cache = self._forward(ids, ids, None)
@@ -107,11 +112,14 @@ class PlainDecoder:
     def _forward(self, ids: Tensor, new: Tensor, cache) -> tuple[Tensor, Any]:
         more = dict(self._more)
         if self._cached:
-            more |= {"past_key_values": cache, "use_cache": True}
+            more |= {self._name: cache, "use_cache": True}
         elif "use_cache" in _accepts(self.model):
             more["use_cache"] = False
-        out = self.model(input_ids=new if self._cached else ids, attention_mask=torch.ones_like(ids), **more)
-        return out.logits[:, -1].float(), getattr(out, "past_key_values", None)
+        # Nothing is padded. State-space models take a mask of what they read for one of the new tokens alone.
+        if cache is None or "position_ids" in _accepts(self.model):
+            more["attention_mask"] = torch.ones_like(ids)
+        out = self.model(input_ids=new if self._cached else ids, **more)
+        return out.logits[:, -1].float(), getattr(out, self._name, None) if self._cached else None
 
     def read(self, tokens: Tensor) -> Tensor:
         """The logits [rows, vocabulary], in float32, after one more token per row [rows]."""
@@ -148,7 +156,7 @@ def _tried(model) -> bool:
 
 
 def _same(model) -> bool:
-    if not {"past_key_values", "position_ids"} <= _accepts(model):
+    if _cache_name(model) is None or "position_ids" not in _accepts(model):
         return False
     size = model.get_input_embeddings().num_embeddings
     prompts = [[(3 + 7 * i) % size for i in range(5)], [(11 + 5 * i) % size for i in range(2)]]

@@ -6,6 +6,7 @@ in with the first model, on a thread of its own, so that the page answers at onc
 
 import dataclasses
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -167,7 +168,7 @@ def snapshots(request: Request) -> Iterator[tuple[str, Result | None]]:
 
 def thinned(events: Iterator[Event], every: float = EVERY) -> Iterator[tuple[str, Result]]:
     """The events of a run added up, at most once in `every` seconds; the start, the first words and the end at once."""
-    state, last, begun = RunState(), 0.0, False
+    state, last, begun = RunState(), -math.inf, False
     try:
         for event in events:
             if isinstance(event, Done):
