@@ -8,7 +8,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +95,11 @@ def ours(work: Work, dtype: str = "auto") -> dict:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the table: bon's own figures, and by peer how many times longer the peer took (median of pairs)."""
+    """One line of the table: bon's own figures, and by peer how many times longer the peer took (median of pairs).
+
+    times_longer: the whole work, for CTranslate2, which only generates, generation alone. writes_longer: generation
+    alone, for the peers whose generation can be timed apart.
+    """
 
     size: str
     n: int
@@ -106,40 +112,48 @@ class Line:
     rate: float
     memory: int
     times_longer: dict[str, float]
+    writes_longer: dict[str, float]
     memory_of_peers: dict[str, int]
 
 
-def line(size: str, work: Work, dtype: str, turns: int, peer_python: str | None = None) -> Line:
-    """Measures one line. Medians over the turns; ratios of the turns that followed each other."""
-    peers = [("transformers", "float32", sys.executable)]
+def lines(size: str, work: Work, dtypes: Sequence[str], turns: int, peer_python: str | None = None,
+          peer_dtype: str = "float32") -> list[Line]:
+    """A line for each of bon's number types, measured in turns with the peers. Medians over the turns; ratios of
+    turns of one round.
+    """
+    peers = [("transformers", peer_dtype, sys.executable)]
     if peer_python:
         peers += [("trl", "float32", peer_python), ("ctranslate2", "int8", peer_python)]
     with ExitStack() as stack:
-        all_of_them = [stack.enter_context(Contestant("bon", work, dtype))]
-        all_of_them += [stack.enter_context(Contestant(kind, work, of, python)) for kind, of, python in peers]
-        own, *others = in_turns(all_of_them, turns)
-    ratios = {
-        # CTranslate2 only generates: its time stands beside our generation alone.
-        kind: statistics.median(seconds(b, part) / seconds(a, part) for a, b in zip(own, turn, strict=True))
-        for (kind, _, _), turn in zip(peers, others, strict=True)
-        for part in ("write" if kind == "ctranslate2" else "total",)
-    }
+        ours_ = [stack.enter_context(Contestant("bon", work, dtype)) for dtype in dtypes]
+        others = [stack.enter_context(Contestant(kind, work, of, python)) for kind, of, python in peers]
+        taken = in_turns([*ours_, *others], turns)
+    by_peer = {kind: each for (kind, _, _), each in zip(peers, taken[len(ours_):], strict=True)}
+    return [_line(size, work, who.types, own, by_peer) for who, own in zip(ours_, taken, strict=False)]
 
+
+def _line(size: str, work: Work, types: dict[str, str], own: list[dict], by_peer: dict[str, list[dict]]) -> Line:
     def median(of):
         return statistics.median(map(of, own))
 
-    steps, tokens = sum(work.lengths), work.n * sum(work.lengths)
+    def longer(part):
+        return {kind: statistics.median(seconds(b, part) / seconds(a, part) for a, b in zip(own, turns, strict=True))
+                for kind, turns in by_peer.items() if part in turns[0]["queries"][0]}
+
+    steps, tokens, writes = sum(work.lengths), work.n * sum(work.lengths), longer("write")
     return Line(
-        size, work.n, work.prompt, all_of_them[0].types, median(lambda t: seconds(t, "prefill") / len(work.lengths)),
+        size, work.n, work.prompt, types, median(lambda t: seconds(t, "prefill") / len(work.lengths)),
         median(lambda t: (seconds(t, "write") - seconds(t, "prefill")) / steps),
         median(lambda t: seconds(t, "score") / len(work.lengths)), median(lambda t: seconds(t) / len(work.lengths)),
-        median(lambda t: tokens / seconds(t, "write")), max(turn["memory"] for turn in own), ratios,
-        {kind: max(turn["memory"] for turn in turns_) for (kind, _, _), turns_ in zip(peers, others, strict=True)},
+        median(lambda t: tokens / seconds(t, "write")), max(turn["memory"] for turn in own), writes | longer("total"),
+        writes, {kind: max(turn["memory"] for turn in turns) for kind, turns in by_peer.items()},
     )
 
 
-def table(dtype: str = "auto", turns: int = 3, peer_python: str | None = None, sizes: Sequence[str] = tuple(SIZES),
-          counts: Sequence[int] = (1, 4, 16, 64), prompts: Sequence[int] = (8, 256)) -> Iterator[Line]:
+def table(dtypes: Sequence[str] = ("auto",), turns: int = 3, peer_python: str | None = None,
+          sizes: Sequence[str] = tuple(SIZES), counts: Sequence[int] = (1, 4, 16, 64),
+          prompts: Sequence[int] = (8, 256), lengths: tuple[int, ...] = LENGTHS,
+          peer_dtype: str = "float32") -> Iterator[Line]:
     """The lines of the whole table, as they are measured."""
     with tempfile.TemporaryDirectory() as scratch:
         for size in sizes:
@@ -147,13 +161,13 @@ def table(dtype: str = "auto", turns: int = 3, peer_python: str | None = None, s
             random_models(folder, size)
             for prompt in prompts:
                 for n in counts:
-                    yield line(size, Work(folder, n, prompt), dtype, turns, peer_python)
+                    yield from lines(size, Work(folder, n, prompt, lengths), dtypes, turns, peer_python, peer_dtype)
 
 
-def markdown(lines: Iterable[Line]) -> Iterator[str]:
+def markdown(rows: Iterable[Line]) -> Iterator[str]:
     """The table in Markdown, line by line."""
     head = None
-    for row in lines:
+    for row in rows:
         if head is None:
             head = list(row.times_longer)
             names = ["models", "prompt", "N", "prefill", "step", "scoring", "whole query", "tokens/s", "memory"]
@@ -252,6 +266,43 @@ def rejection(n: Sequence[int] = (16, 32, 64), reject: float = 0.5, most: int = 
         equal = float(np.interp(logit, curve, np.arange(1, most + 1))) if logit <= curve[-1] else None
         out.append(Rejection(count, reject, float(tokens), float(logit), equal, equal and equal * each / float(tokens)))
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Callers at once against the same build serving them one after the other; seconds per run are medians.
+
+    times: how many times more runs per second at once, the median of turns taken in pairs.
+    """
+
+    users: int
+    n: int
+    alone: float
+    together: float
+    times: float
+
+
+def users(count: int = 8, n: int = 16, turns: int = 9) -> Users:
+    """Measures `count` callers of the embedded models, each with a prompt of its own, best of n of 8 to 32 tokens."""
+    from bon import api
+
+    sampler = api.load("embedded")
+    jobs = [(OPENINGS[i % len(OPENINGS)].format(SUBJECTS[i % len(SUBJECTS)]), i) for i in range(count)]
+
+    def run(job):
+        return sampler.run(job[0], n=n, seed=job[1])
+
+    with ThreadPoolExecutor(count) as pool:
+        ways = (lambda: list(map(run, jobs)), lambda: list(pool.map(run, jobs)))
+        taken = [[_seconds(way) / count for way in ways] for _ in range(turns + 1)][1:]  # the first warms up
+    alone, together = (statistics.median(times) for times in zip(*taken, strict=True))
+    return Users(count, n, alone, together, statistics.median(a / b for a, b in taken))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,43 +173,45 @@ def _bench(argv: list[str]) -> int:
     parser = _Parser(prog="python -m bon bench",
                      description="The speed table of this machine, in turns with transformers (and others). "
                      "Seconds per query of four; what the others take, in multiples of ours.")
-    parser.add_argument("--dtype", default="auto", help="float32, bf16, int8 (the fastest)")
+    parser.add_argument("--dtype", default="auto", help="float32, bf16, int8, or several with commas (the fastest)")
+    parser.add_argument("--peer-dtype", default="float32", help="of transformers: float32 or bf16 (float32)")
     parser.add_argument("--turns", type=int, default=3, help="turns of each contestant (3)")
     parser.add_argument("--peer-python", metavar="PYTHON", help="a Python with trl 0.23.1 and ctranslate2")
     parser.add_argument("--sizes", default="embedded,gpt2-small", help="of the models, with random weights")
     parser.add_argument("-n", "--n", default="1,4,16,64", help="candidates (1,4,16,64)")
     parser.add_argument("--prompt-tokens", default="8,256", help="length of the prompt (8,256)")
     parser.add_argument("--models", metavar="DIR", help="a folder with gpt2 and distilbert: time bon alone on these")
-    parser.add_argument("--lengths", default="28,31,37,16", help="with --models: tokens of each query's continuations")
+    parser.add_argument("--lengths", default="28,31,37,16", help="tokens of each query's continuations (28,31,37,16)")
     parser.add_argument("--rejection", action="store_true", help="measure early rejection on the embedded models")
+    parser.add_argument("--users", type=int, metavar="COUNT", help="measure so many callers of one model at once")
     parser.add_argument("--quality", action="store_true", help="measure what number types cost on these models")
     parser.add_argument("--json", action="store_true", help="print JSON, an object a line")
     args = parser.parse_args(argv)
     # Said before torch is imported, which takes seconds.
     counts, prompts, lengths = (_numbers(name, getattr(args, name)) for name in ("n", "prompt_tokens", "lengths"))
     turns = whole("turns", args.turns, 1)
+    users = None if args.users is None else whole("users", args.users, 1)
     if args.models and not all((Path(args.models) / name / "config.json").is_file() for name in ("gpt2", "distilbert")):
         raise ModelError(f"{args.models} must hold two models, in folders gpt2 and distilbert.")
 
     from bon import bench
 
-    if args.rejection:
-        for found in bench.rejection():
-            print(json.dumps(dataclasses.asdict(found)))
+    found = [*(bench.rejection() if args.rejection else ()), *(bench.quality() if args.quality else ()),
+             *([bench.users(users)] if users else ())]
+    if found:
+        print(*(json.dumps(dataclasses.asdict(figures)) for figures in found), sep="\n")
         return 0
-    if args.quality:
-        for found in bench.quality():
-            print(json.dumps(dataclasses.asdict(found)))
-        return 0
+    dtypes = args.dtype.split(",")
     if args.models:
         for work in (bench.Work(Path(args.models), n, prompt, lengths) for prompt in prompts for n in counts):
-            print(json.dumps(bench.ours(work, args.dtype)), flush=True)
+            for dtype in dtypes:
+                print(json.dumps(bench.ours(work, dtype)), flush=True)
         return 0
     sizes = args.sizes.split(",")
     if unknown := set(sizes) - set(bench.SIZES):
         raise InputError("sizes", f"sizes are {', '.join(bench.SIZES)}, not {', '.join(sorted(unknown))}.")
-    lines = bench.table(args.dtype, turns, args.peer_python, sizes, counts, prompts)
-    shown = (json.dumps(dataclasses.asdict(line)) for line in lines) if args.json else bench.markdown(lines)
+    rows = bench.table(dtypes, turns, args.peer_python, sizes, counts, prompts, lengths, args.peer_dtype)
+    shown = (json.dumps(dataclasses.asdict(row)) for row in rows) if args.json else bench.markdown(rows)
     for text in shown:
         print(text, flush=True)
     return 0

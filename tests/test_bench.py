@@ -51,10 +51,11 @@ def test_the_command_prints_one_object_a_line_for_exactly_the_work_asked_for(fol
 
 
 def test_a_line_of_the_table_comes_from_turns_of_everybody(folder):
-    (line,) = [bench.line("tiny", bench.Work(folder, 2, 4, (3, 6)), "float32", turns=3)]
+    line, other = bench.lines("tiny", bench.Work(folder, 2, 4, (3, 6)), ["float32", "bf16"], turns=3)
+    assert other.types["writes_in"] == "bf16"
     assert line.total >= line.prefill + line.score > 0
     assert line.rate == pytest.approx(2 * 9 / (2 * line.prefill + 9 * line.step), rel=0.5)
-    assert set(line.times_longer) == set(line.memory_of_peers) == {"transformers"}
+    assert set(line.times_longer) == set(line.writes_longer) == set(line.memory_of_peers) == {"transformers"}
     head, under, row = bench.markdown([line])
     assert head.count("|") == under.count("|") == row.count("|")
     assert "tiny (float32, scored in float32)" in row
@@ -85,6 +86,7 @@ def test_a_contestant_that_cannot_run_is_an_error_that_names_it(folder):
 @pytest.mark.parametrize(("arguments", "said"), [
     (["--models", "nowhere"], "two models"), (["-n", "0"], "at least 1"), (["--lengths", "3,x"], "whole number"),
     (["--sizes", "huge"], "sizes are"), (["--turns", "0"], "at least 1"),
+    (["--users", "0"], "at least 1"),
 ])
 def test_work_that_cannot_be_done_is_refused_in_one_line(arguments, said, capsys):
     assert cli.main(["bench", *arguments]) == 2
@@ -118,3 +120,9 @@ def test_the_cost_of_a_number_type_is_none_for_float32_and_small_for_others():
     assert abs(exact.kl) < 1e-9
     assert 0 < bf16.kl < 0.01
     assert bf16.lost >= 0
+
+
+def test_callers_at_once_are_measured_against_the_same_callers_in_turn():
+    found = bench.users(count=3, n=2, turns=1)
+    assert (found.users, found.n) == (3, 2)
+    assert found.times == pytest.approx(found.alone / found.together)
