@@ -211,6 +211,9 @@ def random_models(folder: Path, size: str) -> None:
             tokenizer_object=words, eos_token="<end>", pad_token="<end>", bos_token="<end>", unk_token="<end>",
             model_input_names=["input_ids", "attention_mask"], model_max_length=512,
         ).save_pretrained(folder / name)
+        written = folder / name / "tokenizer_config.json"
+        told = json.loads(written.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+        written.write_text(json.dumps(told))  # a name that old and new transformers both know
 
 
 #: Two hundred prompts for the embedded models: every subject in every opening.

@@ -113,14 +113,9 @@ def causal(place: str, device: str | None = None, dtype: str | None = None):
 def classifier(place: str, device: str | None = None, dtype: str | None = None):
     """A text-classification model in eval mode with its tokenizer, from a folder or the Hub."""
     dtype = _named_dtype(dtype)
-    if dtype == "int8" and _tiles():
+    if dtype == "int8" and packing.has_tiles():
         dtype = "bf16"  # it reads many rows at a time, for which int8 and the rounding of its inputs are no faster
     return _live(AutoModelForSequenceClassification, place, device, dtype)
-
-
-def _tiles() -> bool:
-    """Whether the processor multiplies bf16 matrices by tiles (AMX)."""
-    return hasattr(torch.cpu, "_is_amx_tile_supported") and torch.cpu._is_amx_tile_supported()
 
 
 def _live(kind, place: str, device: str | None, dtype: str | None):

@@ -77,14 +77,15 @@ def largest_error(model, decoder, prompts, owners, steps=7):
     return worst
 
 
+@pytest.mark.parametrize("fixed", [False, True], ids=["", "steps for a CUDA graph"])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_logits_are_those_of_the_model_without_a_cache(family, shape, shared):
+def test_the_logits_are_those_of_the_model_without_a_cache(family, shape, shared, fixed):
     lengths, owners = SHAPES[shape]
     model, prompts = model_of(FAMILIES[family]), [tokens(n, seed) for seed, n in enumerate(lengths)]
     with torch.inference_mode():
-        decoder = SharedDecoder(model, prompts, owners, room=7, shared=shared)
+        decoder = SharedDecoder(model, prompts, owners, room=7, shared=shared, fixed=fixed)
     assert fits(model)
     assert largest_error(model, decoder, prompts, owners) < 1e-4
 
@@ -124,7 +125,8 @@ def test_a_model_whose_attention_is_not_what_its_config_names_is_found_out():
 
 @pytest.mark.parametrize("family", ["gpt2", "qwen3", "gemma 3, window of 4"])
 @pytest.mark.parametrize("shared", [True, False, None])
-def test_rows_that_join_and_prompts_that_leave_change_nobodys_logits(family, shared):
+@pytest.mark.parametrize("fixed", [False, True], ids=["", "steps for a CUDA graph"])
+def test_rows_that_join_and_prompts_that_leave_change_nobodys_logits(family, shared, fixed):
     """A long prompt's rows end, others join twice, with prompts copied and held once side by side."""
     model = model_of(FAMILIES[family])
     texts, logits = [], None
@@ -132,7 +134,7 @@ def test_rows_that_join_and_prompts_that_leave_change_nobodys_logits(family, sha
     def begin(lengths, owners, seed, shared):
         prompts = [tokens(n, seed + i) for i, n in enumerate(lengths)]
         texts.extend(list(prompts[owner]) for owner in owners)
-        return SharedDecoder(model, prompts, owners, room=12, shared=shared)
+        return SharedDecoder(model, prompts, owners, room=12, shared=shared, fixed=fixed)
 
     def read(decoder, seed):
         new = tokens(len(texts), seed)
@@ -210,9 +212,11 @@ def test_a_packed_layer_computes_what_the_layer_computed(dtype, bias, shape):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_rounded_layer_is_near_and_no_row_spoils_another(dtype, bias):
+@pytest.mark.parametrize("tiles", [True, False])
+def test_a_rounded_layer_is_near_and_no_row_spoils_another(dtype, bias, tiles, monkeypatch):
     if not packing.can_round():
         pytest.skip("not on this processor")
+    monkeypatch.setattr(packing, "has_tiles", lambda: tiles)
     torch.manual_seed(0)
     layer, x = torch.nn.Linear(200, 300, bias=bias).to(dtype), torch.randn(4, 200).to(dtype)
     x[1] *= 1000

@@ -143,9 +143,10 @@ class Batch:
         self.tokens, logprobs, sampled = self._draw()
         stops = self._stops()
         drawn = zip(self.texts, self.tokens.tolist(), logprobs.tolist(), sampled.tolist(), stops, strict=True)
-        for text, *taken in drawn:
+        going = [(text, taken) for text, *taken in drawn if text.ended is None]
+        for text, taken in going:
             text.take(*taken)
-        return self.texts + rejected
+        return [text for text, _ in going] + rejected
 
     def _merge(self, fresh: "Batch") -> None:
         if not self.texts:
@@ -169,7 +170,8 @@ class Batch:
         if self.rules.greedy:
             tokens = shaped.argmax(-1)
             return tokens, log_probability(logits, tokens), log_probability(shaped, tokens)
-        at = torch.tensor([text.drawn for text in self.texts], device=self.uniforms.device)
+        last = self.uniforms.shape[1] - 1  # of a text that ended and is carried along there is nothing to draw
+        at = torch.tensor([min(text.drawn, last) for text in self.texts], device=self.uniforms.device)
         tokens, sampled = draw(shaped, self.uniforms.gather(1, at.unsqueeze(-1)).squeeze(-1))
         tokens = tokens.to(logits.device)
         return tokens, sampled if shaped is logits else log_probability(logits, tokens), sampled
@@ -193,7 +195,8 @@ class Batch:
 
     def _drop_ended(self) -> None:
         order = _closed_up([text.ended is None for text in self.texts])
-        if len(order) == len(self.texts):
+        ended = len(self.texts) - len(order)
+        if not ended or (order and self.decoder.carries(ended, len(self.texts))):
             return
         self.texts = [self.texts[i] for i in order]
         if not order:

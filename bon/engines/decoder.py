@@ -5,7 +5,7 @@ all others.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -48,15 +48,21 @@ def _cache_name(model) -> str | None:
     return next((name for name in ("cache", "past_key_values") if name in _accepts(model)), None)
 
 
+def _captures(model) -> bool:
+    """Whether the model's device repeats a captured step faster than it takes one call after the other."""
+    return model.device.type == "cuda"
+
+
 class SharedDecoder:
     """Reads tokens for rows that continue any prompts, each prompt held once.
 
     prompts: token ids. owners: each row's prompt. room: the most tokens that a row will read. shared: hold prompts
-    once also where copies would be faster (None: not there).
+    once also where copies would be faster (None: not there). fixed: make all steps alike, so that they are captured
+    as a CUDA graph (None: on CUDA); rows that ended are then carried along until half of all have.
     """
 
     def __init__(self, model, prompts: Sequence[Sequence[int]], owners: Sequence[int], room: int,
-                 shared: bool | None = None):
+                 shared: bool | None = None, fixed: bool | None = None):
         self.model, self._more, self._name = model, _last(model), _cache_name(model)
         by_length: dict[int, list[int]] = {}
         for number, prompt in enumerate(prompts):
@@ -64,7 +70,9 @@ class SharedDecoder:
         order = [number for numbers in by_length.values() for number in numbers]
         owners = [order.index(owner) for owner in owners]
         logits, caches = zip(*(self._prefill([prompts[i] for i in some]) for some in by_length.values()), strict=True)
-        self.cache = SharedPrefixCache(caches, owners, room, shared)
+        fixed = _captures(model) if fixed is None else fixed
+        self.cache = SharedPrefixCache(caches, owners, room, shared, fixed)
+        self._step = Captured(self._read_fixed)
         self.logits = torch.cat(logits)[torch.tensor(owners, device=model.device)]
 
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Any]:
@@ -73,25 +81,75 @@ class SharedDecoder:
         return out.logits[:, -1].float(), getattr(out, self._name)
 
     def read(self, tokens: Tensor) -> Tensor:
-        """The logits [rows, vocabulary], in float32, after one more token per row [rows]."""
-        cache = self.cache
-        positions = torch.tensor(cache.positions, device=tokens.device).unsqueeze(-1)
-        # Nothing is padded: a mask keeps models from looking for padding, and our attention makes nothing of it.
-        mask = positions.new_ones(len(tokens), max(cache.positions) + 1)
-        with shared_attention(self.model), cache.step():
-            out = self.model(
-                input_ids=tokens.unsqueeze(-1), position_ids=positions, attention_mask=mask, use_cache=True,
-                **{self._name: cache}, **self._more,
+        """The logits [rows, vocabulary], in float32, after one more token per row [rows]; valid until the next."""
+        self.cache.begin()
+        with shared_attention(self.model):
+            logits = self._step(tokens) if self.cache.fixed else self._forward(
+                tokens, torch.tensor(self.cache.positions, device=tokens.device)
             )
+        self.cache.grow()
+        return logits
+
+    def _forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        # Nothing is padded: a mask keeps models from looking for padding, and our attention makes nothing of it.
+        mask = positions.new_ones(len(tokens), max(self.cache.positions) + 1)
+        out = self.model(
+            input_ids=tokens.unsqueeze(-1), position_ids=positions.unsqueeze(-1), attention_mask=mask, use_cache=True,
+            **{self._name: self.cache}, **self._more,
+        )
         return out.logits[:, -1].float()
+
+    def _read_fixed(self, tokens: Tensor) -> Tensor:
+        logits = self._forward(tokens, self.cache.plan.positions)
+        self.cache.plan.advance()
+        return logits
 
     def join(self, other: "SharedDecoder") -> None:
         """Takes the rows of another decoder of the same model in, behind those that are here."""
         self.cache.join(other.cache)
+        self._step = Captured(self._read_fixed)
+
+    def carries(self, ended: int, rows: int) -> bool:
+        """Whether rows that ended cost less than to lay out anew what is left."""
+        return self.cache.fixed and 2 * ended < rows
 
     def keep(self, order: Sequence[int]) -> None:
         """Keeps the rows `order`; each stays where it is or comes from behind the new end."""
         self.cache.keep(order)
+        self._step = Captured(self._read_fixed)
+
+
+class Captured:
+    """A function of one tensor that does the same work on the same memory at each call, captured as a CUDA graph.
+
+    It is called once to find its memory, captured at the second call and repeated from then on: one launch instead
+    of one for each kernel. What cannot be captured, and all that is not on CUDA, is called every time.
+    """
+
+    def __init__(self, work: Callable[[Tensor], Tensor]):
+        self._work, self._calls = work, 0
+        self._graph: Any = None
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        self._calls += 1
+        if self._calls == 2 and tensor.device.type == "cuda":
+            self._capture(tensor)
+        if self._graph is None:
+            return self._work(tensor)
+        self._input.copy_(tensor)
+        self._graph.replay()
+        return self._output
+
+    def _capture(self, tensor: Tensor) -> None:
+        self._input, graph = tensor.clone(), torch.cuda.CUDAGraph()
+        try:
+            # Other threads may use the device for work of their own meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._output = self._work(self._input)
+            self._graph = graph
+        except RuntimeError as error:  # the model's code asks the device for something on the way
+            if loading.out_of_memory(error):
+                raise
 
 
 class PlainDecoder:
@@ -127,6 +185,10 @@ class PlainDecoder:
         self.ids = torch.cat([self.ids, new], dim=-1)
         logits, self.cache = self._forward(self.ids, new, self.cache)
         return logits
+
+    def carries(self, ended: int, rows: int) -> bool:
+        """Whether rows that ended stay in the batch."""
+        return False
 
     def keep(self, order: Sequence[int]) -> None:
         """Keeps the rows `order`."""

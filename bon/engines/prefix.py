@@ -36,16 +36,18 @@ class SharedPrefixCache(Cache):
     prefilled: caches as the model's own prefill left them, each of one or more prompts of equal length.
     owners: for each row the number of its prompt, counted through all of them. room: the most tokens of its own that a
     row will store. shared: hold prompts once; None: where that saves time, else copy them to the rows' own parts.
+    fixed: let each step do the same work on the same memory, so that it can be captured and repeated.
     Raises `Unsupported` for caches with other layers than full and sliding attention.
     """
 
-    def __init__(self, prefilled: Sequence[Cache], owners: Sequence[int], room: int, shared: bool | None = None):
+    def __init__(self, prefilled: Sequence[Cache], owners: Sequence[int], room: int, shared: bool | None = None,
+                 fixed: bool = False):
         if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for c in prefilled for layer in c.layers):
             raise Unsupported("a cache of another kind")
         lengths = [cache.get_seq_length() for cache in prefilled for _ in cache.layers[0].keys]
         cut = any(layer.keys.shape[2] < cache.get_seq_length() for cache in prefilled for layer in cache.layers)
         self.shared = cut or (len(owners) * max(lengths) > FEW if shared is None else shared)
-        self.owners = list(owners)
+        self.owners, self.fixed = list(owners), fixed
         #: Tokens of each prompt, and of each row beside it.
         self.lengths = lengths if self.shared else [0] * len(lengths)
         self.own = [0 if self.shared else lengths[owner] for owner in owners]
@@ -53,6 +55,11 @@ class SharedPrefixCache(Cache):
         super().__init__(layers=[_Layer(self, stack, len(owners), room) for stack in stacks])
         self.device = self.layers[0].keys.device
         self._group()
+
+    @property
+    def room(self) -> int:
+        """Tokens that a row's own part holds at most."""
+        return self.layers[0].keys.shape[2]
 
     @property
     def positions(self) -> list[int]:
@@ -78,12 +85,16 @@ class SharedPrefixCache(Cache):
         self.shared = self.shared or other.shared
         self._group()
 
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """Within it the model reads one token per row; afterwards every row is one token longer."""
-        self.plan = _Plan(self)
-        yield
-        self.own = [own + 1 for own in self.own]
+    def begin(self) -> None:
+        """Before the model reads one token per row."""
+        if not self.fixed:
+            self.plan = _Plan(self)
+
+    def grow(self) -> None:
+        """After the model has read one token per row: every row is one token longer."""
+        # Rows that ended may stay for a while where memory is fixed: they write to their last place again and again.
+        most = self.room - 1 if self.fixed else self.room
+        self.own = [min(own + 1, most) for own in self.own]
 
     def _group(self) -> None:
         """Rows by prompt, each prompt's filled up to the most that any has: what makes one product per prompt."""
@@ -92,6 +103,8 @@ class SharedPrefixCache(Cache):
         self.slots = torch.tensor([[*rows, *[0] * (most - len(rows))] for rows in rows_of], device=self.device)
         place = {row: p * most + r for p, rows in enumerate(rows_of) for r, row in enumerate(rows)}
         self.places = torch.tensor([place[i] for i in range(len(self.owners))], device=self.device)
+        if self.fixed:
+            self.plan = _FixedPlan(self)
 
     def by_prompt(self, rows: Tensor) -> Tensor:
         """[rows, heads, group, dim] -> [prompts, heads, rows of the prompt x group, dim]."""
@@ -128,31 +141,71 @@ class _Plan:
         return self._hidden[window]
 
     def _over_prompts(self, window: int | None) -> Tensor | None:
-        lengths = self.cache.lengths
-        kept = lengths if window is None else [min(n, window - 1) for n in lengths]
-        first = [0] * len(kept) if window is None else [
-            # How many of the prompt's stored tokens lie before the window of a row that is `own` tokens past it.
-            max(0, own + 1 - window + kept[owner]) for owner, own in zip(self.cache.owners, self.cache.own, strict=True)
-        ]
-        if len(set(kept)) == 1 and not any(first):
+        cache = self.cache
+        ends = _ends(cache, window)
+        inside = window is None or max(own + 1 - window + end for own, end in zip(cache.own, ends, strict=True)) <= 0
+        if len({_kept(n, window) for n in cache.lengths}) == 1 and inside:
             return None
-        columns = torch.arange(max(kept), device=self.cache.device)
-        ends = torch.tensor([kept[owner] for owner in self.cache.owners], device=self.cache.device).unsqueeze(-1)
-        hidden = columns >= ends
-        if window is not None:
-            hidden |= columns < torch.tensor(first, device=self.cache.device).unsqueeze(-1)
-        return hidden * HIDDEN
+        own, ends = (torch.tensor(numbers, device=cache.device) for numbers in (cache.own, ends))
+        return _hidden_of_prompts(cache, window, own, ends)
 
     def _over_own(self, window: int | None) -> Tensor | None:
-        own = self.cache.own
         if isinstance(self.where, int) and (window is None or self.longest <= window):
             return None
-        columns = torch.arange(self.longest, device=self.cache.device)
-        last = torch.tensor(own, device=self.cache.device).unsqueeze(-1)
-        hidden = columns > last
-        if window is not None:
-            hidden |= columns <= last - window
-        return hidden * HIDDEN
+        return _hidden_of_own(self.longest, window, torch.tensor(self.cache.own, device=self.cache.device))
+
+
+class _FixedPlan:
+    """The same for steps that are all alike: every number is on the device, every shape stays."""
+
+    def __init__(self, cache: SharedPrefixCache):
+        self.cache, self.longest = cache, cache.room
+        self.own = torch.tensor(cache.own, device=cache.device)
+        self._ends = {window: torch.tensor(_ends(cache, window), device=cache.device)
+                      for window in {None, *(layer.window for layer in cache.layers)}}
+        self.where = (torch.arange(len(cache.own), device=cache.device), self.own)
+
+    @property
+    def positions(self) -> Tensor:
+        """The position of the token that each row reads next."""
+        return self._ends[None] + self.own
+
+    def hidden(self, window: int | None) -> tuple[Tensor | None, Tensor | None]:
+        """As `_Plan.hidden`."""
+        alike = window is None and len(set(self.cache.lengths)) == 1
+        over_prompts = None if alike else _hidden_of_prompts(self.cache, window, self.own, self._ends[window])
+        return over_prompts, _hidden_of_own(self.longest, window, self.own)
+
+    def advance(self) -> None:
+        """One token further, on the device; see `SharedPrefixCache.grow`."""
+        self.own.add_(1).clamp_(max=self.longest - 1)
+
+
+def _kept(length: int, window: int | None) -> int:
+    """How many of a prompt's tokens a layer stores."""
+    return length if window is None else min(length, window - 1)
+
+
+def _ends(cache: SharedPrefixCache, window: int | None) -> list[int]:
+    """For each row, how many of its prompt's tokens a layer stores."""
+    return [_kept(cache.lengths[owner], window) for owner in cache.owners]
+
+
+def _hidden_of_prompts(cache: SharedPrefixCache, window: int | None, own: Tensor, ends: Tensor) -> Tensor:
+    columns = torch.arange(max(_kept(n, window) for n in cache.lengths), device=own.device)
+    hidden = columns >= ends.unsqueeze(-1)
+    if window is not None:
+        # What of the stored tokens lies before the window of a row that is `own` tokens past the prompt.
+        hidden |= columns < (own + 1 - window + ends).unsqueeze(-1)
+    return hidden * HIDDEN
+
+
+def _hidden_of_own(longest: int, window: int | None, own: Tensor) -> Tensor:
+    columns, last = torch.arange(longest, device=own.device), own.unsqueeze(-1)
+    hidden = columns > last
+    if window is not None:
+        hidden |= columns <= last - window
+    return hidden * HIDDEN
 
 
 class _Layer(CacheLayerMixin):
@@ -174,7 +227,9 @@ class _Layer(CacheLayerMixin):
     def _own(self, prompts: Tensor, room: int) -> Tensor:
         copied = 0 if self.cache.shared else prompts.shape[2]
         # Zeros, since what is hidden still meets a weight of 0, and 0 times what lay in memory may be no number.
-        own = prompts.new_zeros(self.rows, prompts.shape[1], copied + room, prompts.shape[3])
+        # In float32 on processors: torch's kernel there takes four times as long for single queries in bf16.
+        kept_in = torch.float32 if prompts.device.type == "cpu" else prompts.dtype
+        own = prompts.new_zeros(self.rows, prompts.shape[1], copied + room, prompts.shape[3], dtype=kept_in)
         if copied:
             own[:, :, :copied] = prompts[self.cache.owners]
         return own
@@ -186,8 +241,8 @@ class _Layer(CacheLayerMixin):
         if isinstance(plan.where, int):
             keys[:, :, plan.where], values[:, :, plan.where] = key_states[:, :, 0], value_states[:, :, 0]
         else:
-            keys[plan.where[0], :, plan.where[1]] = key_states[:, :, 0]
-            values[plan.where[0], :, plan.where[1]] = value_states[:, :, 0]
+            keys[plan.where[0], :, plan.where[1]] = key_states[:, :, 0].to(keys.dtype)
+            values[plan.where[0], :, plan.where[1]] = value_states[:, :, 0].to(values.dtype)
         seen = keys[:, :, : plan.longest]
         seen.bon_layer = self
         return seen, values[:, :, : plan.longest]
@@ -199,10 +254,10 @@ class _Layer(CacheLayerMixin):
         query = query.view(rows, key.shape[1], group, dim)
         over_prompts, over_own = self.cache.plan.hidden(self.window)
         if over_own is not None:
-            over_own = over_own[:, None, None].to(query.dtype).expand(-1, -1, group, -1)
-        own, own_sum = attention(query, key, value, over_own, scaling)
+            over_own = over_own[:, None, None].to(key.dtype).expand(-1, -1, group, -1)
+        own, own_sum = attention(query.to(key.dtype), key, value, over_own, scaling)
         if not self.cache.shared:
-            return own.reshape(rows, 1, heads, -1)
+            return own.reshape(rows, 1, heads, -1).to(query.dtype)
         if over_prompts is not None:
             over_prompts = self.cache.by_prompt(over_prompts[:, None, None].to(query.dtype).expand(-1, -1, group, -1))
         prompt, prompt_sum = attention(
@@ -210,7 +265,7 @@ class _Layer(CacheLayerMixin):
         )
         prompt, prompt_sum = self.cache.by_row(prompt, group), self.cache.by_row(prompt_sum, group)
         weight = (prompt_sum - own_sum).sigmoid().unsqueeze(-1).to(own.dtype)
-        return own.lerp(prompt, weight).reshape(rows, 1, heads, -1)
+        return own.lerp(prompt.to(own.dtype), weight).reshape(rows, 1, heads, -1).to(query.dtype)
 
     def keep(self, rows: int, moves: Sequence[tuple[int, int]]) -> None:
         """Moves rows within the memory and forgets those behind the first `rows`."""
