@@ -11,8 +11,7 @@ from bon.engines.local import LocalEngine
 from bon.errors import InputError
 from bon.lengths import DrawLength
 from bon.schema import Candidate, Event, Request, Result, Settings
-from bon.scorers import Item, MeanLogprobScorer, Scorer, SentimentScorer, as_scorer, checked_scores
-from bon.scorers.classifier import Classifier
+from bon.scorers import Item, Scorer, SentimentScorer, WeightedScorer, as_scorer, checked_scores
 
 #: A chat.
 Messages = Sequence[Mapping[str, str]]
@@ -57,8 +56,9 @@ class Sampler:
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise InputError("texts", "texts must be a list of texts, such as ['A fine film.'].")
-        if isinstance(self.scorer, MeanLogprobScorer):
-            raise InputError("scorer", "logprob rates what the model writes during a run, not texts from elsewhere.")
+        if self.scorer.name in models.FREE:
+            name = self.scorer.name
+            raise InputError("scorer", f"{name} rates what the model writes during a run, not texts from elsewhere.")
         items = [Item("", Candidate(index=i, text=text)) for i, text in enumerate(texts)]
         return list(checked_scores(self.scorer, items).values) if items else []
 
@@ -90,9 +90,8 @@ def load(model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None
     spec = models.find(model, named)
     engine = LocalEngine(*loading.causal(spec.model, device, dtype), name=spec.name)
     source = spec.scorer if scorer is None or named else scorer
-    rates = _classifier(source, device, dtype) if isinstance(source, str) else source
-    made = as_scorer(rates, target, unit or "probability")
-    if isinstance(source, str):
+    made = as_scorer(source, target, unit or "probability", device=device, dtype=dtype)
+    if isinstance(source, str) and not isinstance(made, WeightedScorer):
         made.name = named or (f"{spec.name} sentiment" if spec.summary else source)
     return Sampler(engine, _looking_for(made, target, unit), model, named)
 
@@ -118,7 +117,9 @@ def best_of_n(prompt: str | None = None, *, model: str | os.PathLike = "embedded
 def is_loaded(model: str = "embedded", scorer: str | None = None) -> bool:
     """Whether `load` would return without reading any weights."""
     spec = models.find(model, scorer)
-    return all(place == "logprob" or loading.is_loaded(place) for place in (spec.model, spec.scorer))
+    parts = [part for _, part in models.weighted(spec.scorer)] or [spec.scorer]
+    places = [spec.model, *map(models.scorer_place, parts)]
+    return all(place in models.FREE or loading.is_loaded(place) for place in places)
 
 
 def _loaded_for(prompt, settings: dict[str, Any], model, scorer, device, dtype) -> Sampler:
@@ -142,12 +143,11 @@ def _place(source: Any) -> Any:
     return os.fspath(source) if isinstance(source, os.PathLike) else source
 
 
-def _classifier(place: str, device: str | None, dtype: str | None) -> Any:
-    return place if place == "logprob" else Classifier(*loading.classifier(place, device, dtype))
-
-
 def _looking_for(scorer: Scorer, target: str | None, unit: str | None) -> Scorer:
     """The scorer with another target or unit, where they are given; its weights are shared."""
+    if isinstance(scorer, WeightedScorer) and any(hasattr(part, "classifier") for _, part in scorer.parts):
+        return WeightedScorer([(weight, _looking_for(part, target, unit) if isinstance(part, SentimentScorer) else part)
+                               for weight, part in scorer.parts])
     if not isinstance(scorer, SentimentScorer):
         if target is not None:
             raise InputError("target", f"{scorer.name} has no labels, so there is no target to choose.")

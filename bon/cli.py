@@ -24,12 +24,14 @@ SETTINGS = {
     "top_k": "0 is off (0)",
     "seed": "repeats a run (a fresh one, shown in the result)",
     "model": "preset, Hub id or folder (embedded)",
-    "scorer": "preset, Hub id, folder or logprob (the model's own)",
+    "scorer": "preset, Hub id, folder, logprob, self-certainty, judge, or 0.7*embedded+0.3*logprob (the model's own)",
     "unit": "probability, logit or margin (probability)",
     "keep": "how many ranked candidates to show (all)",
+    "select": "who comes first: best, worst or soft (best)",
+    "softness": "of soft selection, in the score's unit: small is nearly the best (0.1)",
     "reject": "share of the candidates dropped at each checkpoint of early rejection (0: off)",
 }
-NUMBERS = {"n", "min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "keep", "reject"}
+NUMBERS = {"n", "min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "keep", "softness", "reject"}
 #: The exit status that shells give to a program ended by Ctrl+C.
 INTERRUPTED = 130
 

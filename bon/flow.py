@@ -13,7 +13,7 @@ from contextlib import closing
 from bon.engines.base import Engine, Job, Step
 from bon.errors import InputError
 from bon.lengths import DrawLength, LengthSampler
-from bon.sampling import candidate_stream
+from bon.sampling import candidate_stream, selection_luck
 from bon.schema import (
     Candidate,
     Clock,
@@ -83,14 +83,14 @@ class _Run:
         request = dataclasses.replace(request, settings=settings)
         self.lengths = LengthSampler(settings.min_tokens, settings.max_tokens + 1) if lengths is None else lengths
         ids = engine.encode(request)
-        self.job = Job(ids, self._caps(request), request)
+        self.job = Job(ids, self._caps(request), request, certainty=getattr(scorer, "needs_certainty", False))
         # By the settings, not by the luck of the draw: what fits, fits with every seed.
-        _check_fits(len(ids), settings.max_tokens if lengths is None else max(self.job.caps), engine)
+        check_fits(len(ids), settings.max_tokens if lengths is None else max(self.job.caps), engine)
         self.prompt = request.prompt if request.prompt is not None else self._prompt_text(request, engine, ids)
         self.state = RunState(self.lengths if isinstance(self.lengths, LengthSampler) else None)
         self.started = Started(
             self.prompt, engine.name, scorer.name, scorer.target, scorer.unit, settings, self.job.caps,
-            request.messages,
+            request.messages, selection_luck(settings.seed, request.query),
         )
         self.waiting: list[Candidate] = []
         self.checkpoints = checkpoints(max(self.job.caps)) if settings.reject else []
@@ -190,7 +190,8 @@ def _timed(steps: Iterator[Step]) -> Iterator[tuple[Step, float]]:
         start = time.perf_counter()
 
 
-def _check_fits(prompt: int, new: int, engine: Engine) -> None:
+def check_fits(prompt: int, new: int, engine: Engine) -> None:
+    """Raises `InputError` where a prompt of so many tokens and so many new ones exceed the engine's context."""
     if engine.context is not None and prompt + new > engine.context:
         raise InputError(
             "prompt",

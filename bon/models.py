@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bon.errors import InputError, ModelError
@@ -18,14 +18,24 @@ TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "s
               "sentencepiece.bpe.model")
 
 
+#: Names of scorers that need no model of their own.
+FREE = ("logprob", "self-certainty")
+
+
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a name stands for: generator and scorer as folder or Hub id, with a line for people."""
+    """What a name stands for: generator and scorer as folder or Hub id, with a line for people.
+
+    tuned: the generator's counterpart that was tuned for the scorer's taste. judge: a second scorer of another kind,
+    which only watches. Both to compare with; None where there is none.
+    """
 
     name: str
     model: str
     scorer: str | None
     summary: str
+    tuned: str | None = None
+    judge: str | None = None
 
 
 def assets() -> Path:
@@ -41,10 +51,12 @@ def presets() -> list[Spec]:
         Spec(
             "embedded", str(own / "reviews"), str(own / "sentiment"),
             "a small model in the box that writes short English reviews, whatever is asked; needs no network",
+            str(own / "reviews-positive"), str(own / "judge"),
         ),
         Spec(
             "gpt2-imdb", "lvwerra/gpt2-imdb", "lvwerra/distilbert-imdb",
             "GPT-2 tuned on film reviews, the classic of the best-of-N notebook; 0.8 GB from the Hub",
+            "lvwerra/gpt2-imdb-pos-v2",
         ),
     ]
 
@@ -57,15 +69,33 @@ def names() -> str:
 def find(name: str, scorer: str | None = None) -> Spec:
     """The specification of a preset, a folder or a Hub id, with `scorer` in place of its own where given.
 
-    A preset's name as `scorer` means the preset's scorer. A model without a preset needs a scorer: without one,
-    candidates are ranked by their mean log-probability. Raises `ModelError` for a folder without a model and
-    `InputError` for a name that can be none of these.
+    A preset's name as `scorer` means the preset's scorer, `judge` the preset's judge. A model without a preset needs
+    a scorer: without one, candidates are ranked by their mean log-probability. Raises `ModelError` for a folder
+    without a model and `InputError` for a name that can be none of these.
     """
-    by_name = {spec.name: spec for spec in presets()}
-    spec = by_name.get(name) or Spec(name, checked_place(name), None, "")
-    wanted = by_name[scorer].scorer if scorer in by_name else scorer or spec.scorer or "logprob"
-    place = wanted if wanted == "logprob" else checked_place(wanted, "scorer")
-    return Spec(spec.name, spec.model, place, spec.summary)
+    spec = {spec.name: spec for spec in presets()}.get(name) or Spec(name, checked_place(name), None, "")
+    parts = weighted(scorer or "")
+    place = scorer if parts else scorer_place(scorer or spec.scorer or "logprob", spec)
+    for _, part in parts:
+        scorer_place(part, spec)
+    return replace(spec, scorer=place)
+
+
+def scorer_place(scorer: str, spec: Spec | None = None) -> str:
+    """Where a scorer's files are: its folder or Hub id, or one of `FREE` as it is."""
+    by_name = {preset.name: preset.scorer for preset in presets()} | {"judge": (spec or presets()[0]).judge}
+    wanted = by_name.get(scorer) or scorer
+    return wanted if wanted in FREE else checked_place(wanted, "scorer")
+
+
+def weighted(scorer: str) -> list[tuple[float, str]]:
+    """The weights and names of a sum such as `0.7*embedded+0.3*logprob`; none where the name is no such sum."""
+    if "*" not in scorer or os.path.isdir(scorer):
+        return []
+    parts = [re.fullmatch(r"\s*(-?\d+(?:\.\d+)?)\s*\*\s*(\S.*?)\s*", part) for part in scorer.split("+")]
+    if not all(parts):
+        raise InputError("scorer", f"{_short(scorer)!r} is no sum of scorers such as 0.7*embedded+0.3*logprob.")
+    return [(float(part[1]), part[2]) for part in parts]
 
 
 def checked_place(name: str, field: str = "model") -> str:

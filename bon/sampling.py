@@ -34,6 +34,11 @@ def candidate_stream(seed: int, query: int, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(query, index))))
 
 
+def selection_luck(seed: int, query: int) -> float:
+    """The uniform number of soft selection, from a stream that no candidate has."""
+    return candidate_stream(seed, query, 2**32 - 1).random()
+
+
 def shape(logits: Tensor, sampling: Sampling) -> Tensor:
     """Logits [rows, vocabulary] after temperature, then top-k, then top-p; what is cut becomes -inf."""
     if sampling.temperature != 1.0:

@@ -4,6 +4,7 @@ The flow ends with it, the page draws from it, HTTP sends it while it grows, and
 """
 
 import dataclasses
+import math
 
 from bon import selection, stats
 from bon.lengths import LengthSampler
@@ -31,7 +32,9 @@ class RunState:
                 self.candidates = [Candidate(index=i, cap=cap) for i, cap in enumerate(event.caps)]
             case Wrote(rows):
                 for row in rows:
-                    self._change(row.index, text=row.text, tokens=row.tokens, logprob=row.logprob)
+                    self._change(
+                        row.index, text=row.text, tokens=row.tokens, logprob=row.logprob, certainty=row.certainty
+                    )
             case Ended(candidate):
                 self.candidates[candidate.index] = candidate
             case Scored(index, score, parts):
@@ -57,7 +60,9 @@ class RunState:
         """
         if self.started is None:
             raise ValueError("The run has not started.")
-        ranked, notes = selection.rank(self.candidates), list(self.notes)
+        settings = self.started.settings
+        ranked = selection.rank(self.candidates, settings.select, settings.softness, self.started.luck)
+        notes = list(self.notes)
         if stopped:
             ranked = [dataclasses.replace(c, ended=c.ended or "stopped") for c in ranked]
             if self.scored < len(ranked):
@@ -65,10 +70,14 @@ class RunState:
         if rejected := sum(c.ended == "rejected" for c in ranked):
             notes.append(f"Early rejection dropped {rejected} of {len(ranked)} candidates half written, so there are "
                          "no figures of what fewer samples would have brought.")
-        fields = {name: getattr(self.started, name) for name in Started.__dataclass_fields__ if name != "caps"}
+        if settings.select == "soft":
+            notes.append(f"Soft selection (softness {settings.softness:g}) chose the first by a draw: the curve of "
+                         "expected scores is that of plain best of k.")
+        own = {"caps", "luck"}
+        fields = {name: getattr(self.started, name) for name in Started.__dataclass_fields__ if name not in own}
         return Result(
             **fields,
-            candidates=tuple(ranked[: self.started.settings.keep]),
+            candidates=tuple(ranked[: settings.keep]),
             # The survivors were chosen: they say nothing about one plain sample.
             stats=None if rejected else self._stats([c for c in ranked if c.score is not None]),
             timing=self.timing,
@@ -78,19 +87,26 @@ class RunState:
     def _stats(self, ranked: list[Candidate]) -> Stats | None:
         if not ranked:
             return None
-        scores = [c.score for c in ranked]
-        n = len(scores)
-        whole = n == len(self.candidates)  # those that are scored first are the short ones, and no plain sample
+        select, n = self.started.settings.select, len(ranked)
+        sign = -1 if select == "worst" else 1
+        # Those that are scored first are the short ones, and no plain sample; soft selection moves less far.
+        plain = n == len(self.candidates) and select != "soft"
+        log_e = drawing_logprob(ranked[0], self._lengths)
         return Stats(
-            mean=stats.mean(scores),
-            expected_best=tuple(stats.expected_best(scores)),
-            kl_bound=stats.kl_bound(n) if whole else None,
-            kl_estimate=self._kl_estimate(ranked[0], n) if whole else None,
-            win_rate=stats.win_rate(n),
+            mean=stats.mean([c.score for c in ranked]),
+            expected_best=tuple(sign * value for value in stats.expected_best([sign * c.score for c in ranked])),
+            kl_bound=stats.kl_bound(n) if plain else None,
+            kl_estimate=stats.kl_estimate(n, log_e) if plain and log_e is not None else None,
+            win_rate=None if select == "soft" else stats.win_rate(n),
         )
 
-    def _kl_estimate(self, best: Candidate, n: int) -> float | None:
-        if self._lengths is None or best.sampled_logprob is None:
-            return None
-        low, high = (best.cap, best.cap) if best.ended == "length" else (best.tokens + 1, float("inf"))
-        return stats.kl_estimate(n, best.sampled_logprob + stats.log(self._lengths.probability(low, high)))
+
+def drawing_logprob(candidate: Candidate, lengths: LengthSampler | None) -> float | None:
+    """The log-probability, in nats, of drawing this candidate from the distribution that is sampled, its cap among it.
+
+    None where the caps' distribution is not known.
+    """
+    if lengths is None or candidate.sampled_logprob is None:
+        return None
+    low, high = (candidate.cap, candidate.cap) if candidate.ended == "length" else (candidate.tokens + 1, math.inf)
+    return candidate.sampled_logprob + stats.log(lengths.probability(low, high))

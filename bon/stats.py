@@ -90,6 +90,40 @@ def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def soft_best(scores: Sequence[float], softness: float, values: Sequence[float] | None = None) -> float:
+    """The expected value of the candidate that soft best-of-n returns: softmax(score / softness) weighs them.
+
+    values: of the same candidates, another score (None: the scores themselves). arXiv 2505.03156.
+    """
+    r = np.asarray(scores, dtype=float) / softness
+    weights = np.exp(r - r.max())
+    return float(np.average(scores if values is None else values, weights=weights))
+
+
+def top_average(scores: Sequence[float], k: int, values: Sequence[float] | None = None, largest: bool = True) -> float:
+    """The mean over the k candidates of highest (or lowest) score of their values; ties share their weight.
+
+    values: of the same candidates, another score (None: the scores themselves).
+    """
+    sign = 1.0 if largest else -1.0
+    r = sign * np.asarray(scores, dtype=float)
+    g = _mean_of_ties(r[np.argsort(r)], np.asarray(scores if values is None else values, dtype=float)[np.argsort(r)])
+    return float(np.mean(g[-k:]))
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """The standard error of a mean, or None for a single value."""
+    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+
+
+def bootstrap(values: Sequence[float], resamples: int = 4000, seed: int = 0) -> tuple[float, float]:
+    """The 95% percentile interval of the mean, from resamples of the values (Efron 1979); repeatable by its seed."""
+    v = np.asarray(values, dtype=float)
+    means = np.random.default_rng(seed).choice(v, (resamples, len(v))).mean(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
 def log(probability: float) -> float:
     """Natural logarithm with log 0 = -inf."""
     return math.log(probability) if probability > 0 else -math.inf

@@ -1,46 +1,23 @@
-"""A bag of n-grams, the classifier's teacher: what words, word pairs and parts of words say by themselves.
+"""Training of bags of n-grams: the classifier's teachers, and the judge.
 
-After fastText (Joulin et al., arXiv 1607.01759). Learned from the few ten thousand sentences that we have, it judges
-new ones better than a transformer does, since what it learns of a word holds wherever the word stands.
+Learned from the few ten thousand sentences that we have, they judge new ones better than a transformer does, since
+what is learned of a word holds wherever the word stands.
 """
 
+import json
 import random
-import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from zlib import crc32
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from bon.scorers.ngrams import KIND, evidence, features
+
 BUCKETS = 1 << 19
-NEGATIONS = frozenset(
-    "not never no nor neither hardly barely scarcely nothing nobody none without cannot cant couldnt didnt doesnt dont "
-    "hadnt hasnt havent isnt wasnt werent arent wont wouldnt aint".split()
-)
-
-
-def features(text: str) -> list[int]:
-    """Hashed features: words, pairs, pairs with a gap, words soon after a negation, parts of longer words."""
-    words = [word.replace("'", "") for word in re.findall(r"[a-z0-9']+|[!?]", text.lower())]
-    return [crc32(name.encode()) % BUCKETS for name in _names(words)] or [0]
-
-
-def _names(words: Sequence[str]) -> Iterator[str]:
-    since = 9
-    for i, word in enumerate(words):
-        yield f"word {word}"
-        if i:
-            yield f"pair {words[i - 1]} {word}"
-        if i > 1:
-            yield f"gap {words[i - 2]} {word}"
-        since = 0 if word in NEGATIONS else since + 1
-        if 0 < since <= 4:
-            yield f"negated {word}"
-        if len(word) > 4:
-            whole = f"<{word}>"
-            yield from (f"part {whole[j : j + n]}" for n in (4, 5) for j in range(len(whole) - n + 1))
 
 
 class Ngrams(nn.Module):
@@ -59,16 +36,20 @@ class Ngrams(nn.Module):
         counts = torch.tensor([len(row) for row in rows])
         flat, starts = torch.tensor([i for row in rows for i in row]), counts.cumsum(0) - counts
         mean = self.out(self.vectors(flat, starts)) + 20 * self.weights(flat, starts)
-        # Between mean and sum: a long text gives more evidence, but parts of it repeat each other.
-        return mean.squeeze(-1) * (counts / 30).sqrt()
+        return evidence(mean.squeeze(-1), counts)
 
     @torch.no_grad()
-    def judge(self, rows: Sequence[Sequence[int]]) -> Tensor:
+    def judge(self, texts: Sequence[str]) -> Tensor:
         """Probabilities of POSITIVE."""
-        return self(rows).sigmoid()
+        return self([features(text, BUCKETS) for text in texts]).sigmoid()
+
+    @torch.no_grad()
+    def flat(self) -> tuple[Tensor, Tensor]:
+        """The same as one weight per feature, and the bias: all that there is to it once it is trained."""
+        return self.vectors.weight @ self.out.weight[0] + 20 * self.weights.weight[:, 0], self.out.bias[0]
 
 
-def teacher(examples: Iterator[tuple[str, float]], steps: int, seed: int, say: Callable[[str], None]) -> Ngrams:
+def train(examples: Iterator[tuple[str, float]], steps: int, seed: int, say: Callable[[str], None]) -> Ngrams:
     """Trains a model on labelled texts, 64 per step; a quarter of each text's features is hidden at random."""
     torch.manual_seed(seed)
     rng, model = random.Random(seed), Ngrams()
@@ -80,7 +61,8 @@ def teacher(examples: Iterator[tuple[str, float]], steps: int, seed: int, say: C
     shown = 0.0
     for step in range(1, steps + 1):
         texts, labels = zip(*islice(examples, 64), strict=True)
-        rows = [[i for i in row if rng.random() > 0.25] or row for row in map(features, texts)]
+        rows = (features(text, BUCKETS) for text in texts)
+        rows = [[i for i in row if rng.random() > 0.25] or row for row in rows]
         loss = binary_cross_entropy_with_logits(model(rows), torch.tensor(labels))
         loss.backward()
         for part in (*optimizers, *schedules):
@@ -89,5 +71,14 @@ def teacher(examples: Iterator[tuple[str, float]], steps: int, seed: int, say: C
             optimizer.zero_grad()
         shown = loss.item() if step == 1 else 0.99 * shown + 0.01 * loss.item()
         if step % 1000 == 0:
-            say(f"teacher: step {step} of {steps}, loss {shown:.3f}")
+            say(f"n-grams: step {step} of {steps}, loss {shown:.3f}")
     return model
+
+
+def save(trained: Sequence[Ngrams], out: Path) -> None:
+    """Saves the mean of several models, in the form that `bon.scorers.ngrams` reads."""
+    weights, bias = (torch.stack(parts).mean(0) for parts in zip(*(model.flat() for model in trained), strict=True))
+    out.mkdir(parents=True, exist_ok=True)
+    save_file({"weights": weights.to(torch.bfloat16).contiguous(), "bias": bias.reshape(1)}, out / "model.safetensors")
+    config = {"model_type": KIND, "id2label": {"0": "NEGATIVE", "1": "POSITIVE"}, "buckets": len(weights)}
+    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

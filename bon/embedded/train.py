@@ -20,8 +20,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from bon.embedded import ngrams
 from bon.embedded.labelled import Labeller
-from bon.embedded.ngrams import Ngrams, features, teacher
 from bon.embedded.phrases import lexicon, sentences
 from bon.embedded.text import documents
 
@@ -33,11 +33,10 @@ LONGEST = 128
 SCRAPS, REVIEWS = 0.3, 0.22
 
 
-def language_model(out: Path, steps: tuple[int, int] = (2600, 1400), seed: int = 0,
-                   say: Callable[[str], None] = print) -> None:
+def language_model(out: Path, steps: int = 3800, seed: int = 0, say: Callable[[str], None] = print) -> None:
     """Trains the review writer, a GPT-2 of 5.9 million parameters, and saves it with its tokenizer.
 
-    steps: of two phases, about 3,300 tokens each. Every text starts at position 0, as a prompt does.
+    steps: of about 3,300 tokens each. Every text starts at position 0, as a prompt does.
     """
     torch.manual_seed(seed)
     tokenizer = _bpe(islice(documents(seed + 1), 60_000), 4096, [END])
@@ -51,11 +50,8 @@ def language_model(out: Path, steps: tuple[int, int] = (2600, 1400), seed: int =
         pad_token_id=end, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
         activation_function="gelu_pytorch_tanh",  # gelu_new in one kernel
     ))
-    for phase, (count, texts) in enumerate(zip(steps, (seed + 2, seed + 4), strict=True)):
-        batches = _text_batches(documents(texts), fast, seed + phase)
-        # Each phase starts from the weights as they would be stored, with fresh optimizers.
-        model = model.to(torch.bfloat16).float() if phase else model
-        _train(model, count, lambda: _next_token_loss(model, next(batches), end), say)  # noqa: B023
+    batches = _text_batches(documents(seed + 2), fast, seed)
+    _train(model, steps, lambda: _next_token_loss(model, next(batches), end), say)
     held = _text_batches(documents(seed + 3), fast, seed + 3)
     with torch.no_grad():
         loss = sum(_next_token_loss(model.eval(), next(held), end).item() for _ in range(8)) / 8
@@ -97,7 +93,7 @@ def classifier(out: Path, steps: tuple[int, int] = (300, 4200), taught: int = 10
     n-grams make of a text is part of its label, and all there is for scraps of sentences. taught: their steps.
     """
     examples = Labeller(seed + 1)
-    teachers = [teacher(iter(examples.example, None), taught, seed + i, say) for i in range(3)]
+    teachers = [ngrams.train(iter(examples.example, None), taught, seed + i, say) for i in range(3)]
     torch.manual_seed(seed)
     tokenizer = _bpe(_vocabulary_texts(examples), 8000, ["[PAD]", "[CLS]", "[SEP]", "[MASK]"])
     tokenizer.post_processor = TemplateProcessing(
@@ -127,16 +123,16 @@ def _vocabulary_texts(examples: Labeller) -> Iterator[str]:
 
 
 def _labelled_batches(
-    examples: Labeller, make: Callable[[], tuple[str, float]], teachers: Sequence[Ngrams], tokenizer, seed: int
+    examples: Labeller, make: Callable[[], tuple[str, float]], teachers: Sequence[ngrams.Ngrams], tokenizer, seed: int
 ) -> Iterator[tuple[list[list[int]], list[float]]]:
     rng = random.Random(seed)
     while True:
         made = [_labelled(examples, make, rng.random()) for _ in range(160 * 24)]
-        rows = [features(text) for text, _, _ in made]
-        judged = (sum(model.judge(rows) for model in teachers) / len(teachers)).tolist()
+        texts = [text for text, _, _ in made]
+        judged = (sum(model.judge(texts) for model in teachers) / len(teachers)).tolist()
         pairs = [(text, label + trust * (taught - label))
                  for (text, label, trust), taught in zip(made, judged, strict=True)]
-        ids = _with_breaks([text for text, _ in pairs], tokenizer, rng)
+        ids = _with_breaks(texts, tokenizer, rng)
         rows = sorted(zip((_with_gaps(row, tokenizer, rng) for row in ids), (label for _, label in pairs),
                           strict=True), key=lambda pair: len(pair[0]))
         batches = [rows[i : i + 160] for i in range(0, len(rows), 160)]

@@ -12,13 +12,15 @@ class Job:
     """One prompt to continue `len(caps)` times: its token ids, each candidate's cap in tokens, the request.
 
     Candidate i draws from the random stream (seed, query, i) of the request. unwanted: numbers of candidates that
-    the consumer gives up while the job runs; the engine ends them as `rejected` before its next step.
+    the consumer gives up while the job runs; the engine ends them as `rejected` before its next step. certainty:
+    whether the candidates' self-certainty is wanted.
     """
 
     prompt_ids: tuple[int, ...]
     caps: tuple[int, ...]
     request: Request
     unwanted: set[int] = field(default_factory=set)
+    certainty: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Candidates that are decoded together, and the random numbers that each of them draws its tokens by."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -47,6 +48,7 @@ class Text:
     def restart(self) -> None:
         """Back to the prompt; the random stream makes the same candidate again."""
         self.logprob = self.sampled_logprob = 0.0
+        self.certainty = 0.0 if self.job.certainty else None
         self.written = GrowingText(self._tokenizer, self.job.prompt_ids, self._skip)
         self.tokens = self.drawn = 0
 
@@ -56,8 +58,10 @@ class Text:
         stream.random()
         return stream
 
-    def take(self, token: int, logprob: float, sampled: float, stop: bool) -> None:
-        """Takes in what was drawn, with its log-probabilities from the raw logits and as it was sampled."""
+    def take(self, token: int, logprob: float, sampled: float, stop: bool, certainty: float) -> None:
+        """Takes in what was drawn, with its log-probabilities from the raw logits and as it was sampled, and the
+        self-certainty of the raw logits.
+        """
         self.drawn += 1
         self.sampled_logprob += sampled
         if token in self._eos:
@@ -68,6 +72,8 @@ class Text:
         self.written.add(token)
         self.tokens += 1
         self.logprob += logprob
+        if self.certainty is not None:
+            self.certainty += certainty
         if self.tokens == self.cap:
             self.ended = "length"
         elif stop:
@@ -75,13 +81,14 @@ class Text:
 
     def row(self) -> Row:
         """What there is so far."""
-        return Row(self.index, self.written.text, self.tokens, self.logprob)
+        return Row(self.index, self.written.text, self.tokens, self.logprob, self.certainty)
 
     def candidate(self) -> Candidate:
         """What it came to."""
         return Candidate(
             index=self.index, text=self.written.whole(), tokens=self.tokens, cap=self.cap, ended=self.ended,
-            logprob=self.logprob, sampled_logprob=self.sampled_logprob, token_ids=tuple(self.written.ids),
+            logprob=self.logprob, sampled_logprob=self.sampled_logprob, certainty=self.certainty,
+            token_ids=tuple(self.written.ids),
         )
 
 
@@ -142,7 +149,8 @@ class Batch:
             return rejected
         self.tokens, logprobs, sampled = self._draw()
         stops = self._stops()
-        drawn = zip(self.texts, self.tokens.tolist(), logprobs.tolist(), sampled.tolist(), stops, strict=True)
+        figures = (self.tokens.tolist(), logprobs.tolist(), sampled.tolist(), stops, self._certainty())
+        drawn = zip(self.texts, *figures, strict=True)
         going = [(text, taken) for text, *taken in drawn if text.ended is None]
         for text, taken in going:
             text.take(*taken)
@@ -175,6 +183,13 @@ class Batch:
         tokens, sampled = draw(shaped, self.uniforms.gather(1, at.unsqueeze(-1)).squeeze(-1))
         tokens = tokens.to(logits.device)
         return tokens, sampled if shaped is logits else log_probability(logits, tokens), sampled
+
+    def _certainty(self) -> list[float]:
+        """Self-certainty of each row: the mean over the V words of -log(V p), where anybody wants it."""
+        if not any(text.job.certainty for text in self.texts):
+            return [0.0] * len(self.texts)
+        words = self.logits.shape[-1]
+        return (self.logits.logsumexp(-1) - self.logits.mean(-1) - math.log(words)).tolist()
 
     def _stops(self) -> list[bool]:
         if self.ids is not None:

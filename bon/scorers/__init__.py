@@ -2,26 +2,33 @@
 
 from typing import Any
 
+from bon import models
 from bon.scorers.base import Item, Scorer, Scores, checked_scores
 from bon.scorers.classifier import Classifier, RewardScorer, SentimentScorer
-from bon.scorers.simple import CallableScorer, MeanLogprobScorer
+from bon.scorers.ngrams import NgramClassifier
+from bon.scorers.simple import CallableScorer, MeanLogprobScorer, SelfCertaintyScorer, WeightedScorer
 
 __all__ = [
-    "CallableScorer", "Item", "MeanLogprobScorer", "RewardScorer", "Scorer", "Scores", "SentimentScorer",
-    "as_scorer", "checked_scores",
+    "CallableScorer", "Item", "MeanLogprobScorer", "RewardScorer", "Scorer", "Scores", "SelfCertaintyScorer",
+    "SentimentScorer", "WeightedScorer", "as_scorer", "checked_scores",
 ]
 
 
 def as_scorer(source: Any, target: str | None = None, unit: str = "probability", **kind: Any) -> Scorer:
-    """A scorer from a name (`logprob`, a preset, folder or Hub id), a pipeline, a callable or a scorer itself.
+    """A scorer from a name, a pipeline, a callable or a scorer itself.
 
-    A model with a single output becomes a reward scorer, one with several a sentiment scorer for `target`.
+    Names: `logprob`, `self-certainty`, a preset, folder or Hub id, or a weighted sum of these such as
+    `0.7*embedded+0.3*logprob`. A model with a single output becomes a reward scorer, one with several a sentiment
+    scorer for `target`.
     """
-    if source == "logprob":
-        return MeanLogprobScorer()
+    if isinstance(source, str) and (parts := models.weighted(source)):
+        return WeightedScorer([(weight, as_scorer(name, target, unit, **kind)) for weight, name in parts])
+    if source in models.FREE:
+        return {scorer.name: scorer for scorer in (MeanLogprobScorer, SelfCertaintyScorer)}[source]()
     if hasattr(source, "score") and hasattr(source, "unit"):
         return source
-    if not isinstance(source, str | Classifier) and not hasattr(source, "task"):  # every pipeline has a task
+    known = isinstance(source, str | Classifier | NgramClassifier) or hasattr(source, "task")  # every pipeline has one
+    if not known:
         return CallableScorer(source)
     classifier = Classifier.of(source, **kind)
     rewards = len(classifier.labels) == 1

@@ -15,6 +15,7 @@ from bon.engines.decoder import eval_mode
 from bon.errors import InputError, ModelError, ScoringError
 from bon.schema import UNITS
 from bon.scorers.base import Item, Scores
+from bon.scorers.ngrams import KIND, NgramClassifier, is_ngrams
 
 #: The most texts of one batch, and its most tokens: on a processor what is worked on should fit its cache.
 BATCH = 64
@@ -54,12 +55,14 @@ class Classifier:
         self._calls = _calls_of(model)
 
     @classmethod
-    def of(cls, source: Any, device: str | None = None, dtype: str | None = None) -> "Classifier":
+    def of(cls, source: Any, device: str | None = None, dtype: str | None = None) -> "Classifier | NgramClassifier":
         """From a transformers pipeline, or the name of a preset, folder or Hub model."""
-        if isinstance(source, cls):
+        if isinstance(source, cls | NgramClassifier):
             return source
         if isinstance(source, str):
-            place = models.find("embedded", source).scorer
+            place = models.scorer_place(source)
+            if is_ngrams(place):
+                return loading.LIVE.get((KIND, place), lambda: NgramClassifier.load(place))
             return cls(*loading.classifier(place, device, dtype))
         if getattr(source, "model", None) is None or getattr(source, "tokenizer", None) is None:
             raise InputError("scorer", f"A scorer's model must be a name or a pipeline, not {type(source).__name__}.")
@@ -75,6 +78,11 @@ class Classifier:
         """The labels in the order of the logits."""
         named = self.model.config.id2label
         return tuple(str(named[i]) for i in range(self.model.config.num_labels))
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether each label is a question of its own."""
+        return self.model.config.problem_type == "multi_label_classification"
 
     def logits(self, texts: Sequence[str], special: bool = True) -> tuple[Tensor, tuple[str, ...]]:
         """Logits [texts, labels] in float32 on the processor, and notes on what was truncated or retried.
@@ -206,7 +214,7 @@ class SentimentScorer:
         if self.unit == "margin":
             others = torch.cat([logits[:, :place], logits[:, place + 1 :]], dim=-1)
             return logits[:, place] - others.max(-1).values
-        if self.classifier.model.config.problem_type == "multi_label_classification":
+        if self.classifier.multi_label:
             return logits[:, place].sigmoid()
         return logits.softmax(-1)[:, place]
 

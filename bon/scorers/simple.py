@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from bon.errors import InputError
-from bon.scorers.base import Item, Scores
+import numpy as np
+
+from bon.errors import InputError, ScoringError
+from bon.scorers.base import Item, Scorer, Scores, checked_scores
 
 
 class MeanLogprobScorer:
@@ -17,9 +19,57 @@ class MeanLogprobScorer:
 
     def score(self, items: Sequence[Item]) -> Scores:
         """Mean log-probabilities."""
-        means = [c.logprob / c.tokens if c.tokens and c.logprob is not None else None for c in _candidates(items)]
-        lowest = min((m for m in means if m is not None), default=0.0)
-        return Scores([lowest - 1 if m is None else m for m in means])
+        known = (c.tokens and c.logprob is not None and c.logprob / c.tokens for c in _candidates(items))
+        return _means([mean if isinstance(mean, float) else None for mean in known])
+
+
+class SelfCertaintyScorer:
+    """Rates a candidate by how far the model's predictions were from knowing nothing; it needs no reward model.
+
+    The mean over its tokens of -(1/V) sum over the V words j of log(V p_j), nats, from raw logits (self-certainty,
+    arXiv 2502.18581). An empty candidate is rated one nat below the lowest of its run.
+    """
+
+    name, unit, target, targets, incremental = "self-certainty", "nats", None, (), False
+    needs_certainty = True
+
+    def score(self, items: Sequence[Item]) -> Scores:
+        """Mean self-certainty. Raises `ScoringError` for an engine that does not tell the words' probabilities."""
+        if any(c.tokens and c.certainty is None for c in _candidates(items)):
+            raise ScoringError("self-certainty needs the probabilities of all words, which this engine does not tell.")
+        return _means([c.certainty / c.tokens if c.tokens else None for c in _candidates(items)])
+
+
+class WeightedScorer:
+    """Several scorers in one: each normalised over the candidates of a run (mean 0, spread 1), weighted and summed.
+
+    parts: pairs of weight and scorer; a negative weight looks for the opposite. The scores that went in are the
+    candidates' `parts`, by the scorers' names.
+    """
+
+    unit, target, targets, incremental = "weighted spread", None, (), False
+
+    def __init__(self, parts: Sequence[tuple[float, Scorer]]):
+        names = [scorer.name for _, scorer in parts]
+        if len(set(names)) < len(names) or not names:
+            raise InputError("scorer", "A weighted scorer needs at least one scorer, and each of them once.")
+        self.parts = list(parts)
+        self.needs_certainty = any(getattr(scorer, "needs_certainty", False) for _, scorer in parts)
+        self.name = " + ".join(f"{weight:g} {scorer.name}" for weight, scorer in parts)
+
+    def score(self, items: Sequence[Item]) -> Scores:
+        """The weighted sums, and what they are made of."""
+        made = [checked_scores(scorer, items) for _, scorer in self.parts]
+        total = sum(weight * _spread(scores.values) for (weight, _), scores in zip(self.parts, made, strict=True))
+        columns = {scorer.name: scores.values for (_, scorer), scores in zip(self.parts, made, strict=True)}
+        parts = [{name: values[i] for name, values in columns.items()} for i in range(len(items))]
+        return Scores(total.tolist(), tuple(note for scores in made for note in scores.notes), parts)
+
+
+def _spread(values: Sequence[float]) -> np.ndarray:
+    """Values with mean 0 and standard deviation 1; all 0 where they are equal."""
+    away = np.asarray(values, dtype=float) - np.mean(values)
+    return away / (np.std(values) or 1.0)
 
 
 class CallableScorer:
@@ -40,6 +90,11 @@ class CallableScorer:
         """What the callable says."""
         scores = self.function([item.text(self.with_prompt) for item in items])
         return Scores(scores.tolist() if hasattr(scores, "tolist") else list(scores))
+
+
+def _means(means: Sequence[float | None]) -> Scores:
+    lowest = min((mean for mean in means if mean is not None), default=0.0)
+    return Scores([lowest - 1 if mean is None else mean for mean in means])
 
 
 def _candidates(items: Sequence[Item]):

@@ -1,0 +1,92 @@
+"""A classifier that is a bag of n-grams: each word, word pair and part of a word speaks for itself.
+
+Of another kind than the transformers beside it, so it errs elsewhere: what a judge is for. After fastText (Joulin et
+al., arXiv 1607.01759), whose product of vectors and output weights is one number per feature once it is trained.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from zlib import crc32
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from bon.errors import ModelError
+
+#: What the config of such a model calls its kind.
+KIND = "ngrams"
+NEGATIONS = frozenset(
+    "not never no nor neither hardly barely scarcely nothing nobody none without cannot cant couldnt didnt doesnt dont "
+    "hadnt hasnt havent isnt wasnt werent arent wont wouldnt aint".split()
+)
+
+
+def features(text: str, buckets: int) -> list[int]:
+    """Hashed features: words, pairs, pairs with a gap, words soon after a negation, parts of longer words."""
+    words = [word.replace("'", "") for word in re.findall(r"[a-z0-9']+|[!?]", text.lower())]
+    return [crc32(name.encode()) % buckets for name in _names(words)] or [0]
+
+
+def _names(words: Sequence[str]) -> Iterator[str]:
+    since = 9
+    for i, word in enumerate(words):
+        yield f"word {word}"
+        if i:
+            yield f"pair {words[i - 1]} {word}"
+        if i > 1:
+            yield f"gap {words[i - 2]} {word}"
+        since = 0 if word in NEGATIONS else since + 1
+        if 0 < since <= 4:
+            yield f"negated {word}"
+        if len(word) > 4:
+            whole = f"<{word}>"
+            yield from (f"part {whole[j : j + n]}" for n in (4, 5) for j in range(len(whole) - n + 1))
+
+
+def evidence(mean: Tensor, counts: Tensor) -> Tensor:
+    """Logits from the mean weight of each text's features: between mean and sum, since a long text gives more
+    evidence, but parts of it repeat each other.
+    """
+    return mean * (counts / 30).sqrt()
+
+
+class NgramClassifier:
+    """Texts in, logits of NEGATIVE and POSITIVE out, as `bon.scorers.classifier.Classifier` gives them.
+
+    weights [buckets]: of each hashed feature. bias: added to their mean.
+    """
+
+    labels, multi_label = ("NEGATIVE", "POSITIVE"), False
+
+    def __init__(self, weights: Tensor, bias: float, name: str):
+        self.weights, self.bias, self.name = weights, bias, name
+
+    @classmethod
+    def load(cls, folder: str) -> "NgramClassifier":
+        """From a folder with `config.json` and `model.safetensors`. Raises `ModelError` where they cannot be read."""
+        try:
+            tensors = load_file(Path(folder) / "model.safetensors")
+            return cls(tensors["weights"].float(), tensors["bias"].item(), Path(folder).name)
+        except (OSError, KeyError, ValueError) as error:
+            raise ModelError(f"{folder} holds no n-gram model that can be read: {error}") from error
+
+    @cached_property
+    def _buckets(self) -> int:
+        return len(self.weights)
+
+    def logits(self, texts: Sequence[str], special: bool = True) -> tuple[Tensor, tuple[str, ...]]:
+        """Logits [texts, 2] in float32, and no notes: a text may be of any length."""
+        rows = [torch.tensor(features(text, self._buckets)) for text in texts]
+        means = torch.stack([self.weights[row].mean() for row in rows]) + self.bias
+        margin = evidence(means, torch.tensor([len(row) for row in rows]))
+        return torch.stack([-margin / 2, margin / 2], dim=-1), ()
+
+
+def is_ngrams(place: str) -> bool:
+    """Whether a folder holds a model of this kind."""
+    config = Path(place) / "config.json"
+    return config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("model_type") == KIND

@@ -1,0 +1,207 @@
+"""Who comes first: best, worst, a soft draw, and scorers in combination."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from bon import api, flow, models, stats
+from bon.errors import InputError, ScoringError
+from bon.sampling import candidate_stream, selection_luck
+from bon.schema import Candidate, Request, Settings
+from bon.scorers import (
+    CallableScorer,
+    Item,
+    MeanLogprobScorer,
+    SelfCertaintyScorer,
+    SentimentScorer,
+    WeightedScorer,
+    as_scorer,
+)
+from bon.selection import drawn, rank
+
+SCORES = [0.2, 0.9, 0.5, 0.9, 0.1]
+
+
+def candidates(scores=SCORES):
+    return [Candidate(index=i, score=score, ended="eos") for i, score in enumerate(scores)]
+
+
+def order(ranked):
+    return [c.index for c in ranked]
+
+
+def by_length(texts):
+    return [float(len(text)) for text in texts]
+
+
+def run(engine, scorer=None, **settings):
+    chosen = Settings(**{"n": 8, "seed": 3, "min_tokens": 2, "max_tokens": 12} | settings)
+    return flow.run(Request("This movie", chosen), engine, scorer or CallableScorer(by_length))
+
+
+def test_the_worst_comes_first_and_what_is_unfinished_never_does():
+    assert order(rank(candidates(), "worst")) == [4, 0, 2, 1, 3]
+    some = [*candidates(), Candidate(index=5, score=-9.0, ended="rejected"), Candidate(index=6)]
+    assert order(rank(some, "worst")) == [4, 0, 2, 1, 3, 5, 6]
+    assert order(rank(some, "soft", 0.1, 0.999))[-2:] == [5, 6]
+
+
+def test_soft_selection_draws_by_softmax():
+    softness, count = 0.3, 20_000
+    luck = np.random.default_rng(0).random(count)
+    ranked = sorted(SCORES, reverse=True)
+    seen = np.bincount([drawn(ranked, softness, u) for u in luck], minlength=5)
+    expected = count * np.exp(np.array(ranked) / softness) / np.exp(np.array(ranked) / softness).sum()
+    assert ((seen - expected) ** 2 / expected).sum() < 18.5  # chi-square, 4 degrees of freedom, p = 0.001
+
+
+@pytest.mark.parametrize(("softness", "place"), [(1e-9, 0), (1e9, 4)])
+def test_softness_goes_from_the_best_to_one_plain_sample(softness, place):
+    assert drawn(sorted(SCORES, reverse=True), softness, 0.9999) == (place if softness > 1 else 1)  # two are best
+    assert drawn([1e300, -1e300], 1e-9, 0.99) == 0
+
+
+def test_soft_selection_puts_the_others_best_first_and_repeats_itself(engine):
+    first = run(engine, select="soft", softness=50.0)
+    again, best = run(engine, select="soft", softness=50.0), run(engine)
+    assert order(first.candidates) == order(again.candidates)
+    assert order(first.candidates)[1:] == [i for i in order(best.candidates) if i != first.best.index]
+    chosen = {run(engine, select="soft", softness=1e6, seed=seed).best.index for seed in range(12)}
+    assert len(chosen) > 3
+    assert (first.stats.kl_bound, first.stats.win_rate) == (None, None)
+    assert first.stats.expected_best == best.stats.expected_best
+    assert any("Soft selection" in note for note in first.notes)
+    assert str(first)
+
+
+def test_no_candidate_shares_the_random_stream_of_the_selection():
+    luck = selection_luck(5, 0)
+    assert all(candidate_stream(5, 0, i).random() != luck for i in range(4096))
+
+
+def test_the_figures_of_the_worst_are_of_the_worst(engine):
+    worst, best = run(engine, select="worst"), run(engine)
+    assert order(worst.candidates)[0] == order(best.candidates)[-1] or worst.best.score == best.candidates[-1].score
+    assert worst.stats.expected_best[-1] == worst.best.score
+    assert worst.stats.expected_best[0] == pytest.approx(best.stats.mean)
+    assert worst.stats.kl_bound == best.stats.kl_bound
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("select", "median"), ("softness", 0), ("softness", -1.0), ("softness", math.nan), ("softness", "soft"),
+])
+def test_a_selection_that_cannot_work_is_refused_by_name(field, value):
+    with pytest.raises(InputError) as caught:
+        Settings(**{field: value})
+    assert caught.value.field == field
+
+
+# Averages of what a selection brings, against brute force.
+
+
+def test_soft_best_is_the_average_over_many_draws():
+    luck = np.random.default_rng(1).random(40_000)
+    judge = [5.0, 1.0, 3.0, 2.0, 4.0]
+    places = [drawn(SCORES, 0.2, u) for u in luck]
+    for values in (SCORES, judge):
+        each = np.array(values)[places]
+        found = stats.soft_best(SCORES, 0.2, values)
+        assert abs(found - each.mean()) < 4 * each.std() / len(each) ** 0.5
+    assert stats.soft_best(SCORES, 1e-6) == pytest.approx(0.9)
+    assert stats.soft_best(SCORES, 1e9) == pytest.approx(np.mean(SCORES))
+
+
+def test_top_average_shares_ties():
+    judge = [5.0, 1.0, 3.0, 2.0, 4.0]
+    assert stats.top_average(SCORES, 2) == pytest.approx(0.9)
+    assert stats.top_average(SCORES, 1, judge) == pytest.approx(1.5)
+    assert stats.top_average(SCORES, 3, judge) == pytest.approx(2.0)
+    assert stats.top_average(SCORES, 5) == pytest.approx(np.mean(SCORES))
+    assert stats.top_average(SCORES, 1, judge, largest=False) == 4.0
+
+
+def test_bootstrap_covers_the_mean_as_often_as_it_says():
+    rng, inside = np.random.default_rng(2), 0
+    for _ in range(300):
+        low, high = stats.bootstrap(rng.normal(size=40), resamples=400)
+        inside += low <= 0 <= high
+    assert 0.89 <= inside / 300 <= 0.98
+    assert stats.bootstrap([1.0, 2.0, 3.0]) == stats.bootstrap([1.0, 2.0, 3.0])
+
+
+# Scorers without a model of their own, and several in one.
+
+
+def test_self_certainty_is_that_of_the_raw_logits(engine):
+    result = run(engine, SelfCertaintyScorer(), temperature=0.7, top_k=5)
+    ids = engine.encode(Request("This movie"))
+    for c in result.candidates:
+        if not c.tokens:
+            continue
+        with torch.inference_mode():
+            logits = engine.model(input_ids=torch.tensor([[*ids, *c.token_ids]])).logits[0].double()
+        # The logits of a token are those at the position before it.
+        told = logits[len(ids) - 1 : len(ids) - 1 + c.tokens].log_softmax(-1)
+        expected = -(told + math.log(told.shape[-1])).mean()
+        assert c.score == pytest.approx(expected.item(), rel=1e-4)
+    assert [c.score for c in result.candidates] == sorted((c.score for c in result.candidates), reverse=True)
+
+
+def test_self_certainty_is_counted_only_where_it_is_wanted(engine):
+    assert all(c.certainty is None for c in run(engine).candidates)
+    with pytest.raises(ScoringError, match="self-certainty"):
+        SelfCertaintyScorer().score([Item("", Candidate(index=0, text="a", tokens=1))])
+
+
+def test_a_weighted_scorer_normalises_each_part_over_the_run(engine):
+    scorer = WeightedScorer([(0.7, CallableScorer(by_length)), (-0.3, MeanLogprobScorer())])
+    result = run(engine, scorer)
+    length, logprob = (np.array([c.parts[name] for c in result.candidates]) for name in ("by_length", "logprob"))
+    expected = 0.7 * (length - length.mean()) / length.std() - 0.3 * (logprob - logprob.mean()) / logprob.std()
+    assert [c.score for c in result.candidates] == pytest.approx(expected.tolist())
+    assert result.to_dict()["candidates"][0]["parts"].keys() == {"by_length", "logprob"}
+    assert result.scorer == "0.7 by_length + -0.3 logprob"
+
+
+def test_a_part_that_says_the_same_of_everybody_adds_nothing(engine):
+    def same(texts):
+        return [1.0] * len(texts)
+
+    both = run(engine, WeightedScorer([(1.0, CallableScorer(by_length)), (5.0, CallableScorer(same))]))
+    assert order(both.candidates) == order(run(engine).candidates)
+    assert run(engine, WeightedScorer([(1.0, CallableScorer(same))])).best.score == 0.0
+
+
+def test_sums_of_scorers_are_named_in_one_text(classifier_folder):
+    scorer = as_scorer(f"0.7*{classifier_folder} + 0.3*logprob+-1*self-certainty", target="NEGATIVE")
+    weights, parts = zip(*scorer.parts, strict=True)
+    assert weights == (0.7, 0.3, -1.0)
+    assert isinstance(parts[0], SentimentScorer)
+    assert parts[0].target == "NEGATIVE"
+    assert scorer.needs_certainty
+
+
+@pytest.mark.parametrize("name", ["0.7*", "*logprob", "0.7*logprob+", "x*logprob", "1*logprob+1*logprob"])
+def test_a_sum_that_is_none_is_refused(name):
+    with pytest.raises(InputError) as caught:
+        api.load("embedded", name)
+    assert caught.value.field == "scorer"
+
+
+def test_a_sampler_looks_for_another_target_in_a_sum(lm_folder, classifier_folder):
+    sampler = api.load(lm_folder, f"1*{classifier_folder}+0.1*logprob")
+    positive, negative = (
+        sampler.run("This movie", n=4, seed=1, max_tokens=12, target=target) for target in (None, "NEGATIVE")
+    )
+    name = next(name for name in positive.best.parts if name != "logprob")
+    by_index = {c.index: c.parts[name] for c in positive.candidates}
+    assert all(c.parts[name] == pytest.approx(1 - by_index[c.index]) for c in negative.candidates)
+
+
+def test_scorers_that_need_no_model_are_presets():
+    assert models.find("embedded", "self-certainty").scorer == "self-certainty"
+    assert api.is_loaded("embedded", "logprob") in (True, False)
+    with pytest.raises(InputError, match="self-certainty rates"):
+        api.load("embedded", "self-certainty").score(["a text"])
