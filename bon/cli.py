@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        command = {"models": _models, "bench": _bench}.get(argv[0]) if argv else None
+        command = {"models": _models, "bench": _bench, "compare": _compare}.get(argv[0]) if argv else None
         status = command(argv[1:]) if command else _best(argv)
         sys.stdout.flush()
         return status
@@ -85,8 +85,7 @@ def _say(message: str) -> None:
 
 def _best(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
-    settings = {name: _number(value) if name in NUMBERS else value
-                for name in SETTINGS if (value := getattr(args, name)) is not None}
+    settings = _given(args, SETTINGS)
     # Said before torch is imported, which takes seconds.
     checked = Request(args.prompt, Settings.of(settings), unconditional=args.unconditional).settings
     models.find(checked.model, checked.scorer)
@@ -120,6 +119,20 @@ def _run(prompt, unconditional, kind, settings, show):
     raise AssertionError("a stream ends with Done")
 
 
+def _add_settings(parser: argparse.ArgumentParser, names) -> None:
+    for name in names:
+        flags = ["-n", "--n"] if name == "n" else ["--" + name.replace("_", "-")]
+        parser.add_argument(*flags, dest=name, metavar=name.upper() if name != "n" else "N", help=SETTINGS[name])
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the fastest)")
+    parser.add_argument("--dtype", help="float32, bf16, float16, int8 (the fastest that is exact enough)")
+
+
+def _given(args: argparse.Namespace, names) -> dict:
+    """The settings that were given, numbers as numbers."""
+    return {name: _number(value) if name in NUMBERS else value
+            for name in names if (value := getattr(args, name)) is not None}
+
+
 def _number(text: str):
     """The number that the text says; a text that says none goes on as it is, for the settings to refuse."""
     for kind in (int, float):
@@ -135,20 +148,77 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bon",
         description="Continue a prompt n times, score every continuation, print them best first.",
         epilog="Also: python -m bon models (the presets and what of them is on this machine), "
-        "python -m bon bench (how fast it is here, beside others). "
+        "python -m bon bench (how fast it is here, beside others), "
+        "python -m bon compare (base, tuned and best of n side by side). "
         "python -m bon -- models takes `models` as a prompt.",
         allow_abbrev=False,
     )
     parser.add_argument("prompt", nargs="?", help="the text to continue")
-    for name, said in SETTINGS.items():
-        flags = ["-n", "--n"] if name == "n" else ["--" + name.replace("_", "-")]
-        parser.add_argument(*flags, dest=name, metavar=name.upper() if name != "n" else "N", help=said)
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the fastest)")
-    parser.add_argument("--dtype", help="float32, bf16, float16, int8 (the fastest that is exact enough)")
+    _add_settings(parser, SETTINGS)
     parser.add_argument("--unconditional", action="store_true", help="sample from the model's start token, no prompt")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
     parser.add_argument("--version", action="version", version=f"bon {__version__}")
     return parser
+
+
+#: Settings that a comparison takes.
+COMPARED = ("n", "target", "min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "softness", "model",
+            "scorer", "unit")
+
+
+def _compare(argv: list[str]) -> int:
+    parser = _Parser(prog="python -m bon compare", allow_abbrev=False,
+                     description="Base, tuned and best of n side by side, over the prompts given or those in the box.")
+    parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="a text to continue (the 32 in the box)")
+    parser.add_argument("--file", help="a text file with one prompt a line")
+    _add_settings(parser, COMPARED)
+    parser.add_argument("--tuned", help="the tuned model: preset, Hub id, folder, or none (the preset's)")
+    parser.add_argument("--judge", help="a second scorer that only watches: as --scorer, or none (the preset's)")
+    parser.add_argument("--json", action="store_true", help="print the comparison as one JSON object on one line")
+    parser.add_argument("--csv", metavar="FILE", help="write the table to a file")
+    parser.add_argument("--html", metavar="FILE", help="write a page that needs nothing else to a file")
+    args = parser.parse_args(argv)
+    if args.file and args.prompts:
+        raise InputError("prompts", "Give prompts or --file, not both.")
+    given = _given(args, COMPARED)
+    checked = Settings.of(given)
+    models.find(checked.model, checked.scorer)
+
+    from bon import compare, export
+    from bon.contest import contest, read_prompts, shipped_prompts
+
+    prompts = read_prompts(args.file) if args.file else args.prompts or shipped_prompts()
+    kind = {name: getattr(args, name) for name in ("device", "dtype", "target", "unit") if getattr(args, name)}
+    entrants = contest(checked.model, args.tuned, checked.scorer, args.judge, **kind)
+    settings = dataclasses.replace(checked, unit=entrants.scorer.unit) if entrants.scorer.target else checked
+    found, finished = _drained(compare.stream(prompts, entrants, settings), len(prompts))
+    if found is not None:
+        for file, make in ((args.csv, export.comparison_csv), (args.html, export.comparison_html)):
+            if file:
+                Path(file).write_text(make(found), encoding="utf-8")
+        print(json.dumps(found.to_dict()) if args.json else export.comparison_text(found))
+    return 0 if finished else INTERRUPTED
+
+
+def _drained(events, count: int):
+    """The last comparison, and whether it is complete; Ctrl+C keeps the prompts that are done."""
+    from bon.compare import Compared
+
+    found, show = None, sys.stderr.isatty()
+    try:
+        with closing(events):
+            for event in events:
+                if isinstance(event, Compared):
+                    found = event.comparison
+                    if show:
+                        done = len(found.outcomes)
+                        print(f"\r{done} of {count} prompts ", end="", file=sys.stderr, flush=True)
+        return found, True
+    except KeyboardInterrupt:
+        return found, False
+    finally:
+        if show:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _models(argv: list[str]) -> int:

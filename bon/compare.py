@@ -1,0 +1,415 @@
+"""Base, tuned and best-of-N side by side over prompts, all from the same samples.
+
+Per prompt the base model writes n candidates, and one more, the opponent, that takes part in nothing but win rates;
+the tuned model writes n. Every figure comes from these: means and intervals over prompts, best of k for every k up to
+n from the order statistics, the judge's score of what the scorer selects, the tuned model's KL from its base.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bon import flow, stats
+from bon.engines.base import Engine
+from bon.errors import InputError
+from bon.lengths import LengthSampler
+from bon.schema import Candidate, Done, Request, Result, Settings
+from bon.scorers.base import Item, Scorer, checked_scores
+from bon.state import RunState, drawing_logprob
+
+PROMPTS_MAX = 10_000
+#: How many of the best are averaged in the row of that name.
+TOP = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What is compared: engines and scorers, ready to work. tuned, judge: None where there is none.
+
+    points: of the figure, measured before: checkpoints of the tuned model's training. notes: what the reader should
+    know, such as why the tuned model is missing.
+    """
+
+    base: Engine
+    scorer: Scorer
+    tuned: Engine | None = None
+    judge: Scorer | None = None
+    points: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def measures_kl(self) -> bool:
+        """Whether both models can be asked how likely a text is, token by token."""
+        return self.tuned is not None and _words(self.base) is not None and _words(self.base) == _words(self.tuned)
+
+
+def _words(engine: Engine) -> dict[str, int] | None:
+    tokenizer = getattr(engine, "tokenizer", None)
+    return tokenizer and tokenizer.get_vocab()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One prompt: the candidates in the order of their numbers, each with its score and the judge's.
+
+    base: n of the base model; opponent: one more. tuned: n, or none. log_ratios: log p_tuned - log p_base of each of
+    the tuned ones, nats; none where the tokenizers differ or the distribution is cut. seconds: of one run for one
+    sample of base and of tuned, and of the run for the best of n.
+    """
+
+    prompt: str
+    base: tuple[Candidate, ...]
+    opponent: Candidate
+    tuned: tuple[Candidate, ...] = ()
+    log_ratios: tuple[float, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over prompts with its 95% interval (None for a single prompt)."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One system of the table. kind: `base`, `tuned`, `best`, `soft`, `top` or `worst`, of k samples.
+
+    score, judge: with 95% intervals. wins: share of prompts on which it beats the opponent, a tie one half. kl: nats:
+    0, measured with its standard error `kl_error`, or for `best` an upper bound with `kl_estimate` beside it; None
+    where no formula holds. tokens: generated per prompt. seconds: per prompt, where that was timed.
+    """
+
+    kind: str
+    k: int
+    score: Estimate
+    wins: Estimate
+    judge: Estimate | None
+    kl: float | None
+    kl_error: float | None
+    kl_estimate: float | None
+    tokens: float
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the prompts that are done came to."""
+
+    base: str
+    tuned: str | None
+    scorer: str
+    judge: str | None
+    target: str | None
+    unit: str
+    settings: Settings
+    prompts: int
+    outcomes: tuple[Outcome, ...] = ()
+    points: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every prompt is done."""
+        return len(self.outcomes) == self.prompts
+
+    def rows(self) -> list[Row]:
+        """The table: base, tuned, best of 1, 2, 4, ... and n, and the other ways of selecting among n."""
+        if not self.outcomes:
+            return []
+        n = self.settings.n
+        rows = [self._row("base", 1, lambda o: stats.mean, o_tokens(1))]
+        if self.outcomes[0].tuned:
+            rows.append(self._tuned())
+        rows += [self._best(k) for k in powers(n)]
+        if n > 1:
+            soft = self.settings.softness
+            rows += [
+                self._row("soft", n, lambda o: lambda v: stats.soft_best(_scores(o.base), soft, v), o_tokens(n)),
+                self._row("top", min(TOP, n), lambda o: lambda v: stats.top_average(_scores(o.base), min(TOP, n), v),
+                          o_tokens(n)),
+                self._row("worst", n, lambda o: lambda v: stats.top_average(_scores(o.base), 1, v, largest=False),
+                          o_tokens(n)),
+            ]
+        return rows
+
+    def _row(self, kind, k, weigh, tokens, of=lambda o: o.base, **kl) -> Row:
+        """weigh: from an outcome to a function that averages any values of its candidates as this system selects."""
+        def over_prompts(values):
+            return interval([weigh(o)(values(o)) for o in self.outcomes])
+
+        judged = all(c.judge is not None for o in self.outcomes for c in of(o))
+        seconds = [o.seconds.get(kind if kind in ("base", "tuned") else "best") for o in self.outcomes]
+        timed = kind in ("base", "tuned") or k == self.settings.n or kind in ("soft", "top", "worst")
+        facts = {"kl": None, "kl_error": None, "kl_estimate": None} | kl
+        if kind == "base":
+            facts["kl"] = 0.0
+        return Row(
+            kind, k, over_prompts(lambda o: _scores(of(o))), over_prompts(lambda o: wins(_scores(of(o)), o.opponent)),
+            over_prompts(lambda o: [c.judge for c in of(o)]) if judged else None, **facts,
+            tokens=float(np.mean([tokens(o) for o in self.outcomes])),
+            seconds=float(np.mean(seconds)) if timed and None not in seconds else None,
+        )
+
+    def _tuned(self) -> Row:
+        means = [stats.mean(o.log_ratios) for o in self.outcomes if o.log_ratios]
+        kl = {"kl": stats.mean(means), "kl_error": stats.standard_error(means)} if means else {}
+        return self._row("tuned", 1, lambda o: stats.mean, lambda o: stats.mean([c.tokens for c in o.tuned]),
+                         of=lambda o: o.tuned, **kl)
+
+    def _best(self, k: int) -> Row:
+        estimates = [self._kl_estimate(o, k) for o in self.outcomes]
+        return self._row(
+            "best", k, lambda o: lambda values: stats.expected_best(_scores(o.base), values)[k - 1], o_tokens(k),
+            kl=stats.kl_bound(k), kl_estimate=None if None in estimates else stats.mean(estimates),
+        )
+
+    def _kl_estimate(self, outcome: Outcome, k: int) -> float | None:
+        lengths = LengthSampler(self.settings.min_tokens, self.settings.max_tokens + 1)
+        drawn = [drawing_logprob(c, lengths) for c in outcome.base]
+        if None in drawn:
+            return None
+        return stats.expected_best(_scores(outcome.base), [stats.kl_estimate(k, log_e) for log_e in drawn])[k - 1]
+
+    def differences(self) -> list[dict[str, Any]]:
+        """At the KL of each tuned point: what best-of-N scores there, less what the point scores.
+
+        Best-of-N between two counts k is taken as a straight line over the square root of KL. `low` and `high` are
+        those of the difference over prompts, for the tuned model itself; checkpoints were measured apart.
+        """
+        found = []
+        for point in [*self.points, *self._tuned_point()]:
+            at = self._at(math.sqrt(max(point["kl"], 0.0)))
+            if at is None:
+                found.append({**point, "difference": None})
+                continue
+            if (each := point.get("each")) is not None:
+                gap = interval([a - b for a, b in zip(at, each, strict=True)])
+            else:
+                gap = Estimate(float(np.mean(at)) - point["score"])
+            told = {k: v for k, v in point.items() if k != "each"}
+            found.append({**told, "best": float(np.mean(at)), "difference": gap.mean, "low": gap.low, "high": gap.high})
+        return found
+
+    def _tuned_point(self) -> list[dict[str, Any]]:
+        row = next((row for row in self.rows() if row.kind == "tuned" and row.kl is not None), None)
+        return [] if row is None else [{
+            "name": "tuned", "kl": row.kl, "kl_error": row.kl_error, "score": row.score.mean,
+            "each": [stats.mean(_scores(o.tuned)) for o in self.outcomes],
+        }]
+
+    def _at(self, root: float) -> np.ndarray | None:
+        """Each prompt's expected best at a distance sqrt(KL), or None beyond the best of n."""
+        roots = [math.sqrt(stats.kl_bound(k)) for k in range(1, self.settings.n + 1)]
+        if root > roots[-1] + 1e-9:
+            return None
+        return np.array([np.interp(root, roots, stats.expected_best(_scores(o.base))) for o in self.outcomes])
+
+    def sentence(self) -> str:
+        """Which of best-of-N and the tuned model is ahead where, made from the numbers."""
+        found = [d for d in self.differences() if d["name"] == "tuned"]
+        if not found:
+            return "There is no tuned model with a measured KL to compare best of N with."
+        (tuned,) = found
+        if tuned["difference"] is None:
+            bound = f"{stats.kl_bound(self.settings.n):.2f}"
+            return (f"The tuned model lies {tuned['kl']:.2f} nats from its base, further than best of "
+                    f"{self.settings.n} goes (at most {bound}): take a larger N to compare at equal KL.")
+        gap, low, high = tuned["difference"], tuned["low"], tuned["high"]
+        around = "" if low is None else f" (95% interval {low:+.3f} to {high:+.3f})"
+        if low is not None and low <= 0 <= high:
+            ahead = f"neither is clearly ahead: best of N scores {gap:+.3f} against it{around}"
+        else:
+            ahead = f"{'best of N' if gap > 0 else 'the tuned model'} is ahead: {gap:+.3f} for best of N{around}"
+        earlier = [d for d in self.differences() if d["name"] != "tuned" and d["difference"] is not None]
+        more = "; ".join(f"{'best of N' if d['difference'] > 0 else 'tuned'} by {abs(d['difference']):.3f} at "
+                         f"{d['kl']:.2f}" for d in earlier)
+        return (f"At the tuned model's distance from its base, {tuned['kl']:.2f} nats, {ahead}."
+                + (f" Against earlier checkpoints, ahead is {more} nats." if more else ""))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison in plain JSON types: the samples, and the table and figure made from them."""
+        out = dataclasses.asdict(dataclasses.replace(self, outcomes=(), points=()))
+        del out["outcomes"], out["points"]
+        out["notes"] = list(self.notes)
+        out["done"] = len(self.outcomes)
+        out["table"] = [dataclasses.asdict(row) for row in self.rows()]
+        out["figure"] = {
+            "points": [dict(point) for point in self.points],
+            "differences": self.differences() if self.outcomes else [],
+            "sentence": self.sentence() if self.outcomes else "",
+        }
+        out["samples"] = [_plain(outcome) for outcome in self.outcomes]
+        return out
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    """An outcome in plain JSON types; unlike a result's, its candidates carry what the KL is estimated from."""
+    def plain(candidate: Candidate) -> dict[str, Any]:
+        names = ("index", "text", "score", "judge", "tokens", "cap", "ended", "logprob", "sampled_logprob")
+        return {name: getattr(candidate, name) for name in names}
+
+    return {
+        "prompt": outcome.prompt, "base": [plain(c) for c in outcome.base], "opponent": plain(outcome.opponent),
+        "tuned": [plain(c) for c in outcome.tuned], "log_ratios": list(outcome.log_ratios),
+        "seconds": dict(outcome.seconds),
+    }
+
+
+def powers(n: int) -> list[int]:
+    """1, 2, 4, ... below n, and n."""
+    return [*(1 << i for i in range((n - 1).bit_length())), n]
+
+
+def o_tokens(k: int):
+    """Tokens that k of the base model's candidates take, on average, per prompt."""
+    return lambda outcome: k * stats.mean([c.tokens for c in outcome.base])
+
+
+def _scores(candidates: Sequence[Candidate]) -> list[float]:
+    return [c.score for c in candidates]
+
+
+def wins(scores: Sequence[float], opponent: Candidate) -> list[float]:
+    """For each score 1 where it beats the opponent's, one half where it ties, else 0."""
+    return [1.0 if score > opponent.score else 0.5 if score == opponent.score else 0.0 for score in scores]
+
+
+def interval(values: Sequence[float]) -> Estimate:
+    """The mean over prompts with its bootstrap interval; without one for a single prompt."""
+    if len(values) < 2:
+        return Estimate(stats.mean(values))
+    return Estimate(stats.mean(values), *stats.bootstrap(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """One system's run for one prompt so far. part: `base`, `tuned` or `best`."""
+
+    number: int
+    part: str
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What the prompts that are done came to; one after each prompt."""
+
+    comparison: Comparison
+
+
+def stream(prompts: Sequence[str], contest: Contest, settings: Settings) -> Iterator[Writing | Compared]:
+    """Compares over prompts. Closing the iterator stops the work within one step; what was compared stays.
+
+    Raises `InputError` before any work for an empty list, more than 10,000 prompts, or one that cannot be continued.
+    """
+    settings = settings.with_seed()
+    _check(prompts, contest, settings)
+    comparison = Comparison(
+        contest.base.name, contest.tuned and contest.tuned.name, contest.scorer.name,
+        contest.judge and contest.judge.name, contest.scorer.target, contest.scorer.unit, settings, len(prompts),
+        points=contest.points, notes=contest.notes + _why_no_kl(contest, settings),
+    )
+    for number, prompt in enumerate(prompts):
+        outcome = yield from _outcome(number, prompt, contest, settings)
+        comparison = dataclasses.replace(comparison, outcomes=(*comparison.outcomes, outcome))
+        yield Compared(comparison)
+
+
+def run(prompts: Sequence[str], contest: Contest, settings: Settings) -> Comparison:
+    """The comparison over all prompts: the drained stream."""
+    *_, last = stream(prompts, contest, settings)
+    return last.comparison
+
+
+def _check(prompts: Sequence[str], contest: Contest, settings: Settings) -> None:
+    if not prompts:
+        raise InputError("prompts", "There are no prompts to compare over. Give at least one.")
+    if len(prompts) > PROMPTS_MAX:
+        raise InputError("prompts", f"There are {len(prompts):,} prompts; a comparison takes at most {PROMPTS_MAX:,}.")
+    if settings.reject or settings.select != "best":
+        raise InputError("select", "A comparison needs every candidate in full: leave reject and select out.")
+    for number, prompt in enumerate(prompts, start=1):
+        try:
+            for engine in filter(None, (contest.base, contest.tuned)):
+                flow.check_fits(len(engine.encode(Request(prompt, settings))), settings.max_tokens, engine)
+        except InputError as error:
+            raise InputError("prompts", f"Prompt {number}: {error}") from error
+
+
+def _why_no_kl(contest: Contest, settings: Settings) -> tuple[str, ...]:
+    if contest.tuned is None or (contest.measures_kl and not _cut(settings)):
+        return ()
+    why = ("top-k or top-p cuts the distribution" if contest.measures_kl
+           else "the two models' tokenizers differ")
+    return (f"The tuned model's KL is not measured, since {why}: compare the scores alone.",)
+
+
+def _cut(settings: Settings) -> bool:
+    return settings.top_p < 1 or settings.top_k > 0
+
+
+def _outcome(number: int, prompt: str, contest: Contest, settings: Settings) -> Iterator[Writing]:
+    """Writes one prompt's candidates; returns what they came to."""
+    def results(part: str, engine: Engine, n: int, shown: bool = True, query: int = number):
+        request = Request(prompt, dataclasses.replace(settings, n=n, keep=None), query=query)
+        with closing(flow.stream(request, engine, contest.scorer)) as events:
+            return (yield from _told(number, part, events, shown))
+
+    one = yield from results("base", contest.base, 1)
+    tuned_one = (yield from results("tuned", contest.tuned, 1)) if contest.tuned else None
+    best = yield from results("best", contest.base, settings.n)
+    # From a random stream that no prompt's candidates have.
+    opponent = yield from results("base", contest.base, 1, shown=False, query=PROMPTS_MAX + number)
+    tuned, ratios = (), ()
+    if contest.tuned:
+        measured = yield from results("tuned", contest.tuned, settings.n, shown=False)
+        tuned = _judged(measured, contest.judge)
+        ratios = _log_ratios(prompt, tuned, contest, settings)
+    seconds = {"base": one.timing.total, "best": best.timing.total}
+    if tuned_one:
+        seconds["tuned"] = tuned_one.timing.total
+    return Outcome(prompt, _judged(best, contest.judge), opponent.best, tuned, ratios, seconds)
+
+
+def _told(number: int, part: str, events: Iterator, shown: bool) -> Iterator[Writing]:
+    state = RunState()
+    for event in events:
+        if isinstance(event, Done):
+            if shown:
+                yield Writing(number, part, event.result)
+            return event.result
+        state.add(event)
+        if shown:
+            yield Writing(number, part, state.result())
+    raise AssertionError("a stream ends with Done")
+
+
+def _judged(result: Result, judge: Scorer | None) -> tuple[Candidate, ...]:
+    """The candidates in the order of their numbers, with the judge's scores."""
+    candidates = sorted(result.candidates, key=lambda c: c.index)
+    if judge is None:
+        return tuple(candidates)
+    scores = checked_scores(judge, [Item(result.prompt, c) for c in candidates]).values
+    return tuple(dataclasses.replace(c, judge=score) for c, score in zip(candidates, scores, strict=True))
+
+
+def _log_ratios(prompt, tuned: Sequence[Candidate], contest: Contest, settings: Settings) -> tuple[float, ...]:
+    if not contest.measures_kl or _cut(settings):
+        return ()
+    from bon.engines.likelihood import log_likelihoods
+
+    ids = contest.base.encode(Request(prompt, settings))
+    texts, ended = [c.token_ids for c in tuned], [c.ended == "eos" for c in tuned]
+    by_tuned, by_base = (
+        log_likelihoods(engine, ids, texts, ended, settings.temperature) for engine in (contest.tuned, contest.base)
+    )
+    return tuple(a - b for a, b in zip(by_tuned, by_base, strict=True))

@@ -1,0 +1,94 @@
+"""From names to a contest: loads what a comparison needs, and says what is missing in place of failing."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bon import api, loading, models
+from bon.compare import PROMPTS_MAX, Contest
+from bon.engines.local import LocalEngine
+from bon.errors import BonError, InputError
+
+#: What a tuned model's folder may say of its training: points of the figure.
+CHECKPOINTS = "checkpoints.json"
+NONE = "none"
+
+
+def shipped_prompts() -> list[str]:
+    """The 32 prompts that travel with bon."""
+    return (models.assets() / "prompts.txt").read_text(encoding="utf-8").splitlines()
+
+
+def read_prompts(path: str) -> list[str]:
+    """The prompts of a text file, one a line; blank lines are left out.
+
+    Raises `InputError` for a file that is absent, empty, not text, or of more than 10,000 prompts.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = "is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be read ({error.strerror})"
+        raise InputError("prompts", f"The file {path} {why}. Give a text file with one prompt a line.") from error
+    if any("\0" in line for line in lines):
+        raise InputError("prompts", f"The file {path} is not text. Give a text file with one prompt a line.")
+    return checked_prompts(lines)
+
+
+def checked_prompts(lines: Sequence[str]) -> list[str]:
+    """The lines that are not blank, or an `InputError` where there are none or too many."""
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise InputError("prompts", "There are no prompts to compare over. Give at least one.")
+    if len(prompts) > PROMPTS_MAX:
+        raise InputError("prompts", f"There are {len(prompts):,} prompts; a comparison takes at most {PROMPTS_MAX:,}.")
+    return prompts
+
+
+def contest(model: str = "embedded", tuned: str | None = None, scorer: str | None = None, judge: str | None = None,
+            **kind: Any) -> Contest:
+    """Loads base and scorer, and the tuned model and the judge, each by name or the preset's own (`none`: without).
+
+    kind: target, unit, device, dtype, as `bon.load` takes them. A tuned model or judge that cannot be loaded is left
+    out, with a note that says why. Raises `ModelError` or `InputError` where base or scorer cannot be loaded.
+    """
+    sampler, spec = api.load(model, scorer, **kind), models.find(model, scorer)
+    notes: list[str] = []
+
+    def other(role: str, name: str | None, load):
+        if name is None or name == NONE:
+            return None
+        try:
+            return load(name)
+        except BonError as error:
+            notes.append(f"The {role} is missing: {error}")
+            return None
+
+    where = {name: kind[name] for name in ("device", "dtype") if name in kind}
+    second = other("tuned model", tuned or spec.tuned, lambda name: _engine(name, **where))
+    watching = other("judge", judge or spec.judge, lambda name: _judge(name, sampler.scorer, spec, where))
+    points = _points(tuned or spec.tuned, sampler.scorer) if second else ()
+    return Contest(sampler.engine, sampler.scorer, second, watching, points, tuple(notes))
+
+
+def _engine(name: str, **where: Any) -> LocalEngine:
+    place = models.find(name).model
+    return LocalEngine(*loading.causal(place, **where), name=Path(place).name if "/" in name else name)
+
+
+def _judge(name: str, scorer: Any, spec: models.Spec, where: dict[str, Any]) -> Any:
+    same = {"target": scorer.target, "unit": scorer.unit} if scorer.target else {}
+    judge = api.as_scorer(models.scorer_place(name, spec), **same, **where)
+    judge.name = "judge" if name == spec.judge else name
+    return judge
+
+
+def _points(tuned: str | None, scorer: Any) -> tuple[dict[str, Any], ...]:
+    """The checkpoints that a tuned model's folder tells of, in the scorer's unit."""
+    file = Path(models.find(tuned).model) / CHECKPOINTS
+    if not file.is_file():
+        return ()
+    told = json.loads(file.read_text(encoding="utf-8"))
+    if told["scorer"] != scorer.name or told["target"] != scorer.target:
+        return ()
+    return tuple({**point["kl"], **point[scorer.unit], "name": point["name"]} for point in told["points"])

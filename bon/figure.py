@@ -1,0 +1,144 @@
+"""The figure of a comparison as an SVG: score against the square root of KL, in pure text.
+
+Colours come from the page's variables, with values of their own for where there are none.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from bon.compare import Comparison, Estimate, Row
+
+WIDTH, HEIGHT = 640, 400
+LEFT, RIGHT, TOP, BOTTOM = 54, 24, 34, 48
+INK, SOFT, LINE = "var(--bon-ink,#14161d)", "var(--bon-soft,#4b5262)", "var(--bon-line,#e4e6ed)"
+BEST, TUNED, JUDGE = "var(--bon-accent,#4a3fd6)", "var(--bon-win-dot,#0a8674)", "var(--bon-mean,#a34a06)"
+
+
+class _Plot:
+    """Places of values on the drawing."""
+
+    def __init__(self, most: float, low: float, high: float):
+        self.most, self.low, self.high = most or 1.0, low, high if high > low else low + 1.0
+
+    def x(self, root: float) -> float:
+        return round(LEFT + root / self.most * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(self, score: float) -> float:
+        return round(HEIGHT - BOTTOM - (score - self.low) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM), 1)
+
+
+def svg(comparison: Comparison) -> str:
+    """The figure, or an empty text before the first prompt is done.
+
+    The best-of-N curve with its points named by N, the tuned model and the checkpoints of its training as points, each
+    with 95% error bars; the judge's score of the same samples dashed.
+    """
+    rows = comparison.rows()
+    best = [row for row in rows if row.kind == "best"]
+    tuned = [row for row in rows if row.kind == "tuned" and row.kl is not None]
+    if not best:
+        return ""
+    plot = _plot(comparison, best, tuned)
+    spoken = f"Score against the square root of KL. {comparison.sentence()}"
+    parts = [*_axes(plot, comparison), *_judged(plot, best, tuned), *_curve(plot, best),
+             *_checkpoints(plot, comparison), *(_tuned(plot, tuned[0]) if tuned else ())]
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+            f'aria-label="{escape(spoken)}" font-family="system-ui, sans-serif" font-size="13">{"".join(parts)}</svg>')
+
+
+def _plot(comparison: Comparison, best: Sequence[Row], tuned: Sequence[Row]) -> _Plot:
+    # Checkpoints far off would press everything else together.
+    kls = [row.kl for row in best] + [row.kl + 2 * (row.kl_error or 0) for row in tuned]
+    kls += [point["kl"] for point in comparison.points if point["kl"] < 4 * max(kls)]
+    judged = [row.judge for row in (*best, *tuned) if row.judge]
+    ends = [end for e in (*(row.score for row in (*best, *tuned)), *judged) for end in (e.low, e.mean, e.high)]
+    ends = [end for end in ends if end is not None] + [point["score"] for point in comparison.points]
+    if comparison.unit == "probability":
+        return _Plot(1.06 * math.sqrt(max(kls)), 0.0, 1.0)
+    room = 0.06 * (max(ends) - min(ends))
+    return _Plot(1.06 * math.sqrt(max(kls)), min(ends) - room, max(ends) + room)
+
+
+def _axes(plot: _Plot, comparison: Comparison) -> Iterator[str]:
+    for value in _ticks(plot.low, plot.high):
+        y = plot.y(value)
+        yield f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}" stroke="{LINE}"/>'
+        yield _text(LEFT - 8, y + 4, _number(value), SOFT, "end")
+    for value in _ticks(0.0, plot.most):
+        yield _text(plot.x(value), HEIGHT - BOTTOM + 20, _number(value), SOFT)
+    unit = f"{comparison.unit} of {comparison.target.lower()}" if comparison.target else comparison.unit
+    yield _text(LEFT, TOP - 16, f"score, {unit}", SOFT, "start")
+    yield _text(WIDTH - RIGHT, HEIGHT - 8, "distance from the base model: square root of KL in nats", SOFT, "end")
+
+
+def _curve(plot: _Plot, best: Sequence[Row]) -> Iterator[str]:
+    places = [(plot.x(math.sqrt(row.kl)), plot.y(row.score.mean)) for row in best]
+    yield _line(places, BEST, 2.5)
+    for row, (x, y) in zip(best, places, strict=True):
+        yield _bar(plot, x, row.score, BEST)
+        yield f'<circle cx="{x}" cy="{y}" r="4" fill="{BEST}"/>'
+        yield _text(x, y - 12, str(row.k), BEST, weight=600)
+    yield _text(places[-1][0], places[-1][1] + 22, "best of N", BEST, "end")
+
+
+def _tuned(plot: _Plot, row: Row) -> Iterator[str]:
+    x, y = plot.x(math.sqrt(max(row.kl, 0.0))), plot.y(row.score.mean)
+    ends = [plot.x(math.sqrt(max(row.kl + side * 1.96 * (row.kl_error or 0.0), 0.0))) for side in (-1, 1)]
+    yield f'<line x1="{ends[0]}" x2="{ends[1]}" y1="{y}" y2="{y}" stroke="{TUNED}" stroke-width="1.5"/>'
+    yield _bar(plot, x, row.score, TUNED)
+    yield f'<circle cx="{x}" cy="{y}" r="6" fill="{TUNED}"/>'
+    yield _text(x + 10, y + 20, "tuned", TUNED, "start", 600)
+
+
+def _checkpoints(plot: _Plot, comparison: Comparison) -> Iterator[str]:
+    for point in comparison.points:
+        x, y = plot.x(math.sqrt(max(point["kl"], 0.0))), plot.y(point["score"])
+        if x > WIDTH - RIGHT:
+            continue
+        if point.get("low") is not None:
+            yield _bar(plot, x, Estimate(point["score"], point["low"], point["high"]), TUNED)
+        yield f'<circle cx="{x}" cy="{y}" r="4.5" fill="var(--bon-paper,#fff)" stroke="{TUNED}" stroke-width="2"/>'
+        yield _text(x + 9, y + 18, escape(str(point["name"])), TUNED, "start")
+
+
+def _judged(plot: _Plot, best: Sequence[Row], tuned: Sequence[Row]) -> Iterator[str]:
+    if not all(row.judge for row in best):
+        return
+    places = [(plot.x(math.sqrt(row.kl)), plot.y(row.judge.mean)) for row in best]
+    yield _line(places, JUDGE, 2, dashed=True)
+    yield _text(places[-1][0], places[-1][1] + 20, "the judge's score", JUDGE, "end")
+    for row in tuned:
+        if row.judge:
+            x, y = plot.x(math.sqrt(max(row.kl, 0.0))), plot.y(row.judge.mean)
+            yield f'<path d="M{x} {y - 6}L{x + 6} {y}L{x} {y + 6}L{x - 6} {y}Z" fill="none" stroke="{JUDGE}" ' \
+                  'stroke-width="2"/>'
+
+
+def _bar(plot: _Plot, x: float, estimate: Estimate, colour: str) -> str:
+    if estimate.low is None:
+        return ""
+    return f'<line x1="{x}" x2="{x}" y1="{plot.y(estimate.low)}" y2="{plot.y(estimate.high)}" stroke="{colour}" ' \
+           'stroke-width="1.5"/>'
+
+
+def _line(places: Sequence[tuple[float, float]], colour: str, width: float, dashed: bool = False) -> str:
+    path = "L".join(f"{x} {y}" for x, y in places)
+    dash = ' stroke-dasharray="6 5"' if dashed else ""
+    return f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="{width}"{dash}/>'
+
+
+def _text(x: float, y: float, words: str, colour: str, anchor: str = "middle", weight: int = 400) -> str:
+    return f'<text x="{x}" y="{y}" fill="{colour}" text-anchor="{anchor}" font-weight="{weight}">{words}</text>'
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    rough = (high - low) / 4
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _number(value: float) -> str:
+    return f"{round(value, 6):g}".replace("-", "−")
