@@ -1,8 +1,9 @@
 """The grammar: from hand-written phrases to short reviews with a graded label.
 
-A review is an opening and up to three further units. Each unit has a polarity; connectives join equal polarity
-or turn it; no phrase, and hardly any content word, comes twice in one review. The label is the mixture of the
-units' polarities, the last one counting most, as it does for a reader.
+A review is an opening and up to three further units: one scene at most, then a reaction or a verdict. What follows
+an opening stays with the subject or fits anything. Each unit has a polarity; light connectives join equal polarity or
+turn it; no phrase, and hardly any content word, comes twice in one review. The label is the mixture of the units'
+polarities, the last one counting most, as it does for a reader.
 """
 
 import math
@@ -26,6 +27,12 @@ COMMON = frozenset(
     "about after again always before being could every first found never other should something still their there "
     "these thing things those three which while would whole people where until under twice minutes hours because "
     "without nothing anyone everyone between through later years evening morning night little".split()
+)
+#: Words by which a clause says when: such a clause does not follow "Last night,".
+TIMED = re.compile(
+    r"\b(morning|noon|afternoon|evening|night|midnight|dawn|day|week|month|year|spring|summer|autumn|winter|hour|minute"
+    r"|[a-z]+day|christmas|easter|at (one|two|three|four|five|six|seven|eight|nine|ten)|until|before|after|when|while"
+    r"|every|always|never|once|twice|first|last|august|july|teatime|lunch(time)?|breakfast|supper)s?\b", re.IGNORECASE
 )
 
 
@@ -87,10 +94,19 @@ class Writer:
 
 
 OPENINGS: dict[str, float] = {
-    "subject": 34, "clause": 6, "told": 9, "when": 8, "fact": 7, "sentence": 4, "person": 11, "you": 4, "doing": 4,
+    "subject": 36, "clause": 6, "told": 9, "when": 7, "fact": 6, "sentence": 4, "person": 11, "you": 4, "doing": 4,
     "ask": 4, "scene": 9, "bare": 4, "short": 3, "against": 3, "condition": 2, "odd": 3,
 }
-NEXT: dict[str, float] = {"clause": 22, "joined": 22, "scene": 20, "it": 12, "person": 12, "verdict": 6, "you": 4}
+#: After an opening: more about the subject, and the chances of each.
+NEXT: dict[str, float] = {
+    "clause": 18, "joined": 22, "scene": 20, "subject": 14, "person": 8, "also": 14, "react": 10, "you": 3,
+}
+#: What ends a review, or follows a subject of which only a name is known.
+CLOSE: dict[str, float] = {"verdict": 46, "react": 24, "person": 14, "also": 16}
+EVIDENCE = frozenset({"clause", "scene", "person"})
+#: After these, "It" would be taken for something else than the subject, or for nothing.
+ELSEWHERE = frozenset({"clause", "scene", "fact", "if"})
+COMMA = re.compile(",")
 
 
 class _Composition:
@@ -103,131 +119,175 @@ class _Composition:
         self.world = name in WORLD
         self.used: set[str] = set()
         self.units: list[Unit] = []
+        self.kinds: list[str] = []
 
     def write(self) -> Review:
         mood = self.writer.weighted(MOODS)
         plan = self._plan(mood)
-        self._open(plan[0])
+        self._open(plan[0], turns=len(set(plan)) > 1)
         for i, polarity in enumerate(plan[1:], start=1):
-            self._go_on(polarity, last=i == len(plan) - 1)
+            if len(self.units) < 4:
+                self._go_on(polarity, last=i == len(plan) - 1)
         return Review(tuple(self.units))
 
     def _plan(self, mood: str) -> list[str]:
         """The polarity of each unit."""
-        count = self.rng.choices((1, 2, 3, 4), (26, 40, 24, 10))[0]
+        count = self.rng.choices((1, 2, 3, 4), (34, 50, 16, 0) if self.world or mood == "luke" else (26, 42, 26, 6))[0]
         if mood in ("pos", "neg", "luke"):
             return [mood] * count
         good, bad = ("pos", "neg") if mood == "warm" else ("neg", "pos")
-        if self.rng.random() < 0.5:  # one sentence that turns, and what leans its way
+        if self.rng.random() < (0.5 if self._has_parts() else 1):  # one sentence that turns, and what leans its way
             plan = [mood] + [good] * min(count - 1, 1)
-            self.rng.shuffle(plan)
+            if not self.world:
+                self.rng.shuffle(plan)
             return plan
-        return [self.rng.choice((bad, bad, "luke"))] + [good] * max(1, min(count - 1, 2))
+        return [bad] + [good] * (1 if self.world else max(1, min(count - 1, 2)))
 
     # Openings: each adds the first unit or two.
 
-    def _open(self, polarity: str) -> None:
+    def _open(self, polarity: str, turns: bool) -> None:
         if polarity in ("warm", "cross"):
-            return self._turn(polarity)
-        names = dict(OPENINGS)
-        if polarity == "luke":
-            for name in ("against", "condition"):
-                names.pop(name)
-        if self.world:
-            for name in ("doing", "ask", "short", "you"):
-                names.pop(name)
+            return self._open_turn(polarity)
+        names = self._openings(polarity, turns)
         getattr(self, f"_open_{self.writer.weighted(names)}")(polarity)
 
+    def _openings(self, polarity: str, turns: bool) -> dict[str, float]:
+        """The kinds of opening that suit the subject and what will follow."""
+        if self.world and turns:
+            return {"subject": 9, "odd": 1}
+        unfit: set[str] = {"doing", "ask", "short", "you"} if self.world else set()
+        if polarity == "luke":
+            unfit |= {"against", "condition", "clause", "when"} if self.world else {"against", "condition"}
+        if turns:
+            unfit |= {"against", "condition", "ask"}
+        return {name: chance for name, chance in OPENINGS.items() if name not in unfit}
+
+    def _open_turn(self, polarity: str) -> None:
+        subject = self._subject()
+        if not subject.endswith("s") and self.rng.random() < (0.6 if self.world else 0.2):  # "it" fits no plural
+            self._add("fact", f"{subject}?", "fact")
+        self._turn(polarity)
+
     def _open_subject(self, polarity: str) -> None:
-        self._sentence(f"{self._subject()} {self._predicate(polarity)}", polarity)
+        self._sentence("predicate", f"{self._subject()} {self._predicate(polarity)}", polarity)
 
     def _open_odd(self, polarity: str) -> None:
-        self._sentence(f"{invented_subject(self.rng)} {self._pick('vp', polarity)}", polarity)
+        self._sentence("predicate", f"{invented_subject(self.rng)} {self._pick('vp', polarity)}", polarity)
 
     def _open_clause(self, polarity: str) -> None:
-        self._sentence(self._pick("clause", polarity), polarity)
+        self._sentence("clause", self._pick("clause", polarity), polarity)
 
     def _open_told(self, polarity: str) -> None:
-        general = ("any", "past") if self.own.tense == "past" else ("any",)
-        kind = polarity if polarity != "luke" and self.rng.random() < 0.4 else self.rng.choice(general)
-        self._sentence(f"{self._pick('open-clause', kind)} {self._pick('clause', polarity)}", polarity)
+        """An opening such as "I was surprised that"; those in the past only for what is told in the past."""
+        leaning = polarity if polarity != "luke" and self.rng.random() < 0.4 else "any"
+        past = self.own.tense == "past" and self.rng.random() < 0.25
+        opening = self._pick("open-clause-past" if past else "open-clause", leaning)
+        self._sentence("clause", f"{opening} {self._pick('clause', polarity, TIMED if past else None)}", polarity)
 
     def _open_when(self, polarity: str) -> None:
-        self._sentence(f"{self._pick('when')} {self._pick('clause', polarity)}", polarity)
+        self._sentence("clause", f"{self._pick('when')} {self._pick('clause', polarity, TIMED)}", polarity)
 
     def _open_fact(self, polarity: str) -> None:
-        self.units.append(Unit(self._pick("fact"), "fact"))
+        self._add("fact", self._pick("fact"), "fact")
+        if self.world or self.rng.random() < 0.5:
+            return self._open_subject(polarity)
         self._go_on(polarity, last=False)
 
     def _open_sentence(self, polarity: str) -> None:
-        self.units.append(Unit(self._pick("open-sentence"), "fact"))
-        self._open_subject(polarity) if self.rng.random() < 0.4 else self._go_on(polarity, last=False)
+        self._add("fact", self._pick("open-sentence"), "fact")
+        self._open_subject(polarity)
 
     def _open_person(self, polarity: str) -> None:
-        self._sentence(f"{self._person()} {self._pick('i', polarity)}", polarity)
+        self._sentence("person", f"{self._person()} {self._pick('i', polarity)}", polarity)
 
     def _open_you(self, polarity: str) -> None:
-        will = self.rng.choice(("You will", "You will", "You may well", "You'll", "Everyone will"))
-        self._sentence(f"{will} {self._pick('you', polarity)}", polarity)
+        phrase = self._pick("you", polarity)
+        everyone = () if re.search(r"\byou", phrase) else ("Everyone will",)
+        will = self.rng.choice(("You will", "You will", "You may well", "You'll", *everyone))
+        self._sentence("you", f"{will} {phrase}", polarity)
 
     def _open_doing(self, polarity: str) -> None:
-        self._sentence(f"{self._pick('doing')} {self._pick('doing-vp', polarity)}", polarity)
+        self._sentence("doing", f"{self._pick('doing')} {self._pick('doing-vp', polarity)}", polarity)
 
     def _open_ask(self, polarity: str) -> None:
-        self.units.append(Unit(self._pick("ask"), "fact"))
-        self.units.append(Unit(self._pick("answer", polarity), polarity))
+        self._add("fact", self._pick("ask"), "fact")
+        self._add("answer", self._pick("answer", polarity), polarity)
         if self.rng.random() < 0.7:
             self._go_on(polarity, last=False)
 
     def _open_scene(self, polarity: str) -> None:
-        self.units.append(Unit(self._pick("scene", polarity), polarity))
+        self._add("scene", self._pick("scene", polarity), polarity)
 
     def _open_bare(self, polarity: str) -> None:
         noun = self._pick("np", polarity)
         exclaimed = re.match(r"(an?) ", noun) and polarity != "luke" and self.rng.random() < 0.4
         before = "What " if exclaimed else self.rng.choice(("", "", "It was ", "Simply put, "))
-        self._sentence(before + noun, polarity, end="!" if exclaimed else None)
+        self._sentence("bare", before + noun, polarity, end="!" if exclaimed else None)
 
     def _open_short(self, polarity: str) -> None:
-        self.units.append(Unit(self._pick("short", polarity), polarity))
+        self._add("short", self._pick("short", polarity), polarity)
 
     def _open_against(self, polarity: str) -> None:
-        self._sentence(f"{self._pick('open-turn', polarity)} {self._pick('clause', polarity)}", polarity)
+        section = "open-turn-past" if self.own.tense == "past" and self.rng.random() < 0.4 else "open-turn"
+        self._sentence("clause", f"{self._pick(section, polarity)} {self._pick('clause', polarity)}", polarity)
 
     def _open_condition(self, polarity: str) -> None:
-        self.units.append(Unit(self._pick("if", polarity), polarity))
+        self._add("if", self._pick("if", polarity), polarity)
 
     # What follows an opening.
 
     def _go_on(self, polarity: str, last: bool) -> None:
         if polarity in ("warm", "cross"):
             return self._turn(polarity)
-        before = self._leaning()
-        if before and polarity != "luke" and before != polarity and before != "luke":
+        if {self._leaning(), polarity} == {"pos", "neg"}:
             return self._join("turn", polarity)
-        if last and self.rng.random() < 0.55:
-            return self._next_verdict(polarity)
-        names = dict(NEXT)
-        if self.world:
-            names.pop("it"), names.pop("you")
-        if not self.units or before != polarity or polarity == "luke":
-            names.pop("joined")
-        getattr(self, f"_next_{self.writer.weighted(names)}")(polarity)
+        told = self.world or "react" in self.kinds or len(EVIDENCE & set(self.kinds)) > 1
+        closing = told or (last and self.rng.random() < (0.6 if len(self.units) < 2 else 0.85))
+        names = NEXT if self._divided() or not closing else CLOSE
+        fitting = {name: chance for name, chance in names.items() if self._fits(name, polarity, last)}
+        name = self.writer.weighted(fitting or {"clause" if self._divided() else "verdict": 1})
+        getattr(self, f"_next_{name}")(polarity)
+
+    def _fits(self, name: str, polarity: str, last: bool) -> bool:
+        """Whether a next unit of this kind goes with those before."""
+        if self._divided() and name not in ("clause", "joined", "scene"):
+            return False  # nothing wholehearted after praise and blame
+        same = self._leaning() == polarity
+        if name in ("also", "joined"):
+            subject = name == "joined" or (self.kinds[-1] == "predicate" and "," not in self.units[-1].text)
+            return subject and same and polarity != "luke" and self._may_join()
+        if name == "subject":
+            return "predicate" not in self.kinds
+        if name in ("react", "verdict"):
+            return name not in self.kinds and (last if name == "verdict" else same)
+        return name not in self.kinds
+
+    def _has_parts(self) -> bool:
+        """Whether one thing can be praised and another blamed: a part of the subject, or a deed of the person."""
+        return not self.world or self.own.name == "person"
+
+    def _divided(self) -> bool:
+        """Whether both praise and blame have been heard."""
+        return {"pos", "neg"} <= {unit.polarity for unit in self.units}
 
     def _leaning(self) -> str | None:
         return next((u.polarity for u in reversed(self.units) if u.polarity in ("pos", "neg", "luke")), None)
 
     def _next_clause(self, polarity: str) -> None:
-        self._sentence(self._pick("clause", polarity), polarity)
+        self._open_clause(polarity)
 
     def _next_joined(self, polarity: str) -> None:
         self._join("same", polarity)
 
+    def _next_also(self, polarity: str) -> None:
+        self._extend("same", "vp", polarity)
+
     def _next_scene(self, polarity: str) -> None:
         self._open_scene(polarity)
 
-    def _next_it(self, polarity: str) -> None:
-        self._sentence(f"It {self._predicate(polarity)}", polarity)
+    def _next_subject(self, polarity: str) -> None:
+        subject = self._subject() if self.kinds[-1] in ELSEWHERE else "It"
+        self._sentence("predicate", f"{subject} {self._predicate(polarity)}", polarity)
 
     def _next_person(self, polarity: str) -> None:
         self._open_person(polarity)
@@ -235,23 +295,40 @@ class _Composition:
     def _next_you(self, polarity: str) -> None:
         self._open_you(polarity)
 
+    def _next_react(self, polarity: str) -> None:
+        """What came of it, in words that fit any subject."""
+        if polarity != "luke" and self._may_join() and self.rng.random() < 0.35:
+            return self._extend("same", "react", polarity)
+        self._sentence("react", self._pick("react", polarity), polarity)
+
     def _next_verdict(self, polarity: str) -> None:
-        self.units.append(Unit(self._pick("verdict", polarity), polarity))
+        section = "verdict" if self.world or self.rng.random() < 0.6 else "verdict-paid"
+        self._add("verdict", self._pick(section, polarity), polarity)
 
     def _turn(self, polarity: str) -> None:
-        self.units.append(Unit(self._pick("turn", polarity), polarity))
+        self._add("turn", self._pick("turn", polarity), polarity)
 
     def _join(self, kind: str, polarity: str) -> None:
-        """Joins a clause to the sentence before: in it, or as a sentence of its own."""
-        connective, clause = self._pick("connect", kind), self._pick("clause", polarity)
+        """Joins equal or opposite polarity: to the same subject, or by a clause in the sentence or after it."""
+        if self.world and self.kinds[-1] == "predicate" and self._may_join():
+            return self._extend(kind, "vp", polarity)
+        section = "react" if self.world else "clause"
+        if self._may_join() and self.rng.random() < 0.7:
+            return self._extend(kind, section, polarity)
+        self._sentence(section, f"{self._pick('connect', kind)} {self._pick(section, polarity)}", polarity)
+
+    def _may_join(self) -> bool:
+        """Whether the last sentence is short and plain enough to go on after a comma."""
+        text = self.units[-1].text
+        plain = text[0].isupper() and text.endswith(".") and len(text) < 90 and text.count(",") < 3
+        return plain and self.kinds[-1] in ("clause", "person", "predicate")
+
+    def _extend(self, kind: str, section: str, polarity: str) -> None:
+        """Goes on in the same sentence; a verb phrase keeps its subject."""
         before = self.units[-1]
-        short = len(before.text) < 90 and before.text.endswith(".") and before.polarity != "fact"
-        if short and connective.split()[0] in ("and", "but", "yet", "so", "while", "though", "although", "only"):
-            mark = "," if self.rng.random() < 0.8 else ";"
-            self.units[-1] = Unit(before.text[:-1] + mark, before.polarity)
-            self.units.append(Unit(f"{connective} {clause}.", polarity))
-        else:
-            self._sentence(f"{connective} {clause}", polarity)
+        self.units[-1] = Unit(before.text[:-1] + ",", before.polarity)
+        link, rest = self._pick(f"link-{section}", kind), self._pick(section, polarity, avoid=COMMA)
+        self._add(section, f"{link} {rest}.", polarity)
 
     # Parts.
 
@@ -263,9 +340,7 @@ class _Composition:
 
     def _person(self) -> str:
         kind = self.rng.random()
-        if kind < 0.62:
-            return "I" if kind < 0.38 else "We"
-        return self.rng.choice(PEOPLE) if kind < 0.88 else self.rng.choice(self.bank["person"].get("subject"))
+        return "I" if kind < 0.42 else "We" if kind < 0.66 else self.rng.choice(PEOPLE)
 
     def _predicate(self, polarity: str) -> str:
         if self.world:
@@ -274,9 +349,11 @@ class _Composition:
         be = "is " if self.own.tense == "present" else "was "
         return self._pick(kind, polarity) if kind == "vp" else be + self._pick(kind, polarity)
 
-    def _pick(self, section: str, polarity: str = "") -> str:
+    def _pick(self, section: str, polarity: str = "", avoid: re.Pattern[str] | None = None) -> str:
         """A phrase whose content words are new to this review, from the subject's file or the general one."""
         choices = self._choices(section, polarity)
+        if avoid:
+            choices = [phrase for phrase in choices if not avoid.search(phrase)] or choices
         for _ in range(8):
             phrase = self.rng.choice(choices)
             words = _content(phrase) | {phrase}
@@ -286,15 +363,20 @@ class _Composition:
         return phrase
 
     def _choices(self, section: str, polarity: str) -> Sequence[str]:
-        own = self.own.get(section, polarity)
-        general = self.general.get(section, polarity)
+        own, general = self.own.get(section, polarity), self.general.get(section, polarity)
+        if self.world and section == "verdict" and not {"predicate", "turn"} & set(self.kinds):
+            return general  # no subject has been named
         if own and general:
-            return own if self.rng.random() < 0.75 else general
+            return own if self.rng.random() < (0.5 if self.world else 0.75) else general
         return own or general
 
-    def _sentence(self, text: str, polarity: str, end: str | None = None) -> None:
-        mark = end or ("!" if polarity != "luke" and self.rng.random() < 0.05 else ".")
-        self.units.append(Unit(text[0].upper() + text[1:] + mark, polarity))
+    def _sentence(self, kind: str, text: str, polarity: str, end: str | None = None) -> None:
+        excited = not self.units and polarity in ("pos", "neg") and len(text) < 80 and self.rng.random() < 0.05
+        self._add(kind, text[0].upper() + text[1:] + (end or ("!" if excited else ".")), polarity)
+
+    def _add(self, kind: str, text: str, polarity: str) -> None:
+        self.kinds.append(kind)
+        self.units.append(Unit(text, polarity))
 
 
 def _subjects(bank: dict[str, Bank]) -> list[str]:
