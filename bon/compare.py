@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,10 @@ class Comparison:
 
     def rows(self) -> list[Row]:
         """The table: base, tuned, best of 1, 2, 4, ... and n, and the other ways of selecting among n."""
+        return self._rows
+
+    @cached_property
+    def _rows(self) -> list[Row]:
         if not self.outcomes:
             return []
         n = self.settings.n
@@ -292,11 +297,16 @@ def interval(values: Sequence[float]) -> Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """One system's run for one prompt so far. part: `base`, `tuned` or `best`."""
+    """One system's run for one prompt goes on. part: `base`, `tuned` or `best`. state: of the run, which grows."""
 
     number: int
     part: str
-    result: Result
+    state: RunState
+
+    @property
+    def result(self) -> Result:
+        """What the run has come to by now: made when it is asked for, since that takes longer than a step."""
+        return self.state.result()
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,12 +394,10 @@ def _told(number: int, part: str, events: Iterator, shown: bool) -> Iterator[Wri
     state = RunState()
     for event in events:
         if isinstance(event, Done):
-            if shown:
-                yield Writing(number, part, event.result)
             return event.result
         state.add(event)
         if shown:
-            yield Writing(number, part, state.result())
+            yield Writing(number, part, state)
     raise AssertionError("a stream ends with Done")
 
 

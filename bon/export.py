@@ -59,6 +59,13 @@ def kl_kind(row: Row) -> str:
 HEADS = ("system", "mean score", "wins against base", "KL, nats", "judge", "tokens", "seconds")
 
 
+def table(comparison: Comparison) -> list[list[str]]:
+    """The table for a reader, its heads first: without the best of 1, which is the base, and without empty columns."""
+    rows = [words(row) for row in comparison.rows() if (row.kind, row.k) != ("best", 1)]
+    kept = [i for i in range(len(HEADS)) if any(row[i] != "–" for row in rows)]
+    return [[row[i] for i in kept] for row in (HEADS, *rows)]
+
+
 def words(row: Row) -> list[str]:
     """A row of the table for a reader, in the order of `HEADS`."""
     kl = {"": "–", "exact": "0", "measured": f"{row.kl or 0:.2f}", "at most": f"≤ {row.kl or 0:.2f}"}[kl_kind(row)]
@@ -86,9 +93,9 @@ def _with_interval(estimate: Estimate, decimals: int, percent: bool = False) -> 
 
 def comparison_text(comparison: Comparison) -> str:
     """The table of a comparison for a terminal."""
-    table = [HEADS, *map(words, comparison.rows())]
-    widths = [max(len(cells[i]) for cells in table) for i in range(len(HEADS))]
-    lines = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in table]
+    rows = table(comparison)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in rows]
     told = f"{title(comparison)}, 95% intervals over prompts in brackets"
     return "\n".join([told, "", *lines, "", comparison.sentence(), *(f"note: {note}" for note in comparison.notes)])
 
@@ -103,10 +110,10 @@ def title(comparison: Comparison) -> str:
 
 def comparison_html(comparison: Comparison) -> str:
     """One page that needs nothing else: table, figure, and what was written for each prompt."""
-    heads = "".join(f"<th>{escape(head)}</th>" for head in HEADS)
+    heads, *rows = table(comparison)
+    heads = "".join(f"<th>{escape(head)}</th>" for head in heads)
     rows = "".join(
-        "<tr>" + "".join(f'<td class="n">{escape(word)}</td>' for word in words(row)) + "</tr>"
-        for row in comparison.rows()
+        "<tr>" + "".join(f'<td class="n">{escape(word)}</td>' for word in row) + "</tr>" for row in rows
     )
     notes = "".join(f"<p>{escape(note)}</p>" for note in comparison.notes)
     return f"""<!doctype html>

@@ -116,7 +116,7 @@ def standard_error(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
-def bootstrap(values: Sequence[float], resamples: int = 4000, seed: int = 0) -> tuple[float, float]:
+def bootstrap(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
     """The 95% percentile interval of the mean, from resamples of the values (Efron 1979); repeatable by its seed."""
     v = np.asarray(values, dtype=float)
     means = np.random.default_rng(seed).choice(v, (resamples, len(v))).mean(1)

@@ -243,13 +243,17 @@ def test_closing_the_stream_keeps_the_prompts_that_are_done(entrants):
 
 
 def test_each_part_is_told_while_it_is_written(entrants):
-    events = list(compare.stream(PROMPTS[:1], entrants, SETTINGS))
-    parts = [event.part for event in events if isinstance(event, Writing)]
-    assert list(dict.fromkeys(parts)) == ["base", "tuned", "best"]
-    shown = [event.result for event in events if isinstance(event, Writing)]
-    assert [len(r.candidates) for r in (shown[0], shown[-1])] == [1, 5]
-    done = events[-1].comparison.outcomes[0]
-    assert shown[-1].best.text == max(done.base, key=lambda c: c.score).text
+    told: dict[str, list] = {}
+    for event in compare.stream(PROMPTS[:1], entrants, SETTINGS):
+        if isinstance(event, Writing):
+            told.setdefault(event.part, []).append(event.result)
+    assert list(told) == ["base", "tuned", "best"]
+    assert [len(results[0].candidates) for results in told.values()] == [1, 1, 5]
+    for results in told.values():
+        tokens = [sum(c.tokens for c in result.candidates) for result in results]
+        assert tokens == sorted(tokens)
+        assert tokens[0] == 0 < tokens[-1]
+    assert told["best"][-1].best.text == max(event.comparison.outcomes[0].base, key=lambda c: c.score).text
 
 
 def test_a_scorer_that_fails_is_an_error_that_names_it(entrants):

@@ -5,13 +5,25 @@ A label is the probability that a reader calls the text positive.
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from bon.embedded.grammar import Writer
 from bon.embedded.phrases import lexicon, sentences
 
 LABELS = {"pos": 0.97, "warm": 0.75, "luke": 0.5, "cross": 0.25, "neg": 0.03}
 OTHER = {"pos": "neg", "neg": "pos"}
+
+def judged(seed: int) -> Iterator[tuple[str, float]]:
+    """The judge's own labelled texts, endlessly: its sentences, some of them two of a kind in a row."""
+    rng, written = random.Random(seed), sentences(folder="judged")
+    polarities, counts = list(written), [len(lines) for lines in written.values()]
+    while True:
+        polarity = rng.choices(polarities, counts)[0]
+        text = rng.choice(written[polarity])
+        if polarity in OTHER and rng.random() < 0.15:
+            text = f"{text} {rng.choice(written[polarity])}"
+        yield text, LABELS[polarity]
+
 
 WORKS = (
     "film movie picture story plot script screenplay performance cast lead ending opening series show episode season "

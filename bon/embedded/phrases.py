@@ -57,10 +57,13 @@ def lexicon() -> Bank:
 
 
 @cache
-def sentences(*names: str) -> dict[str, tuple[str, ...]]:
-    """Labelled sentences by polarity (pos, neg, warm, cross, luke), of the named files or of all."""
+def sentences(*names: str, folder: str = "sentences") -> dict[str, tuple[str, ...]]:
+    """Labelled sentences by polarity (pos, neg, warm, cross, luke), of the named files or of all.
+
+    folder: `sentences` are the scorer's, `judged` the judge's, which the scorer has not seen.
+    """
     out: dict[str, list[str]] = {}
-    for path in sorted((HERE / "sentences").glob("*.txt")):
+    for path in sorted((HERE / folder).glob("*.txt")):
         if names and path.stem not in names:
             continue
         for (polarity, _), lines in read(path).sections.items():

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from bon.embedded import ngrams
-from bon.embedded.labelled import Labeller
+from bon.embedded.labelled import Labeller, judged
 from bon.embedded.phrases import lexicon, sentences
 from bon.embedded.text import documents
 
@@ -112,6 +112,11 @@ def classifier(out: Path, steps: tuple[int, int] = (300, 4200), taught: int = 10
         batches = _labelled_batches(examples, make, teachers, fast, seed + phase)
         _train(model, count, lambda: _label_loss(model, next(batches), fast), say)  # noqa: B023
     _save(model, fast, out)
+
+
+def judge(out: Path, steps: int = 8000, seeds: int = 3, say: Callable[[str], None] = print) -> None:
+    """Trains the judge, the mean of several bags of n-grams on sentences that the scorer has not seen, and saves it."""
+    ngrams.save([ngrams.train(judged(seed), steps, seed, say) for seed in range(seeds)], out)
 
 
 def _vocabulary_texts(examples: Labeller) -> Iterator[str]:

@@ -186,6 +186,56 @@ def thinned(events: Iterator[Event], every: float = EVERY) -> Iterator[tuple[str
         raise
 
 
+def compare(text: str, n: Any, *values: Any) -> Iterator[render.View]:
+    """One comparison for the page, over the lines of `text`; without any, over the prompts in the box.
+
+    values: of the form's `FIELDS`, whose settings hold here too.
+    """
+    from bon.ui import compared
+
+    showing = None
+    try:
+        form = dict(zip(FIELDS, values, strict=True)) | {"n": n, "prompt": "-", "reject": False}
+        settings = request_of(form).settings
+        waiting = _loaders.submit(_contest, settings)
+        while not arrived(waiting):
+            yield compared.loading()
+        prompts, events = _comparison(text, waiting.result(), settings)
+        showing = compared.Showing(len(prompts))
+        with closing(events):
+            yield from _compared(showing, events)
+    except Exception as error:
+        if not isinstance(error, BonError):
+            log.exception("A comparison failed")
+        said = str(error) if isinstance(error, BonError) else UNEXPECTED
+        yield showing.view("failed", said) if showing else render.failed(said)
+
+
+def _contest(settings: Settings) -> Any:
+    from bon.contest import contest
+
+    kind = {"target": settings.target} if settings.target else {}
+    return contest(settings.model, None, settings.scorer, None, **kind)
+
+
+def _comparison(text: str, entrants: Any, settings: Settings) -> tuple[list[str], Iterator]:
+    from bon import compare
+    from bon.contest import checked_prompts, shipped_prompts
+
+    prompts = checked_prompts(text.splitlines()) if text.strip() else shipped_prompts()
+    return prompts, compare.stream(prompts, entrants, settings)
+
+
+def _compared(showing: Any, events: Iterator) -> Iterator[render.View]:
+    last = 0.0
+    for event in events:
+        showing.add(event)
+        if time.monotonic() - last >= EVERY:
+            yield showing.view()
+            last = time.monotonic()
+    yield showing.view("done")
+
+
 def load(model: str, scorer: str | None = None, **kind: Any) -> Future:
     """A `bon.Sampler` to come, read on a thread of its own."""
 

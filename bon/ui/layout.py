@@ -6,7 +6,7 @@ import gradio as gr
 from gradio import component_meta
 
 from bon import models
-from bon.ui import handlers, render, theme
+from bon.ui import compared, handlers, render, theme
 
 EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
 #: Gradio's own word for "no endpoint, no spinner": what is public is `/best_of_n` alone.
@@ -61,6 +61,8 @@ def build() -> gr.Blocks:
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Generate", id="generate"):
                 form, view = generate_tab()
+            with gr.Tab("Compare", id="compare"):
+                compare_tab(form)
             with gr.Tab("About and API", id="about"):
                 fragment("about")
         wire(page, form, view, chips)
@@ -90,6 +92,25 @@ def generate_tab() -> tuple[dict[str, Any], gr.HTML]:
             scripts = ("dom.js", "tip.js", "charts.js", "board.js", "view.js")
             view = ViewOfRun(render.sample(theme.folder() / "sample.json"), "view", scripts, elem_id="view")
     return form, view
+
+
+def compare_tab(form: dict[str, Any]) -> None:
+    """Base, tuned and best of N side by side: over one prompt, some, or those in the box."""
+    with gr.Row(elem_id="compare-form"):
+        texts = gr.Textbox(
+            "", label="Prompts", info="one a line; leave empty for the 32 in the box", lines=1, max_lines=8,
+            placeholder="This movie", elem_id="compare-prompts", scale=4, min_width=240,
+        )
+        n = gr.Number(16, label="N", elem_id="compare-n", min_width=84, scale=0)
+        start = gr.Button("Compare", variant="primary", elem_id="compare-start", min_width=120, scale=0)
+        stop = gr.Button("Stop", elem_id="compare-stop", min_width=84, scale=0)
+    view = Drawn(compared.empty(), "compare", ("dom.js", "compare.js"), elem_id="comparison")
+    run = start.click(
+        handlers.compare, [texts, n, *(form[name] for name in handlers.FIELDS)], view,
+        show_progress="minimal", show_progress_on=view, **TURNS, **PRIVATE,
+    )
+    stop.click(None, cancels=[run], **QUIET)
+    run.failure(compared.stopped, view, view, queue=False, **QUIET)
 
 
 def prompt_fields() -> dict[str, Any]:
