@@ -185,6 +185,7 @@ def test_a_view_is_made_anew_for_few_of_many_prompts(served):
     showing, tables = compared.Showing(60), []
     settings = handlers.request_of(dict.fromkeys(handlers.FIELDS) | {
         "prompt": "-", "n": 1, "min_tokens": 1, "max_tokens": 1, "temperature": 1, "top_p": 1, "top_k": 0, "seed": "3",
+        "softness": 0.1,
     }).settings
     for event in compare.stream(["This"] * 60, entrants, settings):
         showing.add(event)

@@ -7,14 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoTokenizer
 
-from bon import api, models
-from bon.embedded import report, train
+from bon import api, compare, models
+from bon.contest import contest, shipped_prompts
+from bon.embedded import ngrams, report, train, tune
 from bon.embedded.grammar import WORLD, writer
+from bon.embedded.labelled import judged
 from bon.embedded.phrases import banks, held_out, sentences
 from bon.embedded.text import documents
+from bon.schema import Candidate, Settings
+from bon.scorers import Item
+from bon.scorers.ngrams import NgramClassifier
 
-FOLDERS = ("reviews", "sentiment")
+FOLDERS = ("reviews", "sentiment", "judge", "reviews-positive")
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +41,11 @@ def test_corpus_has_more_than_3000_distinct_phrases_about_at_least_12_subjects()
     assert report.corpus_size()[0] >= 3000
 
 
-def test_the_test_sentences_are_200_and_in_no_training_text():
+@pytest.mark.parametrize("folder", ["sentences", "judged"])
+def test_the_test_sentences_are_200_and_in_no_training_text(folder):
     test = held_out("test")
     assert len({text for text, _ in test}) == 200
-    written = " ".join(line for lines in sentences().values() for line in lines)
+    written = " ".join(line for lines in sentences(folder=folder).values() for line in lines)
     written += " ".join(p for bank in banks().values() for lines in bank.sections.values() for p in lines)
     runs_of_seven = _runs(written, 7)
     shared = [text for text, _ in test if _runs(text, 7) & runs_of_seven]
@@ -97,8 +105,73 @@ def test_language_model_has_3_to_8_million_parameters_and_the_scorer_names_its_l
     assert sorted(sampler.scorer.targets) == ["NEGATIVE", "POSITIVE"]
 
 
-def test_classifier_gets_90_percent_of_the_hand_written_test_right(sampler):
-    assert report.right(sampler, held_out("test")) >= 0.90
+def test_scorer_gets_92_percent_and_the_judge_90_of_the_hand_written_test_right(sampler):
+    assert report.right(sampler, held_out("test")) >= 0.92
+    assert report.right(api.load("embedded", "judge"), held_out("test")) >= 0.90
+
+
+def test_the_judge_is_of_another_kind_and_learned_from_other_sentences(entrants):
+    assert isinstance(entrants.judge.classifier, NgramClassifier)
+    theirs, ours = (
+        {line.lower() for lines in sentences(folder=folder).values() for line in lines}
+        for folder in ("sentences", "judged")
+    )
+    assert len(ours) > 20_000
+    assert len(ours & theirs) / len(ours) < 0.002  # what two people happen to say alike
+
+
+def test_training_of_the_judge_is_repeatable(tmp_path):
+    for name in ("a", "b"):
+        train.judge(tmp_path / name, steps=2, seeds=2, say=lambda _: None)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b")]
+    assert weights[0] == weights[1]
+    saved = api.as_scorer(str(tmp_path / "a"), unit="margin")
+    trained = [ngrams.train(judged(seed), 2, seed, lambda _: None) for seed in range(2)]
+    texts = ["not bad at all", "I want my two hours back!", "x"]
+    expected = sum(torch.logit(model.judge(texts)) for model in trained) / 2
+    got = saved.score([Item("", Candidate(index=i, text=text)) for i, text in enumerate(texts)]).values
+    assert got == pytest.approx(expected.tolist(), abs=0.02)
+
+
+# Tuned, and compared.
+
+
+@pytest.fixture(scope="module")
+def entrants():
+    return contest("embedded")
+
+
+@pytest.fixture(scope="module")
+def compared(entrants):
+    """The comparison over the 32 prompts in the box, as the page makes it."""
+    return compare.run(shipped_prompts(), entrants, Settings(n=16, seed=7))
+
+
+def test_tuned_model_scores_025_above_base_within_3_nats(compared):
+    assert not compared.notes
+    rows = {row.kind: row for row in compared.rows() if row.kind in ("base", "tuned")}
+    assert rows["tuned"].score.mean >= rows["base"].score.mean + 0.25
+    assert rows["tuned"].kl <= 3
+
+
+def test_tuned_model_has_not_collapsed():
+    tuned = api.load(models.find("embedded").tuned, "logprob")
+    assert len(set(report.sample(tuned, 10))) >= 450
+
+
+def test_best_of_n_and_the_tuned_points_share_a_range_of_kl(compared):
+    found = compared.differences()
+    assert len(found) == 4
+    assert sum(d["difference"] is not None for d in found) >= 2
+    assert all(point["low"] < point["score"] < point["high"] and point["kl_error"] > 0 for point in compared.points)
+    assert "nats" in compared.sentence()
+
+
+def test_the_tuned_models_training_begins_with_prompts_of_equal_length():
+    tokenizer = AutoTokenizer.from_pretrained(models.find("embedded").model)
+    begun = [next(texts) for texts in [tune.prompts(tokenizer, 3)] for _ in range(50)]
+    assert {len(tokenizer(prompt)["input_ids"]) for prompt in begun} == {tune.PROMPT_TOKENS}
+    assert len(set(begun)) > 25
 
 
 def test_classifier_gets_95_percent_of_new_clear_grammar_texts_right(sampler):

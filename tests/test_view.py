@@ -27,6 +27,7 @@ def page(**changes):
     first = {
         "prompt": "This movie", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
         "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "", "reject": False,
+        "select": "best", "softness": 0.1,
     }
     return {**first, **changes}
 
@@ -244,3 +245,20 @@ def test_text_and_table_mark_what_was_dropped():
     result = rejecting()
     assert str(result).count("(dropped after 4 tokens)") == 2
     assert result._repr_html_().count("(dropped)") == 2
+
+
+@pytest.mark.parametrize(("select", "tag", "first"), [
+    ("best", "Winner of 3", "best of 3"), ("worst", "The worst of 3", "worst of 3"),
+    ("soft", "Drawn softly from 3", "best of 3"),
+])
+def test_every_way_of_selecting_has_its_words(select, tag, first):
+    state = RunState()
+    state.add(Started("p", "lm", "judge", None, "score", Settings(n=3, seed=1, select=select), (5, 5, 5), luck=0.99))
+    for i, score in enumerate((0.2, 0.9, 0.5)):
+        state.add(Ended(Candidate(i, f" text {i}", tokens=5, cap=5, ended="length")))
+        state.add(Scored(i, score))
+    view = render.done(state.result())
+    assert view["winner"]["tag"] == tag
+    assert view["facts"][0]["label"] == first
+    assert len(view["facts"]) == {"best": 4, "worst": 4, "soft": 2}[select]
+    assert ("soft" in render.settings_line(8, 32, 1, 1, 0, "", False, select, 0.3)) == (select == "soft")

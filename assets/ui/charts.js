@@ -239,7 +239,7 @@
       dot.classList.add("on");
       dot.setAttribute("cx", x(nearest[0]));
       dot.setAttribute("cy", y(nearest[1]));
-      bubble.show(dot, nearest[0] === 1 ? `one sample: ${nearest[2]}` : `best of ${nearest[0]}: ${nearest[2]}`);
+      bubble.show(dot, nearest[0] === 1 ? `one sample: ${nearest[2]}` : `${last.word} of ${nearest[0]}: ${nearest[2]}`);
     };
     svg.addEventListener("pointerleave", () => {
       bubble.hide();

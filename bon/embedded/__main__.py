@@ -1,4 +1,4 @@
-"""`python -m bon.embedded`: makes both embedded models from nothing and says what they reach."""
+"""`python -m bon.embedded`: makes the embedded writer, scorer and judge from nothing and says what they reach."""
 
 import argparse
 import time
@@ -7,20 +7,21 @@ from pathlib import Path
 from bon import models
 from bon.embedded import report, train
 
+MAKERS = {"reviews": train.language_model, "sentiment": train.classifier, "judge": train.judge}
+
 
 def main() -> None:
     """Trains, measures and writes the model cards; about an hour on two cores, with a line per 100 steps."""
     parser = argparse.ArgumentParser(prog="python -m bon.embedded", description=__doc__)
-    parser.add_argument("--out", type=Path, default=models.assets() / "models", help="folder for both (assets/models)")
-    parser.add_argument("--only", choices=("reviews", "sentiment"), help="train one of them")
+    parser.add_argument("--out", type=Path, default=models.assets() / "models", help="folder for all (assets/models)")
+    parser.add_argument("--only", choices=tuple(MAKERS), help="train one of them")
     parser.add_argument("--measure", action="store_true", help="train nothing; measure and write the cards")
     args = parser.parse_args()
     start = time.perf_counter()
     if not args.measure:
-        if args.only != "sentiment":
-            train.language_model(args.out / "reviews")
-        if args.only != "reviews":
-            train.classifier(args.out / "sentiment")
+        for name, make in MAKERS.items():
+            if args.only in (None, name):
+                make(args.out / name)
         print(f"trained in {(time.perf_counter() - start) / 60:.0f} minutes")
     figures = report.measure(args.out)
     report.write_cards(args.out, figures)

@@ -27,6 +27,7 @@ class Figures:
     parameters: tuple[int, int]
     test_right: float
     test_of: int
+    judge_right: float
     grammar_right: float
     grammar_of: int
     distinct: float
@@ -40,6 +41,7 @@ class Figures:
         return [
             f"language model: {self.parameters[0]:,} parameters; classifier: {self.parameters[1]:,}",
             f"classifier: {self.test_right:.1%} of {self.test_of} hand-written test sentences right",
+            f"judge: {self.judge_right:.1%} of {self.test_of} hand-written test sentences right",
             f"classifier: {self.grammar_right:.1%} of {self.grammar_of} new clear texts of the grammar right",
             f"language model: {self.distinct:.1%} of {self.distinct_of} samples from {len(OPENINGS)} openings distinct",
             f"best of 16 over {len(OPENINGS)} openings: mean score {self.mean_best:.3f}, "
@@ -48,9 +50,10 @@ class Figures:
 
 
 def measure(folder: Path) -> Figures:
-    """Measures the two models in `folder`: `reviews` and `sentiment`. Takes about 20 seconds on two cores."""
+    """Measures the models in `folder`: `reviews`, `sentiment` and `judge`. Takes about 20 seconds on two cores."""
     from bon.api import load
 
+    judge = load(str(folder / "reviews"), str(folder / "judge"))
     sampler = load(str(folder / "reviews"), str(folder / "sentiment"))
     samples = sample(sampler, 10)
     best = [sampler.run(opening, n=16, seed=16) for opening in OPENINGS]
@@ -58,7 +61,8 @@ def measure(folder: Path) -> Figures:
     new = clear_texts(2000, seed=1_000_003)
     return Figures(
         parameters=(sampler.engine.describe()["parameters"], loading.facts(sampler.scorer.classifier.model).parameters),
-        test_right=right(sampler, test), test_of=len(test), grammar_right=right(sampler, new), grammar_of=len(new),
+        test_right=right(sampler, test), test_of=len(test), judge_right=right(judge, test),
+        grammar_right=right(sampler, new), grammar_of=len(new),
         distinct=len(set(samples)) / len(samples), distinct_of=len(samples),
         mean_single=sum(r.stats.mean for r in best) / len(best),
         mean_best=sum(r.best.score for r in best) / len(best), first=tuple(samples[:20]),
@@ -88,21 +92,23 @@ def right(sampler, pairs: Sequence[tuple[str, bool]]) -> float:
     return sum((score > 0.5) == positive for score, (_, positive) in zip(scores, pairs, strict=True)) / len(pairs)
 
 
-def corpus_size() -> tuple[int, int, int]:
-    """Distinct phrases of the bank, words and expressions of the lexicon, labelled sentences."""
+def corpus_size() -> tuple[int, int, int, int]:
+    """Distinct phrases of the bank, words and expressions of the lexicon, the scorer's and the judge's sentences."""
     phrases = {phrase for bank in banks().values() for lines in bank.sections.values() for phrase in lines}
     words = {word for lines in lexicon().sections.values() for word in lines}
-    return len(phrases), len(words), sum(len(lines) for lines in sentences().values())
+    scorers, judges = (sum(map(len, sentences(folder=folder).values())) for folder in ("sentences", "judged"))
+    return len(phrases), len(words), scorers, judges
 
 
 def write_cards(folder: Path, figures: Figures) -> None:
     """Writes the model cards beside the weights."""
     (folder / "reviews" / "README.md").write_text(_reviews_card(figures), encoding="utf-8")
     (folder / "sentiment" / "README.md").write_text(_sentiment_card(figures), encoding="utf-8")
+    (folder / "judge" / "README.md").write_text(_judge_card(figures), encoding="utf-8")
 
 
 def _reviews_card(figures: Figures) -> str:
-    phrases, _, _ = corpus_size()
+    phrases, *_ = corpus_size()
     about_films = sum(len(lines) for lines in sentences("critics", "viewers").values())
     samples = "\n".join(f"{i}. {' '.join(text.split())}" for i, text in enumerate(figures.first, start=1))
     return f"""---
@@ -140,7 +146,7 @@ One candidate for each of the first 20 openings of `bon/embedded/report.py`, 8 t
 
 
 def _sentiment_card(figures: Figures) -> str:
-    _, words, labelled = corpus_size()
+    _, words, labelled, _ = corpus_size()
     return f"""---
 license: apache-2.0
 language: en
@@ -166,4 +172,32 @@ reviews; {figures.grammar_right:.1%} of {figures.grammar_of:,} new texts of the 
 often beyond it. English only. It reads the last 256 tokens of a text. Do not use it to decide anything about people.
 
 **Made again** by `python -m bon.embedded`, which also measures the figures above.
+"""
+
+
+def _judge_card(figures: Figures) -> str:
+    *_, judged = corpus_size()
+    return f"""---
+license: apache-2.0
+language: en
+pipeline_tag: text-classification
+---
+# Judge: a second opinion in the box
+
+A bag of n-grams with the labels NEGATIVE and POSITIVE: one weight for each of 524,288 hashed features (words, pairs of
+words, words after a negation, parts of longer words), stored in bf16. It stands in for true preference: the scorer
+picks, the judge only watches. Where more samples please the scorer and no longer the judge, the scorer's blind spots
+are being found.
+
+**Trained on** {judged:,} labelled sentences that were written for it apart from the scorer's, on films, series, books,
+everyday life, words and their turns. It is the mean of three models of different seeds, which for this kind of model
+is one model again. Nothing else: no text from the web.
+
+**How well it does.** {figures.judge_right:.1%} of {figures.test_of} hand-written sentences of ordinary English that it
+was not trained on (`bon/embedded/held_out/test.tsv`).
+
+**Limits.** It sees no order beyond pairs of words and takes irony at its word. English only. It is of another kind
+than the scorer and errs elsewhere, but both were made by the same hands. Do not use it to decide anything about people.
+
+**Made again** by `python -m bon.embedded`, which also measures the figure above.
 """

@@ -26,7 +26,7 @@ log = logging.getLogger("bon.ui")
 #: The page's inputs, in order; each is named as in `Settings`.
 FIELDS = (
     "prompt", "n", "target", "min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "model", "scorer",
-    "reject",
+    "reject", "select", "softness",
 )
 #: What the page's switch for early rejection stands for.
 REJECT = 0.5
@@ -50,7 +50,7 @@ def request_of(values: dict[str, Any]) -> Request:
         given["n"] = whole("n", values["n"], 1, PAGE_N_MAX)
     if given.get("seed", "").strip().isdecimal():
         given["seed"] = int(given["seed"])
-    for name in ("min_tokens", "max_tokens", "temperature", "top_p", "top_k"):
+    for name in ("min_tokens", "max_tokens", "temperature", "top_p", "top_k", "softness"):
         given[name] = values[name]
     given["reject"] = REJECT if values.get("reject") else 0
     return Request(values["prompt"], Settings.of(given))
@@ -116,6 +116,8 @@ def best_of_n(
     keep: int | None = None,
     unit: str = "probability",
     reject: float = 0.0,
+    select: str = "best",
+    softness: float = 0.1,
 ) -> Iterator[dict]:
     """Continue the prompt n times, score every continuation, return them best first.
 
@@ -136,6 +138,8 @@ def best_of_n(
         keep: how many of the ranked continuations to return; none is all.
         unit: of the score: probability, logit or margin.
         reject: 0, or the share of the unfinished continuations that is dropped at each checkpoint, below 1.
+        select: who comes first: best, worst, or soft, a draw that favours high scores.
+        softness: of that draw, in the score's unit; small is nearly the best, large nearly one plain sample.
 
     Returns:
         The result so far: prompt, settings, candidates (best first), stats, timing, notes.
@@ -195,7 +199,7 @@ def compare(text: str, n: Any, *values: Any) -> Iterator[render.View]:
 
     showing = None
     try:
-        form = dict(zip(FIELDS, values, strict=True)) | {"n": n, "prompt": "-", "reject": False}
+        form = dict(zip(FIELDS, values, strict=True)) | {"n": n, "prompt": "-", "reject": False, "select": "best"}
         settings = request_of(form).settings
         waiting = _loaders.submit(_contest, settings)
         while not arrived(waiting):

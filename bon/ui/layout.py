@@ -174,8 +174,12 @@ def sampling_fields() -> dict[str, Any]:
     dice.click(None, None, seed, js="() => String(Math.floor(Math.random() * 2 ** 32))", **QUIET)
     saves = "drop the weaker half while they are written: fewer tokens, no curve"
     reject = gr.Checkbox(False, label="Early rejection", info=saves, elem_id="reject")
+    with gr.Row():
+        rules = [("the best", "best"), ("the worst", "worst"), ("softly, by a draw", "soft")]
+        select = gr.Dropdown(rules, value="best", label="Select", elem_id="select", **narrow)
+        softness = gr.Number(0.1, label="Softness", info="of the draw", step=0.05, elem_id="softness", **narrow)
     fields = {"min_tokens": low, "max_tokens": high, "temperature": temperature, "top_p": top_p, "top_k": top_k}
-    return {**fields, "seed": seed, "reject": reject}
+    return {**fields, "seed": seed, "reject": reject, "select": select, "softness": softness}
 
 
 def model_fields() -> dict[str, Any]:

@@ -92,7 +92,8 @@ def done(result: Result) -> View:
     n = len(result.candidates)
     shown = common(result, "done")
     shown.update(title="Done.", line=f"Best of {n} in {spent(result.timing)}")
-    shown["winner"]["tag"] = f"Winner of {n}" if n > 1 else "The only candidate"
+    tags = {"best": f"Winner of {n}", "worst": f"The worst of {n}", "soft": f"Drawn softly from {n}"}
+    shown["winner"]["tag"] = tags[result.settings.select] if n > 1 else "The only candidate"
     shown.update(insight(result))
     return shown
 
@@ -228,14 +229,21 @@ def facts(result: Result) -> list[dict[str, str]]:
     """The four numbers under the winner: each a value, a label and, where it needs one, an explanation."""
     n, stats = scored_count(result), result.stats
     out = [
-        {"value": score_words(stats.expected_best[-1]), "label": f"best of {n}", "tip": ""},
+        {"value": score_words(stats.expected_best[-1]), "label": f"{extreme(result)} of {n}", "tip": ""},
         {"value": score_words(stats.mean), "label": "one sample, on average", "tip": MEAN_TIP},
-        {"value": percent_words(stats.win_rate), "label": "win rate against one sample", "tip": WIN_TIP.format(n=n)},
     ]
+    if stats.win_rate is not None:
+        rate, what = percent_words(stats.win_rate), "win rate against" if extreme(result) == "best" else "below"
+        out.append({"value": rate, "label": f"{what} one sample", "tip": WIN_TIP.format(n=n)})
     if stats.kl_bound is not None:
         bound = math.ceil(stats.kl_bound * 100 - 1e-9) / 100
         out.append({"value": f"≤ {bound:.2f}" if bound else "0", "label": "nats of KL from the model", "tip": KL_TIP})
     return out
+
+
+def extreme(result: Result) -> str:
+    """What the figures are of: the best, or the worst where that is selected."""
+    return "worst" if result.settings.select == "worst" else "best"
 
 
 def curve(result: Result) -> dict[str, Any]:
@@ -247,6 +255,7 @@ def curve(result: Result) -> dict[str, Any]:
         "points": [[k, share(values[k - 1], axis), score_words(values[k - 1])] for k in ks],
         "ticks": [[share(t, axis), tick_words(t)] for t in axis[2][:: 2 if len(axis[2]) > 4 else 1]],
         "caption": curve_caption(values),
+        "word": extreme(result),
     }
 
 
@@ -337,7 +346,8 @@ def size_words(parameters: int) -> str:
 
 
 def settings_line(
-    low: Any, high: Any, temperature: Any, top_p: Any, top_k: Any, seed: str | None, reject: bool = False
+    low: Any, high: Any, temperature: Any, top_p: Any, top_k: Any, seed: str | None, reject: bool = False,
+    select: str = "best", softness: Any = None,
 ) -> str:
     """The settings in one line."""
     parts = [f"Settings: {plain(low)} to {plain(high)} tokens", f"temperature {plain(temperature)}"]
@@ -345,6 +355,7 @@ def settings_line(
     parts += [f"top-k {plain(top_k)}"] if top_k else []
     parts += [f"seed {seed.strip()}" if (seed or "").strip() else "a fresh seed"]
     parts += ["early rejection"] if reject else []
+    parts += {"worst": ["the worst first"], "soft": [f"softness {plain(softness)}"]}.get(select, [])
     return ", ".join(parts)
 
 
