@@ -226,8 +226,10 @@ def _models(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object on one line")
     args = parser.parse_args(argv)
     rows = [
-        {"name": spec.name, "summary": spec.summary, "model": spec.model, "model_state": models.state(spec.model),
-         "scorer": spec.scorer, "scorer_state": models.state(spec.scorer)}
+        {"name": spec.name, "summary": spec.summary} | {
+            key: value for role in ("model", "scorer", "tuned", "judge") if (place := getattr(spec, role))
+            for key, value in ((role, place), (f"{role}_state", models.state(place)))
+        }
         for spec in models.presets()
     ]
     if args.json:
@@ -237,7 +239,11 @@ def _models(argv: list[str]) -> int:
         print(f"{row['name']}: {row['summary']}")
         print(f"  writes: {row['model']} ({row['model_state']})")
         print(f"  scores: {row['scorer']} ({row['scorer_state']})")
+        for role, words in (("tuned", "tuned counterpart"), ("judge", "judge")):
+            if role in row:
+                print(f"  {words}: {row[role]} ({row[role + '_state']})")
     print("Any other causal language model: its Hub id, or a folder, as --model; a scorer likewise as --scorer.")
+    print(f"Scorers without a model of their own: {', '.join(models.FREE)}.")
     return 0
 
 

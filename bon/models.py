@@ -13,6 +13,8 @@ WEIGHTS = (
     (re.compile(r"model(-\d+-of-\d+)?\.safetensors"), "model.safetensors.index.json"),
     (re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin"), "pytorch_model.bin.index.json"),
 )
+#: What the config of a bag of n-grams calls its kind (`bon.scorers.ngrams`); it needs no tokenizer.
+NGRAMS = "ngrams"
 #: A tokenizer is any of these.
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model",
               "sentencepiece.bpe.model")
@@ -128,7 +130,9 @@ def state(place: str) -> str:
     folder = Path(place) if os.path.isabs(place) or os.path.isdir(place) else snapshot(place)
     if folder is None or not (folder / "config.json").is_file():
         return "not here"
-    complete = _weights_complete(folder) and any((folder / file).is_file() for file in TOKENIZERS)
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    tokenized = kind == NGRAMS or any((folder / file).is_file() for file in TOKENIZERS)
+    complete = _weights_complete(folder) and tokenized
     return "here" if complete else "partly here"
 
 

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from bon.scorers.ngrams import KIND, evidence, features
+from bon.models import NGRAMS
+from bon.scorers.ngrams import evidence, features
 
 BUCKETS = 1 << 19
 
@@ -80,5 +81,5 @@ def save(trained: Sequence[Ngrams], out: Path) -> None:
     weights, bias = (torch.stack(parts).mean(0) for parts in zip(*(model.flat() for model in trained), strict=True))
     out.mkdir(parents=True, exist_ok=True)
     save_file({"weights": weights.to(torch.bfloat16).contiguous(), "bias": bias.reshape(1)}, out / "model.safetensors")
-    config = {"model_type": KIND, "id2label": {"0": "NEGATIVE", "1": "POSITIVE"}, "buckets": len(weights)}
+    config = {"model_type": NGRAMS, "id2label": {"0": "NEGATIVE", "1": "POSITIVE"}, "buckets": len(weights)}
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

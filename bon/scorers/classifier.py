@@ -15,7 +15,7 @@ from bon.engines.decoder import eval_mode
 from bon.errors import InputError, ModelError, ScoringError
 from bon.schema import UNITS
 from bon.scorers.base import Item, Scores
-from bon.scorers.ngrams import KIND, NgramClassifier, is_ngrams
+from bon.scorers.ngrams import NgramClassifier, is_ngrams
 
 #: The most texts of one batch, and its most tokens: on a processor what is worked on should fit its cache.
 BATCH = 64
@@ -62,7 +62,7 @@ class Classifier:
         if isinstance(source, str):
             place = models.scorer_place(source)
             if is_ngrams(place):
-                return loading.LIVE.get((KIND, place), lambda: NgramClassifier.load(place))
+                return loading.LIVE.get((models.NGRAMS, place), lambda: NgramClassifier.load(place))
             return cls(*loading.classifier(place, device, dtype))
         if getattr(source, "model", None) is None or getattr(source, "tokenizer", None) is None:
             raise InputError("scorer", f"A scorer's model must be a name or a pipeline, not {type(source).__name__}.")

@@ -16,9 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bon.errors import ModelError
+from bon.models import NGRAMS
 
-#: What the config of such a model calls its kind.
-KIND = "ngrams"
 NEGATIONS = frozenset(
     "not never no nor neither hardly barely scarcely nothing nobody none without cannot cant couldnt didnt doesnt dont "
     "hadnt hasnt havent isnt wasnt werent arent wont wouldnt aint".split()
@@ -89,4 +88,4 @@ class NgramClassifier:
 def is_ngrams(place: str) -> bool:
     """Whether a folder holds a model of this kind."""
     config = Path(place) / "config.json"
-    return config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("model_type") == KIND
+    return config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("model_type") == NGRAMS
