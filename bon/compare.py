@@ -7,7 +7,7 @@ n from the order statistics, the judge's score of what the scorer selects, the t
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -128,54 +128,42 @@ class Comparison:
 
     @cached_property
     def _rows(self) -> list[Row]:
-        if not self.outcomes:
-            return []
-        n = self.settings.n
-        rows = [self._row("base", 1, lambda o: stats.mean, o_tokens(1))]
-        if self.outcomes[0].tuned:
-            rows.append(self._tuned())
-        rows += [self._best(k) for k in powers(n)]
-        if n > 1:
-            soft = self.settings.softness
-            rows += [
-                self._row("soft", n, lambda o: lambda v: stats.soft_best(_scores(o.base), soft, v), o_tokens(n)),
-                self._row("top", min(TOP, n), lambda o: lambda v: stats.top_average(_scores(o.base), min(TOP, n), v),
-                          o_tokens(n)),
-                self._row("worst", n, lambda o: lambda v: stats.top_average(_scores(o.base), 1, v, largest=False),
-                          o_tokens(n)),
-            ]
-        return rows
+        return [self._row(system) for system in systems(self.settings) if self._wrote(system)]
 
-    def _row(self, kind, k, weigh, tokens, of=lambda o: o.base, **kl) -> Row:
-        """weigh: from an outcome to a function that averages any values of its candidates as this system selects."""
-        def over_prompts(values):
-            return interval([weigh(o)(values(o)) for o in self.outcomes])
+    def _wrote(self, system: "System") -> bool:
+        return bool(self.outcomes) and (system.kind != "tuned" or bool(self.outcomes[0].tuned))
 
-        judged = all(c.judge is not None for o in self.outcomes for c in of(o))
-        seconds = [o.seconds.get(kind if kind in ("base", "tuned") else "best") for o in self.outcomes]
-        timed = kind in ("base", "tuned") or k == self.settings.n or kind in ("soft", "top", "worst")
-        facts = {"kl": None, "kl_error": None, "kl_estimate": None} | kl
-        if kind == "base":
-            facts["kl"] = 0.0
+    def _row(self, system: "System") -> Row:
+        among = [o.tuned if system.kind == "tuned" else o.base for o in self.outcomes]
+
+        def over_prompts(values) -> Estimate:
+            return interval([
+                system.average(_scores(candidates), values(candidates, outcome.opponent))
+                for candidates, outcome in zip(among, self.outcomes, strict=True)
+            ])
+
+        judged = all(c.judge is not None for candidates in among for c in candidates)
+        timed = [o.seconds.get(system.timed_as) for o in self.outcomes] if system.timed_as else [None]
         return Row(
-            kind, k, over_prompts(lambda o: _scores(of(o))), over_prompts(lambda o: wins(_scores(of(o)), o.opponent)),
-            over_prompts(lambda o: [c.judge for c in of(o)]) if judged else None, **facts,
-            tokens=float(np.mean([tokens(o) for o in self.outcomes])),
-            seconds=float(np.mean(seconds)) if timed and None not in seconds else None,
+            system.kind, system.k, over_prompts(lambda candidates, _: _scores(candidates)),
+            over_prompts(lambda candidates, opponent: wins(_scores(candidates), opponent)),
+            over_prompts(lambda candidates, _: [c.judge for c in candidates]) if judged else None, **self._kl(system),
+            tokens=system.samples * stats.mean([stats.mean([c.tokens for c in candidates]) for candidates in among]),
+            seconds=None if None in timed else stats.mean(timed),
         )
 
-    def _tuned(self) -> Row:
+    def _kl(self, system: "System") -> dict[str, float | None]:
+        none = {"kl": None, "kl_error": None, "kl_estimate": None}
+        if system.kind == "base":
+            return none | {"kl": 0.0}
+        if system.kind == "best":
+            estimates = [self._kl_estimate(o, system.k) for o in self.outcomes]
+            estimate = None if None in estimates else stats.mean(estimates)
+            return none | {"kl": stats.kl_bound(system.k), "kl_estimate": estimate}
         means = [stats.mean(o.log_ratios) for o in self.outcomes if o.log_ratios]
-        kl = {"kl": stats.mean(means), "kl_error": stats.standard_error(means)} if means else {}
-        return self._row("tuned", 1, lambda o: stats.mean, lambda o: stats.mean([c.tokens for c in o.tuned]),
-                         of=lambda o: o.tuned, **kl)
-
-    def _best(self, k: int) -> Row:
-        estimates = [self._kl_estimate(o, k) for o in self.outcomes]
-        return self._row(
-            "best", k, lambda o: lambda values: stats.expected_best(_scores(o.base), values)[k - 1], o_tokens(k),
-            kl=stats.kl_bound(k), kl_estimate=None if None in estimates else stats.mean(estimates),
-        )
+        if system.kind != "tuned" or not means:
+            return none
+        return none | {"kl": stats.mean(means), "kl_error": stats.standard_error(means)}
 
     def _kl_estimate(self, outcome: Outcome, k: int) -> float | None:
         lengths = LengthSampler(self.settings.min_tokens, self.settings.max_tokens + 1)
@@ -269,14 +257,45 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class System:
+    """A way of getting one text, as an average over the candidates that were written.
+
+    average: from the candidates' scores and any values of theirs to the mean value of what is selected. samples: how
+    many candidates one text takes. timed_as: the run that took as long, or none.
+    """
+
+    kind: str
+    k: int
+    average: Callable[[Sequence[float], Sequence[float]], float]
+    samples: int
+    timed_as: str | None
+
+
+def systems(settings: Settings) -> list[System]:
+    """What is compared, in the order of the table."""
+    n, softness, top = settings.n, settings.softness, min(TOP, settings.n)
+
+    def one(_, values):
+        return stats.mean(values)
+
+    def best(k):
+        return lambda scores, values: stats.expected_best(scores, values)[k - 1]
+
+    found = [System("base", 1, one, 1, "base"), System("tuned", 1, one, 1, "tuned")]
+    found += [System("best", k, best(k), k, "best" if k == n else None) for k in powers(n)]
+    if n > 1:
+        found += [
+            System("soft", n, lambda scores, values: stats.soft_best(scores, softness, values), n, "best"),
+            System("top", top, lambda scores, values: stats.top_average(scores, top, values), n, "best"),
+            System("worst", n, lambda scores, values: stats.top_average(scores, 1, values, largest=False), n, "best"),
+        ]
+    return found
+
+
 def powers(n: int) -> list[int]:
     """1, 2, 4, ... below n, and n."""
     return [*(1 << i for i in range((n - 1).bit_length())), n]
-
-
-def o_tokens(k: int):
-    """Tokens that k of the base model's candidates take, on average, per prompt."""
-    return lambda outcome: k * stats.mean([c.tokens for c in outcome.base])
 
 
 def _scores(candidates: Sequence[Candidate]) -> list[float]:
