@@ -202,7 +202,7 @@ def _compare(argv: list[str]) -> int:
 
 def _drained(events, count: int):
     """The last comparison, and whether it is complete; Ctrl+C keeps the prompts that are done."""
-    from bon.compare import Compared
+    from bon.comparison import Compared
 
     found, show = None, sys.stderr.isatty()
     try:

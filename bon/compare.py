@@ -1,31 +1,25 @@
 """Base, tuned and best-of-N side by side over prompts, all from the same samples.
 
 Per prompt the base model writes n candidates, and one more, the opponent, that takes part in nothing but win rates;
-the tuned model writes n. Every figure comes from these: means and intervals over prompts, best of k for every k up to
-n from the order statistics, the judge's score of what the scorer selects, the tuned model's KL from its base.
+the tuned model writes n. Every figure comes from these (`bon.comparison`): means and intervals over prompts, best of k
+for every k up to n from the order statistics, the judge's score of what the scorer selects, the tuned model's KL.
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from bon import flow, stats
+from bon import flow
+from bon.comparison import Compared, Comparison, Outcome, Writing
 from bon.engines.base import Engine
 from bon.errors import InputError
-from bon.lengths import LengthSampler
 from bon.schema import Candidate, Done, Request, Result, Settings
 from bon.scorers.base import Item, Scorer, checked_scores
-from bon.state import RunState, drawing_logprob
+from bon.state import RunState
 
 PROMPTS_MAX = 10_000
-#: How many of the best are averaged in the row of that name.
-TOP = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,287 +46,6 @@ class Contest:
 def _words(engine: Engine) -> dict[str, int] | None:
     tokenizer = getattr(engine, "tokenizer", None)
     return tokenizer and tokenizer.get_vocab()
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One prompt: the candidates in the order of their numbers, each with its score and the judge's.
-
-    base: n of the base model; opponent: one more. tuned: n, or none. log_ratios: log p_tuned - log p_base of each of
-    the tuned ones, nats; none where the tokenizers differ or the distribution is cut. seconds: of one run for one
-    sample of base and of tuned, and of the run for the best of n.
-    """
-
-    prompt: str
-    base: tuple[Candidate, ...]
-    opponent: Candidate
-    tuned: tuple[Candidate, ...] = ()
-    log_ratios: tuple[float, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over prompts with its 95% interval (None for a single prompt)."""
-
-    mean: float
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One system of the table. kind: `base`, `tuned`, `best`, `soft`, `top` or `worst`, of k samples.
-
-    score, judge: with 95% intervals. wins: share of prompts on which it beats the opponent, a tie one half. kl: nats:
-    0, measured with its standard error `kl_error`, or for `best` an upper bound with `kl_estimate` beside it; None
-    where no formula holds. tokens: generated per prompt. seconds: per prompt, where that was timed.
-    """
-
-    kind: str
-    k: int
-    score: Estimate
-    wins: Estimate
-    judge: Estimate | None
-    kl: float | None
-    kl_error: float | None
-    kl_estimate: float | None
-    tokens: float
-    seconds: float | None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What the prompts that are done came to."""
-
-    base: str
-    tuned: str | None
-    scorer: str
-    judge: str | None
-    target: str | None
-    unit: str
-    settings: Settings
-    prompts: int
-    outcomes: tuple[Outcome, ...] = ()
-    points: tuple[Mapping[str, Any], ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def complete(self) -> bool:
-        """Whether every prompt is done."""
-        return len(self.outcomes) == self.prompts
-
-    def rows(self) -> list[Row]:
-        """The table: base, tuned, best of 1, 2, 4, ... and n, and the other ways of selecting among n."""
-        return self._rows
-
-    @cached_property
-    def _rows(self) -> list[Row]:
-        return [self._row(system) for system in systems(self.settings) if self._wrote(system)]
-
-    def _wrote(self, system: "System") -> bool:
-        return bool(self.outcomes) and (system.kind != "tuned" or bool(self.outcomes[0].tuned))
-
-    def _row(self, system: "System") -> Row:
-        among = [o.tuned if system.kind == "tuned" else o.base for o in self.outcomes]
-
-        def over_prompts(values) -> Estimate:
-            return interval([
-                system.average(_scores(candidates), values(candidates, outcome.opponent))
-                for candidates, outcome in zip(among, self.outcomes, strict=True)
-            ])
-
-        judged = all(c.judge is not None for candidates in among for c in candidates)
-        timed = [o.seconds.get(system.timed_as) for o in self.outcomes] if system.timed_as else [None]
-        return Row(
-            system.kind, system.k, over_prompts(lambda candidates, _: _scores(candidates)),
-            over_prompts(lambda candidates, opponent: wins(_scores(candidates), opponent)),
-            over_prompts(lambda candidates, _: [c.judge for c in candidates]) if judged else None, **self._kl(system),
-            tokens=system.samples * stats.mean([stats.mean([c.tokens for c in candidates]) for candidates in among]),
-            seconds=None if None in timed else stats.mean(timed),
-        )
-
-    def _kl(self, system: "System") -> dict[str, float | None]:
-        none = {"kl": None, "kl_error": None, "kl_estimate": None}
-        if system.kind == "base":
-            return none | {"kl": 0.0}
-        if system.kind == "best":
-            estimates = [self._kl_estimate(o, system.k) for o in self.outcomes]
-            estimate = None if None in estimates else stats.mean(estimates)
-            return none | {"kl": stats.kl_bound(system.k), "kl_estimate": estimate}
-        means = [stats.mean(o.log_ratios) for o in self.outcomes if o.log_ratios]
-        if system.kind != "tuned" or not means:
-            return none
-        return none | {"kl": stats.mean(means), "kl_error": stats.standard_error(means)}
-
-    def _kl_estimate(self, outcome: Outcome, k: int) -> float | None:
-        lengths = LengthSampler(self.settings.min_tokens, self.settings.max_tokens + 1)
-        drawn = [drawing_logprob(c, lengths) for c in outcome.base]
-        if None in drawn:
-            return None
-        return stats.expected_best(_scores(outcome.base), [stats.kl_estimate(k, log_e) for log_e in drawn])[k - 1]
-
-    def differences(self) -> list[dict[str, Any]]:
-        """At the KL of each tuned point: what best-of-N scores there, less what the point scores.
-
-        Best-of-N between two counts k is taken as a straight line over the square root of KL. `low` and `high` are
-        those of the difference over prompts, for the tuned model itself; checkpoints were measured apart.
-        """
-        found = []
-        for point in [*self.points, *self._tuned_point()]:
-            at = self._at(math.sqrt(max(point["kl"], 0.0)))
-            if at is None:
-                found.append({**point, "difference": None})
-                continue
-            if (each := point.get("each")) is not None:
-                gap = interval([a - b for a, b in zip(at, each, strict=True)])
-            else:
-                gap = Estimate(float(np.mean(at)) - point["score"])
-            told = {k: v for k, v in point.items() if k != "each"}
-            found.append({**told, "best": float(np.mean(at)), "difference": gap.mean, "low": gap.low, "high": gap.high})
-        return found
-
-    def _tuned_point(self) -> list[dict[str, Any]]:
-        row = next((row for row in self.rows() if row.kind == "tuned" and row.kl is not None), None)
-        return [] if row is None else [{
-            "name": "tuned", "kl": row.kl, "kl_error": row.kl_error, "score": row.score.mean,
-            "each": [stats.mean(_scores(o.tuned)) for o in self.outcomes],
-        }]
-
-    def _at(self, root: float) -> np.ndarray | None:
-        """Each prompt's expected best at a distance sqrt(KL), or None beyond the best of n."""
-        roots = [math.sqrt(stats.kl_bound(k)) for k in range(1, self.settings.n + 1)]
-        if root > roots[-1] + 1e-9:
-            return None
-        return np.array([np.interp(root, roots, stats.expected_best(_scores(o.base))) for o in self.outcomes])
-
-    def sentence(self) -> str:
-        """Which of best-of-N and the tuned model is ahead where, made from the numbers."""
-        found = [d for d in self.differences() if d["name"] == "tuned"]
-        if not found:
-            return "There is no tuned model with a measured KL to compare best of N with."
-        (tuned,) = found
-        if tuned["difference"] is None:
-            bound = f"{stats.kl_bound(self.settings.n):.2f}"
-            return (f"The tuned model lies {tuned['kl']:.2f} nats from its base, further than best of "
-                    f"{self.settings.n} goes (at most {bound}): take a larger N to compare at equal KL.")
-        gap, low, high = tuned["difference"], tuned["low"], tuned["high"]
-        around = "" if low is None else f" (95% interval {low:+.3f} to {high:+.3f})"
-        if low is not None and low <= 0 <= high:
-            ahead = f"neither is clearly ahead: best of N scores {gap:+.3f} against it{around}"
-        else:
-            ahead = f"{'best of N' if gap > 0 else 'the tuned model'} is ahead: {gap:+.3f} for best of N{around}"
-        earlier = [d for d in self.differences() if d["name"] != "tuned" and d["difference"] is not None]
-        more = "; ".join(f"{'best of N' if d['difference'] > 0 else 'tuned'} by {abs(d['difference']):.3f} at "
-                         f"{d['kl']:.2f}" for d in earlier)
-        return (f"At the tuned model's distance from its base, {tuned['kl']:.2f} nats, {ahead}."
-                + (f" Against earlier checkpoints, ahead is {more} nats." if more else ""))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The comparison in plain JSON types: the samples, and the table and figure made from them."""
-        out = dataclasses.asdict(dataclasses.replace(self, outcomes=(), points=()))
-        del out["outcomes"], out["points"]
-        out["notes"] = list(self.notes)
-        out["done"] = len(self.outcomes)
-        out["table"] = [dataclasses.asdict(row) for row in self.rows()]
-        out["figure"] = {
-            "points": [dict(point) for point in self.points],
-            "differences": self.differences() if self.outcomes else [],
-            "sentence": self.sentence() if self.outcomes else "",
-        }
-        out["samples"] = [_plain(outcome) for outcome in self.outcomes]
-        return out
-
-
-def _plain(outcome: Outcome) -> dict[str, Any]:
-    """An outcome in plain JSON types; unlike a result's, its candidates carry what the KL is estimated from."""
-    def plain(candidate: Candidate) -> dict[str, Any]:
-        names = ("index", "text", "score", "judge", "tokens", "cap", "ended", "logprob", "sampled_logprob")
-        return {name: getattr(candidate, name) for name in names}
-
-    return {
-        "prompt": outcome.prompt, "base": [plain(c) for c in outcome.base], "opponent": plain(outcome.opponent),
-        "tuned": [plain(c) for c in outcome.tuned], "log_ratios": list(outcome.log_ratios),
-        "seconds": dict(outcome.seconds),
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class System:
-    """A way of getting one text, as an average over the candidates that were written.
-
-    average: from the candidates' scores and any values of theirs to the mean value of what is selected. samples: how
-    many candidates one text takes. timed_as: the run that took as long, or none.
-    """
-
-    kind: str
-    k: int
-    average: Callable[[Sequence[float], Sequence[float]], float]
-    samples: int
-    timed_as: str | None
-
-
-def systems(settings: Settings) -> list[System]:
-    """What is compared, in the order of the table."""
-    n, softness, top = settings.n, settings.softness, min(TOP, settings.n)
-
-    def one(_, values):
-        return stats.mean(values)
-
-    def best(k):
-        return lambda scores, values: stats.expected_best(scores, values)[k - 1]
-
-    found = [System("base", 1, one, 1, "base"), System("tuned", 1, one, 1, "tuned")]
-    found += [System("best", k, best(k), k, "best" if k == n else None) for k in powers(n)]
-    if n > 1:
-        found += [
-            System("soft", n, lambda scores, values: stats.soft_best(scores, softness, values), n, "best"),
-            System("top", top, lambda scores, values: stats.top_average(scores, top, values), n, "best"),
-            System("worst", n, lambda scores, values: stats.top_average(scores, 1, values, largest=False), n, "best"),
-        ]
-    return found
-
-
-def powers(n: int) -> list[int]:
-    """1, 2, 4, ... below n, and n."""
-    return [*(1 << i for i in range((n - 1).bit_length())), n]
-
-
-def _scores(candidates: Sequence[Candidate]) -> list[float]:
-    return [c.score for c in candidates]
-
-
-def wins(scores: Sequence[float], opponent: Candidate) -> list[float]:
-    """For each score 1 where it beats the opponent's, one half where it ties, else 0."""
-    return [1.0 if score > opponent.score else 0.5 if score == opponent.score else 0.0 for score in scores]
-
-
-def interval(values: Sequence[float]) -> Estimate:
-    """The mean over prompts with its bootstrap interval; without one for a single prompt."""
-    if len(values) < 2:
-        return Estimate(stats.mean(values))
-    return Estimate(stats.mean(values), *stats.bootstrap(values))
-
-
-@dataclass(frozen=True, slots=True)
-class Writing:
-    """One system's run for one prompt goes on. part: `base`, `tuned` or `best`. state: of the run, which grows."""
-
-    number: int
-    part: str
-    state: RunState
-
-    @property
-    def result(self) -> Result:
-        """What the run has come to by now: made when it is asked for, since that takes longer than a step."""
-        return self.state.result()
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """What the prompts that are done came to; one after each prompt."""
-
-    comparison: Comparison
 
 
 def stream(prompts: Sequence[str], contest: Contest, settings: Settings) -> Iterator[Writing | Compared]:

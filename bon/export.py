@@ -5,7 +5,7 @@ import io
 from html import escape
 
 from bon import figure
-from bon.compare import Comparison, Estimate, Row
+from bon.comparison import Comparison, Estimate, Row
 
 STYLE = """
 :root{--bon-page:#f5f6f9;--bon-paper:#fff;--bon-ink:#14161d;--bon-soft:#4b5262;--bon-line:#e4e6ed;

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from bon.compare import Comparison, Estimate, Row
+from bon.comparison import Comparison, Estimate, Row
 
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 54, 24, 34, 48

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from bon import cli, compare, contest, export, figure, models, stats
-from bon.compare import Compared, Comparison, Contest, Outcome, Writing
+from bon.compare import Contest
+from bon.comparison import Compared, Comparison, Outcome, Writing, powers
 from bon.engines.likelihood import log_likelihoods
 from bon.engines.local import LocalEngine
 from bon.errors import InputError, ScoringError
@@ -350,7 +351,7 @@ def test_checkpoints_are_points_of_the_figure_and_of_the_sentence():
     drawn = figure.svg(found)
     assert "step 20" in drawn
     assert "&lt;step 40&gt;" in drawn
-    assert len(ElementTree.fromstring(drawn).findall(".//{*}circle")) == len(compare.powers(8)) + 3
+    assert len(ElementTree.fromstring(drawn).findall(".//{*}circle")) == len(powers(8)) + 3
 
 
 @pytest.mark.parametrize("unit", ["probability", "logit"])

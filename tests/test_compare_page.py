@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 
 from bon import compare
 from bon.compare import Contest
+from bon.comparison import Compared
 from bon.errors import ModelError
 from bon.scorers import CallableScorer
 from bon.ui import compared, handlers, layout, theme
@@ -189,7 +190,7 @@ def test_a_view_is_made_anew_for_few_of_many_prompts(served):
     }).settings
     for event in compare.stream(["This"] * 60, entrants, settings):
         showing.add(event)
-        if isinstance(event, compare.Compared):
+        if isinstance(event, Compared):
             tables.append(json.dumps(showing.view()["about"]))
     assert len(set(tables)) < 45
     assert showing.view("done")["about"].startswith("60 prompts")

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bon import api, compare, loading, models
-from bon.compare import Comparison, Contest, interval
+from bon.compare import Contest
+from bon.comparison import Comparison, interval
 from bon.contest import CHECKPOINTS, shipped_prompts
 from bon.embedded.report import OPENINGS
 from bon.embedded.text import documents

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from bon import export, figure, stats
-from bon.compare import Compared, Comparison, Writing
+from bon.comparison import Compared, Comparison, Writing
 from bon.schema import Candidate, Result
 from bon.ui.render import View, count, score_words, unit_words
 
