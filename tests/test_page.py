@@ -191,6 +191,18 @@ def test_a_single_candidate_is_shown_without_comparison(stage, visit):
     assert rows(page) == []
 
 
+def test_the_worst_can_be_selected(stage, visit):
+    page = visit(stage)
+    page.click("#settings-line")
+    page.click("#select input")
+    page.get_by_role("option", name="the worst").click()
+    expect(page.locator("#settings-line")).to_contain_text("the worst first")
+    run(page)
+    phase(page, "done")
+    expect(page.locator(".bon .tag")).to_have_text("The worst of 5")
+    assert winner(page) == "This movie was dull."
+
+
 def test_losers_are_folded_away_but_there(stage, visit):
     stage.play = Play([f" number {i}." for i in range(20)], [i / 20 for i in range(20)])
     page = visit(stage)
