@@ -179,21 +179,21 @@ class Comparison:
         if not found:
             return "There is no tuned model with a measured KL to compare best of N with."
         (tuned,) = found
+        earlier = [d for d in self.differences() if d["name"] != "tuned" and d["difference"] is not None]
+        more = "; ".join(f"{'best of N' if d['difference'] > 0 else 'tuned'} by {abs(d['difference']):.3f} at "
+                         f"{d['kl']:.2f}" for d in earlier)
+        more = f" Against checkpoints of its training, ahead is {more} nats." if more else ""
         if tuned["difference"] is None:
             bound = f"{stats.kl_bound(self.settings.n):.2f}"
             return (f"The tuned model lies {tuned['kl']:.2f} nats from its base, further than best of "
-                    f"{self.settings.n} goes (at most {bound}): take a larger N to compare at equal KL.")
+                    f"{self.settings.n} goes (at most {bound}): take a larger N to compare at equal KL.{more}")
         gap, low, high = tuned["difference"], tuned["low"], tuned["high"]
         around = "" if low is None else f" (95% interval {low:+.3f} to {high:+.3f})"
         if low is not None and low <= 0 <= high:
             ahead = f"neither is clearly ahead: best of N scores {gap:+.3f} against it{around}"
         else:
             ahead = f"{'best of N' if gap > 0 else 'the tuned model'} is ahead: {gap:+.3f} for best of N{around}"
-        earlier = [d for d in self.differences() if d["name"] != "tuned" and d["difference"] is not None]
-        more = "; ".join(f"{'best of N' if d['difference'] > 0 else 'tuned'} by {abs(d['difference']):.3f} at "
-                         f"{d['kl']:.2f}" for d in earlier)
-        return (f"At the tuned model's distance from its base, {tuned['kl']:.2f} nats, {ahead}."
-                + (f" Against earlier checkpoints, ahead is {more} nats." if more else ""))
+        return f"At the tuned model's distance from its base, {tuned['kl']:.2f} nats, {ahead}.{more}"
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison in plain JSON types: the samples, and the table and figure made from them."""

@@ -22,7 +22,7 @@ def documents(seed: int) -> Iterator[str]:
     writer = Writer(rng)
     written = [s for lines in sentences("critics", "viewers").values() for s in lines]
     while True:
-        text = rng.choice(written) if rng.random() < 0.04 else writer.review().text
+        text = rng.choice(written) if rng.random() < 0.07 else writer.review().text
         yield _with_start(text, rng)
 
 

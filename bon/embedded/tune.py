@@ -26,9 +26,9 @@ from bon.scorers import Item, SentimentScorer, checked_scores
 
 #: TRL pads on the left and gives GPT-2 no positions: with prompts of equal length there is nothing to pad.
 PROMPT_TOKENS = 3
-STEPS, KEPT = 60, (10, 20, 40)
-GENERATIONS, BATCH, NEW_TOKENS = 8, 64, 32
-BETA, RATE = 0.4, 5e-5
+STEPS, KEPT = 200, (40, 70, 100)
+GENERATIONS, BATCH, NEW_TOKENS = 16, 128, 32
+BETA, RATE = 0.3, 1e-4
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def prompts(tokenizer, seed: int) -> Iterator[str]:
 def train(folder: Path, work: Path, seed: int = 0) -> list[dict[str, Any]]:
     """Trains in `work`, keeping checkpoints; returns what TRL logged of each step."""
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoTokenizer, TrainerCallback
     from trl import RLOOConfig, RLOOTrainer
 
     base = str(folder / "reviews")
@@ -80,10 +80,12 @@ def train(folder: Path, work: Path, seed: int = 0) -> list[dict[str, Any]]:
             return control
 
     trainer = RLOOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(base),
+        model=base,
         reward_funcs=reward,
         args=RLOOConfig(
-            output_dir=str(work), max_steps=STEPS, per_device_train_batch_size=BATCH, num_generations=GENERATIONS,
+            # The stored bf16 would round every step of the optimizer away.
+            model_init_kwargs={"dtype": "float32"}, output_dir=str(work), max_steps=STEPS,
+            per_device_train_batch_size=BATCH, num_generations=GENERATIONS,
             max_completion_length=NEW_TOKENS, beta=BETA, learning_rate=RATE, lr_scheduler_type="constant_with_warmup",
             warmup_steps=5, temperature=1.0, top_k=0, top_p=1.0, seed=seed, use_cpu=True, bf16=False,
             disable_dropout=True, gradient_checkpointing=False, logging_steps=1, save_strategy="no", report_to=[],
@@ -92,7 +94,7 @@ def train(folder: Path, work: Path, seed: int = 0) -> list[dict[str, Any]]:
         processing_class=tokenizer,
         callbacks=[Keep()],
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=any(work.glob("checkpoint-*")))  # where it was interrupted it goes on
     return [entry for entry in trainer.state.log_history if "reward" in entry]
 
 
