@@ -190,8 +190,8 @@ picks, the judge only watches. Where more samples please the scorer and no longe
 are being found.
 
 **Trained on** {judged:,} labelled sentences that were written for it apart from the scorer's, on films, series, books,
-everyday life, words and their turns (one short remark in 230 happens to stand in both). It is the mean of three models of different seeds, which for this kind of model
-is one model again. Nothing else: no text from the web.
+everyday life, words and their turns (one short remark in 230 happens to stand in both). It is the mean of three models
+of different seeds, which for this kind of model is one model again. Nothing else: no text from the web.
 
 **How well it does.** {figures.judge_right:.1%} of {figures.test_of} hand-written sentences of ordinary English that it
 was not trained on (`bon/embedded/held_out/test.tsv`).
