@@ -71,7 +71,7 @@ def words(row: Row) -> list[str]:
     kl = {"": "–", "exact": "0", "measured": f"{row.kl or 0:.2f}", "at most": f"≤ {row.kl or 0:.2f}"}[kl_kind(row)]
     if row.kl_error is not None:
         kl += f" ± {row.kl_error:.2f}"
-    elif row.kl_estimate is not None and row.k > 1:
+    elif row.kl_estimate is not None and row.kl - row.kl_estimate >= 0.005:
         kl += f" (about {row.kl_estimate:.2f})"
     return [
         system(row), _with_interval(row.score, 3), _with_interval(row.wins, 0, percent=True), kl,

@@ -10,7 +10,7 @@ from html import escape
 from bon.comparison import Comparison, Estimate, Row
 
 WIDTH, HEIGHT = 640, 400
-LEFT, RIGHT, TOP, BOTTOM = 54, 24, 34, 48
+LEFT, RIGHT, TOP, BOTTOM = 54, 24, 46, 48
 INK, SOFT, LINE = "var(--bon-ink,#14161d)", "var(--bon-soft,#4b5262)", "var(--bon-line,#e4e6ed)"
 BEST, TUNED, JUDGE = "var(--bon-accent,#4a3fd6)", "var(--bon-win-dot,#0a8674)", "var(--bon-mean,#a34a06)"
 
@@ -68,7 +68,12 @@ def _axes(plot: _Plot, comparison: Comparison) -> Iterator[str]:
     for value in _ticks(0.0, plot.most):
         yield _text(plot.x(value), HEIGHT - BOTTOM + 20, _number(value), SOFT)
     unit = f"{comparison.unit} of {comparison.target.lower()}" if comparison.target else comparison.unit
-    yield _text(LEFT, TOP - 16, f"score, {unit}", SOFT, "start")
+    yield _text(LEFT, TOP - 28, f"score, {unit}", SOFT, "start")
+    kinds = {row.kind: row for row in comparison.rows()}
+    names = [("best of N", BEST), *([("tuned", TUNED)] if "tuned" in kinds else [])]
+    names += [("judge (dashed)", JUDGE)] if kinds["base"].judge else []
+    words = "".join(f'<tspan fill="{colour}" dx="14">{name}</tspan>' for name, colour in names)
+    yield _text(WIDTH - RIGHT, TOP - 28, words, SOFT, "end", 600)
     yield _text(WIDTH - RIGHT, HEIGHT - 8, "distance from the base model: square root of KL in nats", SOFT, "end")
 
 
@@ -79,7 +84,6 @@ def _curve(plot: _Plot, best: Sequence[Row]) -> Iterator[str]:
         yield _bar(plot, x, row.score, BEST)
         yield f'<circle cx="{x}" cy="{y}" r="4" fill="{BEST}"/>'
         yield _text(x, y - 12, str(row.k), BEST, weight=600)
-    yield _text(places[-1][0], places[-1][1] + 22, "best of N", BEST, "end")
 
 
 def _tuned(plot: _Plot, row: Row) -> Iterator[str]:
@@ -88,7 +92,6 @@ def _tuned(plot: _Plot, row: Row) -> Iterator[str]:
     yield f'<line x1="{ends[0]}" x2="{ends[1]}" y1="{y}" y2="{y}" stroke="{TUNED}" stroke-width="1.5"/>'
     yield _bar(plot, x, row.score, TUNED)
     yield f'<circle cx="{x}" cy="{y}" r="6" fill="{TUNED}"/>'
-    yield _text(x + 10, y + 20, "tuned", TUNED, "start", 600)
 
 
 def _checkpoints(plot: _Plot, comparison: Comparison) -> Iterator[str]:
@@ -107,7 +110,6 @@ def _judged(plot: _Plot, best: Sequence[Row], tuned: Sequence[Row]) -> Iterator[
         return
     places = [(plot.x(math.sqrt(row.kl)), plot.y(row.judge.mean)) for row in best]
     yield _line(places, JUDGE, 2, dashed=True)
-    yield _text(places[-1][0], places[-1][1] + 20, "the judge's score", JUDGE, "end")
     for row in tuned:
         if row.judge:
             x, y = plot.x(math.sqrt(max(row.kl, 0.0))), plot.y(row.judge.mean)
