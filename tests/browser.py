@@ -48,6 +48,14 @@ def open_page(browser: Browser, url: str, **context) -> Page:
     return page
 
 
+def violations(page: Page, axe: str) -> list[str]:
+    # What is on its way from one place to another has no contrast to measure.
+    page.evaluate("() => document.getAnimations().forEach(a => a.effect.getTiming().iterations < 9 && a.finish())")
+    page.evaluate(axe)
+    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [f"{v['id']}: {[n['html'] for n in v['nodes']]}" for v in found]
+
+
 def free_port() -> int:
     """A port that nothing listens on."""
     with socket.socket() as s:

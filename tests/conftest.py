@@ -1,5 +1,9 @@
 """Fixtures that every test file may use: tiny models in folders and in memory, made once."""
 
+import shutil
+import subprocess
+import tarfile
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2ForSequenceClassification
@@ -53,3 +57,14 @@ def engine() -> LocalEngine:
     model = tiny.gpt2()
     model.generation_config.eos_token_id = [model.config.eos_token_id, *range(40, 65)]
     return LocalEngine(model, tiny.tokenizer(), name="tiny")
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory) -> str:
+    """The source of axe-core, from the npm registry."""
+    if not shutil.which("npm"):
+        pytest.skip("axe-core comes from npm, which is not installed here")
+    folder = tmp_path_factory.mktemp("axe")
+    subprocess.run(["npm", "pack", "--silent", "axe-core@4"], cwd=folder, check=True, capture_output=True)
+    with tarfile.open(next(folder.glob("axe-core-*.tgz"))) as tar:
+        return tar.extractfile("package/axe.min.js").read().decode()

@@ -14,7 +14,7 @@ from bon.comparison import Compared
 from bon.errors import ModelError
 from bon.scorers import CallableScorer
 from bon.ui import compared, handlers, layout, theme
-from tests.browser import chromium, free_port, open_page
+from tests.browser import chromium, free_port, open_page, violations
 from tests.test_compare import engine_of, sentiment
 
 expect.set_options(timeout=30_000)
@@ -68,7 +68,7 @@ def test_three_systems_stand_side_by_side_with_table_and_figure(page):
     phase(page, "empty")
     start(page, "This movie\nThe hotel room")
     phase(page, "done")
-    assert page.locator(".comparison .card h3").all_inner_texts() == ["Base model", "Tuned model", "Best of 4"]
+    assert page.locator(".comparison .card h2").all_inner_texts() == ["Base model", "Tuned model", "Best of 4"]
     assert heads(page) == ["base", "tuned", "best of 2", "best of 4", "soft best of 4", "average of the best 4",
                            "worst of 4"]
     expect(page.locator(".comparison .card blockquote .prompt").first).to_have_text("The hotel room")
@@ -128,7 +128,7 @@ def test_what_is_missing_is_said_and_the_rest_stands(page, served):
         phase(page, "done")
     finally:
         served[1]["now"] = before
-    assert page.locator(".comparison .card h3").all_inner_texts() == ["Base model", "Best of 4"]
+    assert page.locator(".comparison .card h2").all_inner_texts() == ["Base model", "Best of 4"]
     expect(page.locator(".comparison .notes")).to_contain_text("The tuned model is missing: no such folder.")
 
 
@@ -172,11 +172,13 @@ def test_models_that_cannot_be_loaded_are_said(page, monkeypatch):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_phones_need_no_sideways_scrolling(served, browser, scheme):
+def test_phones_need_no_sideways_scrolling_and_axe_finds_nothing(served, browser, axe, scheme):
     page = open_page(browser, served[0], viewport={"width": 390, "height": 844}, color_scheme=scheme)
     page.get_by_role("tab", name="Compare").click()
+    assert violations(page, axe) == []
     start(page, "This movie\nThe hotel room")
     phase(page, "done")
+    assert violations(page, axe) == []
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     page.context.close()
 

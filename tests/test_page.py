@@ -2,10 +2,8 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
-import tarfile
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from playwright.sync_api import Page, expect
 from bon.errors import EngineError
 from bon.models import assets
 from bon.ui import handlers, layout, theme
-from tests.browser import ROOT, App, Play, Stage, chromium, free_port, open_page
+from tests.browser import ROOT, App, Play, Stage, chromium, free_port, open_page, violations
 
 TEXTS = [
     " was fine.", " was a delight from the first shot to the last.", " was dull.", " had me smiling all the way home.",
@@ -84,17 +82,6 @@ def visit(browser):
         assert page.errors == []
 
 
-@pytest.fixture(scope="session")
-def axe(tmp_path_factory) -> str:
-    """The source of axe-core, from the npm registry."""
-    if not shutil.which("npm"):
-        pytest.skip("axe-core comes from npm, which is not installed here")
-    folder = tmp_path_factory.mktemp("axe")
-    subprocess.run(["npm", "pack", "--silent", "axe-core@4"], cwd=folder, check=True, capture_output=True)
-    with tarfile.open(next(folder.glob("axe-core-*.tgz"))) as tar:
-        return tar.extractfile("package/axe.min.js").read().decode()
-
-
 def run(page: Page) -> None:
     page.click("#generate")
 
@@ -128,14 +115,6 @@ def settings(page: Page, **values) -> None:
     page.click("#settings-line")
     for name, value in values.items():
         page.fill(f"#{name} input", str(value))
-
-
-def violations(page: Page, axe: str) -> list[str]:
-    # What is on its way from one place to another has no contrast to measure.
-    page.evaluate("() => document.getAnimations().forEach(a => a.effect.getTiming().iterations < 9 && a.finish())")
-    page.evaluate(axe)
-    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")["violations"]
-    return [f"{v['id']}: {[n['html'] for n in v['nodes']]}" for v in found]
 
 
 def sideways(page: Page) -> int:

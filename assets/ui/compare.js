@@ -1,7 +1,7 @@
 // The comparison: draws props.value, a view made by bon/ui/compared.py.
 {
   const card = () => {
-    const title = bon.el("h3"),
+    const title = bon.el("h2"),
       under = bon.el("p", { class: "under" }),
       score = bon.el("b", { class: "score" }),
       unit = bon.el("span", { class: "unit" }),
@@ -71,7 +71,7 @@
     const alert = bon.el("div", { class: "alert", role: "alert", hidden: true });
     const cardsNode = bon.el("div", { class: "cards" }),
       tableNode = bon.el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of the comparison" }),
-      figureNode = bon.el("div", { class: "drawing" }),
+      figureNode = bon.el("div", { class: "drawing", tabindex: "0", role: "region", "aria-label": "Figure of the comparison" }),
       sentence = bon.el("p", { class: "sentence" }),
       notes = bon.el("ul", { class: "notes" }),
       about = bon.el("p", { class: "under" }),
@@ -79,11 +79,11 @@
     const found = bon.el(
       "div",
       { class: "found" },
-      bon.el("section", { class: "panel" }, bon.el("h3", {}, "Over the prompts"), about, tableNode, files),
+      bon.el("section", { class: "panel" }, bon.el("h2", {}, "Over the prompts"), about, tableNode, files),
       bon.el(
         "section",
         { class: "panel" },
-        bon.el("h3", {}, "Score against distance from the base model"),
+        bon.el("h2", {}, "Score against distance from the base model"),
         figureNode,
         sentence,
       ),
