@@ -11,7 +11,7 @@ MAKERS = {"reviews": train.language_model, "sentiment": train.classifier, "judge
 
 
 def main() -> None:
-    """Trains, measures and writes the model cards; about an hour on two cores, with a line per 100 steps."""
+    """Trains, measures and writes the model cards; an hour to an hour and a half on two cores, a line per 100 steps."""
     parser = argparse.ArgumentParser(prog="python -m bon.embedded", description=__doc__)
     parser.add_argument("--out", type=Path, default=models.assets() / "models", help="folder for all (assets/models)")
     parser.add_argument("--only", choices=tuple(MAKERS), help="train one of them")
