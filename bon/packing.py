@@ -75,11 +75,10 @@ class Int8Linear(nn.Module):
         return _by_parts(self._product, x)
 
     def _product(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, self.in_features)
-        largest = torch.maximum(rows.amax(-1, keepdim=True), -rows.amin(-1, keepdim=True)).float().clamp_(min=1e-12)
-        out = self.product(rows / largest).mul_(largest)
-        if self.bias is not None:
-            out += self.bias
+        rows = x.reshape(-1, self.in_features).float()
+        largest = rows.abs().amax(-1, keepdim=True).clamp_(min=1e-12)
+        out = self.product(rows / largest)
+        out = out.mul_(largest) if self.bias is None else torch.addcmul(self.bias, out, largest)
         return out.to(x.dtype).view(*x.shape[:-1], self.out_features)
 
 
