@@ -33,11 +33,10 @@ LONGEST = 128
 SCRAPS, REVIEWS = 0.3, 0.22
 
 
-def language_model(out: Path, steps: tuple[int, int] = (2600, 1400), seed: int = 0,
-                   say: Callable[[str], None] = print) -> None:
+def language_model(out: Path, steps: int = 3600, seed: int = 0, say: Callable[[str], None] = print) -> None:
     """Trains the review writer, a GPT-2 of 5.9 million parameters, and saves it with its tokenizer.
 
-    steps: of two phases, about 3,300 tokens each. Every text starts at position 0, as a prompt does.
+    steps: of about 3,300 tokens each. Every text starts at position 0, as a prompt does.
     """
     torch.manual_seed(seed)
     tokenizer = _bpe(islice(documents(seed + 1), 60_000), 4096, [END])
@@ -50,12 +49,10 @@ def language_model(out: Path, steps: tuple[int, int] = (2600, 1400), seed: int =
         vocab_size=len(fast), n_positions=256, n_embd=256, n_layer=6, n_head=4, bos_token_id=end, eos_token_id=end,
         pad_token_id=end, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
         activation_function="gelu_pytorch_tanh",  # gelu_new in one kernel
+        attn_implementation="eager",  # among short texts a sixth faster to train than torch's kernel in bf16
     ))
-    for phase, (count, texts) in enumerate(zip(steps, (seed + 2, seed + 4), strict=True)):
-        batches = _text_batches(documents(texts), fast, seed + phase)
-        # Each phase starts from the weights as they would be stored, with fresh optimizers.
-        model = model.to(torch.bfloat16).float() if phase else model
-        _train(model, count, lambda: _next_token_loss(model, next(batches), end), say)  # noqa: B023
+    batches = _text_batches(documents(seed + 2), fast, seed)
+    _train(model, steps, lambda: _next_token_loss(model, next(batches), end), say)
     held = _text_batches(documents(seed + 3), fast, seed + 3)
     with torch.no_grad():
         loss = sum(_next_token_loss(model.eval(), next(held), end).item() for _ in range(8)) / 8
