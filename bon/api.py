@@ -10,8 +10,10 @@ from bon.engines.base import Engine
 from bon.engines.local import LocalEngine
 from bon.errors import InputError
 from bon.lengths import DrawLength
-from bon.schema import Candidate, Event, Request, Result, Settings
+from bon.sampling import selection_luck
+from bon.schema import Candidate, Event, Request, Result, Scored, Settings
 from bon.scorers import Item, Scorer, SentimentScorer, WeightedScorer, as_scorer, checked_scores
+from bon.state import ranked_anew
 
 #: A chat.
 Messages = Sequence[Mapping[str, str]]
@@ -61,6 +63,23 @@ class Sampler:
             raise InputError("scorer", f"{name} rates what the model writes during a run, not texts from elsewhere.")
         items = [Item("", Candidate(index=i, text=text)) for i, text in enumerate(texts)]
         return list(checked_scores(self.scorer, items).values) if items else []
+
+    def rerank(self, result: Result, *, target: str | None = None, select: str | None = None,
+               softness: float | None = None) -> Result:
+        """The candidates of a run ranked by another label or another rule of selection, with no new generation.
+
+        target: the label to look for; where it is another than the run's, the candidates that have a score get a new
+        one. select, softness: as in `bon.Settings`. None leaves each as it was. Raises `InputError` for a target that
+        the scorer does not have.
+        """
+        given = {"target": target, "select": select, "softness": softness}
+        settings = dataclasses.replace(result.settings, **{k: v for k, v in given.items() if v is not None})
+        scorer, scored = _looking_for(self.scorer, settings.target, result.unit), []
+        if scorer.target != result.target:
+            rated = [c for c in result.candidates if c.score is not None]
+            scores = checked_scores(scorer, [Item(result.prompt, c, result.messages) for c in rated])
+            scored = map(Scored, (c.index for c in rated), scores.values, scores.parts)
+        return ranked_anew(result, settings, selection_luck(settings.seed, 0), list(scored), scorer.target)
 
     def _request(self, prompt, messages, unconditional, length_sampler, settings) -> tuple[Request, Scorer]:
         here = {"model": self._model, "scorer": self._scorer_name}

@@ -198,7 +198,9 @@ class Candidate:
     sampled_logprob: log-probability of drawing it under temperature, top-k and top-p, end of text counted.
     parts: the parts of a combined score. judge: a second scorer's opinion, or None. certainty: the sum of its tokens'
     self-certainty (`bon.scorers.SelfCertaintyScorer`), where a scorer asks for it. token_ids: what was generated, for
-    callers that decode for themselves. `Result.to_dict` leaves the fields of `INTERNAL` out.
+    callers that decode for themselves. pieces: the text in pieces as the tokens brought it, each with its
+    log-probability in nats (of the tokens together that make up one character). `Result.to_dict` leaves the fields of
+    `INTERNAL` out.
     """
 
     index: int
@@ -214,10 +216,11 @@ class Candidate:
     judge: float | None = None
     certainty: float | None = None
     token_ids: tuple[int, ...] = field(default=(), repr=False)
+    pieces: tuple[tuple[str, float], ...] = field(default=(), repr=False)
 
 
 #: Fields of a candidate that serve other modules and are no part of a result's public names.
-INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids"})
+INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids", "pieces"})
 
 
 @dataclass(frozen=True, slots=True)

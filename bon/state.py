@@ -5,10 +5,25 @@ The flow ends with it, the page draws from it, HTTP sends it while it grows, and
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from bon import selection, stats
 from bon.lengths import LengthSampler
-from bon.schema import Candidate, Clock, Ended, Event, Note, Result, Scored, Started, Stats, Timing, Wrote
+from bon.schema import (
+    Candidate,
+    Clock,
+    Ended,
+    Event,
+    Note,
+    Result,
+    Row,
+    Scored,
+    Settings,
+    Started,
+    Stats,
+    Timing,
+    Wrote,
+)
 
 
 class RunState:
@@ -33,10 +48,12 @@ class RunState:
             case Wrote(rows):
                 for row in rows:
                     self._change(
-                        row.index, text=row.text, tokens=row.tokens, logprob=row.logprob, certainty=row.certainty
+                        row.index, text=row.text, tokens=row.tokens, logprob=row.logprob, certainty=row.certainty,
+                        pieces=self._pieces(row),
                     )
             case Ended(candidate):
-                self.candidates[candidate.index] = candidate
+                pieces = candidate.pieces or self._pieces(candidate)
+                self.candidates[candidate.index] = dataclasses.replace(candidate, pieces=pieces)
             case Scored(index, score, parts):
                 self._change(index, score=score, parts=parts)
             case Note(text):
@@ -47,6 +64,20 @@ class RunState:
 
     def _change(self, index: int, **values: object) -> None:
         self.candidates[index] = dataclasses.replace(self.candidates[index], **values)
+
+    def _pieces(self, now: Row | Candidate) -> tuple[tuple[str, float], ...]:
+        """The pieces of a text that has grown, its log-probability with it."""
+        was = self.candidates[now.index]
+        if now.logprob is None:
+            return ()
+        if now.tokens < was.tokens or not now.text.startswith(was.text):  # begun again
+            return ((now.text, now.logprob),) if now.text else ()
+        if now.tokens == was.tokens and now.text == was.text:
+            return was.pieces
+        before, text, logprob = was.pieces, now.text[len(was.text):], now.logprob - (was.logprob or 0.0)
+        if before and not before[-1][0]:  # a character that was not complete yet
+            before, logprob = before[:-1], before[-1][1] + logprob
+        return (*before, (text, logprob))
 
     @property
     def scored(self) -> int:
@@ -99,6 +130,42 @@ class RunState:
             kl_estimate=stats.kl_estimate(n, log_e) if plain and log_e is not None else None,
             win_rate=None if select == "soft" else stats.win_rate(n),
         )
+
+
+def ranked_anew(result: Result, settings: Settings, luck: float, scores: Sequence[Scored] = (),
+                target: str | None = None) -> Result:
+    """The candidates of a run that has ended, ranked by other rules: nothing is generated.
+
+    settings: with another `select` or `softness`. luck: the uniform number that soft selection chooses by. scores: new
+    ones, in place of the old. target: the label that they are of.
+    """
+    state = _restored(result, settings, luck, target)
+    for event in scores:
+        state.add(event)
+    return state.result()
+
+
+def stopped(result: Result) -> Result:
+    """What a run had come to when it was stopped."""
+    return _restored(result, result.settings).result(stopped=True)
+
+
+def _restored(result: Result, settings: Settings, luck: float = 0.0, target: str | None = None) -> RunState:
+    """The state behind a result, under these settings."""
+    told = _of_candidates(result, result.settings).result().notes  # by the state itself: what it tells anew
+    state = _of_candidates(result, settings, luck, target)
+    state.notes = [note for note in result.notes if note not in told]
+    return state
+
+
+def _of_candidates(result: Result, settings: Settings, luck: float = 0.0, target: str | None = None) -> RunState:
+    state = RunState(LengthSampler(settings.min_tokens, settings.max_tokens + 1))
+    caps = tuple(c.cap for c in sorted(result.candidates, key=lambda c: c.index))
+    state.add(Started(result.prompt, result.model, result.scorer, target or result.target, result.unit, settings, caps,
+                      result.messages, luck))
+    for event in (*map(Ended, result.candidates), Clock(result.timing)):
+        state.add(event)
+    return state
 
 
 def drawing_logprob(candidate: Candidate, lengths: LengthSampler | None) -> float | None:

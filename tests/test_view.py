@@ -61,24 +61,30 @@ def test_equal_scores_do_not_promise_a_gain():
 
 
 def test_stopped_keeps_what_is_done():
-    view = render.stopped(render.writing(state([0.2, 0.9], n=4).result()))
+    result = state([0.2, 0.9], n=4).result()
+    view = render.stopped(render.writing(result), result)
     assert (view["phase"], view["title"]) == ("stopped", "Stopped after 2 of 4.")
     assert [row["state"] for row in view["rows"]] == ["scored", "scored", "stopped", "stopped"]
     assert view["winner"]["tag"] == "Best of the 2 that were scored"
     assert view["progress"] is None
+    kept = render.read(json.dumps(view["record"]))
+    assert [c.ended for c in kept.candidates] == ["eos", "eos", "stopped", "stopped"]
+    assert "Stopped with 2 of 4 candidates scored: the figures are theirs." in kept.notes
+    again = render.ended(kept)
+    assert (again["phase"], again["title"], again["rows"]) == (view["phase"], view["title"], view["rows"])
 
 
 @pytest.mark.parametrize("phase", ["done", "sample", "empty", "failed"])
 def test_a_stop_that_comes_too_late_changes_nothing(phase):
-    view = {**render.done(state([0.5]).result()), "phase": phase}
-    assert render.stopped(view) == view
+    result = state([0.5]).result()
+    view = {**render.done(result), "phase": phase}
+    assert render.stopped(view, result) == view
 
 
 def test_broken_keeps_what_is_done_and_says_why():
-    before = render.writing(state([0.2], n=2).result())
-    view = render.broken(before, "No memory.")
+    view = render.broken(state([0.2], n=2).result(), "No memory.")
     assert (view["phase"], view["error"], view["rows"][0]["score"]) == ("failed", "No memory.", "0.200")
-    assert "rows" not in render.broken(render.loading("lm"), "No model.")
+    assert "rows" not in render.broken(None, "No model.")
 
 
 def test_a_view_survives_its_way_to_the_browser():

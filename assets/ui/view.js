@@ -182,7 +182,7 @@
       ),
     );
 
-  bon.view = (element, props, watch) => {
+  bon.view = (element, props, watch, server) => {
     const title = bon.el("b"),
       line = bon.el("span"),
       fill = bon.el("i");
@@ -254,12 +254,21 @@
       bring &&= view.phase !== "writing";
     };
 
+    // The record of the run that is shown, a JSON text; empty while it is written, and for what is no run.
+    let record = "";
     const take = () => {
-      const { view: packed, texts } = props.value;
+      const { view: packed, texts, record: kept = "" } = props.value;
       view = JSON.parse(packed);
       view.rows?.forEach((row, index) => (row.text = texts[index]));
       frame ||= requestAnimationFrame(draw);
+      if (kept && kept !== record && view.phase !== "sample")
+        document.dispatchEvent(new CustomEvent("bon:ended", { detail: { record: kept, phase: view.phase } }));
+      record = kept;
     };
+
+    // Shows a packed view that the server made of a record.
+    bon.show = (made) => (props.value = made);
+    bon.server = server;
 
     bon.tracker(element, (now) => {
       // On a narrow screen the result is below the form: the first words bring it up.

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from typing import Any
@@ -20,6 +20,7 @@ from bon.errors import BonError, InputError
 from bon.schema import Done, Event, Request, Result, Settings, Wrote, whole
 from bon.state import RunState
 from bon.ui import render
+from bon.wording import label_words
 
 log = logging.getLogger("bon.ui")
 
@@ -79,19 +80,18 @@ def check(*values: Any) -> list[dict]:
     return [gr.validate(name not in found, found.get(name, "")) for name in FIELDS]
 
 
-def generate(*values: Any) -> Iterator[render.View]:
-    """One run for the page: views, from the first word to the last."""
-    view: render.View = {}
+def generate(*values: Any) -> Iterator[tuple[render.View, Result | None]]:
+    """One run for the page: views, from the first word to the last, each with the result that it shows."""
+    result = None
     try:
         request = request_of(dict(zip(FIELDS, values, strict=True)))
         for phase, result in snapshots(request):
-            view = show(phase, result, request)
-            yield view
+            yield show(phase, result, request), result
     except BonError as error:
-        yield render.broken(view, str(error))
+        yield render.broken(result, str(error)), result
     except Exception:
         log.exception("A run failed")
-        yield render.broken(view, UNEXPECTED)
+        yield render.broken(result, UNEXPECTED), result
 
 
 def show(phase: str, result: Result | None, request: Request) -> render.View:
@@ -99,6 +99,42 @@ def show(phase: str, result: Result | None, request: Request) -> render.View:
     if result is None:
         return render.loading(request.settings.model)
     return render.done(result) if phase == "done" else render.writing(result)
+
+
+def opened(record: str) -> dict[str, Any]:
+    """The packed view of a run that the browser kept."""
+    return _packed(lambda: render.ended(render.read(record)))
+
+
+def ranked(record: str, target: str | None, select: str, softness: Any) -> dict[str, Any]:
+    """The packed view of a run that has ended, ranked by another label or rule, with no new generation."""
+
+    def view() -> render.View:
+        result = render.read(record)
+        settings = result.settings
+        sampler = load(settings.model, settings.scorer).result()
+        named = (target or None) if sampler.scorer.targets else None
+        return render.ended(sampler.rerank(result, target=named, select=select, softness=softness))
+
+    return _packed(view)
+
+
+def exported(record: str, kind: str) -> str:
+    """A run as a file: `json`, `csv` or `html`."""
+    from bon import export
+
+    result = render.read(record)
+    return {"json": export.run_json, "csv": export.run_csv, "html": export.run_html}[kind](result)
+
+
+def _packed(view: Callable[[], render.View]) -> dict[str, Any]:
+    try:
+        return render.pack(view())
+    except BonError as error:
+        return render.pack(render.failed(str(error)))
+    except Exception:
+        log.exception("A run could not be shown again")
+        return render.pack(render.failed(UNEXPECTED))
 
 
 def best_of_n(
@@ -274,5 +310,5 @@ def prepare(model: str, scorer: str | None) -> Iterator[tuple[Any, Any]]:
 def targets(scorer: Any) -> dict:
     """The choice of labels to look for; hidden where the scorer has none."""
     labels = sorted(scorer.targets, key=lambda label: label != scorer.target)
-    choices = [(render.label_words(label), label) for label in labels]
+    choices = [(label_words(label), label) for label in labels]
     return gr.update(choices=choices, value=scorer.target, visible=bool(labels))

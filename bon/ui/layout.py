@@ -23,14 +23,14 @@ component_meta.create_or_modify_pyi = lambda *_: None
 class Drawn(gr.HTML):
     """A value of plain JSON types that a script of ours draws, with `textContent` only.
 
-    `draw` names a function of the scripts, called as bon.draw(element, props, watch). The template is empty on
+    `draw` names a function of the scripts, called as bon.draw(element, props, watch, server). The template is empty on
     purpose: Gradio would evaluate text in it as JavaScript.
     """
 
     def __init__(self, value: Any, draw: str, scripts: tuple[str, ...] = (), **kwargs: Any):
         super().__init__(
-            value, html_template="", js_on_load=f"bon.{draw}(element, props, watch);", head=theme.script(*scripts),
-            apply_default_css=False, **kwargs,
+            value, html_template="", js_on_load=f"bon.{draw}(element, props, watch, server);",
+            head=theme.script(*scripts), apply_default_css=False, **kwargs,
         )
 
     def postprocess(self, value: Any) -> Any:
@@ -90,7 +90,10 @@ def generate_tab() -> tuple[dict[str, Any], gr.HTML]:
             form = {**prompt_fields(), **run_fields(), **settings_fields()}
         with gr.Column(elem_id="result", scale=1, min_width=300):
             scripts = ("dom.js", "tip.js", "charts.js", "board.js", "view.js")
-            view = ViewOfRun(render.sample(theme.folder() / "sample.json"), "view", scripts, elem_id="view")
+            view = ViewOfRun(
+                render.sample(theme.folder() / "sample.json"), "view", scripts, elem_id="view",
+                server_functions=[handlers.opened, handlers.ranked, handlers.exported],
+            )
     return form, view
 
 
@@ -197,12 +200,13 @@ def model_fields() -> dict[str, Any]:
 
 def wire(page: gr.Blocks, form: dict[str, Any], view: gr.HTML, chips: gr.HTML) -> None:
     """Generate, Stop, and what happens when the page is opened or another model is chosen."""
+    result = gr.State()  # what the view shows, for when it is stopped
     run = form["generate"].click(
-        handlers.generate, [form[name] for name in handlers.FIELDS], view, validator=handlers.check,
+        handlers.generate, [form[name] for name in handlers.FIELDS], [view, result], validator=handlers.check,
         show_progress="minimal", show_progress_on=view, **TURNS, **PRIVATE,
     )
     form["stop"].click(None, cancels=[run], **QUIET)
-    run.failure(render.stopped, view, view, queue=False, **QUIET)
+    run.failure(render.stopped, [view, result], view, queue=False, **QUIET)
     model, scorer = form["model"], form["scorer"]
     gr.on(
         [page.load, model.change, scorer.change], handlers.prepare, [model, scorer], [chips, form["target"]],

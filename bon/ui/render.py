@@ -10,12 +10,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bon.errors import InputError
 from bon.schema import Candidate, Result, Settings, Stats, Timing
+from bon.show import at_most
+from bon.state import stopped as stopped_result
+from bon.wording import (
+    axis_of,
+    count,
+    number_words,
+    percent_words,
+    score_words,
+    share,
+    tick_words,
+    unit_words,
+)
 
 View = dict[str, Any]
-
-#: Steps between ticks of an axis that has no fixed ends, times a power of ten.
-NICE_STEPS = (1, 2, 2.5, 5, 10)
 
 MEAN_TIP = "The mean score of all candidates: what you get, on average, if you generate once and take it."
 WIN_TIP = (
@@ -62,14 +72,42 @@ def sample(path: Path) -> View:
     return shown
 
 
+def record(result: Result) -> dict[str, Any]:
+    """All that is known of a run, for the browser to keep: `Result.to_dict()`, and of each candidate what its detail
+    and a new ranking need.
+    """
+    out, more = result.to_dict(), {c.index: c for c in result.candidates}
+    for c in out["candidates"]:
+        pieces = more[c["index"]].pieces
+        c |= {"sampled_logprob": more[c["index"]].sampled_logprob, "pieces": [[t, round(p, 4)] for t, p in pieces]}
+    return out
+
+
 def read(text: str) -> Result:
-    """The `Result` whose `to_dict()` was written as the JSON `text`."""
-    raw = json.loads(text)
-    raw["settings"] = Settings(**raw["settings"])
-    raw["candidates"] = tuple(Candidate(**c) for c in raw["candidates"])
-    raw["stats"] = raw["stats"] and Stats(**raw["stats"])
-    raw["timing"] = Timing(**raw["timing"])
-    return Result(**raw)
+    """The `Result` whose `record` or `to_dict()` was written as the JSON `text`.
+
+    Raises `InputError` for anything else.
+    """
+    try:
+        raw = json.loads(text)
+        raw["settings"] = Settings(**raw["settings"])
+        raw["candidates"] = tuple(Candidate(**c) for c in raw["candidates"])
+        raw["stats"] = raw["stats"] and Stats(**raw["stats"])
+        raw["timing"] = Timing(**raw["timing"])
+        return Result(**raw)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError("record", "This is no run that bon has kept, so it cannot be opened.") from error
+
+
+def ended(result: Result) -> View:
+    """The view of a run that has ended, in full or not."""
+    return done(result) if all(c.score is not None for c in result.candidates) else halted(result)
+
+
+def halted(result: Result) -> View:
+    """A run that was stopped: what is done stays."""
+    scored, n = scored_count(result), len(result.candidates)
+    return _cut_short(writing(result), result, "stopped", f"Stopped after {scored} of {n}.", "What is done stays.")
 
 
 def writing(result: Result) -> View:
@@ -94,31 +132,30 @@ def done(result: Result) -> View:
     shown.update(title="Done.", line=f"Best of {n} in {spent(result.timing)}")
     tags = {"best": f"Winner of {n}", "worst": f"The worst of {n}", "soft": f"Drawn softly from {n}"}
     shown["winner"]["tag"] = tags[result.settings.select] if n > 1 else "The only candidate"
-    shown.update(insight(result))
+    shown.update(insight(result), record=record(result))
     return shown
 
 
-def stopped(view: View) -> View:
-    """The last view of a run that was stopped, made final: what is done stays."""
+def stopped(view: View, result: Result | None) -> View:
+    """The last view of a run that was stopped, made final; `result` is what it had come to."""
     if view.get("phase") == "loading":
         return {"phase": "stopped", "title": "Stopped.", "line": "The run had not begun."}
-    if view.get("phase") != "writing":
-        return view
-    return _cut_short(view, "stopped", f"Stopped after {view['scored']} of {view['n']}.", "What is done stays.")
+    return halted(result) if view.get("phase") == "writing" and result else view
 
 
-def broken(view: View, message: str) -> View:
+def broken(result: Result | None, message: str) -> View:
     """The last view of a run that failed midway, with the reason: what was done stays."""
-    if view.get("phase") != "writing":
+    if result is None:
         return failed(message)
-    kept = f"{view['scored']} of {view['n']} were scored before that and stay below."
-    return {**_cut_short(view, "failed", "The run broke off.", kept), "error": message}
+    kept = f"{scored_count(result)} of {len(result.candidates)} were scored before that and stay below."
+    return {**_cut_short(writing(result), result, "failed", "The run broke off.", kept), "error": message}
 
 
-def _cut_short(view: View, phase: str, title: str, line: str) -> View:
+def _cut_short(view: View, result: Result, phase: str, title: str, line: str) -> View:
     rows = [{**row, "state": "stopped"} if row["score"] is None else row for row in view["rows"]]
     winner = view["winner"] and {**view["winner"], "tag": f"Best of the {view['scored']} that were scored"}
-    return {**view, "phase": phase, "title": title, "line": line, "progress": None, "rows": rows, "winner": winner}
+    said = {"phase": phase, "title": title, "line": line, "progress": None}
+    return {**view, **said, "rows": rows, "winner": winner, "record": record(stopped_result(result))}
 
 
 def common(result: Result, phase: str) -> View:
@@ -139,13 +176,14 @@ def common(result: Result, phase: str) -> View:
 
 
 def pack(view: View) -> dict[str, Any]:
-    """The view as it travels: the texts as a list, the rest as one JSON text.
+    """The view as it travels: the texts as a list, the record of a run that has ended and the rest as JSON texts.
 
     Gradio then sends only what was appended to each text, and the browser has few values to watch.
     """
     rows = [{k: v for k, v in row.items() if k != "text"} for row in view.get("rows", ())]
-    rest = {**view, "rows": rows} if "rows" in view else view
-    return {"view": json.dumps(rest), "texts": [row["text"] for row in view.get("rows", ())]}
+    rest = {k: v for k, v in view.items() if k != "record"} | ({"rows": rows} if "rows" in view else {})
+    kept = json.dumps(view["record"]) if "record" in view else ""
+    return {"view": json.dumps(rest), "texts": [row["text"] for row in view.get("rows", ())], "record": kept}
 
 
 def unpack(packed: Mapping[str, Any] | None) -> View:
@@ -155,7 +193,7 @@ def unpack(packed: Mapping[str, Any] | None) -> View:
     view = json.loads(packed["view"])
     for row, text in zip(view.get("rows", ()), packed["texts"], strict=True):
         row["text"] = text
-    return view
+    return view | ({"record": json.loads(packed["record"])} if packed.get("record") else {})
 
 
 def scored_count(result: Result) -> int:
@@ -236,8 +274,8 @@ def facts(result: Result) -> list[dict[str, str]]:
         rate, what = percent_words(stats.win_rate), "win rate against" if extreme(result) == "best" else "below"
         out.append({"value": rate, "label": f"{what} one sample", "tip": WIN_TIP.format(n=n)})
     if stats.kl_bound is not None:
-        bound = math.ceil(stats.kl_bound * 100 - 1e-9) / 100
-        out.append({"value": f"≤ {bound:.2f}" if bound else "0", "label": "nats of KL from the model", "tip": KL_TIP})
+        bound = f"≤ {at_most(stats.kl_bound)}" if stats.kl_bound > 0 else "0"
+        out.append({"value": bound, "label": "nats of KL from the model", "tip": KL_TIP})
     return out
 
 
@@ -272,62 +310,6 @@ def spent(timing: Timing) -> str:
     """Time, tokens and speed in words."""
     speed = f", {timing.tokens_per_second:,.0f} tokens/s" if timing.tokens_per_second else ""
     return f"{timing.total:.2f} s, {count(timing.tokens, 'token')}{speed}"
-
-
-def axis_of(scores: Sequence[float], unit: str) -> tuple[float, float, list[float]]:
-    """The ends of the score's axis and its ticks: 0 to 1 for probabilities, else round numbers around the scores."""
-    if unit == "probability":
-        return 0.0, 1.0, [0, 0.25, 0.5, 0.75, 1]
-    if not scores:
-        return 0.0, 1.0, []
-    low, high = min(scores), max(scores)
-    rough = max(high - low, 1e-6) / 4
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(s * power for s in NICE_STEPS if s * power >= rough)
-    first, last = math.floor(low / step), math.ceil(high / step)
-    return first * step, max(last, first + 1) * step, [i * step for i in range(first, max(last, first + 1) + 1)]
-
-
-def share(value: float, axis: tuple) -> float:
-    """Where `value` lies between the ends of the axis, 0 to 1."""
-    return round((value - axis[0]) / (axis[1] - axis[0]), 4)
-
-
-def unit_words(unit: str, target: str | None) -> str:
-    """The score's unit for a reader: `probability of positive`."""
-    return f"{unit} of {label_words(target)}" if target else unit
-
-
-def label_words(label: str) -> str:
-    """A scorer's label for a reader: POSITIVE shouts."""
-    return label.lower() if label.isupper() else label
-
-
-def score_words(score: float) -> str:
-    """A score with three decimals; a probability just below 1 is not shown as 1."""
-    if 0.9995 <= score < 1:
-        return "> 0.999"
-    return "< 0.001" if 0 < score < 0.0005 else number_words(score, 3)
-
-
-def number_words(value: float, decimals: int, sign: str = "") -> str:
-    """A number with a true minus sign; `sign="+"` shows a plus sign too."""
-    return format(value, f"{sign}.{decimals}f").replace("-", "−")
-
-
-def percent_words(share: float) -> str:
-    """A share in percent; one just below 1 is not shown as 100%."""
-    return f"{share:.0%}" if share < 0.99 else f"{math.floor(share * 1000) / 10:g}%"
-
-
-def tick_words(value: float) -> str:
-    """The label of a tick."""
-    return f"{round(value, 6):g}".replace("-", "−")
-
-
-def count(number: int, noun: str) -> str:
-    """`1 token`, `2 tokens`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def chips(engine: Mapping[str, Any], scorer: str) -> list[str]:
