@@ -85,6 +85,7 @@ def _say(message: str) -> None:
 
 def _best(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
+    _check_files(args)
     settings = _given(args, SETTINGS)
     # Said before torch is imported, which takes seconds.
     checked = Request(args.prompt, Settings.of(settings), unconditional=args.unconditional).settings
@@ -92,8 +93,31 @@ def _best(argv: list[str]) -> int:
     kind = {name: getattr(args, name) for name in ("device", "dtype") if getattr(args, name)}
     result, finished = _run(args.prompt, args.unconditional, kind, settings, show=sys.stderr.isatty())
     if result is not None:
+        from bon import export
+
         print(json.dumps(result.to_dict()) if args.json else result)
+        _write_files(args, {"csv": export.run_csv, "html": export.run_html}, result)
     return 0 if finished else INTERRUPTED
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
+    parser.add_argument("--csv", metavar="FILE", help="write the table to a file")
+    parser.add_argument("--html", metavar="FILE", help="write a page that needs nothing else to a file")
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    """What can be known of the files before the work: their folders must be there."""
+    for name in ("csv", "html"):
+        file = getattr(args, name)
+        if file and (Path(file).is_dir() or not Path(file).parent.is_dir()):
+            raise InputError(name, f"--{name} {file}: there is no such folder, or it is a folder itself. Name a file.")
+
+
+def _write_files(args: argparse.Namespace, makers: dict, found) -> None:
+    for name, make in makers.items():
+        if file := getattr(args, name):
+            Path(file).write_text(make(found), encoding="utf-8", newline="")
 
 
 def _run(prompt, unconditional, kind, settings, show):
@@ -156,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("prompt", nargs="?", help="the text to continue")
     _add_settings(parser, SETTINGS)
     parser.add_argument("--unconditional", action="store_true", help="sample from the model's start token, no prompt")
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
+    _add_files(parser)
     parser.add_argument("--version", action="version", version=f"bon {__version__}")
     return parser
 
@@ -174,10 +198,9 @@ def _compare(argv: list[str]) -> int:
     _add_settings(parser, COMPARED)
     parser.add_argument("--tuned", help="the tuned model: preset, Hub id, folder, or none (the preset's)")
     parser.add_argument("--judge", help="a second scorer that only watches: as --scorer, or none (the preset's)")
-    parser.add_argument("--json", action="store_true", help="print the comparison as one JSON object on one line")
-    parser.add_argument("--csv", metavar="FILE", help="write the table to a file")
-    parser.add_argument("--html", metavar="FILE", help="write a page that needs nothing else to a file")
+    _add_files(parser)
     args = parser.parse_args(argv)
+    _check_files(args)
     if args.file and args.prompts:
         raise InputError("prompts", "Give prompts or --file, not both.")
     given = _given(args, COMPARED)
@@ -193,10 +216,8 @@ def _compare(argv: list[str]) -> int:
     settings = dataclasses.replace(checked, unit=entrants.scorer.unit) if entrants.scorer.target else checked
     found, finished = _drained(compare.stream(prompts, entrants, settings), len(prompts))
     if found is not None:
-        for file, make in ((args.csv, export.comparison_csv), (args.html, export.comparison_html)):
-            if file:
-                Path(file).write_text(make(found), encoding="utf-8")
         print(json.dumps(found.to_dict()) if args.json else export.comparison_text(found))
+        _write_files(args, {"csv": export.comparison_csv, "html": export.comparison_html}, found)
     return 0 if finished else INTERRUPTED
 
 

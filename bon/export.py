@@ -2,10 +2,16 @@
 
 import csv
 import io
+import json
+from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
-from bon import figure
+from bon import charts, figure
 from bon.comparison import Comparison, Estimate, Row
+from bon.schema import Candidate, Result
+from bon.show import facts
+from bon.wording import number_words, score_words, unit_words
 
 STYLE = """
 :root{--bon-page:#f5f6f9;--bon-paper:#fff;--bon-ink:#14161d;--bon-soft:#4b5262;--bon-line:#e4e6ed;
@@ -19,7 +25,81 @@ h1{font-size:26px;letter-spacing:-.02em}h2{font-size:18px;margin-top:36px}p{colo
 th,td{text-align:left;padding:8px 10px;border-bottom:1px solid var(--bon-line);vertical-align:top}
 td.n{font-variant-numeric:tabular-nums;white-space:nowrap}
 figure{margin:16px 0;padding:16px;background:var(--bon-paper);border:1px solid var(--bon-line);border-radius:14px}
+figcaption{font-weight:600;font-size:14px}
 .prompt{color:var(--bon-soft)}svg{width:100%;height:auto}
+blockquote{margin:0 0 12px;font:400 26px/1.35 Charter,"Bitstream Charter",Cambria,Georgia,serif}
+.big{font-size:34px;font-weight:650;letter-spacing:-.02em;color:var(--bon-ink)}
+"""
+
+
+def run_json(result: Result) -> str:
+    """`Result.to_dict()` as JSON."""
+    return json.dumps(result.to_dict(), ensure_ascii=False, indent=1) + "\n"
+
+
+def run_csv(result: Result) -> str:
+    """The candidates of a run, best first, a line each."""
+    parts = sorted({part for c in result.candidates for part in c.parts})
+    heads = ("rank", "index", "score", "tokens", "cap", "ended", "logprob", "judge")
+    rows = ([getattr(c, name) for name in heads] + [c.parts.get(part) for part in parts] + [result.prompt, c.text]
+            for c in result.candidates)
+    return _csv([*heads, *(f"part: {part}" for part in parts), "prompt", "text"], rows)
+
+
+def _csv(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    out = io.StringIO(newline="")
+    # Lines end as RFC 4180 has it, and so a lone carriage return within a text is quoted too.
+    csv.writer(out).writerows([heads, *([_harmless(cell) for cell in row] for row in rows)])
+    return out.getvalue()
+
+
+def _harmless(cell: Any) -> Any:
+    """A text that a spreadsheet does not take for a formula (OWASP's list of first characters)."""
+    return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" ")[:1] in set("=+-@\t\r\n") else cell
+
+
+def run_html(result: Result) -> str:
+    """One page of a run that needs nothing else: the winner, what the extra samples bought, and every candidate."""
+    best = next((c for c in result.candidates if c.score is not None and c.ended != "rejected"), None)
+    unit, lift = unit_words(result.unit, result.target), ""
+    if best and result.stats and len(result.candidates) > 1:
+        lift = f", {number_words(best.score - result.stats.mean, 3, '+')} over one sample on average"
+    figures = [("Every candidate's score", charts.strip(result)), ("What would N have bought?", charts.curve(result))]
+    drawn = "".join(
+        f"<figure><figcaption>{name}</figcaption>{svg}</figure>" for name, svg in figures if svg and best
+    )
+    rows = "".join(map(_candidate, result.candidates))
+    settings = "; ".join(f"{k} {v}" for k, v in result.to_dict()["settings"].items() if v is not None)
+    notes = "".join(f"<p>{escape(note)}</p>" for note in result.notes)
+    winner = f"""<blockquote>{_text(result.prompt, best.text)}</blockquote>
+<p><span class="big">{score_words(best.score)}</span> {escape(unit)}{lift}</p>""" if best else ""
+    return _page("Best of N", f"""<h1>Best of {len(result.candidates)}</h1>
+<p>{escape(result.model)}, scored by {escape(result.scorer)}</p>
+{winner}<p>{escape("; ".join(facts(result)))}.</p>{notes}{drawn}
+<h2>Every candidate</h2>
+<div class="scroll"><table><thead><tr><th>rank</th><th>score</th><th>text</th><th>tokens</th></tr></thead>
+<tbody>{rows}</tbody></table></div>
+<h2>Settings</h2><p>{escape(settings)}</p>""")
+
+
+def _candidate(c: Candidate) -> str:
+    said = {"rejected": " (dropped)", "stopped": " (stopped)"}.get(c.ended or "", "")
+    score = "–" if c.score is None else score_words(c.score)
+    return (f'<tr><td class="n">{c.rank or ""}</td><td class="n">{score}</td><td>{escape(c.text)}</td>'
+            f'<td class="n">{c.tokens}{said}</td></tr>')
+
+
+def _text(prompt: str, text: str) -> str:
+    return f'<span class="prompt">{escape(prompt)}</span>{escape(text)}'
+
+
+def _page(title: str, body: str) -> str:
+    """A page that asks for nothing: no script, no style and no picture from elsewhere."""
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>{title}</title><style>{STYLE}</style></head><body>
+{body}
+</body></html>
 """
 
 
@@ -32,17 +112,12 @@ def system(row: Row) -> str:
 
 def comparison_csv(comparison: Comparison) -> str:
     """The table of a comparison, a system a line."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["system", "score", "score_low", "score_high", "wins", "wins_low", "wins_high", "kl", "kl_kind",
-                     "kl_error", "kl_estimate", "judge", "judge_low", "judge_high", "tokens", "seconds"])
-    for row in comparison.rows():
-        judge = row.judge or Estimate(None)
-        writer.writerow([
-            system(row), *_three(row.score), *_three(row.wins), row.kl, kl_kind(row), row.kl_error, row.kl_estimate,
-            *_three(judge), row.tokens, row.seconds,
-        ])
-    return out.getvalue()
+    heads = ["system", "score", "score_low", "score_high", "wins", "wins_low", "wins_high", "kl", "kl_kind",
+             "kl_error", "kl_estimate", "judge", "judge_low", "judge_high", "tokens", "seconds"]
+    return _csv(heads, ([
+        system(row), *_three(row.score), *_three(row.wins), row.kl, kl_kind(row), row.kl_error, row.kl_estimate,
+        *_three(row.judge or Estimate(None)), row.tokens, row.seconds,
+    ] for row in comparison.rows()))
 
 
 def _three(estimate: Estimate) -> list[float | None]:
@@ -116,10 +191,7 @@ def comparison_html(comparison: Comparison) -> str:
         "<tr>" + "".join(f'<td class="n">{escape(word)}</td>' for word in row) + "</tr>" for row in rows
     )
     notes = "".join(f"<p>{escape(note)}</p>" for note in comparison.notes)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>Best of N, compared</title><style>{STYLE}</style></head><body>
-<h1>Base, tuned and best of N</h1>
+    return _page("Best of N, compared", f"""<h1>Base, tuned and best of N</h1>
 <p>{escape(title(comparison))}, seed {comparison.settings.seed}. 95% intervals over prompts in brackets. KL: 0 for the
 base, measured with its standard error for the tuned model, an upper bound (and an estimate) for best of N.</p>
 <div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>
@@ -127,14 +199,11 @@ base, measured with its standard error for the tuned model, an upper bound (and 
 <p>{escape(comparison.sentence()) if comparison.outcomes else ""}</p>{notes}
 <h2>What was written</h2>
 <div class="scroll"><table><thead><tr><th>base, one sample</th><th>tuned, one sample</th><th>best of
-{comparison.settings.n}</th></tr></thead><tbody>{"".join(map(_written, comparison.outcomes))}</tbody></table></div>
-</body></html>
-"""
+{comparison.settings.n}</th></tr></thead><tbody>{"".join(map(_written, comparison.outcomes))}</tbody></table></div>""")
 
 
 def _written(outcome) -> str:
     best = max(outcome.base, key=lambda c: (c.score, -c.index))
     shown = [outcome.base[0], outcome.tuned[0] if outcome.tuned else None, best]
-    prompt = f'<span class="prompt">{escape(outcome.prompt)}</span>'
-    cells = ("–" if c is None else f"{prompt}{escape(c.text)} <b>{c.score:.3f}</b>" for c in shown)
+    cells = ("–" if c is None else f"{_text(outcome.prompt, c.text)} <b>{c.score:.3f}</b>" for c in shown)
     return "<tr>" + "".join(f"<td>{text}</td>" for text in cells) + "</tr>"

@@ -1,18 +1,16 @@
-"""The figure of a comparison as an SVG: score against the square root of KL, in pure text.
-
-Colours come from the page's variables, with values of their own for where there are none.
-"""
+"""The figure of a comparison as an SVG: score against the square root of KL."""
 
 import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
 from bon.comparison import Comparison, Estimate, Row
+from bon.drawing import ACCENT, LINE, MEAN, SOFT, WIN, image, line, text
+from bon.wording import NICE_STEPS, tick_words
 
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 54, 24, 46, 48
-INK, SOFT, LINE = "var(--bon-ink,#14161d)", "var(--bon-soft,#4b5262)", "var(--bon-line,#e4e6ed)"
-BEST, TUNED, JUDGE = "var(--bon-accent,#4a3fd6)", "var(--bon-win-dot,#0a8674)", "var(--bon-mean,#a34a06)"
+BEST, TUNED, JUDGE = ACCENT, WIN, MEAN
 
 
 class _Plot:
@@ -43,8 +41,7 @@ def svg(comparison: Comparison) -> str:
     spoken = f"Score against the square root of KL. {comparison.sentence()}"
     parts = [*_axes(plot, comparison), *_judged(plot, best, tuned), *_curve(plot, best),
              *_checkpoints(plot, comparison), *(_tuned(plot, tuned[0]) if tuned else ())]
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-            f'aria-label="{escape(spoken)}" font-family="system-ui, sans-serif" font-size="13">{"".join(parts)}</svg>')
+    return image(WIDTH, HEIGHT, spoken, parts)
 
 
 def _plot(comparison: Comparison, best: Sequence[Row], tuned: Sequence[Row]) -> _Plot:
@@ -64,26 +61,26 @@ def _axes(plot: _Plot, comparison: Comparison) -> Iterator[str]:
     for value in _ticks(plot.low, plot.high):
         y = plot.y(value)
         yield f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}" stroke="{LINE}"/>'
-        yield _text(LEFT - 8, y + 4, _number(value), SOFT, "end")
+        yield text(LEFT - 8, y + 4, tick_words(value), SOFT, "end")
     for value in _ticks(0.0, plot.most):
-        yield _text(plot.x(value), HEIGHT - BOTTOM + 20, _number(value), SOFT)
+        yield text(plot.x(value), HEIGHT - BOTTOM + 20, tick_words(value), SOFT)
     unit = f"{comparison.unit} of {comparison.target.lower()}" if comparison.target else comparison.unit
-    yield _text(LEFT, TOP - 28, f"score, {unit}", SOFT, "start")
+    yield text(LEFT, TOP - 28, f"score, {unit}", SOFT, "start")
     kinds = {row.kind: row for row in comparison.rows()}
     names = [("best of N", BEST), *([("tuned", TUNED)] if "tuned" in kinds else [])]
     names += [("judge (dashed)", JUDGE)] if kinds["base"].judge else []
     words = "".join(f'<tspan fill="{colour}" dx="14">{name}</tspan>' for name, colour in names)
-    yield _text(WIDTH - RIGHT, TOP - 28, words, SOFT, "end", 600)
-    yield _text(WIDTH - RIGHT, HEIGHT - 8, "distance from the base model: square root of KL in nats", SOFT, "end")
+    yield text(WIDTH - RIGHT, TOP - 28, words, SOFT, "end", 600)
+    yield text(WIDTH - RIGHT, HEIGHT - 8, "distance from the base model: square root of KL in nats", SOFT, "end")
 
 
 def _curve(plot: _Plot, best: Sequence[Row]) -> Iterator[str]:
     places = [(plot.x(math.sqrt(row.kl)), plot.y(row.score.mean)) for row in best]
-    yield _line(places, BEST, 2.5)
+    yield line(places, BEST, 2.5)
     for row, (x, y) in zip(best, places, strict=True):
         yield _bar(plot, x, row.score, BEST)
         yield f'<circle cx="{x}" cy="{y}" r="4" fill="{BEST}"/>'
-        yield _text(x, y - 12, str(row.k), BEST, weight=600)
+        yield text(x, y - 12, str(row.k), BEST, weight=600)
 
 
 def _tuned(plot: _Plot, row: Row) -> Iterator[str]:
@@ -102,14 +99,14 @@ def _checkpoints(plot: _Plot, comparison: Comparison) -> Iterator[str]:
         if point.get("low") is not None:
             yield _bar(plot, x, Estimate(point["score"], point["low"], point["high"]), TUNED)
         yield f'<circle cx="{x}" cy="{y}" r="4.5" fill="var(--bon-paper,#fff)" stroke="{TUNED}" stroke-width="2"/>'
-        yield _text(x + 9, y + 18, escape(str(point["name"])), TUNED, "start")
+        yield text(x + 9, y + 18, escape(str(point["name"])), TUNED, "start")
 
 
 def _judged(plot: _Plot, best: Sequence[Row], tuned: Sequence[Row]) -> Iterator[str]:
     if not all(row.judge for row in best):
         return
     places = [(plot.x(math.sqrt(row.kl)), plot.y(row.judge.mean)) for row in best]
-    yield _line(places, JUDGE, 2, dashed=True)
+    yield line(places, JUDGE, 2, dashed=True)
     for row in tuned:
         if row.judge:
             x, y = plot.x(math.sqrt(max(row.kl, 0.0))), plot.y(row.judge.mean)
@@ -124,23 +121,10 @@ def _bar(plot: _Plot, x: float, estimate: Estimate, colour: str) -> str:
            'stroke-width="1.5"/>'
 
 
-def _line(places: Sequence[tuple[float, float]], colour: str, width: float, dashed: bool = False) -> str:
-    path = "L".join(f"{x} {y}" for x, y in places)
-    dash = ' stroke-dasharray="6 5"' if dashed else ""
-    return f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="{width}"{dash}/>'
-
-
-def _text(x: float, y: float, words: str, colour: str, anchor: str = "middle", weight: int = 400) -> str:
-    return f'<text x="{x}" y="{y}" fill="{colour}" text-anchor="{anchor}" font-weight="{weight}">{words}</text>'
-
-
 def _ticks(low: float, high: float) -> list[float]:
     rough = (high - low) / 4
     power = 10 ** math.floor(math.log10(rough))
-    step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= rough * 0.999)
+    step = next(s * power for s in NICE_STEPS if s * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
-
-def _number(value: float) -> str:
-    return f"{round(value, 6):g}".replace("-", "−")

@@ -1,0 +1,135 @@
+"""Runs as files: opened again and compared with the run."""
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from bon import charts, cli, export
+from bon.schema import Candidate, Ended, Note, Scored, Settings, Started
+from bon.state import RunState
+
+TEXTS = (" was <b>fine</b>.", "=1+1", " said \"no\", twice", "\nnew line", " @import 'x'")
+SCORES = (0.5, 0.9, 0.1, 0.7, None)
+
+
+def made(texts=TEXTS, scores=SCORES, unit="probability", **settings):
+    """A run with these texts and scores; None was never scored."""
+    state = RunState()
+    n = len(texts)
+    state.add(Started("<i>A", "lm & co", "judge", "POSITIVE", unit, Settings(n=n, seed=3, **settings), (9,) * n))
+    for i, (text, score) in enumerate(zip(texts, scores, strict=True)):
+        if score is not None:
+            state.add(Ended(Candidate(i, text, tokens=5, cap=9, ended="eos", logprob=-1.25)))
+            state.add(Scored(i, score, {"logprob": -0.25}))
+    state.add(Note("a <note>"))
+    return state.result(stopped=None in scores)
+
+
+class Page(HTMLParser):
+    """The tags of a page and the text between them."""
+
+    def __init__(self, source: str):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], ""
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_json_is_the_dict():
+    run = made()
+    assert json.loads(export.run_json(run)) == json.loads(json.dumps(run.to_dict()))
+
+
+def test_the_csv_has_every_candidate_best_first():
+    rows = list(csv.DictReader(io.StringIO(export.run_csv(made()), newline="")))
+    assert [row["index"] for row in rows] == ["1", "3", "0", "2", "4"]
+    assert [row["score"] for row in rows] == ["0.9", "0.7", "0.5", "0.1", ""]
+    assert rows[2]["text"] == " was <b>fine</b>."
+    assert rows[2]["part: logprob"] == "-0.25"
+    assert rows[4]["ended"] == "stopped"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\r=1"])
+def test_no_text_becomes_a_formula(text):
+    row = next(csv.DictReader(io.StringIO(export.run_csv(made((text,), (0.5,))), newline="")))
+    assert row["text"] == f"'{text}"
+    assert float(row["logprob"]) == -1.25  # numbers stay numbers
+
+
+def test_the_page_needs_nothing_else_and_runs_nothing():
+    source = export.run_html(made())
+    page = Page(source)
+    assert not {"script", "link", "img", "iframe", "b", "i", "note"} & set(page.tags)
+    assert not [name for name, _ in page.attributes if name.startswith("on") or name in ("src", "href")]
+    assert not re.search(r"@import(?! 'x')|url\(", source)
+    for text in (*TEXTS[:4], "<i>A", "lm & co", "a <note>", "seed 3"):
+        assert text in page.text
+    assert page.tags.count("svg") == 2
+
+
+def test_the_page_of_a_run_without_a_score_has_no_winner_and_no_charts():
+    page = Page(export.run_html(made((" a", " b"), (None, None))))
+    assert "blockquote" not in page.tags
+    assert "svg" not in page.tags
+    assert "(stopped)" in page.text
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 64, 256])
+def test_the_dots_stand_at_their_scores(n):
+    scores = [i / n for i in range(n)]
+    run = made([" x"] * n, scores)
+    xs = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', charts.strip(run))]
+    wanted = [charts._x(score) for score in sorted(scores)]
+    assert xs == pytest.approx(wanted, abs=0.11)
+    heights = [float(y) for y in re.findall(r'cy="([\d.]+)"', charts.strip(run))]
+    assert min(heights) >= charts.TOP - 1
+
+
+def test_equal_scores_are_piled_and_not_hidden():
+    svg = charts.strip(made([" x"] * 9, [0.5] * 9))
+    assert len(set(re.findall(r'cy="([\d.]+)"', svg))) == 9
+
+
+def test_the_curve_names_what_one_and_all_bring():
+    svg = charts.curve(made([" x"] * 4, [0.0, 1.0, 0.5, 0.5]))
+    assert ">0.500<" in svg
+    assert ">1.000<" in svg
+    assert 'aria-label="Expected score by number of candidates: 1: 0.500, 2: 0.750, 4: 1.000"' in svg
+
+
+@pytest.mark.parametrize("run", [made([" x"], [0.5]), made([" x"] * 3, [None] * 3)])
+def test_there_is_no_curve_of_one_or_none(run):
+    assert charts.curve(run) == ""
+
+
+def test_margins_have_an_axis_of_their_own():
+    svg = charts.strip(made([" x"] * 3, [-2.0, 0.0, 3.5], unit="margin"))
+    assert "−" in svg
+
+
+def test_the_command_line_writes_both(tmp_path, lm_folder, classifier_folder, capsys):
+    files = ["--csv", str(tmp_path / "r.csv"), "--html", str(tmp_path / "r.html")]
+    argv = ["This movie", "-n", "3", "--model", lm_folder, "--scorer", classifier_folder, "--json", *files]
+    capsys.readouterr()
+    assert cli.main(argv) == 0
+    printed = json.loads(capsys.readouterr().out)
+    rows = list(csv.DictReader((tmp_path / "r.csv").open(encoding="utf-8", newline="")))
+    assert [float(row["score"]) for row in rows] == [c["score"] for c in printed["candidates"]]
+    assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("command", [["x"], ["compare", "x"]])
+def test_a_folder_that_is_not_there_is_said_before_the_work(command, tmp_path, capsys):
+    assert cli.main([*command, "--html", str(tmp_path / "no" / "r.html")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert cli.main([*command, "--csv", str(tmp_path)]) == 2
