@@ -8,7 +8,7 @@ def main() -> None:
     """Serves the page; the model is read meanwhile, so that the first visitor need not wait for it."""
     page = build()
     page.launch(**theme.launch_options(), prevent_thread_lock=True)
-    handlers.load(handlers.default_model())
+    handlers.warm_up()
     page.block_thread()
 
 

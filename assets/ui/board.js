@@ -7,7 +7,7 @@
   const LIVE_TEXT = 180; // characters that a line can hold at most
   const MOVE = { duration: 420, easing: "cubic-bezier(0.2, 0.8, 0.2, 1)" };
 
-  const makeRow = (index) => {
+  const makeRow = (index, detail) => {
     const part = (name, ...children) => bon.el("span", { class: name }, ...children);
     const fill = bon.el("i"),
       words = bon.el("span", { class: "words" });
@@ -19,7 +19,11 @@
       tokens: part("tokens"),
     };
     const node = bon.el("li", { class: "row", "data-index": index }, ...Object.values(parts));
-    return { node, ...parts, fill, words, shown: {} };
+    const more = bon.discloser(node, bon.el("span", { class: "unseen" }, `Details of candidate ${index + 1}`), () =>
+      detail(index),
+    );
+    node.append(more.button);
+    return { node, ...parts, fill, words, more, shown: {} };
   };
 
   const updateRow = (row, data, live) => {
@@ -89,7 +93,8 @@
     );
   };
 
-  bon.board = (section, light) => {
+  // detail: makes the detail of the candidate with a number.
+  bon.board = (section, light, detail) => {
     const title = bon.el("h2"),
       list = bon.el("ol", { class: "rows" }),
       rest = bon.el("ol", { class: "rows" });
@@ -108,7 +113,7 @@
       const all = sorted(view.rows).filter((index) => index !== winner);
       const cut = live || all.length <= SHOWN + 2 ? all.length : SHOWN;
       for (const index of [...rows.keys()]) if (index >= view.rows.length) rows.delete(index);
-      for (const index of all) if (!rows.has(index)) rows.set(index, makeRow(index));
+      for (const index of all) if (!rows.has(index)) rows.set(index, makeRow(index, detail));
       const nodes = (part) => part.map((index) => rows.get(index).node);
       const change = () => {
         section.classList.toggle("live", live);
@@ -143,6 +148,10 @@
     };
     section.addEventListener("pointerover", hover(true));
     section.addEventListener("pointerout", hover(false));
-    return { draw, light: (index, on) => rows.get(index)?.node.classList.toggle("lit", on) };
+    return {
+      draw,
+      light: (index, on) => rows.get(index)?.node.classList.toggle("lit", on),
+      close: () => rows.forEach((row) => row.more.close()),
+    };
   };
 }

@@ -160,7 +160,7 @@
     return { draw, light: (index, on) => known.get(index)?.classList.toggle("lit", on) };
   };
 
-  const CURVE = { left: 40, right: 26, top: 22, foot: 26, height: 168 };
+  const CURVE = { left: 40, right: 26, top: 22, foot: 26 };
 
   // The numbers under the curve: powers of two, and N itself.
   const places = (n) => {
@@ -174,8 +174,8 @@
   };
 
   // What the best of k would have been, for k = 1 to N.
-  bon.curve = (figure, bubble) => {
-    const svg = bon.svg("svg", { role: "img", height: CURVE.height });
+  bon.curve = (figure, bubble, height = 168) => {
+    const svg = bon.svg("svg", { role: "img", height });
     figure.append(svg);
     let last = null;
 
@@ -184,7 +184,7 @@
       const width = figure.clientWidth;
       if (!curve || !width) return;
       const n = curve.points.at(-1)[0],
-        bottom = CURVE.height - CURVE.foot;
+        bottom = height - CURVE.foot;
       const x = (k) => CURVE.left + (n > 1 ? Math.log2(k) / Math.log2(n) : 0.5) * (width - CURVE.left - CURVE.right);
       const y = (share) => bottom - share * (bottom - CURVE.top);
       const line = curve.points.map(([k, share]) => `${x(k).toFixed(1)} ${y(share).toFixed(1)}`).join("L");
@@ -192,7 +192,7 @@
         .map((k) => curve.points.find((point) => point[0] === k))
         .filter(Boolean);
       const named = new Set([1, n, n >= 8 ? 4 : 0]);
-      svg.setAttribute("viewBox", `0 0 ${width} ${CURVE.height}`);
+      svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
       svg.setAttribute("width", width);
       svg.setAttribute(
         "aria-label",

@@ -50,13 +50,6 @@
     return interval ? [value, bon.el("small", {}, interval)] : [value];
   };
 
-  const save = (name, text) => {
-    const kinds = { csv: "text/csv", json: "application/json", html: "text/html" };
-    const url = URL.createObjectURL(new Blob([text], { type: `${kinds[name.split(".").pop()]};charset=utf-8` }));
-    bon.el("a", { href: url, download: name }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 10_000);
-  };
-
   bon.compare = (element, props, watch) => {
     const title = bon.el("b"),
       line = bon.el("span"),
@@ -128,7 +121,7 @@
       files.replaceChildren(
         ...Object.entries(view.files || {}).map(([name, text]) => {
           const button = bon.el("button", { type: "button", class: "copy" }, `Download ${name.split(".").pop().toUpperCase()}`);
-          button.addEventListener("click", () => save(name, text));
+          button.addEventListener("click", () => bon.download(name, text));
           return button;
         }),
       );

@@ -23,10 +23,28 @@
     }
   });
 
+  // The winner can become the next prompt, with the way back.
+  const before = [];
+  const write = (text) => {
+    const area = one("#prompt textarea");
+    area.value = text;
+    area.dispatchEvent(new Event("input", { bubbles: true }));
+    const back = one(".back"),
+      last = before.at(-1);
+    back.hidden = last === undefined;
+    back.textContent = last === undefined ? "" : `Back to “${last.length > 40 ? `${last.slice(0, 40)}…` : last}”`;
+  };
+  window.bon.goOn = (text) => {
+    before.push(one("#prompt textarea").value);
+    write(text);
+    one("#prompt textarea").scrollIntoView({ block: "nearest" });
+  };
+
   const open = (on) => one("#settings-line")?.setAttribute("aria-expanded", on);
   document.addEventListener("click", (event) => {
     const line = event.target.closest?.("#settings-line");
     if (line) open(line.getAttribute("aria-expanded") !== "true");
+    if (event.target.closest?.(".back")) write(before.pop());
   });
 
   // A message at a field that nobody can see helps nobody.

@@ -45,21 +45,8 @@
     return view;
   };
 
-  const copy = async (text) => {
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch {
-      // Without https there is no clipboard but this one.
-      const area = bon.el("textarea", { readonly: true, class: "unseen" });
-      area.value = text;
-      document.body.append(area);
-      area.select();
-      document.execCommand("copy");
-      area.remove();
-    }
-  };
-
-  bon.hero = (node, bubble, light) => {
+  // record: gives the run that is shown, as a JSON text.
+  bon.hero = (node, bubble, light, record, server) => {
     const tag = bon.el("p", { class: "tag" }),
       prompt = bon.el("span", { class: "prompt" }),
       text = bon.el("span", { class: "text" });
@@ -68,13 +55,24 @@
       unit = bon.el("span", { class: "unit" }),
       lift = bon.el("span", { class: "gain" });
     const facts = bon.el("div", { class: "meta" });
-    const button = bon.el("button", { type: "button", class: "copy" }, "Copy");
+    const here = () => JSON.parse(record()).candidates.find((c) => c.index === shown);
+    let shown = 0;
+    const more = bon.discloser(node, "Details", () => bon.detail(here()));
+    const acts = bon.el(
+      "div",
+      { class: "acts" },
+      more.button,
+      bon.doer("Continue", "Continued", () => bon.goOn(quote.textContent)),
+      bon.doer("Copy", "Copied", () => bon.copy(quote.textContent)),
+      bon.downloads(record, server.exported),
+    );
     const figure = bon.el(
       "figure",
       { class: "strip" },
       bon.el("figcaption", {}, bon.el("span", {}, "Every candidate's score"), bon.el("span", { class: "of" })),
     );
-    const foot = bon.el("div", { class: "foot" }, facts, button);
+    const mini = bon.el("figure", { class: "curve mini", hidden: true }, bon.el("figcaption", {}, "Best of k so far"));
+    const foot = bon.el("div", { class: "foot" }, facts, acts);
     node.append(
       bon.el(
         "div",
@@ -82,16 +80,11 @@
         bon.el("div", { class: "said" }, tag, quote),
         bon.el("div", { class: "points" }, score, unit, lift),
       ),
-      figure,
+      bon.el("div", { class: "charts" }, figure, mini),
       foot,
     );
-    const strip = bon.strip(figure, bubble, light);
-
-    button.addEventListener("click", async () => {
-      await copy(quote.textContent);
-      bon.text(button, "Copied");
-      setTimeout(() => bon.text(button, "Copy"), 1500);
-    });
+    const strip = bon.strip(figure, bubble, light),
+      small = bon.curve(mini, bubble, 84);
 
     let high = 0;
     // While leaders change, the card keeps the greatest height it had: what is below stays where it is.
@@ -120,10 +113,13 @@
         facts.replaceChildren(...(winner?.facts || []).map(([words, tip]) => bon.term(words, tip)));
       }
       foot.style.visibility = winner ? "" : "hidden";
+      shown = winner?.index ?? 0;
+      mini.hidden = !live || view.n < 2;
       hold(live);
       strip.draw(view);
+      small.draw(view.curve);
     };
-    return { draw, light: strip.light };
+    return { draw, light: strip.light, close: more.close };
   };
 
   bon.insight = (node, bubble) => {
@@ -211,15 +207,18 @@
 
     const light = (index, on) => (hero.light(index, on), board.light(index, on));
     const bubble = bon.bubble(root),
-      hero = bon.hero(card, bubble, light);
+      hero = bon.hero(card, bubble, light, () => record, server);
     const insight = bon.insight(insightNode, bubble),
-      board = bon.board(boardNode, light);
+      board = bon.board(boardNode, light, (index) =>
+        bon.detail(JSON.parse(record).candidates.find((c) => c.index === index)),
+      );
     let view = { phase: "empty" },
       queue = { busy: false },
       frame = 0,
       spoken = "",
       bring = false,
-      patience = 0;
+      patience = 0,
+      record = ""; // of the run that is shown, a JSON text; empty while it is written, and for what is no run
 
     const drawStatus = () => {
       const shown = overlaid(view, queue);
@@ -254,21 +253,44 @@
       bring &&= view.phase !== "writing";
     };
 
-    // The record of the run that is shown, a JSON text; empty while it is written, and for what is no run.
-    let record = "";
     const take = () => {
       const { view: packed, texts, record: kept = "" } = props.value;
       view = JSON.parse(packed);
       view.rows?.forEach((row, index) => (row.text = texts[index]));
-      frame ||= requestAnimationFrame(draw);
+      if (kept !== record) (hero.close(), board.close());
       if (kept && kept !== record && view.phase !== "sample")
         document.dispatchEvent(new CustomEvent("bon:ended", { detail: { record: kept, phase: view.phase } }));
       record = kept;
+      frame ||= requestAnimationFrame(draw);
     };
 
-    // Shows a packed view that the server made of a record.
-    bon.show = (made) => (props.value = made);
+    // Shows a packed view that the server made of a record; one that could not be made leaves what is there.
+    bon.show = (made) => {
+      const { phase, error } = JSON.parse(made.view);
+      if (phase === "failed" && error) return complain(error);
+      record = made.record; // nothing new has ended
+      props.value = made;
+      take();
+    };
+    const complain = (words) => {
+      bon.text(alert, words);
+      alert.hidden = false;
+    };
     bon.server = server;
+
+    // Ranks the run that is shown by another label or rule; a run that begins meanwhile goes before.
+    let asked = 0;
+    bon.rerank = async (target, select, softness) => {
+      if (!record || queue.busy || view.phase === "sample") return;
+      const mine = ++asked,
+        before = record;
+      try {
+        const made = await server.ranked({ record: before, target, select, softness: Number(softness) });
+        if (mine === asked && record === before) bon.show(made);
+      } catch {
+        complain("The server did not answer, so the ranking is the old one. Try again when it is back.");
+      }
+    };
 
     bon.tracker(element, (now) => {
       // On a narrow screen the result is below the form: the first words bring it up.

@@ -16,10 +16,11 @@ from typing import Any
 
 import gradio as gr
 
+from bon import models
 from bon.errors import BonError, InputError
 from bon.schema import Done, Event, Request, Result, Settings, Wrote, whole
 from bon.state import RunState
-from bon.ui import render
+from bon.ui import estimate, render
 from bon.wording import label_words
 
 log = logging.getLogger("bon.ui")
@@ -36,6 +37,7 @@ PAGE_N_MAX = 256
 EVERY = 0.1
 UNEXPECTED = "Something went wrong that should not have; the server's log has the details. Try again."
 
+speeds = estimate.Speeds()
 _loaders = ThreadPoolExecutor(max_workers=16, thread_name_prefix="load")
 
 
@@ -106,25 +108,29 @@ def opened(record: str) -> dict[str, Any]:
     return _packed(lambda: render.ended(render.read(record)))
 
 
-def ranked(record: str, target: str | None, select: str, softness: Any) -> dict[str, Any]:
-    """The packed view of a run that has ended, ranked by another label or rule, with no new generation."""
+def ranked(asked: dict[str, Any]) -> dict[str, Any]:
+    """The packed view of a run that has ended, ranked by another label or rule, with no new generation.
+
+    asked: the run's `record`, `target`, `select` and `softness`.
+    """
 
     def view() -> render.View:
-        result = render.read(record)
+        result = render.read(asked["record"])
         settings = result.settings
         sampler = load(settings.model, settings.scorer).result()
-        named = (target or None) if sampler.scorer.targets else None
-        return render.ended(sampler.rerank(result, target=named, select=select, softness=softness))
+        target = (asked["target"] or None) if sampler.scorer.targets else None
+        anew = sampler.rerank(result, target=target, select=asked["select"], softness=asked["softness"])
+        return render.ended(anew)
 
     return _packed(view)
 
 
-def exported(record: str, kind: str) -> str:
-    """A run as a file: `json`, `csv` or `html`."""
+def exported(asked: dict[str, str]) -> str:
+    """A run as a file. asked: its `record`, and the `kind`: json, csv or html."""
     from bon import export
 
-    result = render.read(record)
-    return {"json": export.run_json, "csv": export.run_csv, "html": export.run_html}[kind](result)
+    make = {"json": export.run_json, "csv": export.run_csv, "html": export.run_html}[asked["kind"]]
+    return make(render.read(asked["record"]))
 
 
 def _packed(view: Callable[[], render.View]) -> dict[str, Any]:
@@ -203,7 +209,10 @@ def snapshots(request: Request) -> Iterator[tuple[str, Result | None]]:
     chosen = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name not in own}
     with closing(waiting.result().stream(request.prompt, **chosen)) as events:
         # Many candidates make a large message: those come less often.
-        yield from thinned(events, EVERY * max(1.0, settings.n / PAGE_N_MAX))
+        for phase, result in thinned(events, EVERY * max(1.0, settings.n / PAGE_N_MAX)):
+            if phase == "done":
+                speeds.note(result)
+            yield phase, result
 
 
 def thinned(events: Iterator[Event], every: float = EVERY) -> Iterator[tuple[str, Result]]:
@@ -292,19 +301,45 @@ def arrived(future: Future, seconds: float = 0.2) -> bool:
     return bool(wait([future], timeout=seconds).done)
 
 
-def prepare(model: str, scorer: str | None) -> Iterator[tuple[Any, Any]]:
-    """Loads what was chosen and says what it is: the header's chips and the labels that can be looked for."""
+def warm_up() -> Future:
+    """Loads the page's model and runs it twice, so that the first visitor waits for nothing and is told how long."""
+
+    def run() -> None:
+        sampler = load(default_model()).result()
+        for n in (2, 24):
+            result = sampler.run("This movie", n=n, seed=0)
+            speeds.note(result)
+            if result.timing.total > 2:  # seconds: too slow to spend on nobody
+                break
+
+    return _loaders.submit(run)
+
+
+def estimated(model: str, scorer: str | None, n: Any, low: Any, high: Any) -> str:
+    """How long a run of this size will take here; nothing where it is not known or the numbers are none."""
+    try:
+        size = Settings(n=n, min_tokens=low, max_tokens=high, model=model or default_model(), scorer=scorer or None)
+    except InputError:
+        return ""
+    return estimate.words(speeds.seconds(size))
+
+
+def prepare(model: str, scorer: str | None) -> Iterator[tuple[Any, Any, Any]]:
+    """Loads what was chosen and says what it is: the header's chips, the labels that can be looked for, and who
+    continues the prompt.
+    """
     model = model or default_model()
     try:
         waiting = load(model, scorer or None)
         if not arrived(waiting):
-            yield [f"model: {model}", "loading…"], gr.skip()
+            yield [f"model: {model}", "loading…"], gr.skip(), gr.skip()
         sampler = waiting.result()
     except Exception as error:
         log.warning("%s cannot be loaded: %s", model, error, exc_info=not isinstance(error, BonError))
-        yield [f"model: {model}", "not available"], gr.skip()
+        yield [f"model: {model}", "not available"], gr.skip(), gr.skip()
         return
-    yield render.chips(sampler.engine.describe(), sampler.scorer.name), targets(sampler.scorer)
+    told = render.chips(sampler.engine.describe(), sampler.scorer.name)
+    yield told, targets(sampler.scorer), gr.update(info=render.prompt_hint(models.find(model).summary))
 
 
 def targets(scorer: Any) -> dict:

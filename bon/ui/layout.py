@@ -80,7 +80,9 @@ def header() -> gr.HTML:
     with gr.Row(elem_id="header"):
         fragment("brand")
         shown = [f"model: {handlers.default_model()}", "loading…"]
-        return Drawn(shown, "chips", ("dom.js", "chips.js"), elem_id="chips")
+        chips = Drawn(shown, "chips", ("dom.js", "chips.js"), elem_id="chips")
+        fragment("present")
+        return chips
 
 
 def generate_tab() -> tuple[dict[str, Any], gr.HTML]:
@@ -89,7 +91,7 @@ def generate_tab() -> tuple[dict[str, Any], gr.HTML]:
         with gr.Column(elem_id="form", scale=0, min_width=300):
             form = {**prompt_fields(), **run_fields(), **settings_fields()}
         with gr.Column(elem_id="result", scale=1, min_width=300):
-            scripts = ("dom.js", "tip.js", "charts.js", "board.js", "view.js")
+            scripts = ("dom.js", "tip.js", "charts.js", "files.js", "actions.js", "detail.js", "board.js", "view.js")
             view = ViewOfRun(
                 render.sample(theme.folder() / "sample.json"), "view", scripts, elem_id="view",
                 server_functions=[handlers.opened, handlers.ranked, handlers.exported],
@@ -107,7 +109,7 @@ def compare_tab(form: dict[str, Any]) -> None:
         n = gr.Number(16, label="N", elem_id="compare-n", min_width=84, scale=0)
         start = gr.Button("Compare", variant="primary", elem_id="compare-start", min_width=120, scale=0)
         stop = gr.Button("Stop", elem_id="compare-stop", min_width=84, scale=0)
-    view = Drawn(compared.empty(), "compare", ("dom.js", "compare.js"), elem_id="comparison")
+    view = Drawn(compared.empty(), "compare", ("dom.js", "files.js", "compare.js"), elem_id="comparison")
     run = start.click(
         handlers.compare, [texts, n, *(form[name] for name in handlers.FIELDS)], view,
         show_progress="minimal", show_progress_on=view, **TURNS, **PRIVATE,
@@ -122,6 +124,7 @@ def prompt_fields() -> dict[str, Any]:
         EXAMPLES[0], label="Prompt", info="the model continues it", placeholder="The beginning of a text", lines=2,
         max_lines=8, elem_id="prompt",
     )
+    fragment("back")
     with gr.Row(elem_id="examples"):
         for text in EXAMPLES:
             chip = gr.Button(text, size="sm", elem_classes="example", min_width=0, scale=0)
@@ -142,7 +145,8 @@ def run_fields() -> dict[str, Any]:
         generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=0, scale=3)
         stop = gr.Button("Stop", elem_id="stop", min_width=0, scale=1)
     fragment("keys")
-    return {"n": n, "target": target, "generate": generate, "stop": stop}
+    estimate = gr.HTML("", elem_id="estimate")
+    return {"estimate": estimate, "n": n, "target": target, "generate": generate, "stop": stop}
 
 
 def settings_fields() -> dict[str, Any]:
@@ -206,9 +210,16 @@ def wire(page: gr.Blocks, form: dict[str, Any], view: gr.HTML, chips: gr.HTML) -
         show_progress="minimal", show_progress_on=view, **TURNS, **PRIVATE,
     )
     form["stop"].click(None, cancels=[run], **QUIET)
+    sizes = [form[name] for name in ("model", "scorer", "n", "min_tokens", "max_tokens")]
+    told = {"fn": handlers.estimated, "inputs": sizes, "outputs": form["estimate"], "queue": False, **QUIET}
+    gr.on([page.load, *(field.change for field in sizes)], trigger_mode="always_last", **told)
+    run.success(**told)
     run.failure(render.stopped, [view, result], view, queue=False, **QUIET)
+    rules = [form[name] for name in ("target", "select", "softness")]
+    gr.on([rule.input for rule in rules], None, rules, js="(...rules) => bon.rerank(...rules)", **QUIET)
     model, scorer = form["model"], form["scorer"]
     gr.on(
-        [page.load, model.change, scorer.change], handlers.prepare, [model, scorer], [chips, form["target"]],
+        [page.load, model.change, scorer.change], handlers.prepare, [model, scorer],
+        [chips, form["target"], form["prompt"]],
         concurrency_limit=None, trigger_mode="always_last", **QUIET,
     )

@@ -122,6 +122,7 @@ def writing(result: Result) -> View:
     )
     if shown["winner"]:
         shown["winner"]["tag"] = "Leading so far"
+    shown["curve"] = curve(result) if result.stats and not result.settings.reject else None
     return shown
 
 
@@ -325,6 +326,11 @@ def size_words(parameters: int) -> str:
     """`4.8M`, `124M`, `1.7B`."""
     value, unit = (parameters / 1e9, "B") if parameters >= 1e9 else (parameters / 1e6, "M")
     return f"{value:.1f}{unit}" if value < 10 else f"{value:.0f}{unit}"
+
+
+def prompt_hint(summary: str) -> str:
+    """What becomes of the prompt, from a preset's summary."""
+    return f"continued by {summary.partition(';')[0]}" if summary else "the model continues it"
 
 
 def settings_line(
