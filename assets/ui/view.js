@@ -45,7 +45,7 @@
     return view;
   };
 
-  const copy = async (text) => {
+  bon.copy = async (text) => {
     try {
       await navigator.clipboard.writeText(text);
     } catch {
@@ -74,7 +74,7 @@
       { class: "strip" },
       bon.el("figcaption", {}, bon.el("span", {}, "Every candidate's score"), bon.el("span", { class: "of" })),
     );
-    const foot = bon.el("div", { class: "foot" }, facts, button);
+    const foot = bon.el("div", { class: "foot" }, facts, bon.el("div", { class: "acts" }, button));
     node.append(
       bon.el(
         "div",
@@ -88,7 +88,7 @@
     const strip = bon.strip(figure, bubble, light);
 
     button.addEventListener("click", async () => {
-      await copy(quote.textContent);
+      await bon.copy(quote.textContent);
       bon.text(button, "Copied");
       setTimeout(() => bon.text(button, "Copy"), 1500);
     });
@@ -267,8 +267,13 @@
     };
 
     // Shows a packed view that the server made of a record.
-    bon.show = (made) => (props.value = made);
+    bon.show = (made) => {
+      record = made.record; // nothing new has ended
+      props.value = made;
+      take();
+    };
     bon.server = server;
+    card.querySelector(".copy").before(bon.linkButton(() => record));
 
     bon.tracker(element, (now) => {
       // On a narrow screen the result is below the form: the first words bring it up.

@@ -292,8 +292,11 @@ def arrived(future: Future, seconds: float = 0.2) -> bool:
     return bool(wait([future], timeout=seconds).done)
 
 
-def prepare(model: str, scorer: str | None) -> Iterator[tuple[Any, Any]]:
-    """Loads what was chosen and says what it is: the header's chips and the labels that can be looked for."""
+def prepare(model: str, scorer: str | None, target: str | None = None) -> Iterator[tuple[Any, Any]]:
+    """Loads what was chosen and says what it is: the header's chips and the labels that can be looked for.
+
+    target: the label that is chosen now; it stays where the scorer has it.
+    """
     model = model or default_model()
     try:
         waiting = load(model, scorer or None)
@@ -304,11 +307,12 @@ def prepare(model: str, scorer: str | None) -> Iterator[tuple[Any, Any]]:
         log.warning("%s cannot be loaded: %s", model, error, exc_info=not isinstance(error, BonError))
         yield [f"model: {model}", "not available"], gr.skip()
         return
-    yield render.chips(sampler.engine.describe(), sampler.scorer.name), targets(sampler.scorer)
+    yield render.chips(sampler.engine.describe(), sampler.scorer.name), targets(sampler.scorer, target)
 
 
-def targets(scorer: Any) -> dict:
+def targets(scorer: Any, chosen: str | None = None) -> dict:
     """The choice of labels to look for; hidden where the scorer has none."""
     labels = sorted(scorer.targets, key=lambda label: label != scorer.target)
     choices = [(label_words(label), label) for label in labels]
-    return gr.update(choices=choices, value=scorer.target, visible=bool(labels))
+    value = {} if chosen in labels else {"value": scorer.target}
+    return gr.update(choices=choices, visible=bool(labels), **value)

@@ -78,7 +78,7 @@ def launch_options() -> dict:
     """What `Blocks.launch` needs to look right."""
     return {
         "theme": theme(),
-        "head": style("page.css", "view.css", "compare.css") + script("page.js"),
+        "head": style("page.css", "view.css", "compare.css", "history.css") + script("page.js"),
         "favicon_path": folder() / "favicon.svg",
         "footer_links": ["api"],
         "run_history": False,
