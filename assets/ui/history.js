@@ -46,7 +46,7 @@
     const rule = settings.select === "worst" ? "worst" : "best";
     return {
       prompt,
-      text: best ? best.text.slice(0, 400) : "",
+      text: best ? best.text.slice(0, 400) + bon.cutMark(best) : "",
       score: best ? bon.scoreWords(best.score) : "–",
       unit: best ? bon.unitWords(run) : "nothing scored",
       ended,

@@ -57,8 +57,9 @@
   bon.linked = (element, props, watch) => {
     const close = bon.el("button", { type: "button", class: "copy" }, "Dismiss");
     const list = bon.el("ul");
-    const title = bon.el("b");
-    const node = bon.el("div", { class: "linked", role: "status" }, bon.el("p", {}, title), list, close);
+    const title = bon.el("b"),
+      but = bon.el("p", {}, "This of it could not be used:");
+    const node = bon.el("div", { class: "linked", role: "status" }, bon.el("p", {}, title), but, list, close);
     element.append(node);
     const hide = () => (node.hidden = true);
     close.addEventListener("click", hide);
@@ -68,7 +69,7 @@
       bon.defaults = defaults;
       node.hidden = !linked;
       bon.text(title, "Filled in from a link. Press Generate to run it.");
-      list.hidden = !ignored.length;
+      but.hidden = list.hidden = !ignored.length;
       list.replaceChildren(...ignored.map((said) => bon.el("li", {}, said)));
     };
     watch("value", draw);
