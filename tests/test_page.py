@@ -381,7 +381,7 @@ def test_copy_gives_prompt_and_text(stage, visit):
     page = visit(stage, permissions=["clipboard-read", "clipboard-write"])
     run(page)
     phase(page, "done")
-    page.get_by_role("button", name="Copy").click()
+    page.get_by_role("button", name="Copy", exact=True).click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == "This movie was a delight from the first shot to the last."

@@ -31,7 +31,8 @@
       const first = run.candidates[0],
         scored = run.candidates.filter((c) => c.score !== null).length;
       const best = first && first.score !== null && first.ended !== "rejected" ? first : null;
-      return { entry, run, best, scored, at: entry.at, id: entry.id, words: described(run, best, scored, entry.phase) };
+      const words = { ...described(run, best, scored, entry.phase), date: new Date(entry.at).toISOString() };
+      return { entry, run, best, at: entry.at, id: entry.id, words };
     } catch {
       return null;
     }
@@ -163,6 +164,14 @@
       const pair = chosen.map((id) => entries.find((one) => one.id === id)).filter(Boolean);
       if (pair.length < 2) return tell("Choose two runs in the list first.");
       tell("");
+      try {
+        drawPair(pair);
+      } catch {
+        tell("One of the two lacks what is compared here.");
+      }
+    };
+
+    const drawPair = (pair) => {
       const head = bon.el("h2", { tabindex: "-1" }, "Two runs side by side");
       const close = button("Close", () => ((pairNode.hidden = true), compare.focus()), { class: "plain" });
       // The older one is A.
@@ -179,7 +188,7 @@
       const box = bon.el("input", { type: "checkbox", "aria-label": `Choose for comparing: ${name}`, value: id });
       box.checked = chosen.includes(id);
       box.addEventListener("change", () => choose(id, box.checked));
-      const time = bon.el("time", { datetime: new Date(at).toISOString(), title: new Date(at).toLocaleString() }, when(at));
+      const time = bon.el("time", { datetime: words.date, title: new Date(at).toLocaleString() }, when(at));
       const facts = words.facts.map((fact) => bon.el("span", {}, fact));
       const node = bon.el(
         "li",
@@ -215,7 +224,7 @@
       empty.hidden = any;
       tools.hidden = !kept.length;
       bon.text(compare, chosen.length === 2 ? "Compare the two" : `Compare two (${chosen.length} of 2 chosen)`);
-      bon.set(compare, "aria-disabled", chosen.length < 2);
+      compare.setAttribute("aria-disabled", chosen.length < 2);
       for (const box of list.querySelectorAll("input")) box.checked = chosen.includes(box.value);
       if (chosen.length < 2) pairNode.hidden = true;
     };
