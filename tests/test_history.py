@@ -10,7 +10,7 @@ from bon.errors import EngineError
 from bon.ui import handlers, render
 from tests import test_page
 from tests.browser import App, Play, violations
-from tests.test_page import NASTY, PHONE, SCORES, TEXTS, phase, run, settings, sideways, winner
+from tests.test_page import NASTY, PHONE, SCORES, TEXTS, phase, run, settings, sideways, to_tab, winner
 from tests.test_view import state
 
 browser, app, stage, visit, _served = (
@@ -53,10 +53,7 @@ def plant(page: Page, **entry) -> None:
 
 def history(page: Page) -> Page:
     """Goes to the tab, and waits until it is drawn."""
-    more = page.get_by_role("button", name="More tabs")
-    if more.is_visible():
-        more.click()
-    page.locator("#tabs :is([role=tab], .overflow-dropdown button):visible", has_text="History").click()
+    to_tab(page, "History")
     expect(page.locator(".history .under")).not_to_be_empty()
     page.wait_for_timeout(300)
     return page

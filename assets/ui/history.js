@@ -47,7 +47,8 @@
     const rule = settings.select === "worst" ? "worst" : "best";
     return {
       prompt,
-      text: best ? best.text.slice(0, 400) + bon.cutMark(best) : "",
+      text: best ? best.text.slice(0, 400) : "",
+      cut: best?.ended === "length",
       score: best ? bon.scoreWords(best.score) : "–",
       unit: best ? bon.unitWords(run) : "nothing scored",
       ended,
@@ -197,7 +198,7 @@
         bon.el(
           "div",
           { class: "what" },
-          bon.el("p", { class: "text" }, bon.el("span", { class: "prompt" }, words.prompt), words.text),
+          bon.el("p", { class: "text", "data-cut": words.cut }, bon.el("span", { class: "prompt" }, words.prompt), words.text),
           bon.el("p", { class: "facts" }, time, ...facts, words.ended && bon.el("span", { class: "ended" }, words.ended)),
         ),
         bon.el("p", { class: "points" }, bon.el("b", {}, words.score), bon.el("span", {}, words.unit)),

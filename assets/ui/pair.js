@@ -12,8 +12,6 @@
   bon.unitWords = ({ unit, target }) =>
     target ? `${unit} of ${target === target.toUpperCase() ? target.toLowerCase() : target}` : unit;
 
-  bon.cutMark = ({ ended }) => (ended === "length" ? "…" : "");
-
   const whole = (number) => number.toLocaleString("en");
   const SELECT = { best: "the best", worst: "the worst", soft: "softly, by a draw" };
   // What stands in the table in any case, and what does where it differs. A third word: a setting, so marked.
@@ -82,7 +80,12 @@
         bon.el("b", {}, entry.best ? bon.scoreWords(entry.best.score) : "–"),
         bon.el("span", {}, entry.best ? bon.unitWords(entry.run) : "nothing was scored"),
       ),
-      bon.el("blockquote", {}, bon.el("span", { class: "prompt" }, entry.run.prompt), entry.best ? entry.best.text + bon.cutMark(entry.best) : ""),
+      bon.el(
+        "blockquote",
+        { "data-cut": entry.words.cut },
+        bon.el("span", { class: "prompt" }, entry.run.prompt),
+        entry.best?.text ?? "",
+      ),
     );
 
   // The ends of an axis that holds all of the values, and three ticks.
