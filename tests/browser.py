@@ -38,8 +38,8 @@ def chromium() -> Iterator[Browser]:
 def open_page(browser: Browser, url: str, **context) -> Page:
     """The app's page with its result drawn; `page.left` and `page.errors` collect what should not happen."""
     page = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context}).new_page()
-    page.left, page.errors = [], []
-    page.on("request", lambda r: page.left.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)
+    page.left, page.errors, own = [], [], (url.partition("/?")[0], "data:", "blob:")
+    page.on("request", lambda r: page.left.append(r.url) if not r.url.startswith(own) else None)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(url)
     page.wait_for_selector(".bon[data-phase] .status b")

@@ -64,6 +64,7 @@
       more.button,
       bon.doer("Continue", "Continued", () => bon.goOn(quote.textContent)),
       bon.doer("Copy", "Copied", () => bon.copy(quote.textContent)),
+      bon.linkButton(record),
       bon.downloads(record, server.exported),
     );
     const figure = bon.el(

@@ -324,9 +324,11 @@ def estimated(model: str, scorer: str | None, n: Any, low: Any, high: Any) -> st
     return estimate.words(speeds.seconds(size))
 
 
-def prepare(model: str, scorer: str | None) -> Iterator[tuple[Any, Any, Any]]:
+def prepare(model: str, scorer: str | None, target: str | None = None) -> Iterator[tuple[Any, Any, Any]]:
     """Loads what was chosen and says what it is: the header's chips, the labels that can be looked for, and who
     continues the prompt.
+
+    target: the label that is chosen now; it stays where the scorer has it.
     """
     model = model or default_model()
     try:
@@ -339,11 +341,12 @@ def prepare(model: str, scorer: str | None) -> Iterator[tuple[Any, Any, Any]]:
         yield [f"model: {model}", "not available"], gr.skip(), gr.skip()
         return
     told = render.chips(sampler.engine.describe(), sampler.scorer.name)
-    yield told, targets(sampler.scorer), gr.update(info=render.prompt_hint(models.find(model).summary))
+    yield told, targets(sampler.scorer, target), gr.update(info=render.prompt_hint(models.find(model).summary))
 
 
-def targets(scorer: Any) -> dict:
+def targets(scorer: Any, chosen: str | None = None) -> dict:
     """The choice of labels to look for; hidden where the scorer has none."""
     labels = sorted(scorer.targets, key=lambda label: label != scorer.target)
     choices = [(label_words(label), label) for label in labels]
-    return gr.update(choices=choices, value=scorer.target, visible=bool(labels))
+    value = {} if chosen in labels else {"value": scorer.target}
+    return gr.update(choices=choices, visible=bool(labels), **value)

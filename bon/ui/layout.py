@@ -6,7 +6,7 @@ import gradio as gr
 from gradio import component_meta
 
 from bon import models
-from bon.ui import compared, handlers, render, theme
+from bon.ui import compared, handlers, render, share, theme
 
 EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
 #: Gradio's own word for "no endpoint, no spinner": what is public is `/best_of_n` alone.
@@ -54,6 +54,16 @@ class ViewOfRun(Drawn):
         return render.unpack(payload)
 
 
+class Labels(gr.Radio):
+    """A choice of labels that may be made, by a link, before the scorer is loaded that has them."""
+
+    is_template = True  # to the browser it is a gr.Radio
+
+    def preprocess(self, payload: Any) -> Any:
+        """The label as it is: the run says what is wrong with it."""
+        return payload
+
+
 def build() -> gr.Blocks:
     """The page, ready to launch."""
     with gr.Blocks(title="Best of N: sample, score, keep the best", analytics_enabled=False, fill_width=True) as page:
@@ -63,6 +73,8 @@ def build() -> gr.Blocks:
                 form, view = generate_tab()
             with gr.Tab("Compare", id="compare"):
                 compare_tab(form)
+            with gr.Tab("History", id="history"):
+                Drawn(None, "history", ("dom.js", "pair.js", "history.js"), elem_id="history")
             with gr.Tab("About and API", id="about"):
                 fragment("about")
         wire(page, form, view, chips)
@@ -89,9 +101,12 @@ def generate_tab() -> tuple[dict[str, Any], gr.HTML]:
     """The form on the left, the result on the right."""
     with gr.Row(elem_id="main"):
         with gr.Column(elem_id="form", scale=0, min_width=300):
-            form = {**prompt_fields(), **run_fields(), **settings_fields()}
+            notice = Drawn(None, "linked", ("dom.js", "share.js"), elem_id="linked")
+            form = {**prompt_fields(), **run_fields(), **settings_fields(), "notice": notice}
+            notice.value = share.notice({name: form[name].value for name in handlers.FIELDS})
         with gr.Column(elem_id="result", scale=1, min_width=300):
-            scripts = ("dom.js", "tip.js", "charts.js", "files.js", "actions.js", "detail.js", "board.js", "view.js")
+            scripts = ("dom.js", "tip.js", "charts.js", "files.js", "actions.js", "detail.js", "board.js", "share.js",
+                       "store.js", "view.js")
             view = ViewOfRun(
                 render.sample(theme.folder() / "sample.json"), "view", scripts, elem_id="view",
                 server_functions=[handlers.opened, handlers.ranked, handlers.exported],
@@ -140,13 +155,13 @@ def run_fields() -> dict[str, Any]:
     slider.input(None, slider, n, js="(n) => n", **QUIET)
     n.input(None, n, slider, js="(n) => Math.min(64, Math.max(1, n ?? 1))", **QUIET)
     labels = [("positive", "POSITIVE"), ("negative", "NEGATIVE")]
-    target = gr.Radio(labels, value="POSITIVE", label="Look for the most", elem_id="target")
+    target = Labels(labels, value="POSITIVE", label="Look for the most", elem_id="target")
     with gr.Row(elem_id="buttons"):
         generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=0, scale=3)
         stop = gr.Button("Stop", elem_id="stop", min_width=0, scale=1)
     fragment("keys")
     estimate = gr.HTML("", elem_id="estimate")
-    return {"estimate": estimate, "n": n, "target": target, "generate": generate, "stop": stop}
+    return {"estimate": estimate, "n": n, "slider": slider, "target": target, "generate": generate, "stop": stop}
 
 
 def settings_fields() -> dict[str, Any]:
@@ -217,9 +232,23 @@ def wire(page: gr.Blocks, form: dict[str, Any], view: gr.HTML, chips: gr.HTML) -
     run.failure(render.stopped, [view, result], view, queue=False, **QUIET)
     rules = [form[name] for name in ("target", "select", "softness")]
     gr.on([rule.input for rule in rules], None, rules, js="(...rules) => bon.rerank(...rules)", **QUIET)
-    model, scorer = form["model"], form["scorer"]
-    gr.on(
-        [page.load, model.change, scorer.change], handlers.prepare, [model, scorer],
-        [chips, form["target"], form["prompt"]],
-        concurrency_limit=None, trigger_mode="always_last", **QUIET,
+    filled = fill_in(page, form)
+    model, scorer, target = form["model"], form["scorer"], form["target"]
+    prepare = (handlers.prepare, [model, scorer, target], [chips, target, form["prompt"]])
+    filled.then(*prepare, concurrency_limit=None, **QUIET)
+    gr.on([model.change, scorer.change], *prepare, concurrency_limit=None, trigger_mode="always_last", **QUIET)
+
+
+def fill_in(page: gr.Blocks, form: dict[str, Any]) -> Any:
+    """The form as a link says when the page is opened, and as the browser's own scripts say (bon.enter) later."""
+    fields = [*(form[name] for name in handlers.FIELDS), form["slider"]]
+    first = {name: form[name].value for name in handlers.FIELDS}
+
+    def linked(request: gr.Request) -> list[Any]:
+        return share.linked(first, request)
+
+    enter = gr.Button("Enter", elem_id="enter", visible="hidden")
+    enter.click(None, None, fields, js="() => bon.entering()", **QUIET).then(
+        None, None, None, js="() => bon.entered()", **QUIET
     )
+    return page.load(linked, None, [*fields, form["notice"]], concurrency_limit=None, **QUIET)

@@ -78,7 +78,8 @@ def launch_options() -> dict:
     """What `Blocks.launch` needs to look right."""
     return {
         "theme": theme(),
-        "head": style("page.css", "view.css", "compare.css", "present.css") + script("page.js", "present.js"),
+        "head": style("page.css", "view.css", "compare.css", "history.css", "present.css")
+        + script("page.js", "present.js"),
         "favicon_path": folder() / "favicon.svg",
         "footer_links": ["api"],
         "run_history": False,

@@ -1,0 +1,78 @@
+// The form's settings in a link, and the form filled in from outside: by a link or by the history.
+{
+  const FIRST = "__"; // what the host puts into the address for itself begins so, a token among it
+  const BEARS = 8000; // characters of an address that every server and proxy on the way takes
+
+  // What the form was given for the run of a record; an older record has fewer settings.
+  bon.valuesOf = ({ prompt, target, settings }) => {
+    const known = Object.keys(bon.defaults).filter((name) => settings[name] !== undefined);
+    return {
+      ...bon.defaults,
+      ...Object.fromEntries(known.map((name) => [name, settings[name]])),
+      prompt,
+      target: settings.target ?? target ?? null,
+      seed: String(settings.seed),
+      scorer: settings.scorer ?? "",
+      reject: settings.reject > 0,
+    };
+  };
+
+  // The address that fills the form in so; what others have in the query string stays.
+  bon.linkOf = (run) => {
+    const url = new URL(location.href),
+      values = { ...bon.valuesOf(run), reject: run.settings.reject ?? 0 };
+    for (const name of [...url.searchParams.keys()])
+      if (name in bon.defaults || name.startsWith(FIRST)) url.searchParams.delete(name);
+    for (const [name, value] of Object.entries(values))
+      if (name === "prompt" || !(value === null || String(value) === String(plain(bon.defaults[name]))))
+        url.searchParams.set(name, value);
+    url.hash = "";
+    return url.href;
+  };
+  const plain = (value) => (value === false ? 0 : value);
+
+  // record: gives the run that is shown, as a JSON text.
+  bon.linkButton = (record) => {
+    const button = bon.el("button", { type: "button", class: "copy link" }, "Copy link");
+    button.addEventListener("click", async () => {
+      const link = bon.linkOf(JSON.parse(record())),
+        fits = link.length <= BEARS;
+      if (fits) await bon.copy(link);
+      bon.text(button, fits ? "Copied" : "Too long for a link");
+      setTimeout(() => bon.text(button, "Copy link"), fits ? 1500 : 4000);
+    });
+    return button;
+  };
+
+  // Puts values into the form: the event of a hidden button carries them to Gradio's components.
+  bon.enter = (values) =>
+    new Promise((entered) => {
+      const n = Math.min(64, Math.max(1, values.n));
+      bon.entering = () => [...Object.keys(bon.defaults).map((name) => values[name]), n];
+      bon.entered = entered;
+      document.querySelector("#enter").click();
+    });
+
+  // The notice above a form that a link has filled in. Pressing Generate is left to the visitor.
+  bon.linked = (element, props, watch) => {
+    const close = bon.el("button", { type: "button", class: "copy" }, "Dismiss");
+    const list = bon.el("ul");
+    const title = bon.el("b"),
+      but = bon.el("p", {}, "This of it could not be used:");
+    const node = bon.el("div", { class: "linked", role: "status" }, bon.el("p", {}, title), but, list, close);
+    element.append(node);
+    const hide = () => (node.hidden = true);
+    close.addEventListener("click", hide);
+    document.addEventListener("click", (event) => event.target.closest?.("#generate") && hide());
+    const draw = () => {
+      const { defaults, linked, ignored } = props.value;
+      bon.defaults = defaults;
+      node.hidden = !linked;
+      bon.text(title, "Filled in from a link. Press Generate to run it.");
+      but.hidden = list.hidden = !ignored.length;
+      list.replaceChildren(...ignored.map((said) => bon.el("li", {}, said)));
+    };
+    watch("value", draw);
+    draw();
+  };
+}

@@ -1,0 +1,75 @@
+"""Links that carry settings: the query string of the page's address goes in, what the form begins with comes out.
+
+`assets/ui/share.js` makes such links. Opening one fills the form in and runs nothing.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from bon.ui import handlers
+
+TEXTS = ("prompt", "target", "seed", "model", "scorer", "select")
+#: Settings that Python, command line and endpoint have and the page has not.
+ELSEWHERE = ("unit", "keep")
+#: The labels of the scorer in the box, to which a link can be held before any scorer is loaded.
+LABELS = ("POSITIVE", "NEGATIVE")
+
+
+def linked(form: Mapping[str, Any], request: gr.Request) -> list[Any]:
+    """For each of the form's fields what the link says, and the notice that tells of it.
+
+    form: what the fields hold at first.
+    """
+    given, ignored = accepted(dict(request.query_params or {}), form)
+    told = notice(form, bool(given or ignored), ignored)
+    slider = min(64, given["n"]) if "n" in given else gr.skip()
+    return [*(given.get(name, gr.skip()) for name in handlers.FIELDS), slider, told]
+
+
+def notice(form: Mapping[str, Any], linked: bool = False, ignored: list[str] | None = None) -> dict[str, Any]:
+    """What `assets/ui/share.js` shows above the form, and the defaults that its links leave out."""
+    return {"defaults": dict(form), "linked": linked, "ignored": ignored or []}
+
+
+def accepted(query: Mapping[str, str], form: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The fields that a query string fills in, and in words what was ignored of it, field by field."""
+    ignored = [said for name in query if (said := unknown(name))]
+    given = {name: value_of(name, query[name]) for name in handlers.FIELDS if query.get(name, "").strip()}
+    if given.get("reject") not in (None, True, False):
+        ignored.append(f"reject is {given.pop('reject')!r}: the page drops half (0.5) or none (0).")
+    embedded = given.get("model", form["model"]) == "embedded" and "scorer" not in given
+    if embedded and given.get("target", LABELS[0]) not in LABELS:
+        ignored.append(f"target is {given.pop('target')!r}: the scorer in the box has {' and '.join(LABELS)}.")
+    while found := handlers.faults({**form, **given}):
+        for name, said in found.items():
+            # At fault without being given: what it is measured against, the most tokens, is.
+            if given.pop(name if name in given else "max_tokens", None) is None:
+                return given, ignored
+            ignored.append(said)
+    return given, ignored
+
+
+def unknown(name: str) -> str:
+    """What there is to say of a parameter that fills no field: nothing where it is meant for somebody else."""
+    if name in ELSEWHERE:
+        return f"{name} cannot be chosen on this page."
+    close = [] if name in handlers.FIELDS else difflib.get_close_matches(name, handlers.FIELDS, n=1, cutoff=0.8)
+    return f"There is no setting {name!r}. Did you mean {close[0]}?" if close else ""
+
+
+def value_of(name: str, text: str) -> Any:
+    """A field's value; what is no number where one is due stays a text, and is found at fault as such."""
+    if name == "prompt":
+        return text
+    if name in TEXTS:
+        return text.strip()
+    if name == "reject":
+        return {"0.5": True, "0": False}.get(text.strip(), text)
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return int(value) if value.is_integer() else value

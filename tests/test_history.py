@@ -1,0 +1,481 @@
+"""The History tab in a real browser: what is kept, opened, run again, removed and set side by side."""
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from bon.errors import EngineError
+from bon.ui import handlers, render
+from tests import test_page
+from tests.browser import App, Play, violations
+from tests.test_page import NASTY, PHONE, SCORES, TEXTS, phase, run, settings, sideways, to_tab, winner
+from tests.test_view import state
+
+browser, app, stage, visit, _served = (
+    test_page.browser, test_page.app, test_page.stage, test_page.visit, test_page._served
+)
+#: What has broken pages: markup, templates, handlers, addresses, entities, odd characters, and a great length.
+TEXTS_OF_ALL_KINDS = (
+    NASTY, "<svg onload=window.hacked=1>", "</script><script>window.hacked=1</script>", "${window.hacked=1}",
+    "{{constructor.constructor(1)}}", "javascript:window.hacked=1", '" onmouseover="window.hacked=1',
+    "' autofocus onfocus=hacked=1 '", "&lt;img src=x onerror=window.hacked=1&gt;", "<!--", "[x](javascript:1)",
+    "\u202ehidden\u2066\u0000\ufeff", "w" * 3000,
+)
+CLOSED = "Object.defineProperty(window, 'indexedDB', {get() { throw new DOMException('no', 'SecurityError') }})"
+
+
+def record(seed=7, scores=(0.2, 0.9, 0.4), **changes) -> dict:
+    """A run as the page keeps it."""
+    told = render.record(state(list(scores)).result())
+    told["settings"] |= {"seed": seed}
+    return told | changes
+
+
+def keep(page: Page, *records, phase: str = "done") -> None:
+    """Ends runs, as far as the store can tell."""
+    for told in records:
+        told = told if isinstance(told, str) else json.dumps(told)
+        page.evaluate("([record, phase]) => bon.store.keep({record, phase})", [told, phase])
+
+
+def plant(page: Page, **entry) -> None:
+    """Puts an entry into the browser's storage, whatever it is."""
+    page.evaluate("""(entry) => new Promise((done) => {
+        const asked = indexedDB.open('bon-history', 1);
+        asked.onsuccess = () => {
+            const change = asked.result.transaction('runs', 'readwrite');
+            change.objectStore('runs').put(entry);
+            change.oncomplete = () => (asked.result.close(), done());
+        } })""", entry)
+
+
+def history(page: Page) -> Page:
+    """Goes to the tab, and waits until it is drawn."""
+    to_tab(page, "History")
+    expect(page.locator(".history .under")).not_to_be_empty()
+    page.wait_for_timeout(300)
+    return page
+
+
+def generate(page: Page) -> None:
+    page.get_by_role("tab", name="Generate").click()
+
+
+def listed(page: Page) -> list[str]:
+    """The rows' texts, newest first."""
+    return page.locator(".history .run .text").all_text_contents()
+
+
+def act(page: Page, name: str, row: int = 0) -> None:
+    page.locator(".history .run").nth(row).get_by_role("button", name=re.compile(f"^{name}")).click()
+
+
+# What is kept.
+
+
+def test_a_browser_without_runs_is_told_what_will_be_here(stage, visit):
+    page = history(visit(stage))
+    expect(page.locator(".history .blank")).to_contain_text("Every run that ends is kept here")
+    expect(page.locator(".history .tools")).to_be_hidden()
+    page.get_by_role("button", name="Generate the first").click()
+    expect(page.locator("#generate")).to_be_visible()
+
+
+def test_a_run_is_kept_with_its_facts_and_survives_a_reload(stage, visit):
+    page = visit(stage)
+    settings(page, seed=11)
+    run(page)
+    phase(page, "done")
+    history(page)
+    for _ in range(2):
+        assert listed(page) == ["This movie was a delight from the first shot to the last."]
+        row = page.locator(".history .run")
+        expect(row.locator(".points")).to_have_text("0.970probability of positive")
+        assert row.locator(".facts > *").all_text_contents() == ["just now", "best of 5", "seed 11", "scripted"]
+        page.reload()
+        page.wait_for_selector(".bon[data-phase='sample']")
+        history(page)
+
+
+def test_runs_are_listed_newest_first_with_how_they_ended(stage, visit):
+    page = visit(stage)
+    run(page)
+    phase(page, "done")
+    stage.play = Play(TEXTS, SCORES, hold=3)
+    page.fill("#prompt textarea", "The second")
+    run(page)
+    expect(page.locator(".bon .status b")).to_have_text("Scored 3 of 5")
+    page.click("#stop")
+    phase(page, "stopped")
+    stage.play = Play(TEXTS, SCORES, hold=2, error=EngineError("No memory."))
+    stage.play.go.set()
+    page.fill("#prompt textarea", "The third")
+    run(page)
+    phase(page, "failed")
+    history(page)
+    assert [text.split(" was")[0] for text in listed(page)] == ["The third", "The second", "This movie"]
+    assert page.locator(".history .ended").all_text_contents() == ["broke off after 2 of 5", "stopped after 3 of 5"]
+
+
+def test_the_sample_is_not_kept_and_a_run_that_ends_meanwhile_appears(stage, visit):
+    stage.play.hold = 3
+    page = visit(stage)
+    run(page)
+    phase(page, "writing")
+    history(page)
+    assert listed(page) == []
+    stage.play.go.set()
+    expect(page.locator(".history .run")).to_have_count(1)
+    expect(page.locator(".history .blank")).to_be_hidden()
+
+
+def test_nothing_of_one_visitor_is_seen_by_another(stage, visit):
+    one, other = visit(stage), visit(stage)
+    run(one)
+    phase(one, "done")
+    assert len(listed(history(one))) == 1
+    assert listed(history(other)) == []
+
+
+def test_the_newest_fifty_stay(stage, visit):
+    page = visit(stage)
+    keep(page, *(record(seed) for seed in range(55)))
+    history(page)
+    assert page.locator(".history .run").count() == 50
+    seeds = [re.search(r"seed (\d+)", text)[1] for text in page.locator(".history .facts").all_text_contents()]
+    assert set(seeds) == {str(seed) for seed in range(5, 55)}
+
+
+def test_a_few_megabytes_stay_and_the_newest_however_large(stage, visit):
+    page = visit(stage)
+    keep(page, *(record(seed, notes=["x" * 2_000_000]) for seed in range(4)))
+    assert page.evaluate("bon.store.all().then((all) => all.length)") == 2
+    keep(page, record(9, notes=["x" * 6_000_000]))
+    assert page.evaluate("bon.store.all().then((all) => all.map((one) => one.size > 6e6))") == [True]
+
+
+@pytest.mark.parametrize(("fault", "words"), [("closed", "lets the page store nothing"), ("full", "storage is full")])
+def test_a_browser_that_stores_nothing_says_so_and_the_page_works(stage, visit, fault, words):
+    page = visit(stage)
+    if fault == "closed":
+        page.add_init_script(CLOSED)
+        page.reload()
+        page.wait_for_selector(".bon[data-phase='sample']")
+    else:
+        quota = {"origin": stage.url, "quotaSize": 1}
+        page.context.new_cdp_session(page).send("Storage.overrideQuotaForOrigin", quota)
+    run(page)
+    phase(page, "done")
+    history(page)
+    assert len(listed(page)) == 1
+    expect(page.locator(".history .trouble")).to_contain_text(words)
+    act(page, "Open")
+    expect(page.locator(".bon .hero")).to_be_focused()
+    history(page)
+    act(page, "Remove")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".history .run")).to_have_count(1)
+
+
+def test_what_cannot_be_read_is_left_out_and_breaks_nothing(stage, visit):
+    page = visit(stage)
+    good = record()
+    keep(page, good)
+    faults = [
+        {"v": 1, "at": 1, "size": 9, "record": "{not json"},
+        {"v": 0, "at": 2, "size": 9, "record": json.dumps(good)},
+        {"v": 1, "at": 3, "size": 9, "record": json.dumps({**good, "candidates": [{"score": "high"}]})},
+        {"v": 1, "at": 4, "size": 9, "record": json.dumps({**good, "timing": None})},
+        {"v": 1, "at": 5, "size": 9},
+        {"at": "yesterday", "record": None},
+        {"v": 1, "at": 1e300, "size": 9, "record": json.dumps(good)},
+    ]
+    for i, fault in enumerate(faults):
+        plant(page, id=f"fault {i}", **fault)
+    history(page)
+    assert len(listed(page)) == 1
+    expect(page.locator(".history .trouble")).to_have_text("7 kept runs cannot be read and are left out.")
+    page.get_by_role("button", name="Clear all").click()
+    expect(page.locator(".history .gone")).to_contain_text("8 runs removed.")
+    page.reload()
+    page.wait_for_selector(".bon[data-phase='sample']")
+    assert listed(history(page)) == []
+
+
+def test_a_record_that_only_the_server_finds_broken_is_said(stage, visit):
+    page = visit(stage)
+    keep(page, record(settings={"n": 0, "seed": 7}))
+    history(page)
+    act(page, "Open")
+    expect(page.locator(".history .said")).to_contain_text("no run that bon has kept")
+    expect(page.locator(".history")).to_be_visible()
+
+
+# What is done with it.
+
+
+def test_the_keyboard_opens_a_run_as_it_was_without_generating(stage, visit):
+    page = visit(stage)
+    page.fill("#prompt textarea", "The hotel room")
+    page.locator("#target label", has_text="negative").click()
+    settings(page, seed=11, temperature=0.7, top_k=9, max_tokens=40)
+    run(page)
+    phase(page, "done")
+    before = {part: page.text_content(f".bon {part}") for part in (".hero", ".insight", ".board", ".status")}
+    page.reload()
+    page.wait_for_selector(".bon[data-phase='sample']")
+    history(page)
+    page.focus("#history-clear")
+    page.keyboard.press("Tab")  # the box
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Open The hotel room"
+    page.keyboard.press("Enter")
+    phase(page, "done")
+    assert {part: page.text_content(f".bon {part}") for part in before} == before
+    expect(page.locator(".bon .hero")).to_be_focused()
+    for field, value in {"seed": "11", "temperature": "0.7", "top_k": "9", "max_tokens": "40", "n": "16"}.items():
+        expect(page.locator(f"#{field} input")).to_have_value(value)
+    expect(page.locator("#prompt textarea")).to_have_value("The hotel room")
+    expect(page.locator("#target label.selected")).to_have_text("negative")
+    assert stage.runs == 1
+    assert len(listed(history(page))) == 1
+
+
+def test_a_stopped_run_opens_as_stopped(stage, visit):
+    stage.play.hold = 3
+    page = visit(stage)
+    run(page)
+    expect(page.locator(".bon .status b")).to_have_text("Scored 3 of 5")
+    page.click("#stop")
+    phase(page, "stopped")
+    before = page.text_content(".bon .board")
+    page.reload()
+    page.wait_for_selector(".bon[data-phase='sample']")
+    history(page)
+    act(page, "Open")
+    phase(page, "stopped")
+    expect(page.locator(".bon .status b")).to_have_text("Stopped after 3 of 5.")
+    assert page.text_content(".bon .board") == before
+
+
+def test_while_a_run_goes_on_nothing_is_opened(stage, visit):
+    page = visit(stage)
+    keep(page, record())
+    stage.play.hold = 3
+    run(page)
+    phase(page, "writing")
+    history(page)
+    for name in ("Open", "Run again"):
+        act(page, name)
+        expect(page.locator(".history .said")).to_contain_text("A run is under way.")
+    assert stage.runs == 1
+
+
+def test_a_server_that_does_not_answer_is_said(stage, visit):
+    page = visit(stage)
+    keep(page, record())
+    history(page)
+    page.route(re.compile("component_server"), lambda route: route.abort())
+    act(page, "Open")
+    expect(page.locator(".history .said")).to_contain_text("The server does not answer")
+
+
+def test_what_is_removed_can_be_had_back_by_keyboard(stage, visit):
+    page = visit(stage)
+    keep(page, *(record(seed) for seed in (1, 2, 3)))
+    history(page)
+    page.locator(".history .run").nth(1).get_by_role("button", name="Remove").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".history .run")).to_have_count(2)
+    expect(page.get_by_role("button", name="Undo")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator(".history .run")).to_have_count(3)
+    seeds = [text.split("seed ")[1][0] for text in page.locator(".history .facts").all_text_contents()]
+    assert seeds == ["3", "2", "1"]
+    act(page, "Remove", 1)
+    expect(page.locator(".history .gone")).to_contain_text("Removed")
+    page.reload()
+    page.wait_for_selector(".bon[data-phase='sample']")
+    assert len(listed(history(page))) == 2
+    page.get_by_role("button", name="Clear all").click()
+    expect(page.locator(".history .gone")).to_contain_text("2 runs removed.")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".history .run")).to_have_count(2)
+    page.get_by_role("button", name="Clear all").click()
+    page.reload()
+    page.wait_for_selector(".bon[data-phase='sample']")
+    assert listed(history(page)) == []
+
+
+def test_two_runs_stand_side_by_side(stage, visit):
+    page = visit(stage)
+    first, second = record(1, [0.1, 0.5, 0.8]), record(2, [0.6, 0.97], prompt="The hotel room")
+    second["settings"] |= {"temperature": 0.7, "n": 2}
+    keep(page, first, second, record(3))
+    history(page)
+    expect(page.locator("#history-compare")).to_have_attribute("aria-disabled", "true")
+    page.click("#history-compare", force=True)
+    expect(page.locator(".history .said")).to_contain_text("Choose two runs")
+    boxes = page.locator(".history .choose input")
+    for i in (0, 1, 2):  # the first choice gives way to the third
+        boxes.nth(i).check()
+    assert [boxes.nth(i).is_checked() for i in range(3)] == [False, True, True]
+    page.click("#history-compare")
+    pair = page.locator(".history .pair")
+    assert pair.locator("blockquote").all_text_contents() == ["This movie text 2", "The hotel room text 1"]
+    assert pair.locator(".points b").all_text_contents() == ["0.800", "0.970"]
+    cells = {row[0]: row[1:] for row in pair.locator("tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))")}
+    assert cells["Score"] == ["0.800", "0.970"]
+    assert cells["One sample, on average"] == ["0.467", "0.785"]
+    assert cells["N differs"] == ["3", "2"]
+    assert cells["Seed differs"] == ["1", "2"]
+    assert cells["Temperature differs"] == ["1", "0.7"]
+    assert {"Tokens", "Seconds"} < set(cells)
+    expect(pair.locator(".caption").last).to_contain_text("model lm")
+    assert pair.locator("svg .line").count() == 2
+    expect(pair.locator("svg")).to_have_attribute("aria-label", re.compile("Run A: one sample 0.467, best of 3 0.800"))
+    pair.get_by_role("button", name="Close").click()
+    expect(pair).to_be_hidden()
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"stats": None}, "No curve for B"), ({"unit": "reward", "target": None}, "share no axis"),
+])
+def test_what_shares_no_axis_is_said(stage, visit, changes, words):
+    page = visit(stage)
+    keep(page, record(1), record(2, **changes))
+    history(page)
+    for i in (0, 1):
+        page.locator(".history .choose input").nth(i).check()
+    page.click("#history-compare")
+    expect(page.locator(".history .pair figure .caption")).to_contain_text(words)
+
+
+def test_run_again_gives_the_same_and_is_kept_as_its_own_run(app, visit):
+    page = visit(app)
+    page.fill("#n input", "6")
+    settings(page, temperature=0.9)
+    run(page)
+    phase(page, "done", timeout=120_000)
+    before, seed = winner(page), page.locator(".bon .meta").text_content()
+    page.fill("#prompt textarea", "Something else")
+    page.fill("#temperature input", "2")
+    history(page)
+    act(page, "Run again")
+    expect(page.locator("#prompt textarea")).to_have_value("This movie")
+    page.wait_for_function("document.querySelector('#generate').hasAttribute('data-running')", timeout=5000)
+    phase(page, "done", timeout=120_000)
+    assert winner(page) == before
+    assert page.locator(".bon .meta").text_content() == seed
+    expect(page.locator("#temperature input")).to_have_value("0.9")
+    assert len(listed(history(page))) == 2
+
+
+def test_history_survives_a_restart_of_the_server(browser, visit):
+    server = App()
+    try:
+        page = visit(server.wait())
+        page.fill("#n input", "4")
+        run(page)
+        phase(page, "done", timeout=120_000)
+        before = winner(page)
+        server.end()
+        again = App(GRADIO_SERVER_PORT=server.url.rsplit(":", 1)[1])
+        again.url = server.url
+        server = again.wait()
+        page.reload()
+        page.wait_for_selector(".bon[data-phase='sample']")
+        history(page)
+        assert listed(page)[0].rstrip("…") == before
+        act(page, "Open")
+        phase(page, "done")
+        assert winner(page) == before
+    finally:
+        server.end()
+
+
+# How it looks and who can use it.
+
+
+def test_texts_stay_texts(stage, visit):
+    page = visit(stage)
+    for i, text in enumerate(TEXTS_OF_ALL_KINDS):
+        told = record(i, prompt=text, model=text, scorer=text, target=text)
+        for c in told["candidates"]:
+            c["text"] = f" {text}"
+        keep(page, told)
+    history(page)
+    assert set(listed(page)) == {f"{text} {text[:399]}" for text in TEXTS_OF_ALL_KINDS}
+    assert sideways(page) <= 0
+    for i in range(len(TEXTS_OF_ALL_KINDS)):
+        box = page.locator(".history .choose input").nth(i)
+        box.scroll_into_view_if_needed()
+        box.check()
+        if i:
+            page.click("#history-compare")
+    act(page, "Remove", 1)
+    act(page, "Open", 5)
+    expect(page.locator("#generate")).to_be_visible()
+    assert page.evaluate("window.hacked") is None
+    assert page.locator(".history :is(script, img, iframe, a), .bon :is(script, img)").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("context", [{}, PHONE], ids=["desktop", "phone"])
+def test_every_state_is_accessible(stage, visit, axe, scheme, context):
+    page = history(visit(stage, color_scheme=scheme, **context))
+    found = {"empty": violations(page, axe)}
+    keep(page, record(1), record(2, [0.1, 0.3], prompt="The hotel room"), record(3))
+    keep(page, record(4), phase="stopped")
+    plant(page, id="fault", v=1, at=1, size=1, record="{")
+    generate(page)
+    history(page)
+    found["list"] = violations(page, axe)
+    for i in (0, 2):
+        page.locator(".history .choose input").nth(i).check()
+    page.click("#history-compare")
+    expect(page.locator(".history .pair svg")).to_be_visible()
+    found["pair"] = violations(page, axe)
+    act(page, "Remove", 1)
+    found["removed"] = violations(page, axe)
+    small = page.evaluate("""() => [...document.querySelectorAll('.history :is(button, label)')]
+        .filter((node) => node.checkVisibility()).map((node) => [node.textContent, node.getBoundingClientRect().height])
+        .filter(([, height]) => height < 43.5)""")
+    assert small == []
+    page.get_by_role("button", name="Clear all").click()
+    found["cleared"] = violations(page, axe)
+    assert {name: faults for name, faults in found.items() if faults} == {}
+
+
+@pytest.mark.parametrize("width", [360, 390, 700, 1920])
+def test_no_width_scrolls_sideways(stage, visit, width):
+    page = visit(stage, viewport={"width": width, "height": 844})
+    keep(page, record(1), record(2, prompt="w" * 300, model="m" * 90, unit="logit", scores=[-3.0, 2.0]),
+         record(2**53 - 1, prompt="word " * 90))
+    history(page)
+    assert sideways(page) <= 0
+    for i in (0, 1):
+        page.locator(".history .choose input").nth(i).check()
+    page.click("#history-compare")
+    expect(page.locator(".history .pair")).to_be_visible()
+    assert sideways(page) <= 0
+
+
+def test_nothing_of_it_goes_to_the_server_but_what_is_opened(stage, visit):
+    page = visit(stage)
+    asked = []
+    page.on("request", lambda request: asked.append(request.post_data or ""))
+    secret = record(prompt="a secret prompt")
+    keep(page, secret, record(8))
+    history(page)
+    for i in (0, 1):
+        page.locator(".history .choose input").nth(i).check()
+    page.click("#history-compare")
+    act(page, "Remove")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".history .run")).to_have_count(2)
+    assert not any("secret" in data for data in asked)
+    assert handlers.opened(json.dumps(secret))["record"] == json.dumps(secret)
