@@ -162,7 +162,7 @@ def test_done_shows_winner_facts_and_charts(stage, visit):
     ]
     assert page.locator(".strip .dot").count() == 5
     assert page.locator(".strip .dot.best").get_attribute("data-index") == "1"
-    assert "1: 0.540, 2: 0.783, 5: 0.970" in page.get_attribute(".curve svg", "aria-label")
+    assert "1: 0.540, 2: 0.783, 5: 0.970" in page.get_attribute(".insight .curve svg", "aria-label")
     facts = page.eval_on_selector_all(".meta > span", "all => all.map(one => one.firstChild.textContent)")
     assert facts[:3] == ["candidate 2", "10 tokens", "log-probability −20.0"]
     assert re.fullmatch(r"seed \d+", facts[3])
@@ -545,7 +545,7 @@ def test_early_rejection_strikes_out_what_it_dropped(app, visit):
     assert "line-through" in dropped.first.locator(".words").evaluate("node => getComputedStyle(node).textDecoration")
     expect(dropped.first.locator(".tokens")).to_contain_text("dropped at ")
     expect(page.locator(".bon .facts")).to_contain_text("dropped half written")
-    expect(page.locator(".bon .curve")).to_be_hidden()
+    expect(page.locator(".bon .insight .curve")).to_be_hidden()
     expect(page.locator(".bon .notes")).to_contain_text("Early rejection dropped")
 
 

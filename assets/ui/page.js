@@ -62,7 +62,6 @@
       if (changes.some((change) => [...change.addedNodes].some((node) => node.classList?.contains("validation-error"))))
         showFaults();
     }).observe(one("#form"), { childList: true, subtree: true });
-    for (const node of document.querySelectorAll(".origin")) node.textContent = location.origin;
   };
   begin();
 })();

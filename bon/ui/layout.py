@@ -75,9 +75,10 @@ def build() -> gr.Blocks:
                 compare_tab(form)
             with gr.Tab("History", id="history"):
                 Drawn(None, "history", ("dom.js", "pair.js", "history.js"), elem_id="history")
-            with gr.Tab("About and API", id="about"):
-                fragment("about")
+            with gr.Tab("About and API", id="about") as about:
+                about_tab()
         wire(page, form, view, chips)
+        about.select(None, [form[name] for name in handlers.FIELDS], None, js="(...all) => bon.code(...all)", **QUIET)
         gr.api(handlers.best_of_n, api_name="best_of_n", **TURNS)
     return page.queue(max_size=32)
 
@@ -131,6 +132,24 @@ def compare_tab(form: dict[str, Any]) -> None:
     )
     stop.click(None, cancels=[run], **QUIET)
     run.failure(compared.stopped, view, view, queue=False, **QUIET)
+
+
+def about_tab() -> None:
+    """How it works, the present settings as code, and the cards of the models in the box."""
+    fragment("about")
+    with gr.Column(elem_id="about-more"):
+        Drawn(None, "play", ("dom.js", "tip.js", "charts.js", "actions.js", "about.js"), elem_id="play")
+        model_cards()
+
+
+def model_cards() -> None:
+    """The cards of the models in the box, without the samples at their ends."""
+    for folder in ("reviews", "sentiment", "reviews-positive", "judge"):
+        card = (models.assets() / "models" / folder / "README.md").read_text(encoding="utf-8")
+        text = card.split("---\n", 2)[-1].strip()
+        title, _, rest = text.partition("\n")
+        with gr.Accordion(title.lstrip("# "), open=False, elem_classes="card"):
+            gr.Markdown(rest.split("\n## The first", 1)[0].strip())
 
 
 def prompt_fields() -> dict[str, Any]:

@@ -1,0 +1,98 @@
+// The About tab: a small figure to play with, and the present settings as code.
+{
+  const MOST = 64;
+
+  // Scores drawn evenly between 0 and 1, for which the best of N is N/(N+1) on average.
+  bon.play = (element) => {
+    const slider = bon.el("input", { type: "range", min: 0, max: 6, step: 1, "aria-label": "Candidates, N" });
+    const words = bon.el("output"),
+      said = bon.el("p", { class: "said", role: "status" });
+    const again = bon.el("button", { type: "button", class: "copy" }, "Draw again");
+    const figure = bon.el("figure", { class: "strip" });
+    const bubble = bon.bubble(element);
+    element.append(
+      bon.el("div", { class: "bon play" }, bon.el("div", { class: "knobs" }, words, slider, again), figure, said),
+    );
+    const strip = bon.strip(figure, bubble, () => {});
+    let bests = [];
+
+    const draw = () => {
+      const n = 2 ** Number(slider.value);
+      const scores = Array.from({ length: n }, () => Math.random());
+      const best = scores.indexOf(Math.max(...scores));
+      bests.push(scores[best]);
+      const exactly = n / (n + 1),
+        mean = bests.reduce((sum, one) => sum + one, 0) / bests.length;
+      bon.text(words, `N = ${n}`);
+      slider.setAttribute("aria-valuetext", `${n} candidates`);
+      strip.draw({
+        n,
+        unit: "score",
+        axis: { ticks: [0, 0.25, 0.5, 0.75, 1].map((tick) => [tick, String(tick)]) },
+        mean: { share: 0.5, score: "0.500" },
+        winner: { index: best, score: scores[best].toFixed(3), lift: `+${(scores[best] - 0.5).toFixed(3)}` },
+        rows: scores.map((score) => ({ score: score.toFixed(3), share: score, state: "scored", text: "" })),
+      });
+      bon.text(
+        said,
+        `Best of these ${n}: ${scores[best].toFixed(3)}. Over ${bests.length === 1 ? "1 draw" : `${bests.length} draws`}: ` +
+          `${mean.toFixed(3)} on average, where ${n}/${n + 1} = ${exactly.toFixed(3)} is to be expected.`,
+      );
+    };
+    slider.value = 3;
+    slider.addEventListener("input", () => ((bests = []), draw()));
+    again.addEventListener("click", draw);
+    draw();
+  };
+
+  const given = (values) =>
+    Object.entries(values).filter(
+      ([name, value]) =>
+        !["prompt"].includes(name) && value !== null && value !== "" && String(value) !== String(bon.defaults[name]),
+    );
+  const named = (values) => given(values).map(([name, value]) => [name, name === "reject" ? 0.5 : value]);
+  const number = (name, value) => (name === "seed" ? Number(value) : value);
+  const python = (value) => (typeof value === "string" ? JSON.stringify(value) : String(value));
+  const shell = (text) => `'${String(text).replaceAll("'", `'\\''`)}'`;
+
+  const CODE = {
+    python: (values) => {
+      const rest = named(values).map(([name, value]) => `, ${name}=${python(number(name, value))}`);
+      return `import bon\n\nresult = bon.best_of_n(${python(values.prompt)}${rest.join("")})\nprint(result.best.score, result.best.text)`;
+    },
+    shell: (values) => {
+      const flags = named(values).map(([name, value]) => ` --${name.replaceAll("_", "-")} ${/^[\w.]+$/.test(value) ? value : shell(value)}`);
+      return `python -m bon ${shell(values.prompt)}${flags.join("")} --json`;
+    },
+    client: (values) => {
+      const rest = named(values).map(([name, value]) => `, ${name}=${python(number(name, value))}`);
+      return (
+        `from gradio_client import Client\n\nclient = Client("${location.origin}")\n` +
+        `result = client.predict(${python(values.prompt)}${rest.join("")}, api_name="/best_of_n")\nprint(result["candidates"][0])`
+      );
+    },
+    curl: (values) => {
+      const sent = { prompt: values.prompt };
+      for (const [name, value] of named(values)) sent[name] = number(name, value);
+      return (
+        `BASE=${location.origin}/gradio_api/call\n` +
+        `ID=$(curl -s $BASE/v2/best_of_n -H 'Content-Type: application/json' \\\n` +
+        `  -d ${shell(JSON.stringify(sent))} | cut -d '"' -f 4)\ncurl -sN $BASE/best_of_n/$ID`
+      );
+    },
+  };
+
+  // Fills every code[data-code] with the present settings; values are in the order of the form's fields.
+  bon.code = (...values) => {
+    const all = Object.fromEntries(Object.keys(bon.defaults).map((name, i) => [name, values[i]]));
+    for (const node of document.querySelectorAll("code[data-code]")) bon.text(node, CODE[node.dataset.code](all));
+  };
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.(".about [data-copies]");
+    if (!button) return;
+    await bon.copy(button.parentElement.querySelector("code").textContent);
+    bon.text(button, "Copied");
+    setTimeout(() => bon.text(button, "Copy"), 1500);
+  });
+}
