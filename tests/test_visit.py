@@ -146,8 +146,7 @@ SHIFTS = """() => {
 def test_arriving_text_shifts_nothing(browser, stage, size):
     stage.play = Play([f" word{i}" * 12 for i in range(16)], [i / 16 for i in range(16)], hold=9)
     page = open_page(browser, stage.url, viewport={"width": size[0], "height": size[1]})
-    settings(page, n=16, seed=1)
-    page.click("#settings-line")
+    page.fill("#n input", "16")
     page.keyboard.press("Control+Enter")
     phase(page, "writing")
     page.wait_for_timeout(700)  # a shift within half a second of a key counts as asked for

@@ -74,24 +74,30 @@
     );
     const mini = bon.el("figure", { class: "curve mini", hidden: true }, bon.el("figcaption", {}, "Best of k so far"));
     const foot = bon.el("div", { class: "foot" }, facts, acts);
+    const top = bon.el(
+      "div",
+      { class: "top" },
+      bon.el("div", { class: "said" }, tag, quote),
+      bon.el("div", { class: "points" }, score, unit, lift),
+    );
     node.append(
-      bon.el(
-        "div",
-        { class: "top" },
-        bon.el("div", { class: "said" }, tag, quote),
-        bon.el("div", { class: "points" }, score, unit, lift),
-      ),
+      top,
       bon.el("div", { class: "charts" }, figure, mini),
       foot,
     );
     const strip = bon.strip(figure, bubble, light),
       small = bon.curve(mini, bubble, 84);
 
-    let high = 0;
-    // While leaders change, the card keeps the greatest height it had: what is below stays where it is.
+    let high = 0,
+      wasLive = false;
+    // While leaders change, and when the run is over, what the winner says keeps the greatest height it had: what is
+    // below stays where it is.
     const hold = (live) => {
-      high = live ? Math.max(high, node.offsetHeight) : 0;
-      bon.set(node, "style", high ? `min-height: ${high}px` : null);
+      if (live !== wasLive && live) high = 0;
+      if (live) high = Math.max(high, top.offsetHeight);
+      else if (!wasLive) high = 0;
+      wasLive = live;
+      bon.set(top, "style", high ? `min-height: ${high}px` : null);
     };
 
     const draw = (view) => {
