@@ -1,13 +1,20 @@
 """Builds the page and launches it: `python app.py`. Address and port follow GRADIO_SERVER_NAME and _PORT."""
 
-from bon.ui import handlers, theme
+import sys
+
+from bon.errors import BonError
+from bon.ui import handlers, theme, tool
 from bon.ui.layout import build
 
 
 def main() -> None:
     """Serves the page; the model is read meanwhile, so that the first visitor need not wait for it."""
-    page = build()
+    try:
+        page = build()
+    except BonError as error:
+        sys.exit(f"bon: {error}")
     page.launch(**theme.launch_options(), prevent_thread_lock=True)
+    tool.answer_in_json(page)
     handlers.warm_up()
     page.block_thread()
 
