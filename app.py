@@ -3,7 +3,7 @@
 import sys
 
 from bon.errors import BonError
-from bon.ui import handlers, theme, tool
+from bon.ui import handlers, theme
 from bon.ui.layout import build
 
 
@@ -14,7 +14,6 @@ def main() -> None:
     except BonError as error:
         sys.exit(f"bon: {error}")
     page.launch(**theme.launch_options(), prevent_thread_lock=True)
-    tool.answer_in_json(page)
     handlers.warm_up()
     page.block_thread()
 

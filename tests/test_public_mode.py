@@ -16,6 +16,7 @@ from bon.schema import Request, Settings
 from bon.ui import deployment, handlers, layout, render, theme
 from bon.ui.deployment import Deployment, Visitors, who
 from tests.browser import Play, Stage, free_port
+from tests.test_mcp import in_session
 
 ROOT = Path(__file__).parent.parent
 SECRET = "a visitor's own words"
@@ -225,6 +226,16 @@ def test_no_door_lets_in_what_the_page_refuses(page, bad):
     with pytest.raises(Exception, match=said):
         Client(page.url, verbose=False).predict(**{"prompt": "a", **bad}, api_name="/best_of_n")
     assert page.stage.runs == 0
+
+
+@pytest.mark.skipif(not theme.serves_agents(), reason="gradio[mcp] is not installed")
+def test_agents_are_refused_and_limited_too(monkeypatch):
+    with serving(monkeypatch, **{**PUBLIC, "BON_RATE": "1"}) as page:
+        asked = [{"prompt": "a", "model": "someone/else"}, {"prompt": "a"}, {"prompt": "a"}]
+        answers = [in_session(page, lambda session, one=one: session.call_tool("best_of_n", one)) for one in asked]
+        assert [answer.isError for answer in answers] == [True, False, True]
+        assert "This page offers the models embedded" in answers[0].content[0].text
+        assert "Try again in" in answers[2].content[0].text
 
 
 def test_no_model_is_loaded_that_is_not_listed(monkeypatch):

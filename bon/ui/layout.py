@@ -81,8 +81,17 @@ def build() -> gr.Blocks:
                 about_tab()
         wire(page, form, view, chips)
         about.select(None, [form[name] for name in handlers.FIELDS], None, js="(...all) => bon.code(...all)", **QUIET)
-        gr.api(handlers.best_of_n, api_name="best_of_n", **TURNS)
+        endpoints()
     return page.queue(max_size=here.queue)
+
+
+def endpoints() -> None:
+    """What is public: the endpoint `/best_of_n`, and the same as the one tool of the MCP server."""
+    if theme.serves_agents():
+        # The first of two functions of one name keeps the name as a tool; of no type that MCP knows, the other is none.
+        gr.api(handlers.tool, api_name="best_of_n_as_json", **TURNS)
+        handlers.best_of_n._mcp_type = "endpoint"
+    gr.api(handlers.best_of_n, api_name="best_of_n", **TURNS)
 
 
 def fragment(name: str) -> gr.HTML:

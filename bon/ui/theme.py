@@ -1,5 +1,6 @@
 """How the page looks: Gradio's theme made of our own colours, and the styles and scripts of `assets/ui/`."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import gradio as gr
@@ -74,6 +75,11 @@ def style(*names: str) -> str:
     return "\n".join(f"<style>\n{read(name)}\n</style>" for name in names)
 
 
+def serves_agents() -> bool:
+    """Whether the page is a tool for agents too: where `gradio[mcp]` is installed."""
+    return find_spec("mcp") is not None
+
+
 def launch_options() -> dict:
     """What `Blocks.launch` needs to look right."""
     return {
@@ -83,4 +89,5 @@ def launch_options() -> dict:
         "favicon_path": folder() / "favicon.svg",
         "footer_links": ["api"],
         "run_history": False,
+        "mcp_server": serves_agents(),
     }
