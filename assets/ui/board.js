@@ -125,12 +125,24 @@
       bon.text(summary, `The other ${all.length - cut}, down to the last`);
       fold.hidden = cut === all.length;
       section.hidden = !all.length;
+      const over = wasLive && !live;
       const still =
-        bon.calm() || (live === wasLive && all.length === order.length && all.every((index, i) => index === order[i]));
+        bon.calm() || over || (live === wasLive && all.length === order.length && all.every((index, i) => index === order[i]));
       const before = still || places(list, rows, order, wasLive);
       change();
       if (!still) move(before, places(list, rows, all, live));
+      if (over) reappear();
       [order, wasLive] = [all, live];
+    };
+
+    // When a run is over, the figures take their place above the rows, which are written out in full: all of them would
+    // jump. So they go for a frame and fade in where they belong.
+    const reappear = () => {
+      section.style.display = "none";
+      requestAnimationFrame(() => {
+        section.style.display = "";
+        if (!bon.calm()) section.animate([{ opacity: 0 }, {}], { duration: 350, easing: "ease-out" });
+      });
     };
 
     const move = (before, after) => {

@@ -1,0 +1,158 @@
+"""What a whole visit must survive: hostile texts everywhere, a server that dies, and a page that must not jump."""
+
+import os
+import signal
+
+import pytest
+from playwright.sync_api import expect
+
+from bon.ui import handlers, layout, theme
+from tests.browser import App, Play, Stage, chromium, free_port, open_page
+from tests.test_page import phase, run, settings, to_tab, winner
+
+#: Each sets window.hacked, or asks for a picture, if it is taken for anything but text.
+PAYLOADS = (
+    *r"""
+<script>hacked=1</script>
+<img src=x onerror=hacked=1>
+<svg onload=hacked=1>
+<svg><script>hacked=1</script>
+<iframe srcdoc='<script>parent.hacked=1</script>'></iframe>
+<body onload=hacked=1>
+<details open ontoggle=hacked=1>
+<a href=javascript:hacked=1>x</a>
+<math><mtext></mtext><mglyph><svg onload=hacked=1>
+<style>@import 'http://a.invalid'</style>
+<link rel=stylesheet href=http://a.invalid/x.css>
+<meta http-equiv=refresh content='0;url=http://a.invalid'>
+<base href=http://a.invalid/>
+<object data=http://a.invalid></object>
+<video src=x onerror=hacked=1>
+</textarea><script>hacked=1</script>
+</script><script>hacked=1</script>
+</title><img src=x onerror=hacked=1>
+--><img src=x onerror=hacked=1>
+]]><img src=x onerror=hacked=1>
+'"><img src=x onerror=hacked=1>
+" onmouseover=hacked=1 x="
+`${hacked=1}`
+${hacked=1}
+{{hacked=1}}
+{{#each value}}{{this}}{{/each}}
+\x3cimg src=x onerror=hacked=1\x3e
+\u003cimg src=x onerror=hacked=1\u003e
+&lt;img src=x onerror=hacked=1&gt;
+[x](javascript:hacked=1) ![x](http://a.invalid/x.png)
+=HYPERLINK("http://a.invalid")
+""".strip().splitlines(),
+    "\u202e<img src=x onerror=hacked=1>",
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def stage():
+    """The page over a scripted sampler that writes the payloads."""
+    stage, patch, port = Stage(), pytest.MonkeyPatch(), free_port()
+    stage.play = Play([f" {payload}" for payload in PAYLOADS], [i / len(PAYLOADS) for i in range(len(PAYLOADS))])
+    patch.setattr(handlers, "load", stage.load)
+    demo = layout.build()
+    demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
+    stage.url = f"http://127.0.0.1:{port}"
+    yield stage
+    demo.close()
+    patch.undo()
+
+
+def unharmed(page) -> None:
+    assert page.evaluate("() => window.hacked") is None
+    assert page.left == []
+    assert page.errors == []
+
+
+def test_no_text_of_prompt_or_model_is_taken_for_anything_else(browser, stage, tmp_path):
+    page = open_page(browser, stage.url)
+    settings(page, n=len(PAYLOADS), seed=1)
+    page.fill("#prompt textarea", "".join(PAYLOADS))
+    run(page)
+    phase(page, "done")
+    shown = page.locator(".bon .words").all_text_contents()
+    assert sorted([winner(page).removeprefix("".join(PAYLOADS)).strip(), *shown]) == sorted(map(str.strip, PAYLOADS))
+    page.locator(".bon .fold summary").click()
+    for row in page.locator(".bon .row").all():
+        row.locator(".more").click()
+        row.hover()
+    unharmed(page)
+    page.locator(".menu summary").click()
+    with page.expect_download() as download:
+        page.locator(".menu .choices").get_by_role("button", name="Report").click()
+    to_tab(page, "History")
+    expect(page.locator(".history")).to_contain_text(PAYLOADS[0])
+    to_tab(page, "About and API")
+    expect(page.locator("code[data-code='python']")).to_contain_text("hacked")
+    unharmed(page)
+    report = browser.new_context().new_page()
+    asked = []
+    report.on("request", lambda request: asked.append(request.url))
+    download.value.save_as(tmp_path / "run.html")
+    report.goto((tmp_path / "run.html").as_uri())
+    report.wait_for_timeout(300)
+    assert report.evaluate("() => window.hacked") is None
+    assert len(asked) == 1
+    text = report.text_content("body")
+    assert [payload for payload in PAYLOADS if payload not in text] == []
+    report.context.close()
+    page.context.close()
+
+
+def test_a_server_that_dies_is_said_and_the_page_works_with_the_next(browser):
+    port = str(free_port())
+    app = App(GRADIO_SERVER_PORT=port)
+    app.url = f"http://127.0.0.1:{port}"
+    page = open_page(browser, app.wait().url)
+    settings(page, n=200, seed=1, min_tokens=120, max_tokens=200)
+    run(page)
+    phase(page, "writing")
+    os.kill(app.process.pid, signal.SIGKILL)
+    app.process.wait()
+    phase(page, "failed")
+    expect(page.locator(".bon .status b")).to_have_text("The connection was lost.")
+    assert page.locator(".bon .row").count() == 200  # what was done stays
+    again = App(GRADIO_SERVER_PORT=port)
+    again.url = app.url
+    again.wait()
+    page.fill("#n input", "3")
+    run(page)
+    phase(page, "done", timeout=60_000)
+    assert page.locator(".bon .row").count() == 2
+    page.context.close()
+    again.end()
+
+
+SHIFTS = """() => {
+    window.shifted = 0;
+    new PerformanceObserver((list) => {
+        for (const shift of list.getEntries()) if (!shift.hadRecentInput) window.shifted += shift.value;
+    }).observe({ type: "layout-shift" });
+}"""
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
+def test_arriving_text_shifts_nothing(browser, stage, size):
+    stage.play = Play([f" word{i}" * 12 for i in range(16)], [i / 16 for i in range(16)], hold=9)
+    page = open_page(browser, stage.url, viewport={"width": size[0], "height": size[1]})
+    settings(page, n=16, seed=1)
+    page.click("#settings-line")
+    page.keyboard.press("Control+Enter")
+    phase(page, "writing")
+    page.wait_for_timeout(700)  # a shift within half a second of a key counts as asked for
+    page.evaluate(SHIFTS)
+    stage.play.go.set()
+    phase(page, "done")
+    assert page.evaluate("() => window.shifted") < 0.05
+    page.context.close()
