@@ -1,12 +1,18 @@
 """Builds the page and launches it: `python app.py`. Address and port follow GRADIO_SERVER_NAME and _PORT."""
 
+import sys
+
+from bon.errors import BonError
 from bon.ui import handlers, theme
 from bon.ui.layout import build
 
 
 def main() -> None:
     """Serves the page; the model is read meanwhile, so that the first visitor need not wait for it."""
-    page = build()
+    try:
+        page = build()
+    except BonError as error:
+        sys.exit(f"bon: {error}")
     page.launch(**theme.launch_options(), prevent_thread_lock=True)
     handlers.warm_up()
     page.block_thread()

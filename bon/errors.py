@@ -23,6 +23,10 @@ class ModelError(BonError):
     """A model that is unknown, absent, unreachable or of the wrong kind."""
 
 
+class LimitError(BonError):
+    """More runs than a public page gives one visitor for now; the message says when to try again."""
+
+
 class ScoringError(BonError):
     """A scorer that failed while it worked: it raised, or its scores are too few, too many or not numbers."""
 

@@ -7,9 +7,7 @@ in with the first model, on a thread of its own, so that the page answers at onc
 import dataclasses
 import functools
 import json
-import logging
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -23,10 +21,9 @@ from bon import models
 from bon.errors import BonError, InputError
 from bon.schema import Done, Event, Request, Result, Settings, Wrote, whole
 from bon.state import RunState
-from bon.ui import estimate, render
+from bon.ui import deployment, estimate, render
+from bon.ui.journal import log, report
 from bon.wording import label_words
-
-log = logging.getLogger("bon.ui")
 
 #: The page's inputs, in order; each is named as in `Settings`.
 FIELDS = (
@@ -46,7 +43,7 @@ _loaders = ThreadPoolExecutor(max_workers=16, thread_name_prefix="load")
 
 def default_model() -> str:
     """The page's model before anyone chooses: the one in the box, or what BON_MODEL names."""
-    return os.environ.get("BON_MODEL", "embedded")
+    return deployment.here().model
 
 
 def request_of(values: dict[str, Any]) -> Request:
@@ -59,12 +56,14 @@ def request_of(values: dict[str, Any]) -> Request:
     for name in ("min_tokens", "max_tokens", "temperature", "top_p", "top_k", "softness"):
         given[name] = values[name]
     given["reject"] = REJECT if values.get("reject") else 0
-    return Request(values["prompt"], Settings.of(given))
+    request = Request(values["prompt"], Settings.of(given))
+    deployment.here().check(request)
+    return request
 
 
 def faults(values: dict[str, Any]) -> dict[str, str]:
     """What is wrong with the page's inputs: field -> message, all of them at once."""
-    good = {f.name: f.default for f in dataclasses.fields(Settings)} | {"prompt": "-"}
+    good = {f.name: f.default for f in dataclasses.fields(Settings)} | {"prompt": "-", "model": default_model()}
     values, found = dict(values), {}
     for _ in range(2 * len(values)):
         try:
@@ -85,17 +84,18 @@ def check(*values: Any) -> list[dict]:
     return [gr.validate(name not in found, found.get(name, "")) for name in FIELDS]
 
 
-def generate(*values: Any) -> Iterator[tuple[render.View, Result | None]]:
+def generate(visitor: gr.Request, *values: Any) -> Iterator[tuple[render.View, Result | None]]:
     """One run for the page: views, from the first word to the last, each with the result that it shows."""
     result = None
     try:
         request = request_of(dict(zip(FIELDS, values, strict=True)))
+        deployment.here().admit(visitor)
         for phase, result in snapshots(request):
             yield show(phase, result, request), result
     except BonError as error:
         yield render.broken(result, str(error)), result
-    except Exception:
-        log.exception("A run failed")
+    except Exception as error:
+        report("A run failed", error)
         yield render.broken(result, UNEXPECTED), result
 
 
@@ -111,7 +111,7 @@ def opened(record: str) -> dict[str, Any]:
     return _packed(lambda: render.ended(render.read(record)))
 
 
-def ranked(asked: dict[str, Any]) -> dict[str, Any]:
+def ranked(asked: dict[str, Any], visitor: gr.Request) -> dict[str, Any]:
     """The packed view of a run that has ended, ranked by another label or rule, with no new generation.
 
     asked: the run's `record`, `target`, `select` and `softness`.
@@ -120,6 +120,8 @@ def ranked(asked: dict[str, Any]) -> dict[str, Any]:
     def view() -> render.View:
         result = render.read(asked["record"])
         settings = result.settings
+        deployment.here().check_record(result)
+        deployment.here().admit(visitor)
         sampler = load(settings.model, settings.scorer).result()
         target = (asked["target"] or None) if sampler.scorer.targets else None
         anew = sampler.rerank(result, target=target, select=asked["select"], softness=asked["softness"])
@@ -141,8 +143,8 @@ def _packed(view: Callable[[], render.View]) -> dict[str, Any]:
         return render.pack(view())
     except BonError as error:
         return render.pack(render.failed(str(error)))
-    except Exception:
-        log.exception("A run could not be shown again")
+    except Exception as error:
+        report("A run could not be shown again", error)
         return render.pack(render.failed(UNEXPECTED))
 
 
@@ -156,13 +158,14 @@ def best_of_n(
     top_p: float = 1.0,
     top_k: int = 0,
     seed: int | None = None,
-    model: str = "embedded",
+    model: str | None = None,
     scorer: str | None = None,
     keep: int | None = None,
     unit: str = "probability",
     reject: float = 0.0,
     select: str = "best",
     softness: float = 0.1,
+    visitor: gr.Request | None = None,
 ) -> Iterator[dict]:
     """Continue the prompt n times, score every continuation, return them best first.
 
@@ -178,7 +181,7 @@ def best_of_n(
         top_p: above 0, at most 1; 1 is off.
         top_k: 0 is off.
         seed: the same seed gives the same continuations; none draws a fresh one, which the result names.
-        model: a preset, a folder or a Hub id.
+        model: a preset, a folder or a Hub id; none is the page's own.
         scorer: a preset, a folder or a Hub id; none is the model's own.
         keep: how many of the ranked continuations to return; none is all.
         unit: of the score: probability, logit or margin.
@@ -189,14 +192,19 @@ def best_of_n(
     Returns:
         The result so far: prompt, settings, candidates (best first), stats, timing, notes.
     """
-    named = locals()
+    named = {name: value for name, value in locals().items() if name not in ("prompt", "visitor")}
     try:
-        request = Request(named.pop("prompt"), Settings.of(named))
+        request = Request(prompt, Settings.of({**named, "model": model or default_model()}))
+        deployment.here().check(request)
+        deployment.here().admit(visitor)
         for _, result in snapshots(request):
             if result is not None:
                 yield result.to_dict()
     except BonError as error:
         raise gr.Error(str(error), print_exception=False) from error
+    except Exception as error:
+        report("A run of the endpoint failed", error)
+        raise gr.Error(UNEXPECTED, print_exception=False) from None
 
 
 @functools.wraps(best_of_n)
@@ -247,7 +255,7 @@ def thinned(events: Iterator[Event], every: float = EVERY) -> Iterator[tuple[str
         raise
 
 
-def compare(text: str, n: Any, *values: Any) -> Iterator[render.View]:
+def compare(visitor: gr.Request, text: str, n: Any, *values: Any) -> Iterator[render.View]:
     """One comparison for the page, over the lines of `text`; without any, over the prompts in the box.
 
     values: of the form's `FIELDS`, whose settings hold here too.
@@ -258,16 +266,19 @@ def compare(text: str, n: Any, *values: Any) -> Iterator[render.View]:
     try:
         form = dict(zip(FIELDS, values, strict=True)) | {"n": n, "prompt": "-", "reject": False, "select": "best"}
         settings = request_of(form).settings
+        prompts = compared_prompts(text)
+        deployment.here().check_prompts(prompts, settings)
+        deployment.here().admit(visitor, len(prompts))
         waiting = _loaders.submit(_contest, settings)
         while not arrived(waiting):
             yield compared.loading()
-        prompts, events = _comparison(text, waiting.result(), settings)
+        events = _comparison(prompts, waiting.result(), settings)
         showing = compared.Showing(len(prompts))
         with closing(events):
             yield from _compared(showing, events)
     except Exception as error:
         if not isinstance(error, BonError):
-            log.exception("A comparison failed")
+            report("A comparison failed", error)
         said = str(error) if isinstance(error, BonError) else UNEXPECTED
         yield showing.view("failed", said) if showing else render.failed(said)
 
@@ -279,12 +290,16 @@ def _contest(settings: Settings) -> Any:
     return contest(settings.model, None, settings.scorer, None, **kind)
 
 
-def _comparison(text: str, entrants: Any, settings: Settings) -> tuple[list[str], Iterator]:
-    from bon import compare
-    from bon.contest import checked_prompts, shipped_prompts
+def compared_prompts(text: str) -> list[str]:
+    """The prompts of a comparison: the lines of `text`, or without any those in the box."""
+    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    return lines or (models.assets() / "prompts.txt").read_text(encoding="utf-8").splitlines()
 
-    prompts = checked_prompts(text.splitlines()) if text.strip() else shipped_prompts()
-    return prompts, compare.stream(prompts, entrants, settings)
+
+def _comparison(prompts: list[str], entrants: Any, settings: Settings) -> Iterator:
+    from bon import compare
+
+    return compare.stream(prompts, entrants, settings)
 
 
 def _compared(showing: Any, events: Iterator) -> Iterator[render.View]:
@@ -301,6 +316,7 @@ def load(model: str, scorer: str | None = None, **kind: Any) -> Future:
     """A `bon.Sampler` to come, read on a thread of its own."""
 
     def make():
+        deployment.here().check_names(model, scorer)
         from bon import api
 
         return api.load(model, scorer, **kind)
@@ -317,7 +333,7 @@ def warm_up() -> Future:
     """Loads the page's model and runs it twice, so that the first visitor waits for nothing and is told how long."""
 
     def run() -> None:
-        sampler = load(default_model()).result()
+        sampler = load(default_model(), deployment.here().scorer).result()
         for n in (2, 24):
             result = sampler.run("This movie", n=n, seed=0)
             speeds.note(result)
@@ -347,13 +363,16 @@ def prepare(model: str, scorer: str | None, target: str | None = None) -> Iterat
         waiting = load(model, scorer or None)
         if not arrived(waiting):
             yield [f"model: {model}", "loading…"], gr.skip(), gr.skip()
-        sampler = waiting.result()
+        sampler, hint = waiting.result(), render.prompt_hint(models.find(model).summary)
     except Exception as error:
-        log.warning("%s cannot be loaded: %s", model, error, exc_info=not isinstance(error, BonError))
+        if model == default_model() and isinstance(error, BonError):  # what the operator named, not a visitor
+            log.warning("%s cannot be loaded: %s", model, error)
+        elif not isinstance(error, BonError):
+            report("A model could not be loaded", error)
         yield [f"model: {model}", "not available"], gr.skip(), gr.skip()
         return
     told = render.chips(sampler.engine.describe(), sampler.scorer.name)
-    yield told, targets(sampler.scorer, target), gr.update(info=render.prompt_hint(models.find(model).summary))
+    yield told, targets(sampler.scorer, target), gr.update(info=hint)
 
 
 def targets(scorer: Any, chosen: str | None = None) -> dict:

@@ -6,7 +6,7 @@ import gradio as gr
 from gradio import component_meta
 
 from bon import models
-from bon.ui import compared, handlers, render, share, theme
+from bon.ui import compared, deployment, handlers, journal, render, share, theme
 
 EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
 #: Gradio's own word for "no endpoint, no spinner": what is public is `/best_of_n` alone.
@@ -18,6 +18,7 @@ TURNS = {"concurrency_id": "device", "concurrency_limit": 8}
 
 # For every component class Gradio writes a type stub beside its module, a folder that is not ours to write into.
 component_meta.create_or_modify_pyi = lambda *_: None
+journal.keep_servers_quiet()
 
 
 class Drawn(gr.HTML):
@@ -65,7 +66,8 @@ class Labels(gr.Radio):
 
 
 def build() -> gr.Blocks:
-    """The page, ready to launch."""
+    """The page, ready to launch, as the environment says at the moment (`bon.ui.deployment`)."""
+    here = deployment.read()
     with gr.Blocks(title="Best of N: sample, score, keep the best", analytics_enabled=False, fill_width=True) as page:
         chips = header()
         with gr.Tabs(elem_id="tabs"):
@@ -80,7 +82,7 @@ def build() -> gr.Blocks:
         wire(page, form, view, chips)
         about.select(None, [form[name] for name in handlers.FIELDS], None, js="(...all) => bon.code(...all)", **QUIET)
         endpoints()
-    return page.queue(max_size=32)
+    return page.queue(max_size=here.queue)
 
 
 def endpoints() -> None:
@@ -189,6 +191,8 @@ def run_fields() -> dict[str, Any]:
         stop = gr.Button("Stop", elem_id="stop", min_width=0, scale=1)
     fragment("keys")
     estimate = gr.HTML("", elem_id="estimate")
+    if limits := deployment.here().words():
+        gr.HTML(limits, elem_id="limits")
     return {"estimate": estimate, "n": n, "slider": slider, "target": target, "generate": generate, "stop": stop}
 
 
@@ -234,14 +238,17 @@ def sampling_fields() -> dict[str, Any]:
 
 def model_fields() -> dict[str, Any]:
     """Which model writes and which one scores."""
-    names = [spec.name for spec in models.presets()]
+    here = deployment.here()
+    names = list(here.models) if here.public else [spec.name for spec in models.presets()]
     default = handlers.default_model()
-    named = {"allow_custom_value": True, "info": "a preset, a folder or a Hub id"}
+    named = {"allow_custom_value": True, "info": "one of the list" if here.public else "a preset, a folder or a Hub id"}
     model = gr.Dropdown(
         names if default in names else [*names, default], value=default, label="Model", elem_id="model", **named
     )
     scorers = [("the model's own", ""), ("log-probability", "logprob")]
-    scorer = gr.Dropdown(scorers, value="", label="Scorer", elem_id="scorer", **named)
+    if here.scorer and here.scorer != "logprob":
+        scorers.append((here.scorer, here.scorer))
+    scorer = gr.Dropdown(scorers, value=here.scorer or "", label="Scorer", elem_id="scorer", **named)
     return {"model": model, "scorer": scorer}
 
 

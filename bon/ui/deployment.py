@@ -1,0 +1,212 @@
+"""How the page is deployed: what the environment says of models, strangers and limits, read once per page build.
+
+In public mode strangers come: they choose among the listed models, and each run and each visitor has a limit. The
+checks stand where work begins, not in the form, since every listener can be called by hand.
+"""
+
+import ipaddress
+import math
+import os
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bon import models
+from bon.errors import InputError, LimitError
+from bon.schema import N_MAX, TOKENS_MAX, Request, Result, Settings, whole
+
+#: Seconds over which a visitor's runs are counted.
+WINDOW = 60.0
+#: Prompts of one comparison in public mode: as many as are in the box. So many of them count as one run.
+PROMPTS_MAX, PROMPTS_A_RUN = 32, 8
+#: Scorers that one weighted sum may have in public mode.
+PARTS_MAX = 4
+#: More than the words of any language take on average.
+CHARACTERS_A_TOKEN = 32
+#: Public limits: field -> variable, least (what the page begins with has to pass), most.
+LIMITS = {
+    "n": ("BON_MAX_N", 16, N_MAX),
+    "tokens": ("BON_MAX_TOKENS", 32, TOKENS_MAX),
+    "prompt": ("BON_MAX_PROMPT", 32, 1_000_000),
+    "queue": ("BON_MAX_QUEUE", 1, 10_000),
+    "rate": ("BON_RATE", 1, 10_000),
+}
+SWITCH = {"": False, "0": False, "false": False, "no": False, "off": False,
+          "1": True, "true": True, "yes": True, "on": True}
+
+
+class Visitors:
+    """At most `rate` runs in any `WINDOW` seconds for each visitor.
+
+    Remembers at most `most` visitors; the one that was here longest ago is forgotten first.
+    """
+
+    def __init__(self, rate: int, most: int = 10_000, clock: Callable[[], float] = time.monotonic):
+        self.rate, self.most, self._clock = rate, most, clock
+        self._runs: OrderedDict[str, deque[float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def admit(self, visitor: str, runs: int = 1) -> None:
+        """Counts so many runs; raises `LimitError`, which counts nothing and says when to try again."""
+        runs = min(runs, self.rate)
+        with self._lock:
+            now = self._clock()
+            past = self._runs.setdefault(visitor, deque())
+            self._runs.move_to_end(visitor)
+            while past and past[0] <= now - WINDOW:
+                past.popleft()
+            over = len(past) + runs - self.rate
+            if over > 0:
+                seconds = max(1, math.ceil(past[over - 1] + WINDOW - now))
+                raise LimitError(
+                    f"That is more than {self.rate} runs a minute. Try again in {seconds} "
+                    f"second{'s' if seconds > 1 else ''}."
+                )
+            past.extend([now] * runs)
+            while len(self._runs) > self.most:
+                self._runs.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What holds for one page.
+
+    model, scorer: what it begins with. public: strangers come, and the rest holds: the `models` to choose among, the
+    most candidates (`n`) of the most `tokens`, characters of a `prompt`, and `rate` runs a minute for each visitor.
+    queue: runs that may wait in line, in private mode too. spaces: whether a Space's proxy says who a visitor is.
+    """
+
+    model: str = "embedded"
+    scorer: str | None = None
+    public: bool = False
+    models: tuple[str, ...] = ("embedded",)
+    n: int = 64
+    tokens: int = 128
+    prompt: int = 2000
+    queue: int = 32
+    rate: int = 20
+    spaces: bool = False
+    visitors: Visitors = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "visitors", Visitors(self.rate))
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "Deployment":
+        """The deployment that the environment describes; a value that cannot work is an `InputError` that names it."""
+        said = {name: value.strip() for name, value in environment.items()}
+        model = said.get("BON_MODEL") or cls.__dataclass_fields__["model"].default
+        public = said.get("BON_PUBLIC", "").lower()
+        if public not in SWITCH:
+            raise InputError("BON_PUBLIC", f"BON_PUBLIC is 1 (strangers come) or 0, not {public!r}.")
+        listed = [name for text in said.get("BON_MODELS", "").split(",") if (name := text.strip())]
+        limits = {name: _number(said[limit[0]], *limit) for name, limit in LIMITS.items() if said.get(limit[0])}
+        return cls(
+            model, said.get("BON_SCORER") or None, SWITCH[public],
+            tuple(dict.fromkeys([*(listed or in_the_box()), model])), **limits, spaces="SPACE_ID" in said,
+        )
+
+    def check(self, request: Request) -> None:
+        """Raises `InputError`, with the field at fault, where a public page does not take the request."""
+        self.check_names(request.settings.model, request.settings.scorer)
+        self.check_size(request.prompt or "", request.settings.n, request.settings.max_tokens)
+
+    def check_record(self, result: Result) -> None:
+        """Raises `InputError` for a kept run that a public page does not rank anew: anybody can make one up."""
+        self.check_names(result.settings.model, result.settings.scorer)
+        self.check_size(result.prompt, len(result.candidates), result.settings.max_tokens)
+        if self.public and any(len(c.text) > CHARACTERS_A_TOKEN * self.tokens for c in result.candidates):
+            raise InputError("record", "The texts of this run are longer than this page takes.")
+
+    def check_names(self, model: str, scorer: str | None) -> None:
+        """Raises `InputError` for a model or scorer that a public page does not offer."""
+        if not self.public:
+            return
+        own = "Choose one of them, or run bon on your own machine for any other."
+        if model not in self.models:
+            raise InputError("model", f"This page offers the models {', '.join(self.models)}. {own}")
+        parts = [name for _, name in models.weighted(scorer or "")] or [scorer or self.model]
+        offered = [*self.models, "judge", *models.FREE, *filter(None, [self.scorer])]
+        if scorer != self.scorer and not set(parts) <= set(offered):
+            raise InputError("scorer", f"This page offers the scorers {', '.join(offered)}. {own}")
+        if len(parts) > PARTS_MAX:
+            raise InputError("scorer", f"This page sums at most {PARTS_MAX} scorers.")
+
+    def check_size(self, prompt: str, n: int, tokens: int) -> None:
+        """Raises `InputError` for more than a public page gives away in one run."""
+        asked = (("n", n, self.n, "candidates"), ("max_tokens", tokens, self.tokens, "tokens"),
+                 ("prompt", len(prompt), self.prompt, "characters"))
+        for name, value, most, unit in asked if self.public else ():
+            if value > most:
+                raise InputError(
+                    name, f"That is {value:,} {unit}; this page takes at most {most:,}. Ask for fewer, or run bon on "
+                    "your own machine.",
+                )
+
+    def check_prompts(self, prompts: Sequence[str], settings: Settings) -> None:
+        """Raises `InputError` for a comparison that a public page does not take."""
+        if self.public and len(prompts) > PROMPTS_MAX:
+            raise InputError("prompts", f"This page compares over at most {PROMPTS_MAX} prompts, not {len(prompts):,}.")
+        for prompt in prompts:
+            self.check_size(prompt, settings.n, settings.max_tokens)
+
+    def admit(self, request: Any, prompts: int = 1) -> None:
+        """Counts a run, or a comparison over so many prompts, for the visitor that a `gr.Request` comes from.
+
+        Raises `LimitError`, which says when to try again, where a public page has had enough of them.
+        """
+        if self.public:
+            self.visitors.admit(who(request, self.spaces), math.ceil(prompts / PROMPTS_A_RUN))
+
+    def words(self) -> str:
+        """The limits in one line for the page; nothing in private mode."""
+        if not self.public:
+            return ""
+        return (f"A public page: at most {self.n:,} candidates of {self.tokens:,} tokens, prompts of {self.prompt:,} "
+                f"characters, and {self.rate:,} run{'s' if self.rate > 1 else ''} a minute for each visitor.")
+
+
+def who(request: Any, spaces: bool = False) -> str:
+    """The address that a `gr.Request` comes from; of an IPv6 address the network, all of which one visitor may have.
+
+    spaces: on a Space the address is its proxy's, which says in a header for whom it asks; elsewhere anybody could.
+    """
+    client = getattr(request, "client", None)
+    address = getattr(client, "host", None) or ""
+    if spaces:
+        address = dict(request.headers).get("x-forwarded-for", "").split(",")[0].strip() or address
+    try:
+        known = ipaddress.ip_address(address)
+    except ValueError:
+        return address[:64]
+    return str(known if known.version == 4 else ipaddress.ip_network((known, 64), strict=False))
+
+
+def in_the_box() -> list[str]:
+    """The presets that need no network."""
+    return [spec.name for spec in models.presets() if os.path.isabs(spec.model)]
+
+
+def _number(text: str, variable: str, least: int, most: int) -> int:
+    return whole(variable, int(text) if text.isascii() and text.isdecimal() else text, least, most)
+
+
+_here: Deployment | None = None
+
+
+def read() -> Deployment:
+    """Reads the environment anew: once for each page that is built."""
+    global _here
+    _here = Deployment.of(os.environ)
+    return _here
+
+
+def here() -> Deployment:
+    """The deployment of the page that was built last."""
+    return _here or read()
