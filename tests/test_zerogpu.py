@@ -101,6 +101,6 @@ def test_elsewhere_nothing_is_borrowed(tmp_path):
 def test_without_the_package_a_zerogpu_space_is_an_ordinary_one(tmp_path):
     code = "from bon import zerogpu; print(zerogpu.is_on(), zerogpu.borrows(len)(print) is print)"
     given = {**os.environ, "SPACES_ZERO_GPU": "1", "PYTHONPATH": str(ROOT)}
-    blocked = "import sys; sys.modules['spaces'] = None; "
-    done = subprocess.run([sys.executable, "-c", blocked + code], cwd=tmp_path, capture_output=True, text=True, env=given)
+    code = "import sys; sys.modules['spaces'] = None; " + code
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=given)
     assert done.stdout.split() == ["False", "True"], done.stderr
