@@ -2,8 +2,9 @@
 
 import sys
 
+from bon import zerogpu  # before all that imports torch
 from bon.errors import BonError
-from bon.ui import handlers, theme
+from bon.ui import borrowed, handlers, theme
 from bon.ui.layout import build
 
 
@@ -11,6 +12,8 @@ def main() -> None:
     """Serves the page; the model is read meanwhile, so that the first visitor need not wait for it."""
     try:
         page = build()
+        if zerogpu.is_on():
+            borrowed.load_all()
     except BonError as error:
         sys.exit(f"bon: {error}")
     page.launch(**theme.launch_options(), prevent_thread_lock=True)

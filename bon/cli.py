@@ -54,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        command = {"models": _models, "bench": _bench, "compare": _compare}.get(argv[0]) if argv else None
+        commands = {"models": _models, "bench": _bench, "compare": _compare, "publish": _publish}
+        command = commands.get(argv[0]) if argv else None
         status = command(argv[1:]) if command else _best(argv)
         sys.stdout.flush()
         return status
@@ -173,7 +174,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Continue a prompt n times, score every continuation, print them best first.",
         epilog="Also: python -m bon models (the presets and what of them is on this machine), "
         "python -m bon bench (how fast it is here, beside others), "
-        "python -m bon compare (base, tuned and best of n side by side). "
+        "python -m bon compare (base, tuned and best of n side by side), "
+        "python -m bon publish (this page as a Hugging Face Space). "
         "python -m bon -- models takes `models` as a prompt.",
         allow_abbrev=False,
     )
@@ -313,6 +315,30 @@ def _bench(argv: list[str]) -> int:
     shown = (json.dumps(dataclasses.asdict(row)) for row in rows) if args.json else bench.markdown(rows)
     for text in shown:
         print(text, flush=True)
+    return 0
+
+
+def _publish(argv: list[str]) -> int:
+    parser = _Parser(prog="python -m bon publish", allow_abbrev=False,
+                     description="Puts this page, with the models in the box, on the Hub as a Space of yours.")
+    parser.add_argument("space", metavar="USER/SPACE", help="the Space to make, or to bring up to date")
+    parser.add_argument("--private", action="store_true", help="for you alone, where it is made anew")
+    parser.add_argument("--dry-run", action="store_true", help="list the files and their sizes, and do nothing")
+    args = parser.parse_args(argv)
+
+    from bon import publish
+
+    publish.check_name(args.space)
+    files = publish.files()
+    if args.dry_run:
+        for name, size in files:
+            print(f"{size:>12,}  {name}")
+    total = f"{len(files)} files, {sum(size for _, size in files) / 1e6:.1f} MB"
+    if args.dry_run:
+        print(f"{total} for https://huggingface.co/spaces/{args.space}; nothing was sent.")
+        return 0
+    url = publish.publish(args.space, args.private)
+    print(f"{total} sent. The Space builds now: {url}")
     return 0
 
 

@@ -1,13 +1,19 @@
 """What a Hugging Face Space needs of the project: the front matter of the README, and publishing it."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import httpx
+import pytest
 from huggingface_hub import SpaceHardware, metadata_load
+from huggingface_hub.errors import HfHubHTTPError
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from bon import models
+from bon import cli, models, publish
+from bon.errors import BonError, InputError, ModelError
 
 ROOT = Path(__file__).parent.parent
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
@@ -53,3 +59,87 @@ def test_the_models_of_the_front_matter_are_the_presets_from_the_hub():
 def test_nothing_is_fetched_ahead():
     # The page's own models travel with the code; the trio from the Hub would add 1.3 GB to each build for few visits.
     assert "preload_from_hub" not in front()
+
+
+# Publishing.
+
+
+class Hub:
+    """Takes the calls of `HfApi` that publishing makes."""
+
+    def __init__(self, error: Exception | None = None):
+        self.error, self.calls = error, []
+
+    def create_repo(self, name: str, **how) -> str:
+        if self.error:
+            raise self.error
+        self.calls.append(("create", name, how))
+        return f"https://huggingface.co/spaces/{name}"
+
+    def upload_folder(self, **how) -> None:
+        self.calls.append(("upload", how.pop("repo_id"), how))
+
+
+def test_publishing_makes_the_space_and_sends_the_folder_once():
+    hub = Hub()
+    assert publish.publish("ada/best-of-n", private=True, api=hub) == "https://huggingface.co/spaces/ada/best-of-n"
+    (_, _, made), (_, name, sent) = hub.calls
+    assert made == {"repo_type": "space", "space_sdk": "gradio", "private": True, "exist_ok": True}
+    assert (name, sent["repo_type"]) == ("ada/best-of-n", "space")
+    assert Path(sent["folder_path"]) == ROOT
+
+
+def test_what_is_sent_is_what_the_page_runs_with(tmp_path):
+    files = dict(publish.files())
+    assert {"app.py", "README.md", "requirements.txt", "assets/ui/view.js"} <= set(files)
+    assert "assets/models/sentiment/config.json" in files
+    assert not [name for name in files if re.search(r"^tests/|^bon/embedded/|__pycache__|\.pyc$|/\.", name)]
+    assert sum(files.values()) < 50e6
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    code = "import app; from bon import api; app.build(); print(api.best_of_n('This movie', n=2, seed=7).best.text)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+                          env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.strip()) > 10
+
+
+def test_a_dry_run_lists_the_files_and_sends_nothing(capsys, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    assert cli.main(["publish", "ada/best-of-n", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^ +[\d,]+  app\.py$", out, re.MULTILINE)
+    assert re.search(r"\d+ files, \d+\.\d MB for https://\S+/ada/best-of-n; nothing was sent\.", out)
+
+
+@pytest.mark.parametrize("name", ["best-of-n", "ada/", "/ada", "a/b/c", "ada/best of n", "ada/-n", "ada/n--1", ""])
+def test_a_bad_name_is_said_before_anything_is_sent(name):
+    with pytest.raises(InputError, match="USER/SPACE"):
+        publish.publish(name, api=Hub())
+
+
+def test_without_a_token_it_says_how_to_get_one(capsys, monkeypatch):
+    monkeypatch.setattr(publish, "get_token", lambda: None)
+    assert cli.main(["publish", "ada/best-of-n"]) == 2
+    assert "hf auth login" in capsys.readouterr().err
+
+
+def refusal(status: int) -> HfHubHTTPError:
+    return HfHubHTTPError("no", response=httpx.Response(status, request=httpx.Request("POST", "https://hub")))
+
+
+@pytest.mark.parametrize(("error", "kind", "words"), [
+    (refusal(403), InputError, "does not let this token write to ada/n"),
+    (refusal(500), BonError, "status 500"),
+    (ConnectionError("no route"), BonError, "could not be reached .*no route"),
+])
+def test_what_the_hub_says_is_told_in_words(error, kind, words):
+    with pytest.raises(kind, match=words):
+        publish.publish("ada/n", api=Hub(error))
+
+
+def test_an_installed_package_is_no_checkout_to_publish(monkeypatch, tmp_path):
+    monkeypatch.setattr(models, "assets", lambda: tmp_path / "assets")
+    with pytest.raises(ModelError, match="checkout"):
+        publish.files()

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from bon import loading
+from bon import loading, zerogpu
 from bon.computing import compute
 from bon.engines.prefix import SharedPrefixCache, shared_attention
 
@@ -50,7 +50,7 @@ def _cache_name(model) -> str | None:
 
 def _captures(model) -> bool:
     """Whether the model's device repeats a captured step faster than it takes one call after the other."""
-    return model.device.type == "cuda"
+    return model.device.type == "cuda" and not zerogpu.is_on()
 
 
 class SharedDecoder:

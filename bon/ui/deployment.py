@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bon import models
+from bon import models, zerogpu
 from bon.errors import InputError, LimitError
 from bon.schema import N_MAX, TOKENS_MAX, Request, Result, Settings, whole
 
@@ -108,7 +108,7 @@ class Deployment:
         listed = [name for text in said.get("BON_MODELS", "").split(",") if (name := text.strip())]
         limits = {name: _number(said[limit[0]], *limit) for name, limit in LIMITS.items() if said.get(limit[0])}
         return cls(
-            model, said.get("BON_SCORER") or None, SWITCH[public],
+            model, said.get("BON_SCORER") or None, SWITCH[public] or zerogpu.is_on(),
             tuple(dict.fromkeys([*(listed or in_the_box()), model])), **limits, spaces="SPACE_ID" in said,
         )
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import gradio as gr
 
-from bon import models
+from bon import models, zerogpu
 from bon.errors import BonError, InputError
 from bon.schema import Done, Event, Request, Result, Settings, Wrote, whole
 from bon.state import RunState
-from bon.ui import deployment, estimate, render
+from bon.ui import borrowed, deployment, estimate, render
 from bon.ui.journal import log, report
 from bon.wording import label_words
 
@@ -122,12 +122,18 @@ def ranked(asked: dict[str, Any], visitor: gr.Request) -> dict[str, Any]:
         settings = result.settings
         deployment.here().check_record(result)
         deployment.here().admit(visitor)
-        sampler = load(settings.model, settings.scorer).result()
-        target = (asked["target"] or None) if sampler.scorer.targets else None
-        anew = sampler.rerank(result, target=target, select=asked["select"], softness=asked["softness"])
-        return render.ended(anew)
+        rules = (asked["target"] or None, asked["select"], asked["softness"])
+        if zerogpu.is_on():
+            return render.ended(borrowed.rerank(result, *rules))
+        return render.ended(reranked(load(settings.model, settings.scorer).result(), result, *rules))
 
     return _packed(view)
+
+
+def reranked(sampler: Any, result: Result, target: str | None, select: str, softness: float) -> Result:
+    """A run ranked by another label, where the scorer has any, or rule."""
+    target = target if sampler.scorer.targets else None
+    return sampler.rerank(result, target=target, select=select, softness=softness)
 
 
 def exported(asked: dict[str, str]) -> str:
@@ -221,18 +227,28 @@ def snapshots(request: Request) -> Iterator[tuple[str, Result | None]]:
 
     Closing it stops the work within one step.
     """
+    with closing(borrowed.run(request) if zerogpu.is_on() else _loaded_and_run(request)) as values:
+        for phase, result in values:
+            if phase == "done":
+                speeds.note(result)
+            yield phase, result
+
+
+def _loaded_and_run(request: Request) -> Iterator[tuple[str, Result | None]]:
     settings = request.settings
     waiting = load(settings.model, settings.scorer, target=settings.target, unit=settings.unit)
     while not arrived(waiting):
         yield "loading", None
-    own = {"model", "scorer"}
+    yield from shown(request, waiting.result())
+
+
+def shown(request: Request, sampler: Any) -> Iterator[tuple[str, Result]]:
+    """The phase and the result so far of a run of a loaded `bon.Sampler`."""
+    settings, own = request.settings, {"model", "scorer"}
     chosen = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name not in own}
-    with closing(waiting.result().stream(request.prompt, **chosen)) as events:
+    with closing(sampler.stream(request.prompt, **chosen)) as events:
         # Many candidates make a large message: those come less often.
-        for phase, result in thinned(events, EVERY * max(1.0, settings.n / PAGE_N_MAX)):
-            if phase == "done":
-                speeds.note(result)
-            yield phase, result
+        yield from thinned(events, EVERY * max(1.0, settings.n / PAGE_N_MAX))
 
 
 def thinned(events: Iterator[Event], every: float = EVERY) -> Iterator[tuple[str, Result]]:
@@ -269,6 +285,9 @@ def compare(visitor: gr.Request, text: str, n: Any, *values: Any) -> Iterator[re
         prompts = compared_prompts(text)
         deployment.here().check_prompts(prompts, settings)
         deployment.here().admit(visitor, len(prompts))
+        if zerogpu.is_on():
+            yield from borrowed.compare(prompts, settings)
+            return
         waiting = _loaders.submit(_contest, settings)
         while not arrived(waiting):
             yield compared.loading()
@@ -294,6 +313,14 @@ def compared_prompts(text: str) -> list[str]:
     """The prompts of a comparison: the lines of `text`, or without any those in the box."""
     lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
     return lines or (models.assets() / "prompts.txt").read_text(encoding="utf-8").splitlines()
+
+
+def comparing(prompts: list[str], settings: Settings) -> Iterator[render.View]:
+    """The views of a comparison whose models are loaded."""
+    from bon.ui import compared
+
+    with closing(_comparison(prompts, _contest(settings), settings)) as events:
+        yield from _compared(compared.Showing(len(prompts)), events)
 
 
 def _comparison(prompts: list[str], entrants: Any, settings: Settings) -> Iterator:
@@ -333,6 +360,8 @@ def warm_up() -> Future:
     """Loads the page's model and runs it twice, so that the first visitor waits for nothing and is told how long."""
 
     def run() -> None:
+        if zerogpu.is_on():  # a GPU is lent to visitors alone
+            return
         sampler = load(default_model(), deployment.here().scorer).result()
         for n in (2, 24):
             result = sampler.run("This movie", n=n, seed=0)
