@@ -11,6 +11,7 @@ from bon import cli
 from tests.test_generate import app, browser, visit  # noqa: F401
 from tests.test_page import PHONE, settings, sideways, to_tab
 
+CODE = ("python", "shell", "client", "curl", "mcp")
 PROMPT = "It's a \"film\" with $HOME and `ticks`"
 
 
@@ -23,7 +24,7 @@ def code(visit):  # noqa: F811
     settings(page, n=5, seed=9, temperature=0.7)
     to_tab(page, "About and API")
     expect(page.locator("code[data-code='python']")).to_contain_text("temperature")
-    return {node: page.text_content(f"code[data-code='{node}']") for node in ("python", "shell", "client", "curl")}
+    return {node: page.text_content(f"code[data-code='{node}']") for node in CODE}
 
 
 def test_the_python_asks_for_the_present_settings(code):
@@ -49,6 +50,10 @@ def test_the_command_line_runs_as_it_stands(code, capsys):
 def test_curl_sends_the_present_settings(code):
     body = shlex.split(code["curl"].split(" -d ", 1)[1].rsplit(" | cut", 1)[0])[0]
     assert json.loads(body) == {"prompt": PROMPT, "n": 5, "target": "NEGATIVE", "temperature": 0.7, "seed": 9}
+
+
+def test_agents_are_told_the_address(code, app):  # noqa: F811
+    assert json.loads(code["mcp"]) == {"mcpServers": {"bon": {"url": f"{app.url}/gradio_api/mcp/"}}}
 
 
 def test_the_figure_draws_the_best_of_more(visit):  # noqa: F811

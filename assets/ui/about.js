@@ -82,6 +82,8 @@
     },
   };
 
+  CODE.mcp = () => JSON.stringify({ mcpServers: { bon: { url: `${location.origin}/gradio_api/mcp/` } } }, null, 2);
+
   // Fills every code[data-code] with the present settings; values are in the order of the form's fields.
   bon.code = (...values) => {
     const all = Object.fromEntries(Object.keys(bon.defaults).map((name, i) => [name, values[i]]));
