@@ -1,5 +1,6 @@
 """What can be done with a run on the page once it is there: rank anew, look closer, go on, take home, present."""
 
+import contextlib
 import csv
 import io
 import json
@@ -56,6 +57,16 @@ def ran(visit):
         return page
 
     return ran
+
+
+@contextlib.contextmanager
+def whole_run(page: Page):
+    """Waits until the run that is started within has ended, however quick it is."""
+    ended = "document.addEventListener('bon:ended', () => end(true), { once: true })"
+    page.evaluate(f"() => {{ window.over = new Promise((end) => {ended}); }}")
+    yield
+    assert page.evaluate("() => window.over")
+    phase(page, "done")
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +137,9 @@ def test_the_winner_has_its_detail_and_a_new_run_closes_it(ran, result):
     page = ran()
     page.click(".bon .hero .more")
     assert "".join(page.locator(".hero .piece").all_text_contents()) == result.best.text
-    run(page)
-    phase(page, "writing")
+    with whole_run(page):
+        run(page)
     expect(page.locator(".bon .detail")).to_have_count(0)
-    phase(page, "done")
 
 
 def test_the_winner_becomes_the_prompt_and_there_is_a_way_back(ran, result):
@@ -137,9 +147,8 @@ def test_the_winner_becomes_the_prompt_and_there_is_a_way_back(ran, result):
     page.get_by_role("button", name="Continue").click()
     longer = "This movie" + result.best.text
     expect(page.locator("#prompt textarea")).to_have_value(longer)
-    run(page)
-    phase(page, "writing")
-    phase(page, "done")
+    with whole_run(page):
+        run(page)
     assert page.text_content(".bon blockquote .prompt") == longer
     page.get_by_role("button", name="Back to “This movie”").click()
     expect(page.locator("#prompt textarea")).to_have_value("This movie")
@@ -180,9 +189,8 @@ def test_the_downloads_hold_the_run(ran, result, browser):
 def test_present_mode_shows_winner_and_axis_on_a_projector(visit):
     page = visit("?view=present", viewport={"width": 1280, "height": 720})
     expect(page.locator("#n")).to_be_hidden()
-    page.keyboard.press("2")
-    phase(page, "writing")
-    phase(page, "done")
+    with whole_run(page):
+        page.keyboard.press("2")
     assert winner(page).startswith("The hotel room")
     assert page.evaluate("scrollY") == 0
     for part in (".bon blockquote", ".bon .points b", ".bon .strip svg"):
