@@ -7,10 +7,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from gradio_client import Client
 
 import bon
+from bon.errors import LimitError
+from bon.schema import Request
+from bon.ui import borrowed
 from tests.browser import ROOT, App, chromium, open_page
 
 STAND_IN = Path(__file__).parent / "zerogpu"
@@ -87,6 +91,16 @@ def test_page_ranking_and_comparison_borrow_it_too(app):
         page.wait_for_selector("#comparison table", timeout=120_000)
         assert page.errors == []
     assert [e["task"] for e in events(app, "working")[-3:]] == ["_run", "_rerank", "_compare"]
+
+
+def test_a_gpu_that_is_not_lent_is_said_in_the_words_of_who_lends(monkeypatch):
+    def refused(_):
+        raise gr.Error("You have <b>exceeded</b> your quota &amp; more. Try again in 1:00:00")
+        yield
+
+    monkeypatch.setattr(borrowed, "_run", refused)
+    with pytest.raises(LimitError, match=r"^You have exceeded your quota & more\. Try again in 1:00:00$"):
+        list(borrowed.run(Request("This movie")))
 
 
 def test_elsewhere_nothing_is_borrowed(tmp_path):

@@ -4,12 +4,16 @@ A plain path: the models are there before the first visitor and stay as they are
 captured as a graph. Errors come back as values, since of others only the name would.
 """
 
+import html
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+import gradio as gr
+
 from bon import zerogpu
-from bon.errors import BonError
+from bon.errors import BonError, LimitError
 from bon.schema import Request, Result, Settings
 from bon.ui import deployment
 from bon.ui.journal import report
@@ -94,9 +98,12 @@ def _safely(values: Callable[[], Iterator[tuple[str, Any]]]) -> Iterator[tuple[s
 
 
 def _told(values: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """The values that came back from a fork; raises the error that one of them is."""
-    with closing(values):
-        for kind, value in values:
-            if kind == "error":
-                raise value or RuntimeError("What had the GPU failed.")
-            yield kind, value
+    """The values that came back from a fork; raises the error that one of them is, or that there is no GPU to lend."""
+    try:
+        with closing(values):
+            for kind, value in values:
+                if kind == "error":
+                    raise value or RuntimeError("What had the GPU failed.")
+                yield kind, value
+    except gr.Error as error:  # `spaces` says so of a visitor's quota and of work that took too long, in HTML
+        raise LimitError(html.unescape(re.sub(r"<[^>]*>", "", str(error.message)))) from error
