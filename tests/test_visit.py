@@ -126,6 +126,8 @@ def test_a_server_that_dies_is_said_and_the_page_works_with_the_next(browser):
     again = App(GRADIO_SERVER_PORT=port)
     again.url = app.url
     again.wait()
+    page.reload()  # Gradio does so by itself, but takes its time
+    page.wait_for_selector(".bon[data-phase='sample']")
     page.fill("#n input", "3")
     run(page)
     phase(page, "done", timeout=60_000)
