@@ -210,7 +210,8 @@ def _compare(argv: list[str]) -> int:
     models.find(checked.model, checked.scorer)
 
     from bon import compare, export
-    from bon.contest import contest, read_prompts, shipped_prompts
+    from bon.contest import contest
+    from bon.prompts import read_prompts, shipped_prompts
 
     prompts = read_prompts(args.file) if args.file else args.prompts or shipped_prompts()
     kind = {name: getattr(args, name) for name in ("device", "dtype", "target", "unit") if getattr(args, name)}

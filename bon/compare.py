@@ -15,11 +15,10 @@ from bon import flow
 from bon.comparison import Compared, Comparison, Outcome, Writing
 from bon.engines.base import Engine
 from bon.errors import InputError
+from bon.prompts import PROMPTS_MAX, check_count
 from bon.schema import Candidate, Done, Request, Result, Settings
 from bon.scorers.base import Item, Scorer, checked_scores
 from bon.state import RunState
-
-PROMPTS_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +72,7 @@ def run(prompts: Sequence[str], contest: Contest, settings: Settings) -> Compari
 
 
 def _check(prompts: Sequence[str], contest: Contest, settings: Settings) -> None:
-    if not prompts:
-        raise InputError("prompts", "There are no prompts to compare over. Give at least one.")
-    if len(prompts) > PROMPTS_MAX:
-        raise InputError("prompts", f"There are {len(prompts):,} prompts; a comparison takes at most {PROMPTS_MAX:,}.")
+    check_count(prompts)
     if settings.reject or settings.select != "best":
         raise InputError("select", "A comparison needs every candidate in full: leave reject and select out.")
     for number, prompt in enumerate(prompts, start=1):

@@ -1,48 +1,17 @@
 """From names to a contest: loads what a comparison needs, and says what is missing in place of failing."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bon import api, loading, models
-from bon.compare import PROMPTS_MAX, Contest
+from bon.compare import Contest
 from bon.engines.local import LocalEngine
-from bon.errors import BonError, InputError
+from bon.errors import BonError
 
 #: What a tuned model's folder may say of its training: points of the figure.
 CHECKPOINTS = "checkpoints.json"
 NONE = "none"
-
-
-def shipped_prompts() -> list[str]:
-    """The 32 prompts that travel with bon."""
-    return (models.assets() / "prompts.txt").read_text(encoding="utf-8").splitlines()
-
-
-def read_prompts(path: str) -> list[str]:
-    """The prompts of a text file, one a line; blank lines are left out.
-
-    Raises `InputError` for a file that is absent, empty, not text, or of more than 10,000 prompts.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = "is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be read ({error.strerror})"
-        raise InputError("prompts", f"The file {path} {why}. Give a text file with one prompt a line.") from error
-    if any("\0" in line for line in lines):
-        raise InputError("prompts", f"The file {path} is not text. Give a text file with one prompt a line.")
-    return checked_prompts(lines)
-
-
-def checked_prompts(lines: Sequence[str]) -> list[str]:
-    """The lines that are not blank, or an `InputError` where there are none or too many."""
-    prompts = [line.strip() for line in lines if line.strip()]
-    if not prompts:
-        raise InputError("prompts", "There are no prompts to compare over. Give at least one.")
-    if len(prompts) > PROMPTS_MAX:
-        raise InputError("prompts", f"There are {len(prompts):,} prompts; a comparison takes at most {PROMPTS_MAX:,}.")
-    return prompts
 
 
 def contest(model: str = "embedded", tuned: str | None = None, scorer: str | None = None, judge: str | None = None,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from bon import cli, compare, contest, export, figure, models, stats
+from bon import cli, compare, contest, export, figure, models, prompts, stats
 from bon.compare import Contest
 from bon.comparison import Compared, Comparison, Outcome, Writing, powers
 from bon.engines.likelihood import log_likelihoods
@@ -283,8 +283,8 @@ def test_settings_that_leave_candidates_out_are_refused(entrants, setting):
 def test_files_of_prompts(tmp_path):
     good = tmp_path / "good.txt"
     good.write_bytes("\ufeffThis movie\r\n\r\n  The end \n".encode())
-    assert contest.read_prompts(str(good)) == ["This movie", "The end"]
-    assert len(contest.shipped_prompts()) == len(set(contest.shipped_prompts())) == 32
+    assert prompts.read_prompts(str(good)) == ["This movie", "The end"]
+    assert len(prompts.shipped_prompts()) == len(set(prompts.shipped_prompts())) == 32
 
 
 @pytest.mark.parametrize(("content", "said"), [
@@ -296,7 +296,7 @@ def test_files_that_are_no_prompts_are_refused(tmp_path, content, said):
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(InputError, match=re.escape(said)):
-        contest.read_prompts(str(file))
+        prompts.read_prompts(str(file))
 
 
 # Which is ahead where.

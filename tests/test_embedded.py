@@ -11,12 +11,13 @@ import torch
 from transformers import AutoTokenizer
 
 from bon import api, compare, models
-from bon.contest import contest, shipped_prompts
+from bon.contest import contest
 from bon.embedded import ngrams, report, train, tune
 from bon.embedded.grammar import WORLD, writer
 from bon.embedded.labelled import judged
 from bon.embedded.phrases import banks, held_out, sentences
 from bon.embedded.text import documents
+from bon.prompts import shipped_prompts
 from bon.schema import Candidate, Settings
 from bon.scorers import Item
 from bon.scorers.ngrams import NgramClassifier

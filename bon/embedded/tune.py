@@ -16,11 +16,12 @@ from typing import Any
 from bon import api, compare, loading, models
 from bon.compare import Contest
 from bon.comparison import Comparison, interval
-from bon.contest import CHECKPOINTS, shipped_prompts
+from bon.contest import CHECKPOINTS
 from bon.embedded.report import OPENINGS
 from bon.embedded.text import documents
 from bon.embedded.train import SHARD
 from bon.engines.local import LocalEngine
+from bon.prompts import shipped_prompts
 from bon.schema import UNITS, Settings
 from bon.scorers import Item, SentimentScorer, checked_scores
 

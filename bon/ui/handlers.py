@@ -19,6 +19,7 @@ import gradio as gr
 
 from bon import models, zerogpu
 from bon.errors import BonError, InputError
+from bon.prompts import checked_prompts, shipped_prompts
 from bon.schema import Done, Event, Request, Result, Settings, Wrote, whole
 from bon.state import RunState
 from bon.ui import borrowed, deployment, estimate, render
@@ -282,7 +283,7 @@ def compare(visitor: gr.Request, text: str, n: Any, *values: Any) -> Iterator[re
     try:
         form = dict(zip(FIELDS, values, strict=True)) | {"n": n, "prompt": "-", "reject": False, "select": "best"}
         settings = request_of(form).settings
-        prompts = compared_prompts(text)
+        prompts = checked_prompts(text.splitlines()) if (text or "").strip() else shipped_prompts()
         deployment.here().check_prompts(prompts, settings)
         deployment.here().admit(visitor, len(prompts))
         if zerogpu.is_on():
@@ -307,12 +308,6 @@ def _contest(settings: Settings) -> Any:
 
     kind = {"target": settings.target} if settings.target else {}
     return contest(settings.model, None, settings.scorer, None, **kind)
-
-
-def compared_prompts(text: str) -> list[str]:
-    """The prompts of a comparison: the lines of `text`, or without any those in the box."""
-    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
-    return lines or (models.assets() / "prompts.txt").read_text(encoding="utf-8").splitlines()
 
 
 def comparing(prompts: list[str], settings: Settings) -> Iterator[render.View]:
