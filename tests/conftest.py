@@ -10,6 +10,7 @@ from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from bon.engines.local import LocalEngine
 from tests import tiny
+from tests.browser import App, chromium
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,3 +69,18 @@ def axe(tmp_path_factory) -> str:
     subprocess.run(["npm", "pack", "--silent", "axe-core@4"], cwd=folder, check=True, capture_output=True)
     with tarfile.open(next(folder.glob("axe-core-*.tgz"))) as tar:
         return tar.extractfile("package/axe.min.js").read().decode()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def app():
+    """The real app, in a process of its own."""
+    app = App()
+    yield app.wait()
+    app.end()

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from bon import cli
-from tests.test_generate import app, browser, visit  # noqa: F401
+from tests.test_generate import visit  # noqa: F401
 from tests.test_page import PHONE, settings, sideways, to_tab
 
 CODE = ("python", "shell", "client", "curl", "mcp")
@@ -52,7 +52,7 @@ def test_curl_sends_the_present_settings(code):
     assert json.loads(body) == {"prompt": PROMPT, "n": 5, "target": "NEGATIVE", "temperature": 0.7, "seed": 9}
 
 
-def test_agents_are_told_the_address(code, app):  # noqa: F811
+def test_agents_are_told_the_address(code, app):
     assert json.loads(code["mcp"]) == {"mcpServers": {"bon": {"url": f"{app.url}/gradio_api/mcp/"}}}
 
 

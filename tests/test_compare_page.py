@@ -14,7 +14,7 @@ from bon.comparison import Compared
 from bon.errors import ModelError
 from bon.scorers import CallableScorer
 from bon.ui import compared, handlers, layout, theme
-from tests.browser import chromium, free_port, open_page, violations
+from tests.browser import free_port, open_page, violations
 from tests.test_compare import engine_of, sentiment
 
 expect.set_options(timeout=30_000)
@@ -32,12 +32,6 @@ def served():
     yield f"http://127.0.0.1:{port}", entrants
     demo.close()
     patch.undo()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

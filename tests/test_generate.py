@@ -10,24 +10,10 @@ from playwright.sync_api import Page, expect
 
 import bon
 from bon.ui import handlers, render
-from tests.browser import App, chromium, open_page, violations
+from tests.browser import open_page, violations
 from tests.test_page import PHONE, phase, rows, run, settings, sideways, winner
 
 N, SEED = 8, 7
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def app():
-    """The real app."""
-    app = App()
-    yield app.wait()
-    app.end()
 
 
 @pytest.fixture

@@ -13,9 +13,7 @@ from tests.browser import App, Play, violations
 from tests.test_page import NASTY, PHONE, SCORES, TEXTS, phase, run, settings, sideways, to_tab, winner
 from tests.test_view import state
 
-browser, app, stage, visit, _served = (
-    test_page.browser, test_page.app, test_page.stage, test_page.visit, test_page._served
-)
+stage, visit, _served = test_page.stage, test_page.visit, test_page._served
 #: What has broken pages: markup, templates, handlers, addresses, entities, odd characters, and a great length.
 TEXTS_OF_ALL_KINDS = (
     NASTY, "<svg onload=window.hacked=1>", "</script><script>window.hacked=1</script>", "${window.hacked=1}",

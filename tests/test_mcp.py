@@ -7,19 +7,9 @@ import json
 import pytest
 from gradio_client import Client
 
-from tests.browser import App
-
 ASKED = {"prompt": "This movie", "n": 4, "seed": 7}
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("mcp"), reason="gradio[mcp] is not installed")
-
-
-@pytest.fixture(scope="module")
-def app():
-    """The real app."""
-    app = App()
-    yield app.wait()
-    app.end()
 
 
 def in_session(app, act):

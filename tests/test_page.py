@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from bon.errors import EngineError
 from bon.models import assets
 from bon.ui import handlers, layout, theme
-from tests.browser import ROOT, App, Play, Stage, chromium, free_port, open_page, violations
+from tests.browser import ROOT, Play, Stage, free_port, open_page, violations
 
 TEXTS = [
     " was fine.", " was a delight from the first shot to the last.", " was dull.", " had me smiling all the way home.",
@@ -28,20 +28,6 @@ NASTY = (
 # Other work may share the machine: a wait is there to end, not to measure.
 expect.set_options(timeout=30_000)
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def app():
-    """The real app."""
-    app = App()
-    yield app.wait()
-    app.end()
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,7 @@ from tests.test_page import NASTY, PHONE, phase, run, settings, sideways, winner
 from tests.test_view import page as form_of
 from tests.test_view import state
 
-browser, app, stage, visit, _served = (
-    test_page.browser, test_page.app, test_page.stage, test_page.visit, test_page._served
-)
+stage, visit, _served = test_page.stage, test_page.visit, test_page._served
 CLIPBOARD = {"permissions": ["clipboard-read", "clipboard-write"]}
 HARMLESS = {"view": "present", "__theme": "dark", "utm_source": "mail", "run": "1"}
 

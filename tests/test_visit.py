@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from bon.ui import handlers, layout, theme
-from tests.browser import App, Play, Stage, chromium, free_port, open_page
+from tests.browser import App, Play, Stage, free_port, open_page
 from tests.test_page import phase, run, settings, to_tab, winner
 
 #: Each sets window.hacked, or asks for a picture, if it is taken for anything but text.
@@ -47,12 +47,6 @@ ${hacked=1}
 """.strip().splitlines(),
     "\u202e<img src=x onerror=hacked=1>",
 )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture
