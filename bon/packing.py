@@ -75,8 +75,8 @@ class Int8Linear(nn.Module):
         return _by_parts(self._product, x)
 
     def _product(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, self.in_features).float()
-        largest = rows.abs().amax(-1, keepdim=True).clamp_(min=1e-12)
+        rows = x.reshape(-1, self.in_features)
+        largest = rows.abs().amax(-1, keepdim=True).float().clamp_(min=1e-12)
         out = self.product(rows / largest)
         out = out.mul_(largest) if self.bias is None else torch.addcmul(self.bias, out, largest)
         return out.to(x.dtype).view(*x.shape[:-1], self.out_features)
