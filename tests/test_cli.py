@@ -1,5 +1,6 @@
 """The command line: what it prints where, and the status it ends with."""
 
+import functools
 import json
 import os
 import re
@@ -315,7 +316,11 @@ def test_progress_is_shown_on_a_terminal_and_ctrl_c_stops_there_and_then(lm_fold
     command = [sys.executable, "-m", "bon", PROMPT, "-n", "1024", "--max-tokens", "240", "--json",
                "--model", lm_folder, "--scorer", classifier_folder]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=of_child, env=env, cwd=ROOT, text=True)
+    # Where the tests run in the background, shells have them ignore Ctrl+C, and so would the child.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=of_child, env=env, cwd=ROOT, text=True, preexec_fn=heed
+    )
     os.close(of_child)
     seen, end = "", time.monotonic() + 300
     while not re.search(r"scored [1-9]\d* of 1024", seen) and time.monotonic() < end:
