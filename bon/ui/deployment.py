@@ -132,7 +132,7 @@ class Deployment:
         if model not in self.models:
             raise InputError("model", f"This page offers the models {', '.join(self.models)}. {own}")
         parts = [name for _, name in models.weighted(scorer or "")] or [scorer or self.model]
-        offered = [*self.models, "judge", *models.FREE, *filter(None, [self.scorer])]
+        offered = [*self.models, "judge", "weak", *models.FREE, *filter(None, [self.scorer])]
         if scorer != self.scorer and not set(parts) <= set(offered):
             raise InputError("scorer", f"This page offers the scorers {', '.join(offered)}. {own}")
         if len(parts) > PARTS_MAX:

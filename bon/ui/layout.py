@@ -155,7 +155,7 @@ def about_tab() -> None:
 
 def model_cards() -> None:
     """The cards of the models in the box, without the samples at their ends."""
-    for folder in ("reviews", "sentiment", "reviews-positive", "judge"):
+    for folder in ("reviews", "sentiment", "reviews-positive", "judge", "weak"):
         card = (models.assets() / "models" / folder / "README.md").read_text(encoding="utf-8")
         text = card.split("---\n", 2)[-1].strip()
         title, _, rest = text.partition("\n")
@@ -245,8 +245,8 @@ def model_fields() -> dict[str, Any]:
     model = gr.Dropdown(
         names if default in names else [*names, default], value=default, label="Model", elem_id="model", **named
     )
-    scorers = [("the model's own", ""), ("log-probability", "logprob")]
-    if here.scorer and here.scorer != "logprob":
+    scorers = [("the model's own", ""), ("log-probability", "logprob"), ("weak, to be fooled", "weak")]
+    if here.scorer and here.scorer not in ("logprob", "weak"):
         scorers.append((here.scorer, here.scorer))
     scorer = gr.Dropdown(scorers, value=here.scorer or "", label="Scorer", elem_id="scorer", **named)
     return {"model": model, "scorer": scorer}
