@@ -24,7 +24,8 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        commands = {"models": _models, "bench": _bench, "compare": _compare, "publish": _publish}
+        commands = {"models": _models, "bench": _bench, "compare": _compare, "publish": _publish,
+                    "batch": _batch}
         command = commands.get(argv[0]) if argv else None
         status = command(argv[1:]) if command else _best(argv)
         sys.stdout.flush()
@@ -117,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Also: python -m bon models (the presets and what of them is on this machine), "
         "python -m bon bench (how fast it is here, beside others), "
         "python -m bon compare (base, tuned and best of n side by side), "
+        "python -m bon batch (a file of prompts in, results or training data out), "
         "python -m bon publish (this page as a Hugging Face Space). "
         "python -m bon -- models takes `models` as a prompt.",
         allow_abbrev=False,
@@ -187,6 +189,12 @@ def _drained(events, count: int):
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
+def _batch(argv: list[str]) -> int:
+    from bon.cli_batch import batch
+
+    return batch(argv)
+
+
 def _models(argv: list[str]) -> int:
     parser = Parser(prog="python -m bon models", description="The presets, and what of them is on this machine.")
     parser.add_argument("--json", action="store_true", help="print one JSON object on one line")
@@ -228,6 +236,7 @@ def _bench(argv: list[str]) -> int:
     parser.add_argument("--lengths", default="28,31,37,16", help="tokens of each query's continuations (28,31,37,16)")
     parser.add_argument("--rejection", action="store_true", help="measure early rejection on the embedded models")
     parser.add_argument("--users", type=int, metavar="COUNT", help="measure so many callers of one model at once")
+    parser.add_argument("--batch", type=int, metavar="PROMPTS", help="measure a batch of so many against single runs")
     parser.add_argument("--quality", action="store_true", help="measure what number types cost on these models")
     parser.add_argument("--json", action="store_true", help="print JSON, an object a line")
     args = parser.parse_args(argv)
@@ -235,13 +244,14 @@ def _bench(argv: list[str]) -> int:
     counts, prompts, lengths = (numbers_in(name, getattr(args, name)) for name in ("n", "prompt_tokens", "lengths"))
     turns = whole("turns", args.turns, 1)
     users = None if args.users is None else whole("users", args.users, 1)
+    prompts_of_batch = None if args.batch is None else whole("batch", args.batch, 1)
     if args.models and not all((Path(args.models) / name / "config.json").is_file() for name in ("gpt2", "distilbert")):
         raise ModelError(f"{args.models} must hold two models, in folders gpt2 and distilbert.")
 
     from bon import bench
 
     found = [*(bench.rejection() if args.rejection else ()), *(bench.quality() if args.quality else ()),
-             *([bench.users(users)] if users else ())]
+             *([bench.users(users)] if users else ()), *(_throughput(prompts_of_batch) if prompts_of_batch else ())]
     if found:
         print(*(json.dumps(dataclasses.asdict(figures)) for figures in found), sep="\n")
         return 0
@@ -261,6 +271,12 @@ def _bench(argv: list[str]) -> int:
     return 0
 
 
+def _throughput(prompts: int) -> list:
+    from bon import bench_batch
+
+    return [bench_batch.throughput(prompts)]
+
+
 def _publish(argv: list[str]) -> int:
     parser = Parser(prog="python -m bon publish", allow_abbrev=False,
                     description="Puts this page, with the models in the box, on the Hub as a Space of yours.")
@@ -269,9 +285,9 @@ def _publish(argv: list[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="list the files and their sizes, and do nothing")
     args = parser.parse_args(argv)
 
-    from bon import publish
+    from bon import hub, publish
 
-    publish.check_name(args.space)
+    hub.check_name(args.space, "Space")
     files = publish.files()
     if args.dry_run:
         for name, size in files:
