@@ -1,6 +1,6 @@
 // What can be done with the winner and with the run: copy, continue, download.
 {
-  const NAMES = { html: "Report", csv: "CSV", json: "JSON" };
+  const KINDS = ["html", "csv", "json"];
 
   bon.copy = async (text) => {
     try {
@@ -29,9 +29,9 @@
 
   // The run as a file, in a menu of three. `record` gives the run, `make` turns it into the file's text.
   bon.downloads = (record, make) => {
-    const menu = bon.el("details", { class: "menu" }, bon.el("summary", { class: "copy" }, "Download"));
-    const choices = Object.entries(NAMES).map(([kind, words]) => {
-      const button = bon.el("button", { type: "button", class: "copy" }, words);
+    const menu = bon.el("details", { class: "menu" }, bon.el("summary", { class: "copy" }, bon.say("download")));
+    const choices = KINDS.map((kind) => {
+      const button = bon.el("button", { type: "button", class: "copy" }, bon.say(`download.${kind}`));
       button.addEventListener("click", async () => {
         menu.open = false;
         const { settings } = JSON.parse(record());

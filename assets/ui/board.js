@@ -19,7 +19,7 @@
       tokens: part("tokens"),
     };
     const node = bon.el("li", { class: "row", "data-index": index }, ...Object.values(parts));
-    const more = bon.discloser(node, bon.el("span", { class: "unseen" }, `Details of candidate ${index + 1}`), () =>
+    const more = bon.discloser(node, bon.el("span", { class: "unseen" }, bon.say("board.details", { number: index + 1 })), () =>
       detail(index),
     );
     node.append(more.button);
@@ -39,7 +39,7 @@
     if (was.rank !== data.rank || was.state !== data.state)
       bon.text(row.rank, data.rank === null || dropped ? "" : String(data.rank));
     if (was.tokens !== data.tokens || was.state !== data.state)
-      bon.text(row.tokens, `${dropped ? "dropped at " : ""}${data.tokens} ${data.tokens === 1 ? "token" : "tokens"}`);
+      bon.text(row.tokens, bon.say(dropped ? "board.dropped" : "tokens", { n: data.tokens }));
     bon.set(row.node, "data-state", data.state);
     bon.set(row.node, "data-cut", data.cut);
     row.shown = { ...data, live };
@@ -121,8 +121,8 @@
         arrange(rest, nodes(all.slice(cut)));
         for (const index of all) updateRow(rows.get(index), view.rows[index], live);
       };
-      bon.text(title, live ? "Candidates" : "Runners-up");
-      bon.text(summary, `The other ${all.length - cut}, down to the last`);
+      bon.text(title, bon.say(live ? "board.live" : "board.done"));
+      bon.text(summary, bon.say("board.rest", { n: all.length - cut }));
       fold.hidden = cut === all.length;
       section.hidden = !all.length;
       const over = wasLive && !live;

@@ -17,13 +17,14 @@ from typing import Any
 
 import gradio as gr
 
-from bon import models, zerogpu
+from bon import zerogpu
 from bon.errors import BonError, InputError
 from bon.prompts import checked_prompts, shipped_prompts
 from bon.schema import Done, Event, Request, Result, Settings, Wrote, whole
 from bon.state import RunState
 from bon.ui import borrowed, deployment, estimate, render
 from bon.ui.journal import log, report
+from bon.ui.texts import label, say
 from bon.wording import label_words
 
 #: The page's inputs, in order; each is named as in `Settings`.
@@ -36,7 +37,7 @@ REJECT = 0.5
 PAGE_N_MAX = 256
 #: Seconds between two updates of a view: what an eye still takes for writing, and a browser for nothing.
 EVERY = 0.1
-UNEXPECTED = "Something went wrong that should not have; the server's log has the details. Try again."
+UNEXPECTED = say("error.unexpected")
 
 speeds = estimate.Speeds()
 _loaders = ThreadPoolExecutor(max_workers=16, thread_name_prefix="load")
@@ -386,22 +387,22 @@ def prepare(model: str, scorer: str | None, target: str | None = None) -> Iterat
     try:
         waiting = load(model, scorer or None)
         if not arrived(waiting):
-            yield [f"model: {model}", "loading…"], gr.skip(), gr.skip()
-        sampler, hint = waiting.result(), render.prompt_hint(models.find(model).summary)
+            yield [say("chip.model", name=model), say("chip.loading")], gr.skip(), gr.skip()
+        sampler = waiting.result()
     except Exception as error:
         if model == default_model() and isinstance(error, BonError):  # what the operator named, not a visitor
             log.warning("%s cannot be loaded: %s", model, error)
         elif not isinstance(error, BonError):
             report("A model could not be loaded", error)
-        yield [f"model: {model}", "not available"], gr.skip(), gr.skip()
+        yield [say("chip.model", name=model), say("chip.missing")], gr.skip(), gr.skip()
         return
     told = render.chips(sampler.engine.describe(), sampler.scorer.name)
-    yield told, targets(sampler.scorer, target), gr.update(info=hint)
+    yield told, targets(sampler.scorer, target), gr.update(info=label(f"hint.{model}", label("hint")))
 
 
 def targets(scorer: Any, chosen: str | None = None) -> dict:
     """The choice of labels to look for; hidden where the scorer has none."""
-    labels = sorted(scorer.targets, key=lambda label: label != scorer.target)
-    choices = [(label_words(label), label) for label in labels]
+    labels = sorted(scorer.targets, key=lambda name: name != scorer.target)
+    choices = [(label(f"label.{label_words(name)}", label_words(name)), name) for name in labels]
     value = {} if chosen in labels else {"value": scorer.target}
     return gr.update(choices=choices, visible=bool(labels), **value)

@@ -1,11 +1,13 @@
 """How the page looks: Gradio's theme made of our own colours, and the styles and scripts of `assets/ui/`."""
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
 import gradio as gr
 
 from bon.models import assets
+from bon.ui import texts
 
 SANS = ("-apple-system", "BlinkMacSystemFont", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
 MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Noto Sans Mono", "Liberation Mono", "monospace")
@@ -67,6 +69,12 @@ def script(*names: str) -> str:
     return "\n".join(f"<script>\n{read(name)}\n</script>" for name in names)
 
 
+def tables() -> str:
+    """The tables of texts, as a tag for a page's head, before the scripts that read them."""
+    made = json.dumps(texts.tables(), ensure_ascii=False).replace("<", "\\u003c")
+    return f"<script>\n(window.bon ??= {{}}).tables = {made};\n</script>\n"
+
+
 def style(*names: str) -> str:
     """The named styles as tags for a page's head.
 
@@ -85,7 +93,9 @@ def launch_options() -> dict:
     return {
         "theme": theme(),
         "head": style("page.css", "view.css", "compare.css", "history.css", "present.css")
-        + script("page.js", "present.js"),
+        + tables()
+        + script("texts.js", "page.js", "present.js"),
+        "i18n": texts.translations(),
         "favicon_path": folder() / "favicon.svg",
         "footer_links": ["api"],
         "run_history": False,
