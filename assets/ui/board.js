@@ -121,7 +121,7 @@
         arrange(rest, nodes(all.slice(cut)));
         for (const index of all) updateRow(rows.get(index), view.rows[index], live);
       };
-      bon.text(title, live ? "Candidates" : "Runners-up");
+      bon.text(title, view.winner && !live ? "Runners-up" : "Candidates");
       bon.text(summary, `The other ${all.length - cut}, down to the last`);
       fold.hidden = cut === all.length;
       section.hidden = !all.length;

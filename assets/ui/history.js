@@ -112,16 +112,8 @@
       if (bon.busy) return tell("A run is under way. Stop it, or wait until it has ended.");
       tell("");
       try {
-        const packed = await bon.server.opened(one.entry.record);
-        const view = JSON.parse(packed.view);
-        if (!view.rows) return tell(view.error);
-        toGenerate();
-        await bon.enter(bon.valuesOf(one.run));
-        bon.show(packed);
-        const hero = document.querySelector(".bon .hero");
-        bon.set(hero, "tabindex", "-1");
-        // Not before it is drawn.
-        setTimeout(() => (hero.focus({ preventScroll: true }), hero.scrollIntoView({ block: "nearest" })), 100);
+        const wrong = await bon.open(one.entry.record, toGenerate);
+        if (wrong) tell(wrong);
       } catch {
         tell("The server does not answer, so the run could not be opened. Try again when it is back.");
       }

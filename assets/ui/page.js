@@ -53,6 +53,14 @@
     one("#form .validation-error")?.scrollIntoView({ block: "nearest" });
   };
 
+  // The still goes when all that it stands for is there.
+  const arrive = () => {
+    if (!one("#settings-line") || !one(".bon[data-phase]") || !one(".chips li")) return setTimeout(arrive, 20);
+    document.documentElement.removeAttribute("data-arriving");
+    one(".arrival")?.remove();
+  };
+  arrive();
+
   const begin = () => {
     if (!one("#settings-line")) return setTimeout(begin, 50);
     open(false);

@@ -165,8 +165,9 @@ def model_cards() -> None:
 
 def prompt_fields() -> dict[str, Any]:
     """The prompt and its examples."""
+    summary = {spec.name: spec.summary for spec in models.presets()}.get(handlers.default_model(), "")
     prompt = gr.Textbox(
-        EXAMPLES[0], label="Prompt", info="the model continues it", placeholder="The beginning of a text", lines=2,
+        EXAMPLES[0], label="Prompt", info=render.prompt_hint(summary), placeholder="The beginning of a text", lines=2,
         max_lines=8, elem_id="prompt",
     )
     fragment("back")
