@@ -82,6 +82,8 @@ def build() -> gr.Blocks:
         wire(page, form, view, chips)
         about.select(None, [form[name] for name in handlers.FIELDS], None, js="(...all) => bon.code(...all)", **QUIET)
         endpoints()
+    # Told of a Space, Gradio's page fetches fonts and a portrait of its owner from elsewhere.
+    page.space_id = None
     return page.queue(max_size=here.queue)
 
 
