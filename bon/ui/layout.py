@@ -89,6 +89,8 @@ def build() -> gr.Blocks:
         about.select(None, [form[name] for name in handlers.FIELDS], None, js="(...all) => bon.code(...all)", **QUIET)
         page.load(None, None, [first, compare, history, about], js=f"() => bon.tabs(...{json.dumps(TABS)})", **QUIET)
         endpoints()
+    # Told of a Space, Gradio's page fetches fonts and a portrait of its owner from elsewhere.
+    page.space_id = None
     return page.queue(max_size=here.queue)
 
 
@@ -184,8 +186,8 @@ def named(key: str) -> dict[str, str]:
 def prompt_fields() -> dict[str, Any]:
     """The prompt and its examples."""
     prompt = gr.Textbox(
-        EXAMPLES[0], label=label("form.prompt"), info=label("hint"), placeholder=label("form.prompt.empty"), lines=2,
-        max_lines=8, elem_id="prompt",
+        EXAMPLES[0], label=label("form.prompt"), info=label(f"hint.{handlers.default_model()}", label("hint")),
+        placeholder=label("form.prompt.empty"), lines=2, max_lines=8, elem_id="prompt",
     )
     fragment("back")
     with gr.Row(elem_id="examples"):
