@@ -306,6 +306,8 @@ def compare(visitor: gr.Request, text: str, n: Any, *values: Any) -> Iterator[re
 def _contest(settings: Settings) -> Any:
     from bon.contest import contest
 
+    if deployment.here().is_remote(settings.model):
+        raise InputError("model", "A comparison needs the model itself, and this one is on a server. Choose another.")
     kind = {"target": settings.target} if settings.target else {}
     return contest(settings.model, None, settings.scorer, None, **kind)
 
@@ -338,10 +340,11 @@ def load(model: str, scorer: str | None = None, **kind: Any) -> Future:
     """A `bon.Sampler` to come, read on a thread of its own."""
 
     def make():
-        deployment.here().check_names(model, scorer)
+        here = deployment.here()
+        here.check_names(model, scorer)
         from bon import api
 
-        return api.load(model, scorer, **kind)
+        return api.load(model, scorer, endpoint=here.endpoint if here.is_remote(model) else None, **kind)
 
     return _loaders.submit(make)
 
@@ -387,7 +390,8 @@ def prepare(model: str, scorer: str | None, target: str | None = None) -> Iterat
         waiting = load(model, scorer or None)
         if not arrived(waiting):
             yield [f"model: {model}", "loading…"], gr.skip(), gr.skip()
-        sampler, hint = waiting.result(), render.prompt_hint(models.find(model).summary)
+        summary = "" if deployment.here().is_remote(model) else models.find(model).summary
+        sampler, hint = waiting.result(), render.prompt_hint(summary)
     except Exception as error:
         if model == default_model() and isinstance(error, BonError):  # what the operator named, not a visitor
             log.warning("%s cannot be loaded: %s", model, error)
