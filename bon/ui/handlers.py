@@ -311,6 +311,8 @@ def compare(visitor: gr.Request, text: str, n: Any, *values: Any) -> Iterator[re
 def _contest(settings: Settings) -> Any:
     from bon.contest import contest
 
+    if deployment.here().is_remote(settings.model):
+        raise InputError("model", "A comparison needs the model itself, and this one is on a server. Choose another.")
     kind = {"target": settings.target} if settings.target else {}
     return contest(settings.model, None, settings.scorer, None, **kind)
 
@@ -343,10 +345,11 @@ def load(model: str, scorer: str | None = None, **kind: Any) -> Future:
     """A `bon.Sampler` to come, read on a thread of its own."""
 
     def make():
-        deployment.here().check_names(model, scorer)
+        here = deployment.here()
+        here.check_names(model, scorer)
         from bon import api
 
-        return api.load(model, scorer, **kind)
+        return api.load(model, scorer, endpoint=here.endpoint if here.is_remote(model) else None, **kind)
 
     return _loaders.submit(make)
 
