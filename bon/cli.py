@@ -9,39 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 from bon import __version__, models
+from bon.arguments import INTERRUPTED, SETTINGS, Parser, add_settings, given_settings, numbers_in, say
+from bon.engines.endpoint import checked_url
 from bon.errors import BonError, InputError, ModelError
 from bon.schema import Done, Request, Settings, whole
-from bon.show import printable
-
-#: Options that become settings of the same name.
-SETTINGS = {
-    "n": "candidates, 1 to 4096 (16)",
-    "target": "the scorer's label to look for (POSITIVE)",
-    "min_tokens": "least cap of a candidate's length (8)",
-    "max_tokens": "largest cap of a candidate's length (32)",
-    "temperature": "above 0 (1.0)",
-    "top_p": "in (0, 1], 1 is off (1.0)",
-    "top_k": "0 is off (0)",
-    "seed": "repeats a run (a fresh one, shown in the result)",
-    "model": "preset, Hub id or folder (embedded)",
-    "scorer": "preset, Hub id, folder, logprob, self-certainty, judge, or 0.7*embedded+0.3*logprob (the model's own)",
-    "unit": "probability, logit or margin (probability)",
-    "keep": "how many ranked candidates to show (all)",
-    "select": "who comes first: best, worst or soft (best)",
-    "softness": "of soft selection, in the score's unit: small is nearly the best (0.1)",
-    "reject": "share of the candidates dropped at each checkpoint of early rejection (0: off)",
-}
-NUMBERS = {"n", "min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "keep", "softness", "reject"}
-#: The exit status that shells give to a program ended by Ctrl+C.
-INTERRUPTED = 130
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports what is wrong in one line."""
-
-    def error(self, message: str):
-        _say(f"{message}. See python -m bon --help.")
-        raise SystemExit(2)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,7 +25,8 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        commands = {"models": _models, "bench": _bench, "compare": _compare, "publish": _publish}
+        commands = {"models": _models, "bench": _bench, "compare": _compare, "publish": _publish,
+                    "batch": _batch}
         command = commands.get(argv[0]) if argv else None
         status = command(argv[1:]) if command else _best(argv)
         sys.stdout.flush()
@@ -72,26 +44,24 @@ def main(argv: list[str] | None = None) -> int:
 
 def _failed(error: Exception) -> int:
     if isinstance(error, BonError):
-        _say(str(error))
+        say(str(error))
         return 2 if isinstance(error, InputError | ModelError) else 1
     if sys.flags.dev_mode:
         raise error
-    _say(f"{type(error).__name__}: {error} (python -X dev -m bon shows where)")
+    say(f"{type(error).__name__}: {error} (python -X dev -m bon shows where)")
     return 1
-
-
-def _say(message: str) -> None:
-    print(printable("bon: " + " ".join(message.split())), file=sys.stderr)
 
 
 def _best(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     _check_files(args)
-    settings = _given(args, SETTINGS)
+    settings = given_settings(args, SETTINGS)
     # Said before torch is imported, which takes seconds.
     checked = Request(args.prompt, Settings.of(settings), unconditional=args.unconditional).settings
-    models.find(checked.model, checked.scorer)
-    kind = {name: getattr(args, name) for name in ("device", "dtype") if getattr(args, name)}
+    models.find("embedded" if args.endpoint else checked.model, checked.scorer)
+    if args.endpoint:
+        checked_url(args.endpoint)
+    kind = {name: getattr(args, name) for name in ("device", "dtype", "endpoint") if getattr(args, name)}
     result, finished = _run(args.prompt, args.unconditional, kind, settings, show=sys.stderr.isatty())
     if result is not None:
         from bon import export
@@ -144,43 +114,21 @@ def _run(prompt, unconditional, kind, settings, show):
     raise AssertionError("a stream ends with Done")
 
 
-def _add_settings(parser: argparse.ArgumentParser, names) -> None:
-    for name in names:
-        flags = ["-n", "--n"] if name == "n" else ["--" + name.replace("_", "-")]
-        parser.add_argument(*flags, dest=name, metavar=name.upper() if name != "n" else "N", help=SETTINGS[name])
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the fastest)")
-    parser.add_argument("--dtype", help="float32, bf16, float16, int8 (the fastest that is exact enough)")
-
-
-def _given(args: argparse.Namespace, names) -> dict:
-    """The settings that were given, numbers as numbers."""
-    return {name: _number(value) if name in NUMBERS else value
-            for name in names if (value := getattr(args, name)) is not None}
-
-
-def _number(text: str):
-    """The number that the text says; a text that says none goes on as it is, for the settings to refuse."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m bon",
         description="Continue a prompt n times, score every continuation, print them best first.",
         epilog="Also: python -m bon models (the presets and what of them is on this machine), "
         "python -m bon bench (how fast it is here, beside others), "
         "python -m bon compare (base, tuned and best of n side by side), "
+        "python -m bon batch (a file of prompts in, results or training data out), "
         "python -m bon publish (this page as a Hugging Face Space). "
         "python -m bon -- models takes `models` as a prompt.",
         allow_abbrev=False,
     )
     parser.add_argument("prompt", nargs="?", help="the text to continue")
-    _add_settings(parser, SETTINGS)
+    add_settings(parser, SETTINGS)
+    parser.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible server that has the model")
     parser.add_argument("--unconditional", action="store_true", help="sample from the model's start token, no prompt")
     _add_files(parser)
     parser.add_argument("--version", action="version", version=f"bon {__version__}")
@@ -193,11 +141,11 @@ COMPARED = ("n", "target", "min_tokens", "max_tokens", "temperature", "top_p", "
 
 
 def _compare(argv: list[str]) -> int:
-    parser = _Parser(prog="python -m bon compare", allow_abbrev=False,
-                     description="Base, tuned and best of n side by side, over the prompts given or those in the box.")
+    parser = Parser(prog="python -m bon compare", allow_abbrev=False,
+                    description="Base, tuned and best of n side by side, over the prompts given or those in the box.")
     parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="a text to continue (the 32 in the box)")
     parser.add_argument("--file", help="a text file with one prompt a line")
-    _add_settings(parser, COMPARED)
+    add_settings(parser, COMPARED)
     parser.add_argument("--tuned", help="the tuned model: preset, Hub id, folder, or none (the preset's)")
     parser.add_argument("--judge", help="a second scorer that only watches: as --scorer, or none (the preset's)")
     _add_files(parser)
@@ -205,7 +153,7 @@ def _compare(argv: list[str]) -> int:
     _check_files(args)
     if args.file and args.prompts:
         raise InputError("prompts", "Give prompts or --file, not both.")
-    given = _given(args, COMPARED)
+    given = given_settings(args, COMPARED)
     checked = Settings.of(given)
     models.find(checked.model, checked.scorer)
 
@@ -245,8 +193,14 @@ def _drained(events, count: int):
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
+def _batch(argv: list[str]) -> int:
+    from bon.cli_batch import batch
+
+    return batch(argv)
+
+
 def _models(argv: list[str]) -> int:
-    parser = _Parser(prog="python -m bon models", description="The presets, and what of them is on this machine.")
+    parser = Parser(prog="python -m bon models", description="The presets, and what of them is on this machine.")
     parser.add_argument("--json", action="store_true", help="print one JSON object on one line")
     args = parser.parse_args(argv)
     rows = [
@@ -272,9 +226,9 @@ def _models(argv: list[str]) -> int:
 
 
 def _bench(argv: list[str]) -> int:
-    parser = _Parser(prog="python -m bon bench",
-                     description="The speed table of this machine, in turns with transformers (and others). "
-                     "Seconds per query of four; what the others take, in multiples of ours.")
+    parser = Parser(prog="python -m bon bench",
+                    description="The speed table of this machine, in turns with transformers (and others). "
+                    "Seconds per query of four; what the others take, in multiples of ours.")
     parser.add_argument("--dtype", default="auto", help="float32, bf16, int8, or several with commas (the fastest)")
     parser.add_argument("--peer-dtype", default="float32", help="of transformers: float32 or bf16 (float32)")
     parser.add_argument("--turns", type=int, default=3, help="turns of each contestant (3)")
@@ -286,20 +240,22 @@ def _bench(argv: list[str]) -> int:
     parser.add_argument("--lengths", default="28,31,37,16", help="tokens of each query's continuations (28,31,37,16)")
     parser.add_argument("--rejection", action="store_true", help="measure early rejection on the embedded models")
     parser.add_argument("--users", type=int, metavar="COUNT", help="measure so many callers of one model at once")
+    parser.add_argument("--batch", type=int, metavar="PROMPTS", help="measure a batch of so many against single runs")
     parser.add_argument("--quality", action="store_true", help="measure what number types cost on these models")
     parser.add_argument("--json", action="store_true", help="print JSON, an object a line")
     args = parser.parse_args(argv)
     # Said before torch is imported, which takes seconds.
-    counts, prompts, lengths = (_numbers(name, getattr(args, name)) for name in ("n", "prompt_tokens", "lengths"))
+    counts, prompts, lengths = (numbers_in(name, getattr(args, name)) for name in ("n", "prompt_tokens", "lengths"))
     turns = whole("turns", args.turns, 1)
     users = None if args.users is None else whole("users", args.users, 1)
+    prompts_of_batch = None if args.batch is None else whole("batch", args.batch, 1)
     if args.models and not all((Path(args.models) / name / "config.json").is_file() for name in ("gpt2", "distilbert")):
         raise ModelError(f"{args.models} must hold two models, in folders gpt2 and distilbert.")
 
     from bon import bench
 
     found = [*(bench.rejection() if args.rejection else ()), *(bench.quality() if args.quality else ()),
-             *([bench.users(users)] if users else ())]
+             *([bench.users(users)] if users else ()), *(_throughput(prompts_of_batch) if prompts_of_batch else ())]
     if found:
         print(*(json.dumps(dataclasses.asdict(figures)) for figures in found), sep="\n")
         return 0
@@ -319,17 +275,23 @@ def _bench(argv: list[str]) -> int:
     return 0
 
 
+def _throughput(prompts: int) -> list:
+    from bon import bench_batch
+
+    return [bench_batch.throughput(prompts)]
+
+
 def _publish(argv: list[str]) -> int:
-    parser = _Parser(prog="python -m bon publish", allow_abbrev=False,
-                     description="Puts this page, with the models in the box, on the Hub as a Space of yours.")
+    parser = Parser(prog="python -m bon publish", allow_abbrev=False,
+                    description="Puts this page, with the models in the box, on the Hub as a Space of yours.")
     parser.add_argument("space", metavar="USER/SPACE", help="the Space to make, or to bring up to date")
     parser.add_argument("--private", action="store_true", help="for you alone, where it is made anew")
     parser.add_argument("--dry-run", action="store_true", help="list the files and their sizes, and do nothing")
     args = parser.parse_args(argv)
 
-    from bon import publish
+    from bon import hub, publish
 
-    publish.check_name(args.space)
+    hub.check_name(args.space, "Space")
     files = publish.files()
     if args.dry_run:
         for name, size in files:
@@ -341,7 +303,3 @@ def _publish(argv: list[str]) -> int:
     url = publish.publish(args.space, args.private)
     print(f"{total} sent. The Space builds now: {url}")
     return 0
-
-
-def _numbers(name: str, text: str) -> tuple[int, ...]:
-    return tuple(whole(name, _number(part), 1) for part in text.split(","))

@@ -49,12 +49,12 @@ def run_csv(result: Result) -> str:
 def _csv(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     out = io.StringIO(newline="")
     # Lines end as RFC 4180 has it, and so a lone carriage return within a text is quoted too.
-    csv.writer(out).writerows([heads, *([_harmless(cell) for cell in row] for row in rows)])
+    csv.writer(out).writerows([heads, *([harmless(cell) for cell in row] for row in rows)])
     return out.getvalue()
 
 
-def _harmless(cell: Any) -> Any:
-    """A text that a spreadsheet does not take for a formula (OWASP's list of first characters)."""
+def harmless(cell: Any) -> Any:
+    """A cell that a spreadsheet does not take for a formula (OWASP's list of first characters)."""
     return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" ")[:1] in set("=+-@\t\r\n") else cell
 
 

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import chain, islice
 
 from bon.engines.base import Engine, Job, Step
 from bon.errors import InputError
@@ -50,17 +51,25 @@ def stream(
             yield event
 
 
+def run_many(requests: Sequence[Request], engine: Engine, scorer: Scorer) -> list[Result]:
+    """The results of several requests that share a batch and that nobody watches."""
+    events = stream_many(requests, engine, scorer, watched=False)
+    return [event.result for _, event in events if isinstance(event, Done)]
+
+
 def stream_many(
     requests: Sequence[Request], engine: Engine, scorer: Scorer,
-    lengths: DrawLength | Sequence[DrawLength] | None = None,
+    lengths: DrawLength | Sequence[DrawLength] | None = None, watched: bool = True,
 ) -> Iterator[tuple[int, Event]]:
     """The events of several requests that share a batch, each with its request's number.
 
-    `lengths` (one for all, or one per request) draws the caps in place of min_tokens and max_tokens. Raises
-    `InputError` before any work where a request cannot work, `ScoringError` or `EngineError` where the work fails.
+    `lengths` (one for all, or one per request) draws the caps in place of min_tokens and max_tokens. Where nobody
+    watches, no `Wrote` tells of texts that grow, and a scorer that takes candidates in groups is called for those of
+    all requests together; the candidates are the same. Raises `InputError` before any work where a request cannot
+    work, `ScoringError` or `EngineError` where the work fails.
     """
     each = lengths if isinstance(lengths, Sequence) else [lengths] * len(requests)
-    runs = [_Run(request, engine, scorer, drawn) for request, drawn in zip(requests, each, strict=True)]
+    runs = [_Run(request, engine, scorer, drawn, watched) for request, drawn in zip(requests, each, strict=True)]
     for number, work in enumerate(runs):
         yield number, work.note(work.started)
     with closing(engine.generate([work.job for work in runs])) as steps:
@@ -68,6 +77,7 @@ def stream_many(
             for number, work in enumerate(runs):
                 for event in work.after(step, number, seconds / len(runs)):
                     yield number, event
+    yield from _score_together(runs, scorer)
     for number, work in enumerate(runs):
         yield number, Done(work.state.result())
 
@@ -75,7 +85,8 @@ def stream_many(
 class _Run:
     """One request on its way through the stages."""
 
-    def __init__(self, request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None):
+    def __init__(self, request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None,
+                 watched: bool = True):
         self.scorer = scorer
         settings = request.settings.with_seed()
         if isinstance(lengths, LengthSampler):  # the record says what was drawn from
@@ -83,7 +94,10 @@ class _Run:
         request = dataclasses.replace(request, settings=settings)
         self.lengths = LengthSampler(settings.min_tokens, settings.max_tokens + 1) if lengths is None else lengths
         ids = engine.encode(request)
-        self.job = Job(ids, self._caps(request), request, certainty=getattr(scorer, "needs_certainty", False))
+        watched = watched or settings.reject > 0  # what is dropped is chosen by unfinished texts
+        self.together = scorer.incremental and not watched
+        self.job = Job(ids, self._caps(request), request, certainty=getattr(scorer, "needs_certainty", False),
+                       watched=watched)
         # By the settings, not by the luck of the draw: what fits, fits with every seed.
         check_fits(len(ids), settings.max_tokens if lengths is None else max(self.job.caps), engine)
         self.prompt = request.prompt if request.prompt is not None else self._prompt_text(request, engine, ids)
@@ -135,12 +149,21 @@ class _Run:
     def _score_waiting(self) -> Iterator[Event]:
         over = all(c.ended for c in self.state.candidates)
         enough = self.scorer.incremental and len(self.waiting) >= math.ceil(len(self.job.caps) / 8)
-        if not self.waiting or not (over or enough):
+        if self.together or not self.waiting or not (over or enough):
             return
-        ready, self.waiting = sorted(self.waiting, key=lambda c: c.index), []
-        scores, notes = self._scores(ready)
+        scores, notes = self._scores(self.ready())
         for event in (*notes, *scores):
             yield self.note(event)
+
+    def ready(self) -> list[Item]:
+        """What waited for its score, which it gets now."""
+        ready, self.waiting = sorted(self.waiting, key=lambda c: c.index), []
+        return self._items(ready)
+
+    def scored(self, events: Sequence[Event], seconds: float) -> Iterator[Event]:
+        """The events of a call of the scorer that took so many seconds for this request."""
+        self.spent["score"] += seconds
+        yield from map(self.note, (*events, Clock(self._timing())))
 
     def _reject(self) -> Iterator[Event]:
         """At a checkpoint, gives up the share of unfinished candidates whose texts so far score lowest."""
@@ -151,7 +174,7 @@ class _Run:
         count = int(self.job.request.settings.reject * len(going))
         if not count:
             return
-        scores, notes = self._scores(going)
+        scores, notes = self._scores(self._items(going))
         for event in notes:
             yield self.note(event)
         # Of equal ones those with the higher numbers go, as they would rank lower.
@@ -160,13 +183,14 @@ class _Run:
             yield self.note(Ended(dataclasses.replace(self.state.candidates[scored.index], ended="rejected")))
             yield self.note(scored)
 
-    def _scores(self, candidates: Sequence[Candidate]) -> tuple[list[Scored], list[Note]]:
-        items = [Item(self.prompt, candidate, self.job.request.messages) for candidate in candidates]
+    def _items(self, candidates: Sequence[Candidate]) -> list[Item]:
+        return [Item(self.prompt, candidate, self.job.request.messages) for candidate in candidates]
+
+    def _scores(self, items: Sequence[Item]) -> tuple[list[Scored], list[Note]]:
         start = time.perf_counter()
-        scores = checked_scores(self.scorer, items)
+        rated = _rated(self.scorer, items)
         self.spent["score"] += time.perf_counter() - start
-        scored = map(Scored, (c.index for c in candidates), scores.values, scores.parts)
-        return list(scored), [Note(text) for text in scores.notes]
+        return rated
 
     def _timing(self) -> Timing:
         tokens = sum(c.tokens for c in self.state.candidates)
@@ -175,6 +199,29 @@ class _Run:
             **self.spent, total=sum(self.spent.values()), tokens=tokens,
             tokens_per_second=tokens / writing if writing else 0.0,
         )
+
+
+def _score_together(runs: Sequence[_Run], scorer: Scorer) -> Iterator[tuple[int, Event]]:
+    """Scores what waited until all was written, in one call; chats, which a scorer may read in another way, in theirs.
+    """
+    for chats in (False, True):
+        some = {number: work for number, work in enumerate(runs)
+                if work.waiting and (work.job.request.messages is not None) == chats}
+        if not some:
+            continue
+        start = time.perf_counter()
+        items = {number: work.ready() for number, work in some.items()}
+        scores, notes = _rated(scorer, list(chain(*items.values())))
+        scores, seconds = iter(scores), (time.perf_counter() - start) / len(some)
+        for number, work in some.items():
+            for event in work.scored([*notes, *islice(scores, len(items[number]))], seconds):
+                yield number, event
+
+
+def _rated(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Scored], list[Note]]:
+    scores = checked_scores(scorer, items)
+    scored = map(Scored, (item.candidate.index for item in items), scores.values, scores.parts)
+    return list(scored), [Note(text) for text in scores.notes]
 
 
 def checkpoints(longest: int) -> list[int]:

@@ -1,15 +1,12 @@
 """The page as a Hugging Face Space: which files it needs, and sending them there."""
 
-import re
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import filter_repo_objects
 
-from bon import models
-from bon.errors import BonError, InputError, ModelError
+from bon import hub, models
+from bon.errors import ModelError
 
 #: What a Space runs, by the patterns of `upload_folder`, where a star takes slashes in.
 NEEDED = ["app.py", "README.md", "LICENSE", "requirements.txt", "bon/*", "assets/*"]
@@ -35,38 +32,18 @@ def files() -> list[tuple[str, int]]:
     return [(name, (root / name).stat().st_size) for name in kept]
 
 
-def check_name(space: str) -> None:
-    """Raises `InputError` for a name that no Space can have."""
-    part = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
-    if not re.fullmatch(f"{part}/{part}", space) or "--" in space or ".." in space or len(space) > 96:
-        raise InputError("space", f"{space!r} is no name of a Space. Give USER/SPACE, such as ada/best-of-n.")
-
-
 def publish(space: str, private: bool = False, api: Any = None) -> str:
     """Makes the Space where there is none, sends the files in one commit, and returns its address.
 
     api: a `huggingface_hub.HfApi`, or None for one with the token of this machine. Raises `InputError` for a name that
     cannot be or where there is no token, and `BonError` with the Hub's answer where it refuses.
     """
-    check_name(space)
-    if api is None:
-        if not get_token():
-            raise InputError("token", "There is no token of the Hub here. Log in with `hf auth login`, or set HF_TOKEN "
-                             "to one that may write.")
-        api = HfApi()
-    try:
+    hub.check_name(space, "Space")
+    api = api or hub.writing()
+    with hub.told(space):
         url = api.create_repo(space, repo_type="space", space_sdk="gradio", private=private, exist_ok=True)
         api.upload_folder(
             repo_id=space, repo_type="space", folder_path=folder(), allow_patterns=NEEDED, ignore_patterns=LEFT_OUT,
             commit_message="Bring the page up to date",
         )
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status in (401, 403):
-            raise InputError("token", f"The Hub does not let this token write to {space}. Take one that may write, and "
-                             "a name under your own user or organisation.") from error
-        raise BonError(f"The Hub answered with status {status}. Try again later.") from error
-    except Exception as error:  # each layer of the network raises its own; the reader needs one sentence
-        raise BonError(f"The Hub could not be reached ({type(error).__name__}: {error}). Try again where there is a "
-                       "network: what has arrived is not sent twice.") from error
     return str(url)

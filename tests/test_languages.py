@@ -60,7 +60,7 @@ def test_no_text_is_unused_and_none_is_missing():
 #: What is put together from pieces; `of_bon` makes some of them.
 PIECES = {f"core.{key}" for key in (
     "range", "range.far", "least", "least.far", "missing.tuned", "missing.judge", "sentence.far.more",
-    "sentence.at.more", "ahead.best", "ahead.tuned", "by.best", "by.tuned", "hub.off", "hub.away",
+    "sentence.at.more", "ahead.best", "ahead.tuned", "by.best", "by.tuned", "sentence.judge", "hub.off", "hub.away",
 )}
 
 

@@ -106,16 +106,8 @@
       if (bon.busy) return tell(bon.say("history.busy"));
       tell("");
       try {
-        const packed = await bon.server.opened(one.entry.record);
-        const view = JSON.parse(packed.view);
-        if (!view.rows) return tell(bon.heard(bon.words(view.error)));
-        toGenerate();
-        await bon.enter(bon.valuesOf(one.run));
-        bon.show(packed);
-        const hero = document.querySelector(".bon .hero");
-        bon.set(hero, "tabindex", "-1");
-        // Not before it is drawn.
-        setTimeout(() => (hero.focus({ preventScroll: true }), hero.scrollIntoView({ block: "nearest" })), 100);
+        const wrong = await bon.open(one.entry.record, toGenerate);
+        if (wrong) tell(wrong);
       } catch {
         tell(bon.say("history.lost"));
       }

@@ -23,6 +23,17 @@
     }
   });
 
+  // Gradio names each button of a choice by itself, so that the arrows would not go from one to the next.
+  document.addEventListener("keydown", (event) => {
+    const way = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!way || event.target.type !== "radio") return;
+    const all = [...event.target.closest("fieldset").querySelectorAll("input")];
+    const next = all.at((all.indexOf(event.target) + way) % all.length);
+    event.preventDefault();
+    next.focus();
+    next.click();
+  });
+
   // The winner can become the next prompt, with the way back.
   const before = [];
   const write = (text) => {
@@ -73,6 +84,14 @@
     if (one("#settings .validation-error")) open(true);
     one("#form .validation-error")?.scrollIntoView({ block: "nearest" });
   };
+
+  // The still goes when all that it stands for is there.
+  const arrive = () => {
+    if (!one("#settings-line") || !one(".bon[data-phase]") || !one(".chips li")) return setTimeout(arrive, 20);
+    document.documentElement.removeAttribute("data-arriving");
+    one(".arrival")?.remove();
+  };
+  arrive();
 
   const begin = () => {
     if (!one("#settings-line")) return setTimeout(begin, 50);

@@ -211,6 +211,8 @@
       said,
     );
     element.append(root);
+    const offer = bon.el("div", { class: "offer", role: "status", hidden: true });
+    status.before(offer);
 
     const light = (index, on) => (hero.light(index, on), board.light(index, on));
     const bubble = bon.bubble(root),
@@ -225,6 +227,7 @@
       spoken = "",
       bring = false,
       patience = 0,
+      draft = "", // of the run that is under way, a JSON text like its record
       record = ""; // of the run that is shown, a JSON text; empty while it is written, and for what is no run
 
     const drawStatus = () => {
@@ -261,15 +264,18 @@
     };
 
     const take = () => {
-      const { view: packed, texts, record: kept = "" } = props.value;
+      const { view: packed, texts, record: kept = "", draft: drawn = "" } = props.value;
       view = JSON.parse(packed);
+      draft = view.phase === "writing" ? drawn : "";
       view.rows?.forEach((row, index) => (row.text = texts[index]));
       if (kept !== record) (hero.close(), board.close());
-      if (kept && kept !== record && view.phase !== "sample")
-        document.dispatchEvent(new CustomEvent("bon:ended", { detail: { record: kept, phase: view.phase } }));
+      if (kept && kept !== record && view.phase !== "sample") ended(kept, view.phase);
       record = kept;
       frame ||= requestAnimationFrame(draw);
     };
+
+    const ended = (record, phase) =>
+      document.dispatchEvent(new CustomEvent("bon:ended", { detail: { record, phase } }));
 
     // Shows a packed view that the server made of a record; one that could not be made leaves what is there.
     bon.show = (made) => {
@@ -282,6 +288,18 @@
     const complain = (words) => {
       bon.text(alert, bon.heard(bon.words(words)));
       alert.hidden = false;
+    };
+    // Opens a kept run as it was, the form with it; gives the reason where that cannot be.
+    bon.open = async (record, before = () => {}) => {
+      const made = await server.opened(record),
+        { rows, error } = JSON.parse(made.view);
+      if (!rows) return bon.heard(bon.words(error));
+      before();
+      await bon.enter(bon.valuesOf(JSON.parse(record)));
+      bon.show(made);
+      bon.set(card, "tabindex", "-1");
+      // Not before it is drawn.
+      setTimeout(() => (card.focus({ preventScroll: true }), card.scrollIntoView({ block: "nearest" })), 100);
     };
     bon.server = server;
 
@@ -299,18 +317,41 @@
       }
     };
 
+    const lose = () => {
+      queue.lost = true;
+      if (draft) ended(draft, "failed");
+      drawStatus();
+    };
+
+    // What was under way when the page was left is kept, and offered.
+    const offerLeft = (left) => {
+      ended(left, "failed");
+      const open = bon.el("button", { type: "button", class: "copy" }, bon.say("left.open"));
+      open.addEventListener("click", async () => {
+        offer.hidden = true;
+        const wrong = await bon.open(left).catch(() => bon.say("left.lost"));
+        if (wrong) complain(wrong);
+      });
+      offer.append(bon.el("p", {}, bon.say("left")), open);
+      offer.hidden = false;
+    };
+    addEventListener("pagehide", () => draft && bon.leaveRun(draft));
+
     bon.tracker(element, (now) => {
       // On a narrow screen the result is below the form: the first words bring it up.
       if (now.busy && !queue.busy) bring = element.getBoundingClientRect().top > innerHeight * 0.35;
       queue = now;
       // A run that ended leaves its last view within a moment; where none comes, nobody is there to send it.
       clearTimeout(patience);
-      if (!now.busy) patience = setTimeout(() => ((queue.lost = true), drawStatus()), 4000);
+      if (!now.busy) patience = setTimeout(lose, 4000);
+      else offer.hidden = true;
       bon.busy = now.busy;
       bon.running?.(now.busy);
       drawStatus();
     });
     watch("value", take);
     take();
+    const left = bon.leftRun();
+    if (left) offerLeft(left);
   };
 }

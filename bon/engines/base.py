@@ -13,7 +13,8 @@ class Job:
 
     Candidate i draws from the random stream (seed, query, i) of the request. unwanted: numbers of candidates that
     the consumer gives up while the job runs; the engine ends them as `rejected` before its next step. certainty:
-    whether the candidates' self-certainty is wanted.
+    whether the candidates' self-certainty is wanted. watched: whether anybody looks at texts that are not complete;
+    where nobody does, the engine need not report rows that grew.
     """
 
     prompt_ids: tuple[int, ...]
@@ -21,6 +22,7 @@ class Job:
     request: Request
     unwanted: set[int] = field(default_factory=set)
     certainty: bool = False
+    watched: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class Text:
         """Back to the prompt; the random stream makes the same candidate again."""
         self.logprob = self.sampled_logprob = 0.0
         self.certainty = 0.0 if self.job.certainty else None
-        self.written = GrowingText(self._tokenizer, self.job.prompt_ids, self._skip)
+        self.written = GrowingText(self._tokenizer, self.job.prompt_ids, self._skip, self.job.watched)
         self.tokens = self.drawn = 0
 
     def stream(self):

@@ -155,7 +155,7 @@ class Pool:
             for text in (text for text in caller.texts if text in moved):
                 if text.ended:
                     ended.setdefault(text.number, []).append(text.candidate())
-                else:
+                elif text.job.watched:
                     grown.setdefault(text.number, []).append(text.row())
             if grown or ended:
                 caller.steps.append(Step(grown=grown, ended=ended))

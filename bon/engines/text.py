@@ -9,11 +9,12 @@ CONTEXT = 8
 class GrowingText:
     """The text of a continuation while its tokens arrive, at a cost per token that does not grow.
 
-    A character whose bytes are spread over several tokens appears once it is complete.
+    A character whose bytes are spread over several tokens appears once it is complete. watched: whether anybody looks
+    at the text before it is whole; else it is not made before.
     """
 
-    def __init__(self, tokenizer, prompt_ids: Sequence[int], skip_special_tokens: bool = True):
-        self._tokenizer, self._skip = tokenizer, skip_special_tokens
+    def __init__(self, tokenizer, prompt_ids: Sequence[int], skip_special_tokens: bool = True, watched: bool = True):
+        self._tokenizer, self._skip, self._watched = tokenizer, skip_special_tokens, watched
         self._prompt = list(prompt_ids)
         self.ids: list[int] = []
         self.text = ""
@@ -23,6 +24,8 @@ class GrowingText:
     def add(self, token: int) -> str:
         """Takes one token in and returns the text so far."""
         self.ids.append(token)
+        if not self._watched:
+            return self.text
         self._tail.append(token)
         old, new = self._decode(self._tail[: self._shown]), self._decode(self._tail)
         if len(new) > len(old) and not new.endswith("\ufffd"):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bon import models, zerogpu
+from bon.engines.endpoint import checked_url
 from bon.errors import InputError, LimitError
 from bon.schema import N_MAX, TOKENS_MAX, Request, Result, Settings, whole
 from bon.ui.texts import say
@@ -75,9 +76,10 @@ class Visitors:
 class Deployment:
     """What holds for one page.
 
-    model, scorer: what it begins with. public: strangers come, and the rest holds: the `models` to choose among, the
-    most candidates (`n`) of the most `tokens`, characters of a `prompt`, and `rate` runs a minute for each visitor.
-    queue: runs that may wait in line, in private mode too. spaces: whether a Space's proxy says who a visitor is.
+    model, scorer: what it begins with. endpoint: the server that has the model, where it is on one. public: strangers
+    come, and the rest holds: the `models` to choose among, the most candidates (`n`) of the most `tokens`, characters
+    of a `prompt`, and `rate` runs a minute for each visitor. queue: runs that may wait in line, in private mode too.
+    spaces: whether a Space's proxy says who a visitor is.
     """
 
     model: str = "embedded"
@@ -90,6 +92,7 @@ class Deployment:
     queue: int = 32
     rate: int = 20
     spaces: bool = False
+    endpoint: str | None = None
     visitors: Visitors = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -108,7 +111,12 @@ class Deployment:
         return cls(
             model, said.get("BON_SCORER") or None, SWITCH[public] or zerogpu.is_on(),
             tuple(dict.fromkeys([*(listed or in_the_box()), model])), **limits, spaces="SPACE_ID" in said,
+            endpoint=_endpoint(said),
         )
+
+    def is_remote(self, model: str) -> bool:
+        """Whether a model is the one on the server. Which server that is, only the environment says."""
+        return self.endpoint is not None and model == self.model
 
     def check(self, request: Request) -> None:
         """Raises `InputError`, with the field at fault, where a public page does not take the request."""
@@ -129,7 +137,7 @@ class Deployment:
         if model not in self.models:
             raise InputError("model", say("error.models", names=", ".join(self.models)))
         parts = [name for _, name in models.weighted(scorer or "")] or [scorer or self.model]
-        offered = [*self.models, "judge", *models.FREE, *filter(None, [self.scorer])]
+        offered = [*self.models, "judge", "weak", *models.FREE, *filter(None, [self.scorer])]
         if scorer != self.scorer and not set(parts) <= set(offered):
             raise InputError("scorer", say("error.scorers", names=", ".join(offered)))
         if len(parts) > PARTS_MAX:
@@ -184,6 +192,18 @@ def who(request: Any, spaces: bool = False) -> str:
 def in_the_box() -> list[str]:
     """The presets that need no network."""
     return [spec.name for spec in models.presets() if os.path.isabs(spec.model)]
+
+
+def _endpoint(said: Mapping[str, str]) -> str | None:
+    url = said.get("BON_ENDPOINT")
+    if not url:
+        return None
+    if zerogpu.is_on() or not said.get("BON_MODEL"):
+        raise InputError("BON_ENDPOINT", "BON_ENDPOINT wants BON_MODEL to name the server's model, and no ZeroGPU.")
+    try:
+        return checked_url(url)
+    except InputError as error:
+        raise InputError("BON_ENDPOINT", f"BON_ENDPOINT: {error}") from None
 
 
 def _number(text: str, variable: str, least: int, most: int) -> int:

@@ -37,6 +37,8 @@ REJECT = 0.5
 PAGE_N_MAX = 256
 #: Seconds between two updates of a view: what an eye still takes for writing, and a browser for nothing.
 EVERY = 0.1
+#: Seconds between two drafts of a run, by which the browser keeps it should the server not live to end it.
+DRAFT_EVERY = 2.0
 UNEXPECTED = say("error.unexpected")
 
 speeds = estimate.Speeds()
@@ -88,12 +90,14 @@ def check(*values: Any) -> list[dict]:
 
 def generate(visitor: gr.Request, *values: Any) -> Iterator[tuple[render.View, Result | None]]:
     """One run for the page: views, from the first word to the last, each with the result that it shows."""
-    result = None
+    result, draft, drawn_up = None, "", time.monotonic()
     try:
         request = request_of(dict(zip(FIELDS, values, strict=True)))
         deployment.here().admit(visitor)
         for phase, result in snapshots(request):
-            yield show(phase, result, request), result
+            if phase == "writing" and time.monotonic() - drawn_up >= DRAFT_EVERY:
+                draft, drawn_up = render.draft(result), time.monotonic()
+            yield show(phase, result, request) | {"draft": draft}, result
     except BonError as error:
         yield render.broken(result, str(error)), result
     except Exception as error:
@@ -307,6 +311,8 @@ def compare(visitor: gr.Request, text: str, n: Any, *values: Any) -> Iterator[re
 def _contest(settings: Settings) -> Any:
     from bon.contest import contest
 
+    if deployment.here().is_remote(settings.model):
+        raise InputError("model", say("error.served"))
     kind = {"target": settings.target} if settings.target else {}
     return contest(settings.model, None, settings.scorer, None, **kind)
 
@@ -339,10 +345,11 @@ def load(model: str, scorer: str | None = None, **kind: Any) -> Future:
     """A `bon.Sampler` to come, read on a thread of its own."""
 
     def make():
-        deployment.here().check_names(model, scorer)
+        here = deployment.here()
+        here.check_names(model, scorer)
         from bon import api
 
-        return api.load(model, scorer, **kind)
+        return api.load(model, scorer, endpoint=here.endpoint if here.is_remote(model) else None, **kind)
 
     return _loaders.submit(make)
 

@@ -89,6 +89,8 @@ def build() -> gr.Blocks:
         about.select(None, [form[name] for name in handlers.FIELDS], None, js="(...all) => bon.code(...all)", **QUIET)
         page.load(None, None, [first, compare, history, about], js=f"() => bon.tabs(...{json.dumps(TABS)})", **QUIET)
         endpoints()
+    # Told of a Space, Gradio's page fetches fonts and a portrait of its owner from elsewhere.
+    page.space_id = None
     return page.queue(max_size=here.queue)
 
 
@@ -168,7 +170,7 @@ def about_tab() -> None:
 
 def model_cards() -> None:
     """The cards of the models in the box, in English as they are, without the samples at their ends."""
-    for folder in ("reviews", "sentiment", "reviews-positive", "judge"):
+    for folder in ("reviews", "sentiment", "reviews-positive", "judge", "weak"):
         card = (models.assets() / "models" / folder / "README.md").read_text(encoding="utf-8")
         _, _, text = card.split("---\n", 2)[-1].strip().partition("\n")
         with gr.Accordion(label(f"card.{folder}"), open=False, elem_classes="card"):
@@ -183,8 +185,8 @@ def named(key: str) -> dict[str, str]:
 def prompt_fields() -> dict[str, Any]:
     """The prompt and its examples."""
     prompt = gr.Textbox(
-        EXAMPLES[0], label=label("form.prompt"), info=label("hint"), placeholder=label("form.prompt.empty"), lines=2,
-        max_lines=8, elem_id="prompt",
+        EXAMPLES[0], label=label("form.prompt"), info=label(f"hint.{handlers.default_model()}", label("hint")),
+        placeholder=label("form.prompt.empty"), lines=2, max_lines=8, elem_id="prompt",
     )
     fragment("back")
     with gr.Row(elem_id="examples"):
@@ -257,8 +259,8 @@ def model_fields() -> dict[str, Any]:
         names if default in names else [*names, default], value=default, label=label("form.model"), elem_id="model",
         **free,
     )
-    scorers = [(label("scorer.own"), ""), (label("scorer.logprob"), "logprob")]
-    if here.scorer and here.scorer != "logprob":
+    scorers = [(label("scorer.own"), ""), (label("scorer.logprob"), "logprob"), (label("scorer.weak"), "weak")]
+    if here.scorer and here.scorer not in ("logprob", "weak"):
         scorers.append((here.scorer, here.scorer))
     scorer = gr.Dropdown(scorers, value=here.scorer or "", label=label("form.scorer"), elem_id="scorer", **free)
     return {"model": model, "scorer": scorer}

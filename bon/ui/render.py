@@ -56,6 +56,12 @@ def record(result: Result) -> dict[str, Any]:
     return out
 
 
+def draft(result: Result) -> str:
+    """The record of a run that goes on, as if it were stopped now; without the pieces of its texts, which weigh most."""
+    kept = record(stopped_result(result))
+    return json.dumps(kept | {"candidates": [{**c, "pieces": []} for c in kept["candidates"]]})
+
+
 def read(text: str) -> Result:
     """The `Result` whose `record` or `to_dict()` was written as the JSON `text`.
 
@@ -149,14 +155,16 @@ def common(result: Result, phase: str) -> View:
 
 
 def pack(view: View) -> dict[str, Any]:
-    """The view as it travels: the texts as a list, the record of a run that has ended and the rest as JSON texts.
+    """The view as it travels: the texts as a list, record and draft of the run and the rest as JSON texts.
 
     Gradio then sends only what was appended to each text, and the browser has few values to watch.
     """
     rows = [{k: v for k, v in row.items() if k != "text"} for row in view.get("rows", ())]
-    rest = carried({k: v for k, v in view.items() if k != "record"} | ({"rows": rows} if "rows" in view else {}))
+    own = {k: v for k, v in view.items() if k not in ("record", "draft")}
+    rest = carried(own | ({"rows": rows} if "rows" in view else {}))
     kept = json.dumps(view["record"]) if "record" in view else ""
-    return {"view": json.dumps(rest), "texts": [row["text"] for row in view.get("rows", ())], "record": kept}
+    texts = [row["text"] for row in view.get("rows", ())]
+    return {"view": json.dumps(rest), "texts": texts, "record": kept, "draft": view.get("draft", "")}
 
 
 def unpack(packed: Mapping[str, Any] | None) -> View:

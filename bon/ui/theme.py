@@ -5,14 +5,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from bon.models import assets
 from bon.ui import texts
+from bon.ui.arrival import Arrival
 
 SANS = ("-apple-system", "BlinkMacSystemFont", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
 MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Noto Sans Mono", "Liberation Mono", "monospace")
 
-#: Gradio's variables on the left, ours (see page.css) on the right.
+#: Gradio's variables on the left, ours (see colours.css) on the right.
 COLOURS = {
     "body_background_fill": "page",
     "body_text_color": "ink",
@@ -83,6 +85,12 @@ def style(*names: str) -> str:
     return "\n".join(f"<style>\n{read(name)}\n</style>" for name in names)
 
 
+def arrival() -> Middleware:
+    """What the browser gets before Gradio's scripts have built the page."""
+    still = read("arrival.html").replace("<!-- brand -->", read("brand.html"))
+    return Middleware(Arrival, head=style("colours.css", "arrival.css"), body=still)
+
+
 def serves_agents() -> bool:
     """Whether the page is a tool for agents too: where `gradio[mcp]` is installed."""
     return find_spec("mcp") is not None
@@ -92,10 +100,11 @@ def launch_options() -> dict:
     """What `Blocks.launch` needs to look right."""
     return {
         "theme": theme(),
-        "head": style("page.css", "view.css", "compare.css", "history.css", "present.css")
+        "head": style("colours.css", "page.css", "view.css", "compare.css", "history.css", "present.css")
         + tables()
         + script("texts.js", "page.js", "present.js"),
         "i18n": texts.translations(),
+        "app_kwargs": {"middleware": [arrival()]},
         "favicon_path": folder() / "favicon.svg",
         "footer_links": ["api"],
         "run_history": False,

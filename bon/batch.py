@@ -1,0 +1,278 @@
+"""Best of n for every row of a file: prompts in, winners or training data out, with a journal to go on from.
+
+Rows go through the flow in batches of a fixed number, made from the row numbers alone, and row i draws from the random
+streams (seed, i, candidate). So a run that was killed meets the same batches again, and its output is that of a run
+that was not.
+"""
+
+import dataclasses
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bon import __version__, forms, partial, writers
+from bon.dataset import Dataset, Row, Survey
+from bon.engines.base import Engine
+from bon.errors import BonError, InputError, ScoringError
+from bon.forms import BEST, Form, Record
+from bon.partial import Journal
+from bon.schema import Request, Result, Settings
+
+if TYPE_CHECKING:  # scorers bring torch, which takes seconds
+    from bon.scorers.base import Scorer
+
+#: Candidates that a batch holds where rows have fewer; rows beyond these bring no more speed.
+CANDIDATES = 256
+ROWS_MAX = 64
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a batch is to do.
+
+    output: .jsonl, .csv or .parquet. form: what becomes of each row. margin: least difference in score of a preference,
+    in the score's unit. resume: go on with an unfinished run, where there is one. overwrite: replace what is there.
+    Raises `InputError` for what can be known to fail before any model is loaded, the whole input read once among it.
+    """
+
+    dataset: Dataset
+    output: Path
+    settings: Settings
+    form: Form = BEST
+    margin: float = 0.0
+    resume: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        self.form.check(self.settings, self.margin)
+        writers.writer(self.output)
+        if self.output.is_dir() or not self.output.parent.is_dir():
+            raise InputError("output", f"{self.output} is a folder, or its folder is not there. Name a file.")
+        if self.output.exists() and self.output.samefile(self.dataset.path):
+            raise InputError("output", f"{self.output} is the input itself. Name another file.")
+        self._check_room()
+        self.survey  # noqa: B018  what is wrong with the input is said now
+
+    def _check_room(self) -> None:
+        begun = partial.place(self.output)
+        if self.resume or self.overwrite or not (self.output.exists() or begun.exists()):
+            return
+        if begun.exists():
+            raise InputError("output", f"There is an unfinished run of {self.output}: go on with it by --resume, or "
+                             "begin anew by --overwrite.")
+        raise InputError("output", f"{self.output} is there already. Name another file, or replace it by --overwrite.")
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing left to resume."""
+        return self.resume and self.output.exists() and not partial.place(self.output).exists()
+
+    @cached_property
+    def survey(self) -> Survey:
+        """What the input holds."""
+        return self.dataset.survey()
+
+    @property
+    def batch(self) -> int:
+        """Rows of a batch."""
+        return max(1, min(ROWS_MAX, CANDIDATES // self.settings.n))
+
+    def plan(self, engine: Engine, scorer: "Scorer") -> dict[str, Any]:
+        """All that the output depends on, in plain JSON types."""
+        kind = {name: value for name, value in engine.describe().items() if name in ("device", "dtype")}
+        return {
+            **dataclasses.asdict(self.settings), "model": engine.name, "scorer": scorer.name, "target": scorer.target,
+            "unit": scorer.unit, **kind, "as": self.form.name, "margin": self.margin, "batch": self.batch,
+            "input's size": self.survey.size, "input's SHA-256": self.survey.sha256, "rows": self.survey.rows,
+            "prompt column": self.dataset.column, "template": self.dataset.template,
+            "skip_bad": self.dataset.skip_bad, "version": __version__,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Rows that are done, of all; how many of them failed; those done and the seconds spent since this run began."""
+
+    done: int
+    rows: int
+    failed: int
+    done_now: int
+    seconds: float
+
+    @property
+    def rate(self) -> float | None:
+        """Rows per second of this run; None before any are done."""
+        return self.done_now / self.seconds if self.done_now else None
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that the rest will take at this rate; None before it is known."""
+        return (self.rows - self.done) / self.rate if self.rate else None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The output is complete.
+
+    plan: what it depends on. rows, failed: of the input. written: rows of the output. left_out: how many rows of the
+    input have no row there, by reason (`failed`, `equal`, `margin`). errors: the first few, by row. notes: what the
+    reader should know.
+    """
+
+    plan: dict[str, Any]
+    rows: int
+    failed: int
+    written: int
+    left_out: dict[str, int]
+    errors: dict[int, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def stream(task: Task, engine: Engine, scorer: "Scorer",
+           deliver: Callable[[Finished], None] | None = None) -> Iterator[Progress | Finished]:
+    """Does the task: a `Progress` before the first batch and after each, then `Finished`.
+
+    Closing the iterator stops within a step; a later task with `resume` goes on with the batch that was begun.
+    deliver: called when the output is complete, before the journal goes, so that a delivery that fails is resumed too.
+    Raises `InputError` where the unfinished run was another one, `BonError` where the disk is full, and what the
+    engine raises where no row of a batch can be worked on.
+    """
+    with Journal(task.output, task.plan(engine, scorer), task.resume) as journal:
+        settings = dataclasses.replace(task.settings, seed=journal.plan["seed"])
+        failed = sum("error" in record for record in journal.records())
+        begun, start = journal.done, time.perf_counter()
+        yield Progress(begun, task.survey.rows, failed, 0, 0.0)
+        rows = task.dataset.rows(begun)
+        while some := list(islice(rows, task.batch)):
+            made = records(some, engine, scorer, settings, task.form)
+            journal.add(made)
+            failed += sum("error" in record for record in made)
+            seconds = time.perf_counter() - start
+            yield Progress(journal.done, task.survey.rows, failed, journal.done - begun, seconds)
+        finished = _write(task, journal)
+        if deliver:
+            deliver(finished)
+        journal.remove()
+        yield finished
+
+
+def records(rows: Sequence[Row], engine: Engine, scorer: "Scorer", settings: Settings, form: Form) -> list[Record]:
+    """The records of one batch of rows, in their order: a pure function, wherever it runs.
+
+    settings: with their seed. A row that fails becomes a record of its error. Raises what the engine raises where it
+    fails at every single row of several, which is no row's fault.
+    """
+    requests: dict[int, Request] = {}
+    errors: dict[int, Exception] = {}
+    for row in rows:
+        try:
+            requests[row.number] = _request(row, engine, settings)
+        except InputError as error:
+            errors[row.number] = error
+    results = dict(zip(requests, _results(list(requests.values()), engine, scorer), strict=True))
+    out = []
+    for row in rows:
+        result = errors.get(row.number) or results[row.number]
+        failed = isinstance(result, Exception)
+        out.append(forms.failure(row.number, _said(result)) if failed else forms.record(row.number, result, form))
+    return out
+
+
+def _request(row: Row, engine: Engine, settings: Settings) -> Request:
+    from bon import flow
+
+    if row.error:
+        raise InputError("input", row.error)
+    request = Request(row.prompt, settings, messages=row.messages, query=row.number)
+    flow.check_fits(len(engine.encode(request)), settings.max_tokens, engine)
+    return request
+
+
+def _results(requests: Sequence[Request], engine: Engine, scorer: "Scorer") -> list[Result | Exception]:
+    """The results of rows together; where that fails, of each alone, so that only those at fault fail."""
+    from bon import flow
+
+    try:
+        return flow.run_many(requests, engine, scorer) if requests else []
+    except Exception as error:  # a scorer or an engine may raise anything
+        if len(requests) == 1:
+            return [error]
+    alone = [_results([request], engine, scorer)[0] for request in requests]
+    if all(isinstance(result, Exception) and not isinstance(result, InputError | ScoringError) for result in alone):
+        raise alone[0]
+    return alone
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, BonError) else f"{type(error).__name__}: {error}"
+
+
+class _Output:
+    """The rows of the output, made from input and journal; can be gone through again and again."""
+
+    def __init__(self, task: Task, journal: Journal):
+        self._task, self._journal = task, journal
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self.written, self.left_out = 0, Counter()
+        self.errors: dict[int, str] = {}
+        self.notes: dict[str, None] = {}
+        for row, record in zip(self._task.dataset.rows(), self._journal.records(), strict=True):
+            made = forms.rows(self._task.form, self._task.dataset, row, record, self._task.margin)
+            self.left_out.update([made.left_out] if made.left_out else [])
+            self.notes |= dict.fromkeys(record.get("notes", ()))
+            if "error" in record and len(self.errors) < 5:
+                self.errors[row.number] = record["error"]
+            self.written += len(made.rows)
+            yield from made.rows
+
+
+def _write(task: Task, journal: Journal) -> Finished:
+    if task.dataset.sha256() != task.survey.sha256:
+        raise BonError(f"{task.dataset.path} is not what it was when the run began, so its rows and the results no "
+                       "longer belong together. Bring it back and go on with --resume.")
+    output, columns = _Output(task, journal), forms.columns(task.form, task.dataset, task.survey)
+    _put(task.output, lambda path: writers.writer(task.output)(output, columns, path))
+    failed = sum("error" in record for record in journal.records())
+    if task.form.trains:
+        failures(task.output).unlink(missing_ok=True)
+    if task.form.trains and failed:
+        errors = (record for record in journal.records() if "error" in record)
+        _put(failures(task.output), lambda path: writers.jsonl(errors, (), path))
+    return Finished(journal.plan, task.survey.rows, failed, output.written, dict(output.left_out), output.errors,
+                    tuple(output.notes))
+
+
+def failures(output: Path) -> Path:
+    """Where the errors of the rows go that training data has no place for."""
+    return output.with_name(output.name + ".failed.jsonl")
+
+
+def _put(place: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file beside its place and puts it there in one go."""
+    begun = place.with_name(place.name + ".writing")
+    try:
+        write(begun)
+        with open(begun, "rb+") as file:
+            os.fsync(file)
+        os.replace(begun, place)
+    except OSError as error:
+        raise BonError(f"{place} could not be written ({error.strerror or error}). Every row is kept: make room and go "
+                       "on with --resume.") from error
+    finally:
+        begun.unlink(missing_ok=True)
+
+
+def estimate(task: Task, engine: Engine, scorer: "Scorer") -> float:
+    """Seconds that the whole task will take, by its first batch, which is done twice: the first time warms up."""
+    some = list(islice(task.dataset.rows(), task.batch))
+    for _ in range(2):
+        start = time.perf_counter()
+        records(some, engine, scorer, task.settings.with_seed(), task.form)
+    return (time.perf_counter() - start) / len(some) * task.survey.rows

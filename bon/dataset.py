@@ -1,0 +1,250 @@
+"""The prompts of a batch: the rows of a file, one after the other, whatever its format.
+
+CSV, JSONL and text come by the standard library, Parquet by pyarrow. No more than one row (of Parquet: a few hundred)
+is in memory at a time.
+"""
+
+import csv
+import hashlib
+import json
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from bon.errors import InputError
+from bon.schema import clean
+
+#: What a prompt's column is called, where nobody names it.
+NAMES = ("prompt", "messages", "text", "query", "question", "instruction", "input")
+#: Characters of a CSV cell at most: what is longer is a quotation mark that nobody closed.
+CELL_MAX = 2**24
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: its number from 0, the prompt or the messages of a chat, and all columns of the file as they are.
+
+    error: what is wrong with a row that cannot be read.
+    """
+
+    number: int
+    prompt: str | None = None
+    messages: Sequence[Mapping[str, str]] | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a file holds: rows, how many of them cannot be read, the columns of all, and its size and SHA-256."""
+
+    rows: int
+    bad: int
+    columns: tuple[str, ...]
+    size: int
+    sha256: str
+
+
+class Dataset:
+    """A file of prompts.
+
+    path: .csv, .tsv, .jsonl, .ndjson, .parquet or .txt (a prompt a line). column: what holds the prompts (None: found
+    by its name, or the only one); a list of messages in it is a chat. template: a text with column names in braces
+    that makes each row's prompt, in place of a column. skip_bad: rows that cannot be read come with an error, where
+    they raise one otherwise. Raises `InputError` for a file that holds no rows, is of another format, or where the
+    prompts are not to be found.
+    """
+
+    def __init__(self, path: str | Path, column: str | None = None, template: str | None = None,
+                 skip_bad: bool = False):
+        self.path, self.template, self.skip_bad = Path(path), template, skip_bad
+        if column is not None and template is not None:
+            raise InputError("template", "Give a prompt column or a template, not both.")
+        self._read = _reader(self.path)
+        first = next((row for row in self._raw() if isinstance(row, dict)), None)
+        if first is None:
+            next(self.rows(), None)  # says what is wrong with the first
+            said = "no row that can be read" if skip_bad else "no rows"
+            raise InputError("input", f"{path} holds {said}. Give a file with at least one prompt.")
+        self._parts = None if template is None else _template(template, first)
+        self.column = None if self._parts else _column(column, list(first))
+
+    def rows(self, start: int = 0) -> Iterator[Row]:
+        """The rows from number `start` on. Raises `InputError` for one that cannot be read, unless `skip_bad`."""
+        for number, raw in enumerate(islice(self._raw(), start, None), start):
+            if isinstance(raw, dict):
+                yield self._row(number, raw)
+            elif self.skip_bad:
+                yield Row(number, error=raw)
+            else:
+                raise InputError("input", f"{self.path}: {raw} Mend it, or go on without it by --skip-bad.")
+
+    def survey(self) -> Survey:
+        """Reads the whole file once."""
+        rows, bad, columns = 0, 0, {}
+        for row in self.rows():
+            rows, bad = rows + 1, bad + (row.error is not None)
+            columns.update(dict.fromkeys(row.columns))
+        return Survey(rows, bad, tuple(columns), self.path.stat().st_size, self.sha256())
+
+    def sha256(self) -> str:
+        """The SHA-256 of the file as it is now."""
+        digest = hashlib.sha256()
+        with open(self.path, "rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def _raw(self) -> Iterator[dict[str, Any] | str]:
+        """The rows as mappings; in place of one that cannot be read, what is wrong with it."""
+        try:
+            yield from self._read(self.path)
+        except UnicodeDecodeError as error:
+            raise InputError("input", f"{self.path} is not text in UTF-8. Save it as UTF-8.") from error
+        except OSError as error:
+            raise InputError("input", f"{self.path} cannot be read: {error.strerror or error}.") from error
+
+    def _row(self, number: int, columns: dict[str, Any]) -> Row:
+        if self._parts is not None:
+            absent = [name for _, name in self._parts if name is not None and columns.get(name) in (None, "")]
+            if absent:
+                return Row(number, columns=columns, error=f"The template's {absent[0]} is missing in this row.")
+            prompt = "".join(text + ("" if name is None else str(columns[name])) for text, name in self._parts)
+            return Row(number, clean(prompt), columns=columns)
+        value = columns.get(self.column)
+        if self.column.casefold() == "messages" and isinstance(value, str):
+            value = _decoded(value)
+        if isinstance(value, list):
+            return Row(number, messages=value, columns=columns)
+        if value is None or isinstance(value, str):
+            return Row(number, clean(value or ""), columns=columns)
+        said = f"The prompt must be a text or a list of messages, not {type(value).__name__}."
+        return Row(number, columns=columns, error=said)
+
+
+def _decoded(value: str) -> Any:
+    """The messages that a cell of text holds as JSON, or the text as it is."""
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _column(wanted: str | None, columns: Sequence[str]) -> str:
+    if wanted is not None:
+        if wanted not in columns:
+            raise InputError("prompt_column", f"There is no column {wanted!r}. There are: {', '.join(columns)}.")
+        return wanted
+    found = [column for name in NAMES for column in columns if column.strip().casefold() == name]
+    if not found and len(columns) > 1:
+        raise InputError("prompt_column", f"None of the columns is called prompt: {', '.join(columns)}. Name the one "
+                         "that holds the prompts by --prompt-column, or make them by --template.")
+    return (found or columns)[0]
+
+
+def _template(template: str, columns: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """The template's pieces: a text, and the column whose value follows it."""
+    try:
+        parsed = list(string.Formatter().parse(template))
+    except ValueError as error:
+        said = f"The template cannot be read: {error}. A brace itself is written twice."
+        raise InputError("template", said) from error
+    names = [name for _, name, _, _ in parsed if name is not None]
+    odd = [name for _, name, spec, conversion in parsed if name is not None and (spec or conversion)]
+    unknown = odd or [name for name in names if name not in columns]
+    if unknown or not names:
+        said = f"names {{{unknown[0]}}}, which is no column" if unknown else "names no column"
+        raise InputError("template", f"The template {said}. Columns in braces make the prompt, such as "
+                         f"\"A review of {{{next(iter(columns))}}}:\". There are: {', '.join(columns)}.")
+    return [(text, name) for text, name, _, _ in parsed]
+
+
+# The formats: each reader yields a mapping for a row, or what is wrong with it.
+
+
+def _reader(path: Path):
+    readers = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet, ".txt": _lines}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InputError("input", f"{path} is none of {', '.join(readers)}: its ending says what a file is.")
+    if not path.is_file():
+        raise InputError("input", f"There is no file {path}.")
+    with open(path, "rb") as file:
+        start = file.read(8192)
+    if reader is not _parquet and b"\0" in start:
+        utf16 = start[:2] in (b"\xff\xfe", b"\xfe\xff")
+        raise InputError("input", f"{path} is {'text in UTF-16' if utf16 else 'not text'}. Give text in UTF-8.")
+    return reader
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any] | str]:
+    with open(path, encoding="utf-8-sig") as file:
+        yield from ({"prompt": text} for line in file if (text := line.strip()))
+
+
+def _jsonl(path: Path) -> Iterator[dict[str, Any] | str]:
+    with open(path, encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if text := line.strip():
+                yield _object(number, text)
+
+
+def _object(number: int, line: str) -> dict[str, Any] | str:
+    try:
+        row = json.loads(line, parse_constant=lambda _: None)
+        if "\\ud" in line.lower():  # half of a character of two, which no file can hold
+            row = json.loads(clean(json.dumps(row, ensure_ascii=False)))
+    except (ValueError, RecursionError) as error:
+        said = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        return f"line {number} is not JSON ({said})."
+    return row if isinstance(row, dict) else f"line {number} is no JSON object, such as {{\"prompt\": \"This movie\"}}."
+
+
+def _csv(path: Path) -> Iterator[dict[str, Any] | str]:
+    csv.field_size_limit(CELL_MAX)
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        start = file.readline()
+        file.seek(0)
+        marks = "\t" if path.suffix.lower() == ".tsv" else ",;\t"
+        delimiter = max(marks, key=lambda mark: len(next(csv.reader([start], delimiter=mark), ())))
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        heads = next(filter(None, _cells(reader)), [])
+        if isinstance(heads, str) or len(set(heads)) < len(heads):
+            raise InputError("input", f"{path}: the heading names a column twice, or cannot be read: {start.strip()}")
+        for cells in filter(None, _cells(reader)):
+            if isinstance(cells, list) and len(cells) != len(heads):
+                cells = (f"line {reader.line_num} has {len(cells)} cells and the heading {len(heads)}: a text with "
+                         f"{delimiter!r} in it needs quotation marks around it.")
+            yield cells if isinstance(cells, str) else dict(zip(heads, cells, strict=True))
+
+
+def _cells(reader) -> Iterator[list[str] | str]:
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield f"line {reader.line_num} cannot be read ({error})."
+
+
+def _parquet(path: Path) -> Iterator[dict[str, Any] | str]:
+    arrow = pyarrow()
+    try:
+        with arrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=256):
+                yield from batch.to_pylist()
+    except arrow.ArrowException as error:
+        raise InputError("input", f"{path} is no Parquet file that can be read: {error}") from error
+
+
+def pyarrow() -> Any:
+    """The pyarrow package with its Parquet part. Raises `InputError` where it is not installed."""
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError("parquet", "Parquet needs a package that is not here: pip install pyarrow") from error
+    return pyarrow

@@ -1,0 +1,112 @@
+"""Rows into files: JSONL, CSV and Parquet, a few rows in memory at a time."""
+
+import csv
+import datetime
+import decimal
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from bon.dataset import pyarrow
+from bon.errors import InputError
+from bon.export import harmless
+
+#: Rows of a Parquet file's row group.
+GROUP = 4096
+
+
+def writer(path: Path):
+    """What writes files of this ending: a function of rows, columns and a path. The rows may be gone through twice.
+
+    Raises `InputError` for an ending that has none, and for Parquet without pyarrow.
+    """
+    writers = {".jsonl": jsonl, ".ndjson": jsonl, ".csv": table, ".parquet": parquet}
+    found = writers.get(path.suffix.lower())
+    if found is None:
+        raise InputError("output", f"{path} is none of {', '.join(writers)}: its ending says what is written.")
+    if found is parquet:
+        pyarrow()
+    return found
+
+
+def jsonl(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
+    """One JSON object a line."""
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, default=plain) + "\n")
+
+
+def table(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
+    """CSV for spreadsheets: what they would take for a formula begins with an apostrophe."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file)
+        out.writerow([harmless(column) for column in columns])
+        for row in rows:
+            out.writerow([_cell(row.get(column)) for column in columns])
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=plain)
+    return value if isinstance(value, str) and _is_number(value) else harmless(value)
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text that begins like a formula is a mere number, such as -5."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def plain(value: Any) -> Any:
+    """A JSON type for a value that Parquet files can hold and JSON cannot."""
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, decimal.Decimal | datetime.timedelta):
+        return str(value)
+    raise InputError("input", f"A column holds {type(value).__name__}, which cannot be written as JSON: take Parquet.")
+
+
+def parquet(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
+    """Parquet by pyarrow. The types are those of all values; a column of several kinds becomes JSON text."""
+    arrow = pyarrow()
+    kinds: dict[str, Any] = {column: arrow.null() for column in columns}
+    for group in _groups(rows):
+        for column, kind in kinds.items():
+            kinds[column] = _common(arrow, kind, [row.get(column) for row in group])
+    kinds = {column: arrow.string() if kind in (None, arrow.null()) else kind for column, kind in kinds.items()}
+    schema = arrow.schema(list(kinds.items()))
+    with arrow.parquet.ParquetWriter(path, schema) as file:
+        for group in _groups(rows):
+            file.write_table(arrow.table(
+                [arrow.array([_fitting(row.get(column), schema.field(column).type, arrow) for row in group],
+                             schema.field(column).type) for column in columns], schema))
+
+
+def _common(arrow, kind: Any, values: Sequence[Any]) -> Any:
+    """A type for values of the type `kind` and these; None: there is none but text."""
+    if kind is None:
+        return None
+    try:
+        both = [arrow.schema([("", kind)]), arrow.schema([("", arrow.infer_type(values))])]
+        return arrow.unify_schemas(both, promote_options="permissive").field(0).type
+    except (arrow.ArrowException, OverflowError):
+        return None
+
+
+def _fitting(value: Any, kind: Any, arrow) -> Any:
+    if kind == arrow.string() and value is not None and not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False, default=plain)
+    return value
+
+
+def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    it = iter(rows)
+    while group := list(islice(it, GROUP)):
+        yield group

@@ -1,0 +1,458 @@
+"""Batches: nothing lost, nothing twice, whatever happens on the way."""
+
+import csv
+import json
+import os
+import pickle
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+from bon import api, batch, cli, forms, partial
+from bon.batch import Finished, Progress, Task
+from bon.cli_batch import duration, progress_line
+from bon.dataset import Dataset, Row
+from bon.engines.local import LocalEngine
+from bon.errors import BonError, EngineError, InputError
+from bon.schema import Settings
+from bon.scorers import CallableScorer
+from tests import tiny
+
+ROOT = Path(__file__).parent.parent
+SETTINGS = Settings(n=4, seed=7, min_tokens=2, max_tokens=8)
+PROMPTS = ["This movie", "The plot of the film", "The hotel room", "This movie", "I was surprised that"]
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    """150 rows, of which some prompts are equal."""
+    rows = ({"id": i, "prompt": f"{PROMPTS[i % 5]}{' was' * (i % 3)}"} for i in range(150))
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path / "in.jsonl"
+
+
+@pytest.fixture(scope="module")
+def scorer(classifier_folder):
+    return api.as_scorer(classifier_folder)
+
+
+def finished(task: Task, engine, scorer) -> Finished:
+    *_, last = batch.stream(task, engine, scorer)
+    return last
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def task_of(file: Path, **how) -> Task:
+    how = {"settings": SETTINGS, "output": file.with_name("out.jsonl"), **how}
+    return Task(Dataset(file), **how)
+
+
+def test_each_row_gets_what_a_run_of_its_own_would_get(file, engine, scorer):
+    from bon import flow
+    from bon.schema import Request
+
+    done = finished(task_of(file), engine, scorer)
+    out = lines(file.with_name("out.jsonl"))
+    assert (done.rows, done.written, done.failed, len(out)) == (150, 150, 0, 150)
+    for number in (0, 3, 64, 149):
+        request = Request(out[number]["prompt"], SETTINGS, query=number)
+        alone = flow.run(request, engine, scorer)
+        assert (out[number]["id"], out[number]["completion"]) == (number, alone.best.text)
+        assert out[number]["score"] == pytest.approx(alone.best.score, abs=1e-4)
+        assert out[number]["mean_score"] == pytest.approx(alone.stats.mean, abs=1e-4)
+    assert out[0]["completion"] != out[15]["completion"]  # equal prompts, streams of their own
+
+
+def test_it_tells_how_far_it_is(file, engine, scorer):
+    *events, last = batch.stream(task_of(file), engine, scorer)
+    assert [event.done for event in events] == [0, 64, 128, 150]
+    assert all(isinstance(event, Progress) and event.rows == 150 for event in events)
+    assert (events[0].rate, events[0].left) == (None, None)
+    assert events[2].left == pytest.approx(22 / events[2].rate)
+    assert isinstance(last, Finished)
+    assert last.plan["seed"] == 7
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.parquet"])
+def test_every_format_holds_the_same(file, engine, scorer, name):
+    finished(task_of(file), engine, scorer)
+    want = lines(file.with_name("out.jsonl"))
+    path = file.with_name(name)
+    finished(task_of(file, output=path, overwrite=True), engine, scorer)
+    if name.endswith("parquet"):
+        got = pyarrow.parquet.read_table(path).to_pylist()
+    elif name.endswith("csv"):
+        with open(path, newline="", encoding="utf-8") as opened:
+            got = [{**row, "id": int(row["id"])} for row in csv.DictReader(opened)]
+        want = [{**row, "completion": row["completion"]} for row in want]
+        assert [row["completion"].lstrip("'") for row in got] == [row["completion"].lstrip("'") for row in want]
+        got, want = ([row["id"] for row in rows] for rows in (got, want))
+    else:
+        got = lines(path)
+    assert got == want
+
+
+def test_the_journal_goes_when_the_output_is_there(file, engine, scorer):
+    events = batch.stream(task_of(file), engine, scorer)
+    next(events)
+    assert partial.place(file.with_name("out.jsonl")).exists()
+    assert not file.with_name("out.jsonl").exists()
+    for _ in events:
+        pass
+    assert sorted(path.name for path in file.parent.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+# Interrupted and resumed.
+
+
+def stopped_after(task: Task, engine, scorer, count: int) -> None:
+    events = batch.stream(task, engine, scorer)
+    for _ in range(count):
+        next(events)
+    events.close()
+
+
+@pytest.mark.parametrize("form", [forms.BEST, forms.SFT, forms.PREFERENCE, forms.SCORED], ids=lambda form: form.name)
+def test_a_stopped_run_goes_on_and_comes_to_the_same_bytes(file, engine, scorer, form):
+    whole, parts = file.with_name("whole.jsonl"), file.with_name("parts.jsonl")
+    finished(task_of(file, output=whole, form=form), engine, scorer)
+    stopped_after(task_of(file, output=parts, form=form), engine, scorer, 2)
+    events = list(batch.stream(task_of(file, output=parts, form=form, resume=True), engine, scorer))
+    assert [event.done for event in events[:-1]] == [64, 128, 150]
+    assert events[-2].done_now == 86
+    assert parts.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, -1, -30, -3000])
+def test_a_journal_cut_anywhere_is_mended(file, engine, scorer, cut):
+    whole, parts = file.with_name("whole.jsonl"), file.with_name("parts.jsonl")
+    finished(task_of(file, output=whole), engine, scorer)
+    stopped_after(task_of(file, output=parts), engine, scorer, 3)
+    journal = partial.place(parts)
+    journal.write_bytes(journal.read_bytes()[:cut])
+    finished(task_of(file, output=parts, resume=True), engine, scorer)
+    assert parts.read_bytes() == whole.read_bytes()
+
+
+def test_rubbish_at_the_end_of_a_journal_is_cut_off(file, engine, scorer):
+    whole, parts = file.with_name("whole.jsonl"), file.with_name("parts.jsonl")
+    finished(task_of(file, output=whole), engine, scorer)
+    stopped_after(task_of(file, output=parts), engine, scorer, 2)
+    with open(partial.place(parts), "ab") as opened:
+        opened.write(b'{"row": 64}\n{"row": 66}\n' + bytes(100) + b"\n")
+    finished(task_of(file, output=parts, resume=True), engine, scorer)
+    assert parts.read_bytes() == whole.read_bytes()
+
+
+def test_a_run_without_a_seed_is_resumed_with_the_one_it_had(file, engine, scorer):
+    free = Settings(n=4, min_tokens=2, max_tokens=8)
+    stopped_after(task_of(file, settings=free), engine, scorer, 2)
+    seed = finished(task_of(file, settings=free, resume=True), engine, scorer).plan["seed"]
+    out = file.with_name("out.jsonl").read_bytes()
+    same = Settings(n=4, min_tokens=2, max_tokens=8, seed=seed)
+    finished(task_of(file, settings=same, overwrite=True), engine, scorer)
+    assert file.with_name("out.jsonl").read_bytes() == out
+
+
+def test_other_settings_are_not_resumed_and_are_named(file, engine, scorer):
+    stopped_after(task_of(file), engine, scorer, 2)
+    begun = partial.place(file.with_name("out.jsonl")).read_bytes()
+    other = Settings(n=2, seed=7, min_tokens=2, max_tokens=8, temperature=0.5)
+    with pytest.raises(InputError, match=r"n was 4 and is 2; temperature was 1\.0 and is 0\.5\. "):
+        finished(task_of(file, settings=other, resume=True), engine, scorer)
+    file.write_text(file.read_text() + '{"prompt": "x"}\n')
+    with pytest.raises(InputError, match=r"SHA-256.*rows was 150 and is 151"):
+        finished(task_of(file, resume=True), engine, scorer)
+    assert partial.place(file.with_name("out.jsonl")).read_bytes() == begun
+
+
+def test_two_runs_of_one_output_do_not_meet(file, engine, scorer):
+    events = batch.stream(task_of(file), engine, scorer)
+    next(events)
+    with pytest.raises(InputError, match="Another run"):
+        finished(task_of(file, resume=True), engine, scorer)
+    events.close()
+
+
+def test_what_is_there_is_not_overwritten_unasked(file, engine, scorer):
+    out = file.with_name("out.jsonl")
+    stopped_after(task_of(file), engine, scorer, 2)
+    with pytest.raises(InputError, match=r"unfinished run .* --resume, .* --overwrite\."):
+        task_of(file)
+    partial.place(out).unlink()
+    out.write_text("mine")
+    with pytest.raises(InputError, match="there already"):
+        task_of(file)
+    assert task_of(file, resume=True).complete
+    stopped_after(task_of(file, overwrite=True), engine, scorer, 2)
+    assert out.read_text() == "mine"
+    finished(task_of(file, resume=True), engine, scorer)
+    assert len(lines(out)) == 150
+
+
+def test_an_input_that_changes_on_the_way_is_noticed(file, engine, scorer):
+    events = batch.stream(task_of(file), engine, scorer)
+    next(events)
+    file.write_text(file.read_text().replace("hotel", "motel"))
+    with pytest.raises(BonError, match="not what it was"):
+        list(events)
+
+
+# Rows that fail.
+
+
+def test_bad_rows_fail_alone_and_the_others_are_as_without_them(file, engine, scorer):
+    good = lines(file)
+    finished(task_of(file), engine, scorer)
+    want = lines(file.with_name("out.jsonl"))
+    bad = {2: {"prompt": ""}, 5: {"prompt": "word " * 400}, 70: {"id": 5}, 71: {"prompt": 7},
+           72: {"messages": [{"role": "user", "content": "x"}], "prompt": [{"role": "user", "content": "x"}]}}
+    file.write_text("".join(json.dumps(bad.get(i, row)) + "\n" for i, row in enumerate(good)))
+    done = finished(task_of(file, overwrite=True), engine, scorer)
+    got = lines(file.with_name("out.jsonl"))
+    assert {i for i, row in enumerate(got) if row["error"]} == set(bad)
+    assert done.failed == 5
+    assert done.errors[2].startswith("The prompt is empty")
+    assert "tokens long" in done.errors[5]
+    assert "no chat template" in got[72]["error"]
+    same = [i for i in range(150) if i not in bad]
+    assert [got[i]["completion"] for i in same] == [want[i]["completion"] for i in same]
+
+
+def test_a_scorer_that_fails_at_one_row_costs_that_row_alone(file, engine):
+    def fussy(texts):
+        if any(text.startswith("The hotel") for text in texts):
+            raise ValueError("no hotels")
+        return [float(len(text)) for text in texts]
+
+    done = finished(task_of(file), engine, CallableScorer(fussy))
+    assert done.failed == 30
+    assert all(("hotel" in row["prompt"]) == ("no hotels" in (row["error"] or "")) for row in
+               lines(file.with_name("out.jsonl")))
+
+
+def test_rows_that_failed_are_listed_beside_training_data(file, engine, scorer):
+    file.write_text('{"prompt": "This movie"}\n{"prompt": ""}\n')
+    done = finished(task_of(file, form=forms.SFT), engine, scorer)
+    assert (done.written, done.left_out) == (1, {"failed": 1})
+    (line,) = lines(batch.failures(file.with_name("out.jsonl")))
+    assert line["row"] == 1
+    assert line["error"].startswith("The prompt is empty")
+    file.write_text('{"prompt": "This movie"}\n')
+    finished(task_of(file, form=forms.SFT, overwrite=True), engine, scorer)
+    assert not batch.failures(file.with_name("out.jsonl")).exists()
+
+
+class Gone:
+    """An engine whose server goes away after so many calls."""
+
+    def __init__(self, engine, calls: int):
+        self._engine, self._calls = engine, calls
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def generate(self, jobs):
+        self._calls -= 1
+        if self._calls < 0:
+            raise EngineError("The server is gone.")
+        yield from self._engine.generate(jobs)
+
+
+def test_an_engine_that_fails_at_everything_stops_the_run_which_can_be_resumed(file, engine, scorer):
+    with pytest.raises(EngineError, match="gone"):
+        finished(task_of(file), Gone(engine, 1), scorer)
+    done = finished(task_of(file, resume=True), engine, scorer)
+    assert (done.rows, done.failed) == (150, 0)
+
+
+def test_the_work_on_one_batch_can_be_sent_elsewhere():
+    rows = [Row(3, "a", columns={"id": 1}), Row(4, error="bad")]
+    assert pickle.loads(pickle.dumps((batch.records, rows, SETTINGS, forms.PREFERENCE)))[1] == rows
+
+
+# Memory and speed are figures of `bench --batch`; what makes them is tested.
+
+
+def test_nobody_watches_texts_grow_and_scores_come_in_one_call_per_batch(file, engine, scorer, monkeypatch):
+    calls = []
+    score = type(scorer).score
+    monkeypatch.setattr(type(scorer), "score", lambda self, items: calls.append(len(items)) or score(self, items))
+    finished(task_of(file), engine, scorer)
+    assert calls == [256, 256, 88]
+
+
+# The command line.
+
+
+@pytest.fixture
+def command(capsys, lm_folder, classifier_folder):
+    """`python -m bon batch` on tiny models: status, standard output and standard error."""
+    def command(*argv) -> tuple[int, str, str]:
+        capsys.readouterr()
+        models = ("--model", lm_folder, "--scorer", classifier_folder, "--max-tokens", "8", "-n", "4", "--seed", "7")
+        status = cli.main(["batch", *map(str, argv), *models])
+        return status, *capsys.readouterr()
+
+    return command
+
+
+def test_the_command_says_what_it_did(file, command, tmp_path):
+    status, out, err = command(file, tmp_path / "out.csv")
+    assert (status, err) == (0, "")
+    assert "out.csv: 150 rows from 150 prompts (seed 7)" in out
+    assert "nothing to resume" in command(file, tmp_path / "out.csv", "--resume")[1]
+
+
+def test_rows_that_failed_are_told_by_status_and_name(command, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"prompt": "This movie"}\n{"prompt": \n{"prompt": ""}\n')
+    assert command(tmp_path / "in.jsonl", tmp_path / "o.jsonl")[::2] == (
+        2, f"bon: {tmp_path}/in.jsonl: line 2 is not JSON (Expecting value, column 11). Mend it, or go on without it "
+        "by --skip-bad.\n")
+    status, out, err = command(tmp_path / "in.jsonl", tmp_path / "o.jsonl", "--skip-bad")
+    assert status == 1
+    assert "3 rows from 3 prompts" in out
+    assert "row 1 failed: line 2 is not JSON" in err
+    assert "2 of 3 rows failed" in err
+    assert [bool(row["error"]) for row in lines(tmp_path / "o.jsonl")] == [False, True, True]
+
+
+def test_a_dry_run_says_what_there_is_and_writes_nothing(command, file, tmp_path):
+    status, out, err = command(file, tmp_path / "out.jsonl", "--dry-run")
+    assert (status, err) == (0, "")
+    assert "150 rows; columns: id, prompt" in out
+    assert "0: This movie" in out
+    assert "take about" in out
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_training_data_by_name(command, file, tmp_path):
+    status, out, err = command(file, tmp_path / "out.jsonl", "--as", "preference", "--margin", "0.01")
+    assert (status, err) == (0, "")
+    pairs = lines(tmp_path / "out.jsonl")
+    assert all(pair["margin"] >= 0.01 for pair in pairs)
+    left_out = 150 - len(pairs)
+    assert left_out == 0 or f": {left_out}" in out
+
+
+@pytest.mark.parametrize(("argv", "words"), [
+    (["in.jsonl", "out.txt"], ".jsonl"), (["in.jsonl", "none/out.jsonl"], "folder"),
+    (["in.jsonl", "in.jsonl"], "itself"),
+    (["none.csv", "out.csv"], "no file"), (["in.jsonl", "out.csv", "--margin", "1"], "--as preference"),
+    (["in.jsonl", "out.csv", "--as", "dpo"], "invalid choice"), (["in.jsonl", "out.csv", "--keep", "2"], "--as scored"),
+    (["in.jsonl", "out.csv", "--resume", "--overwrite"], "not allowed"),
+    (["in.jsonl", "out.csv", "--prompt-column", "x"], "id, prompt"),
+    (["in.jsonl", "out.csv", "--push-to-hub", "x"], "USER/DATASET"),
+])
+def test_what_cannot_work_is_said_in_one_line(command, file, tmp_path, monkeypatch, argv, words):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = command(*argv)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+
+
+def test_progress_is_told_in_words():
+    assert progress_line(Progress(0, 150, 0, 0, 0.0)) == "0 of 150 rows "
+    assert progress_line(Progress(1064, 10_000, 2, 1000, 20.0)) == (
+        "1,064 of 10,000 rows, 2 failed, 50.0 rows/s, 3 min left ")
+    assert [duration(seconds) for seconds in (3, 99, 600, 7200)] == ["3 s", "99 s", "10 min", "2.0 h"]
+
+
+def run_of(file: Path, out: Path, *more: str) -> list[str]:
+    """The command on the models in the box, as a process of its own."""
+    return [sys.executable, "-m", "bon", "batch", str(file), str(out), "-n", "8", "--max-tokens", "12", "--seed", "7",
+            *more]
+
+
+ENV = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def killed_until_done(file: Path, out: Path, kills: int, seed: int) -> int:
+    """Resumes again and again, killing `kills` times at random instants; how many kills came before the end."""
+    moments, come = random.Random(seed), 0
+    for _ in range(kills):
+        process = subprocess.Popen(run_of(file, out, "--resume"), cwd=ROOT, env=ENV, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not _past(partial.place(out), moments.randrange(60_000)):
+            time.sleep(moments.random() / 20)
+        time.sleep(moments.random())
+        come += process.poll() is None
+        process.kill()
+        process.wait()
+    done = subprocess.run(run_of(file, out, "--resume"), cwd=ROOT, env=ENV, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return come
+
+
+def _past(path: Path, size: int) -> bool:
+    return path.exists() and path.stat().st_size > size
+
+
+def test_killed_at_random_instants_it_comes_to_the_same_bytes(file, tmp_path):
+    whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
+    subprocess.run(run_of(file, whole), cwd=ROOT, env=ENV, check=True, capture_output=True)
+    assert killed_until_done(file, parts, 5, seed=1) >= 3
+    assert parts.read_bytes() == whole.read_bytes()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_ctrl_c_keeps_what_is_done(file, tmp_path):
+    out = tmp_path / "out.jsonl"
+    process = subprocess.Popen(run_of(file, out), cwd=ROOT, env=ENV, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not _past(partial.place(out), 2000):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "of 150 rows are kept" in err
+    assert "--resume" in err
+    assert not out.exists()
+
+
+def test_a_full_disk_is_told_and_what_was_done_is_kept(file, tmp_path):
+    out = tmp_path / "out.jsonl"
+    done = subprocess.run(
+        run_of(file, out), cwd=ROOT, env=ENV, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "rows are kept: make room and go on with --resume" in done.stderr
+    whole = tmp_path / "whole.jsonl"
+    for path, more in ((out, ["--resume"]), (whole, [])):
+        subprocess.run(run_of(file, path, *more), cwd=ROOT, env=ENV, check=True, capture_output=True)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_the_module_needs_no_torch():
+    code = "import sys, bon.cli_batch; print({'torch', 'gradio', 'pyarrow'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "set()"
+
+
+@pytest.fixture(scope="module")
+def chatty():
+    """A chat model."""
+    model, tokenizer = tiny.gpt2(), tiny.tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    return LocalEngine(model, tokenizer, name="chatty")
+
+
+def test_chats_and_prompts_may_be_mixed(tmp_path, chatty, scorer):
+    chat = [{"role": "user", "content": "Is the movie good?"}]
+    rows = [{"prompt": "The plot"}, {"prompt": chat}, {"prompt": "The plot"}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = Task(Dataset(tmp_path / "in.jsonl"), tmp_path / "out.jsonl", SETTINGS, forms.PREFERENCE)
+    done = finished(task, chatty, scorer)
+    by_row = {row["row"]: row for row in lines(tmp_path / "out.jsonl")}
+    assert done.written == 3
+    assert (by_row[1]["prompt"], by_row[1]["chosen"][0]["role"]) == (chat, "assistant")
+    assert isinstance(by_row[0]["chosen"], str)

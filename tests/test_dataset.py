@@ -1,0 +1,178 @@
+"""Prompts from files: every format, and what people really have in such files."""
+
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from bon.dataset import Dataset
+from bon.errors import InputError
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes a file and returns its path."""
+    def file(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return file
+
+
+def prompts(path: Path, **how) -> list[str]:
+    return [row.prompt for row in Dataset(path, **how).rows()]
+
+
+def refused(path: Path, **how) -> str:
+    with pytest.raises(InputError) as caught:
+        Dataset(path, **how).survey()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("a.csv", 'id,prompt\n1,"This, my movie"\n2,The plot\n'),
+    ("a.csv", 'id;prompt\r\n1;This, my movie\r\n2;The plot\r\n'),
+    ("a.csv", '\ufeffprompt,id\n"This, my movie",1\nThe plot,2\n'),
+    ("a.csv", 'id\tPrompt\n1\tThis, my movie\n2\tThe plot'),
+    ("a.tsv", 'id\ttext\n1\tThis, my movie\n2\tThe plot\n'),
+    ("a.csv", 'prompt\n"This, my movie"\n\nThe plot\n'),
+    ("a.jsonl", '{"id": 1, "prompt": "This, my movie"}\n\n{"id": 2, "prompt": "The plot"}'),
+    ("a.ndjson", '\ufeff{"question": "This, my movie"}\r\n{"question": "The plot"}\r\n'),
+    ("a.txt", '\ufeffThis, my movie\n\n  \nThe plot \n'),
+])
+def test_prompts_are_found_in_every_format(file, name, content):
+    assert prompts(file(name, content)) == ["This, my movie", "The plot"]
+
+
+def test_a_cell_may_hold_lines_and_quotation_marks(file):
+    path = file("a.csv", 'prompt,stars\n"He said ""no"".\nTwice",5\n')
+    (row,) = Dataset(path).rows()
+    assert (row.prompt, dict(row.columns)) == ('He said "no".\nTwice', {"prompt": 'He said "no".\nTwice', "stars": "5"})
+
+
+def test_parquet_keeps_types(tmp_path):
+    table = pyarrow.table({"id": [1, None], "prompt": ["a", "b"], "tags": [["x"], []]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    assert [dict(row.columns) for row in Dataset(tmp_path / "a.parquet").rows()] == table.to_pylist()
+
+
+def test_equal_prompts_stay_apart_and_rows_are_numbered_from_any_start(file):
+    dataset = Dataset(file("a.txt", "same\nsame\nother\n"))
+    assert [(row.number, row.prompt) for row in dataset.rows()] == [(0, "same"), (1, "same"), (2, "other")]
+    assert [row.number for row in dataset.rows(2)] == [2]
+
+
+def test_the_survey_counts_and_knows_the_columns_of_all_rows(file):
+    path = file("a.jsonl", '{"prompt": "a"}\n{"prompt": "b", "id": 1}\n')
+    survey = Dataset(path).survey()
+    assert (survey.rows, survey.bad, survey.columns, survey.size) == (2, 0, ("prompt", "id"), path.stat().st_size)
+
+
+def test_a_column_can_be_named(file):
+    path = file("a.csv", "prompt,title\nx,Dune\n")
+    assert prompts(path, column="title") == ["Dune"]
+    assert "There are: prompt, title" in refused(path, column="name")
+
+
+def test_without_a_prompt_column_it_says_which_there_are(file):
+    said = refused(file("a.csv", "title,stars\nDune,5\n"))
+    assert "title, stars" in said
+    assert "--prompt-column" in said
+
+
+def test_the_only_column_is_the_prompts(file):
+    assert prompts(file("a.csv", "title\nDune\n")) == ["Dune"]
+
+
+def test_a_template_makes_prompts_of_columns(file):
+    path = file("a.csv", "title,film year\nDune,1984\nAlien,\n")
+    first, second = Dataset(path, template="A {{review}} of {title} ({film year}):").rows()
+    assert first.prompt == "A {review} of Dune (1984):"
+    assert (second.prompt, second.error) == (None, "The template's film year is missing in this row.")
+
+
+@pytest.mark.parametrize(("template", "words"), [
+    ("A review", "names no column"), ("{name}:", "{name}, which is no column"), ("{title", "cannot be read"),
+    ("{title.__class__}", "no column"), ("{title!r}", "no column"), ("{title:>20}", "no column"), ("{}", "no column"),
+])
+def test_a_template_that_cannot_work_is_refused(file, template, words):
+    assert words in refused(file("a.csv", "title\nDune\n"), template=template)
+
+
+def test_column_and_template_together_are_refused(file):
+    assert "not both" in refused(file("a.csv", "title\nDune\n"), template="{title}", column="title")
+
+
+CHAT = [{"role": "user", "content": "Hi"}]
+
+
+def test_messages_are_a_chat(file, tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"messages": [CHAT]}), tmp_path / "a.parquet")
+    cell = json.dumps(CHAT).replace('"', '""')
+    for path in (file("a.jsonl", json.dumps({"id": 1, "messages": CHAT})),
+                 file("b.jsonl", json.dumps({"prompt": CHAT})),
+                 file("a.csv", f'id,messages\n1,"{cell}"\n'), tmp_path / "a.parquet"):
+        (row,) = Dataset(path).rows()
+        assert (row.prompt, row.messages, row.error) == (None, CHAT, None)
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("a.jsonl", '{"prompt": "a"}\n' * 6 + '{"prompt": "b"\n', "line 7 is not JSON"),
+    ("a.jsonl", '{"prompt": "a"}\n' + "[" * 100_000 + "\n", "line 2 is not JSON"),
+    ("a.jsonl", '{"prompt": "a"}\n"b"\n', "line 2 is no JSON object"),
+    ("a.csv", "id,prompt\n1,a\n2,b,c\n", "line 3 has 3 cells and the heading 2"),
+    ("a.csv", 'id,prompt\n1,"a"b\n', "line 2 cannot be read"),
+    ("a.csv", 'id,prompt\n1,a\n2,"never closed\n3,c\n', "cannot be read (unexpected end of data)"),
+])
+def test_a_row_that_cannot_be_read_is_told_by_its_line_and_can_be_skipped(file, name, content, words):
+    path = file(name, content)
+    assert words in refused(path)
+    assert "--skip-bad" in refused(path)
+    if content.startswith("id,prompt\n1,\"a\"b"):
+        assert "no row that can be read" in refused(path, skip_bad=True)
+    else:
+        rows = list(Dataset(path, skip_bad=True).rows())
+        assert rows[0].error is None
+        assert words in rows[-1].error
+        assert Dataset(path, skip_bad=True).survey().bad == 1
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("a.csv", "", "no rows"), ("a.csv", "prompt\n", "no rows"), ("a.jsonl", "\n\n", "no rows"),
+    ("a.txt", " \n", "no rows"),
+    ("a.csv", b"prompt\n\x00\x01\x02", "not text"), ("a.txt", "a\n".encode("utf-16"), "UTF-16"),
+    ("a.csv", "prompt\ncafé\n".encode("latin-1"), "UTF-8"), ("a.csv", "prompt,prompt\na,b\n", "twice"),
+    ("a.parquet", b"PAR1 not really", "no Parquet file"), ("a.xlsx", b"PK", "none of .csv"),
+])
+def test_a_file_that_cannot_work_is_refused(file, name, content, words):
+    assert words in refused(file(name, content))
+
+
+def test_an_absent_file_is_named(tmp_path):
+    assert "There is no file" in refused(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(("value", "words"), [(5, "not int"), ({"a": 1}, "not dict")])
+def test_a_prompt_that_is_no_text_fails_in_its_row_alone(file, value, words):
+    first, second = Dataset(file("a.jsonl", json.dumps({"prompt": value}) + '\n{"prompt": "b"}')).rows()
+    assert words in first.error
+    assert (second.prompt, second.error) == ("b", None)
+
+
+def test_what_json_cannot_carry_further_is_made_whole(file):
+    (row,) = Dataset(file("a.jsonl", '{"prompt": "a\\ud800", "x": NaN, "y": "\\ude00\\uD83D\\uDE00"}')).rows()
+    assert dict(row.columns) == {"prompt": "a\ufffd", "x": None, "y": "\ufffd\U0001f600"}
+
+
+def test_a_million_rows_take_no_memory(file):
+    import tracemalloc
+
+    path = file("a.jsonl", '{"prompt": "This movie", "id": 12345}\n' * 100_000)
+    dataset = Dataset(path)
+    tracemalloc.start()
+    assert sum(1 for _ in dataset.rows()) == 100_000
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()

@@ -1,0 +1,183 @@
+"""The forms of a batch's output: pure functions, writers, and trainers that take what was written."""
+
+import csv
+import datetime
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from bon import forms, writers
+from bon.dataset import Dataset, Row
+from bon.errors import InputError
+from bon.forms import BEST, PREFERENCE, SCORED, SFT
+from bon.schema import Candidate, Result, Settings, Timing
+
+CHAT = [{"role": "user", "content": "Hi"}]
+FORMULA = '=HYPERLINK("http://x","y")'
+
+
+def result(*candidates: tuple[str, float], **settings) -> Result:
+    """A result of candidates with text and score, best first."""
+    ranked = [Candidate(i, text, score, i + 1, tokens=3, ended="eos") for i, (text, score) in enumerate(candidates)]
+    chosen = Settings(n=len(ranked), seed=0, **settings)
+    return Result("p", "m", "s", None, "reward", chosen, tuple(ranked), None, Timing())
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A file with a column called score besides the prompt."""
+    (tmp_path / "in.csv").write_text("id,prompt,score\n7,The plot,5\n")
+    return Dataset(tmp_path / "in.csv")
+
+
+def made(form, dataset, *candidates, margin=0.0, row=None) -> forms.Made:
+    row = row or next(dataset.rows())
+    return forms.rows(form, dataset, row, forms.record(row.number, result(*candidates), form), margin)
+
+
+TWO = ((" good", 0.9), (" bad", 0.25))
+
+
+def test_the_plain_form_adds_the_winner_to_the_rows_own_columns(dataset):
+    (row,) = made(BEST, dataset, *TWO).rows
+    assert row == {"id": "7", "prompt": "The plot", "input_score": "5", "completion": " good", "score": 0.9,
+                   "mean_score": None, "n": 2, "tokens": 3, "ended": "eos", "error": None}
+    assert forms.columns(BEST, dataset, dataset.survey()) == list(row)
+
+
+def test_a_row_that_failed_has_its_error_and_no_completion(dataset):
+    (row,) = forms.rows(BEST, dataset, next(dataset.rows()), forms.failure(0, "too long")).rows
+    assert (row["id"], row["completion"], row["error"]) == ("7", None, "too long")
+
+
+@pytest.mark.parametrize("form", [SFT, PREFERENCE, SCORED])
+def test_training_data_has_no_rows_that_failed(dataset, form):
+    assert forms.rows(form, dataset, next(dataset.rows()), forms.failure(0, "too long")) == forms.Made((), "failed")
+
+
+def test_completions(dataset):
+    (row,) = made(SFT, dataset, *TWO).rows
+    assert row == {"row": 0, "prompt": "The plot", "completion": " good", "score": 0.9, "id": "7", "input_score": "5"}
+
+
+def test_preferences_are_best_and_worst_with_what_lies_between(dataset):
+    (row,) = made(PREFERENCE, dataset, (" good", 0.9), (" so", 0.5), (" bad", 0.25)).rows
+    assert (row["prompt"], row["chosen"], row["rejected"]) == ("The plot", " good", " bad")
+    assert (row["score_chosen"], row["score_rejected"], row["margin"]) == (0.9, 0.25, 0.65)
+
+
+@pytest.mark.parametrize(("candidates", "margin", "reason"), [
+    ([(" a", 0.5), (" a", 0.5)], 0.0, "equal"), ([(" a", 0.5), (" b", 0.5)], 0.0, "margin"),
+    ([(" a", 0.5), (" b", 0.25)], 0.3, "margin"), ([(" a", 0.5), (" b", 0.25)], 0.25, None),
+])
+def test_pairs_that_teach_nothing_are_left_out(dataset, candidates, margin, reason):
+    got = made(PREFERENCE, dataset, *candidates, margin=margin)
+    assert (got.left_out, len(got.rows)) == (reason, 0 if reason else 1)
+
+
+def test_every_candidate_with_its_score(dataset):
+    got = made(SCORED, dataset, *TWO).rows
+    assert [(row["row"], row["prompt"], row["completion"], row["score"]) for row in got] == [
+        (0, "The plot", " good", 0.9), (0, "The plot", " bad", 0.25)]
+
+
+def test_rejected_candidates_are_no_examples(dataset):
+    dropped = Candidate(2, " half", 0.99, 3, ended="rejected")
+    whole = result(*TWO)
+    record = forms.record(0, Result(**{**vars(whole), "candidates": (*whole.candidates, dropped)}), PREFERENCE)
+    assert [c["text"] for c in record["candidates"]] == [" good", " bad"]
+
+
+@pytest.mark.parametrize(("form", "names"), [
+    (SFT, {"prompt", "completion"}), (PREFERENCE, {"prompt", "chosen", "rejected"}),
+    (SCORED, {"prompt", "completion"})])
+def test_chats_become_messages(dataset, form, names):
+    row = Row(0, messages=CHAT, columns={"messages": CHAT})
+    for out in made(form, dataset, *TWO, row=row).rows:
+        for name in names:
+            assert {message["role"] for message in out[name]} == {"user" if name == "prompt" else "assistant"}
+
+
+def test_columns_that_a_trainer_would_take_for_its_own_are_renamed(tmp_path):
+    (tmp_path / "in.jsonl").write_text(json.dumps({"prompt": "a", "text": "b", "input_text": "c", "messages": CHAT}))
+    dataset = Dataset(tmp_path / "in.jsonl")
+    (row,) = made(SFT, dataset, *TWO).rows
+    assert (row["input_text"], row["input_input_text"], row["input_messages"]) == ("b", "c", CHAT)
+    assert set(row).isdisjoint({"text", "messages"})
+
+
+def test_the_prompt_of_a_template_is_told(tmp_path):
+    (tmp_path / "in.csv").write_text("title,prompt\nDune,old\n")
+    dataset = Dataset(tmp_path / "in.csv", template="On {title}:")
+    (row,) = made(BEST, dataset, *TWO).rows
+    assert (row["title"], row["input_prompt"], row["prompt"]) == ("Dune", "old", "On Dune:")
+    assert forms.columns(BEST, dataset, dataset.survey()) == list(row)
+
+
+@pytest.mark.parametrize(("form", "settings", "margin", "field"), [
+    (PREFERENCE, {"n": 1}, 0, "as"), (PREFERENCE, {"select": "worst"}, 0, "as"), (SFT, {}, 0.1, "margin"),
+    (PREFERENCE, {}, -1, "margin"), (BEST, {"keep": 2}, 0, "keep"),
+])
+def test_settings_that_make_no_data_are_refused(form, settings, margin, field):
+    with pytest.raises(InputError) as caught:
+        form.check(Settings(**settings), margin)
+    assert caught.value.field == field
+
+
+# Files.
+
+ROWS = [
+    {"prompt": "a,b\n\"c\"", "completion": FORMULA, "score": 0.5, "id": -5, "tags": ["x"], "mixed": 1, "none": None},
+    {"prompt": "é😀", "completion": " - x", "score": 1.0, "id": 2**40, "tags": [], "mixed": "two", "none": None},
+]
+
+
+def test_csv_is_read_back_and_no_cell_is_a_formula(tmp_path):
+    writers.table(ROWS, list(ROWS[0]), tmp_path / "a.csv")
+    with open(tmp_path / "a.csv", encoding="utf-8", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["prompt"], first["completion"]) == ('a,b\n"c"', "'" + FORMULA)
+    assert (first["id"], first["tags"], first["none"]) == ("-5", '["x"]', "")
+    assert (second["prompt"], second["completion"]) == ("é😀", "' - x")
+
+
+def test_numbers_that_came_as_text_stay_numbers_in_csv(tmp_path):
+    writers.table([{"a": "-5.25", "b": "-x", "c": "+1e3"}], "abc", tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "-5.25,'-x,+1e3"
+
+
+def test_jsonl_is_read_back(tmp_path):
+    writers.jsonl(ROWS, (), tmp_path / "a.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text("utf-8").splitlines()] == ROWS
+
+
+def test_parquet_has_the_types_of_all_rows_and_text_for_a_mixture(tmp_path, monkeypatch):
+    monkeypatch.setattr(writers, "GROUP", 1)
+    writers.parquet(ROWS, list(ROWS[0]), tmp_path / "a.parquet")
+    read = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    assert read.to_pylist() == [{**ROWS[0], "mixed": "1"}, ROWS[1]]
+    assert read.schema.field("none").type == pyarrow.string()
+
+
+def test_what_parquet_holds_and_json_does_not_is_told_in_words(tmp_path):
+    row = {"when": datetime.datetime(2026, 1, 2, 3, 4), "raw": b"x"}
+    writers.jsonl([row], (), tmp_path / "a.jsonl")
+    assert json.loads((tmp_path / "a.jsonl").read_text()) == {"when": "2026-01-02T03:04:00", "raw": "x"}
+    writers.parquet([row], list(row), tmp_path / "a.parquet")
+    assert pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pylist() == [row]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_a_file_of_no_rows_still_has_its_columns(tmp_path, name):
+    writers.writer(tmp_path / name)([], ["prompt", "chosen"], tmp_path / name)
+    if name.endswith("parquet"):
+        assert pyarrow.parquet.read_table(tmp_path / name).column_names == ["prompt", "chosen"]
+    else:
+        assert (tmp_path / name).read_text() == ("prompt,chosen\n" if name.endswith("csv") else "")
+
+
+def test_an_ending_that_nobody_writes_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"\.jsonl, \.ndjson, \.csv, \.parquet"):
+        writers.writer(tmp_path / "a.xlsx")
