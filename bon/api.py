@@ -8,6 +8,7 @@ from typing import Any
 from bon import flow, loading, models
 from bon.engines.base import Engine
 from bon.engines.local import LocalEngine
+from bon.engines.remote import RemoteEngine
 from bon.errors import InputError
 from bon.lengths import DrawLength
 from bon.sampling import selection_luck
@@ -95,19 +96,26 @@ class Sampler:
 
 
 def load(model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None, *, target: str | None = None,
-         unit: str | None = None, device: str | None = None, dtype: str | None = None) -> Sampler:
+         unit: str | None = None, device: str | None = None, dtype: str | None = None,
+         endpoint: str | None = None) -> Sampler:
     """Loads a model and its scorer and returns a `Sampler`; what is loaded already is used again.
 
     model: a preset, folder or Hub id. scorer: the same, `logprob`, a transformers pipeline, any callable from a
     list of texts to numbers, or None for the model's own. target, unit: what the scorer looks for and in which
-    unit (POSITIVE, probability), unless a run says otherwise. device, dtype: None chooses the fastest. Raises
-    `ModelError` where a model cannot be had, `InputError` for a target that the scorer does not have.
+    unit (POSITIVE, probability), unless a run says otherwise. device, dtype: None chooses the fastest. endpoint: the
+    address of an OpenAI-compatible server; `model` then names one of its models, by default the only one, and the
+    scorer stays here. Raises `ModelError` where a model cannot be had, `InputError` for a target that the scorer does
+    not have.
     """
     model, scorer = _place(model), _place(scorer)
     named = scorer if isinstance(scorer, str) else None
     Settings(model=model, scorer=named, target=target, unit=unit or "probability")  # before any weights are read
-    spec = models.find(model, named)
-    engine = LocalEngine(*loading.causal(spec.model, device, dtype), name=spec.name)
+    spec = models.find(model if endpoint is None else "embedded", named)
+    if endpoint is None:
+        engine = LocalEngine(*loading.causal(spec.model, device, dtype), name=spec.name)
+    else:
+        engine = RemoteEngine.at(endpoint, model)
+        model = engine.server.model
     source = spec.scorer if scorer is None or named else scorer
     made = as_scorer(source, target, unit or "probability", device=device, dtype=dtype)
     if isinstance(source, str) and not isinstance(made, WeightedScorer):
@@ -116,21 +124,24 @@ def load(model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None
 
 
 def stream(prompt: str | None = None, *, model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None,
-           device: str | None = None, dtype: str | None = None, **settings: Any) -> Iterator[Event]:
+           device: str | None = None, dtype: str | None = None, endpoint: str | None = None,
+           **settings: Any) -> Iterator[Event]:
     """The events of best of n for one prompt: see `best_of_n`, `Sampler.stream` and `bon.schema`."""
-    return _loaded_for(prompt, settings, model, scorer, device, dtype).stream(prompt, **settings)
+    return _loaded_for(prompt, settings, model, scorer, device, dtype, endpoint).stream(prompt, **settings)
 
 
 def best_of_n(prompt: str | None = None, *, model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None,
-              device: str | None = None, dtype: str | None = None, **settings: Any) -> Result:
+              device: str | None = None, dtype: str | None = None, endpoint: str | None = None,
+              **settings: Any) -> Result:
     """Continues `prompt` n times, scores every continuation and returns them ranked.
 
     Besides `Settings`' names (n, target, min_tokens, max_tokens, temperature, top_k, top_p, seed, unit, keep,
     reject): messages in place of the prompt, unconditional, length_sampler (a callable without arguments), and a
     pipeline or callable as scorer. dtype: float32, bf16, float16, int8, or None for the fastest of the first three.
+    endpoint: a server that has the model, see `load`.
     Raises `InputError`, `ModelError`, `ScoringError` or `EngineError`, all `bon.BonError`.
     """
-    return _loaded_for(prompt, settings, model, scorer, device, dtype).run(prompt, **settings)
+    return _loaded_for(prompt, settings, model, scorer, device, dtype, endpoint).run(prompt, **settings)
 
 
 def is_loaded(model: str = "embedded", scorer: str | None = None) -> bool:
@@ -141,7 +152,7 @@ def is_loaded(model: str = "embedded", scorer: str | None = None) -> bool:
     return all(place in models.FREE or loading.is_loaded(place) for place in places)
 
 
-def _loaded_for(prompt, settings: dict[str, Any], model, scorer, device, dtype) -> Sampler:
+def _loaded_for(prompt, settings: dict[str, Any], model, scorer, device, dtype, endpoint) -> Sampler:
     # What is wrong with the input is said before a model is loaded for it.
     model, scorer = _place(model), _place(scorer)
     own = {name: settings.get(name) for name in ("messages", "unconditional", "length_sampler")}
@@ -149,7 +160,8 @@ def _loaded_for(prompt, settings: dict[str, Any], model, scorer, device, dtype) 
     plain = {name: value for name, value in settings.items() if name not in own}
     chosen = Settings.of({**plain, "model": model, "scorer": named})
     _checked(prompt, chosen, own["messages"], bool(own["unconditional"]), own["length_sampler"])
-    return load(model, scorer, target=chosen.target, unit=plain.get("unit"), device=device, dtype=dtype)
+    return load(model, scorer, target=chosen.target, unit=plain.get("unit"), device=device, dtype=dtype,
+                endpoint=endpoint)
 
 
 def _checked(prompt, settings: Settings, messages, unconditional: bool, length_sampler) -> Request:

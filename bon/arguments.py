@@ -17,7 +17,7 @@ SETTINGS = {
     "top_k": "0 is off (0)",
     "seed": "repeats a run (a fresh one, shown in the result)",
     "model": "preset, Hub id or folder (embedded)",
-    "scorer": "preset, Hub id, folder, logprob, self-certainty, judge, or 0.7*embedded+0.3*logprob (the model's own)",
+    "scorer": "preset, Hub id, folder, logprob, self-certainty, judge, weak, 0.7*judge+0.3*logprob (the model's own)",
     "unit": "probability, logit or margin (probability)",
     "keep": "how many ranked candidates to show (all)",
     "select": "who comes first: best, worst or soft (best)",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bon import __version__, models
 from bon.arguments import INTERRUPTED, SETTINGS, Parser, add_settings, given_settings, numbers_in, say
+from bon.engines.endpoint import checked_url
 from bon.errors import BonError, InputError, ModelError
 from bon.schema import Done, Request, Settings, whole
 
@@ -57,8 +58,10 @@ def _best(argv: list[str]) -> int:
     settings = given_settings(args, SETTINGS)
     # Said before torch is imported, which takes seconds.
     checked = Request(args.prompt, Settings.of(settings), unconditional=args.unconditional).settings
-    models.find(checked.model, checked.scorer)
-    kind = {name: getattr(args, name) for name in ("device", "dtype") if getattr(args, name)}
+    models.find("embedded" if args.endpoint else checked.model, checked.scorer)
+    if args.endpoint:
+        checked_url(args.endpoint)
+    kind = {name: getattr(args, name) for name in ("device", "dtype", "endpoint") if getattr(args, name)}
     result, finished = _run(args.prompt, args.unconditional, kind, settings, show=sys.stderr.isatty())
     if result is not None:
         from bon import export
@@ -125,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("prompt", nargs="?", help="the text to continue")
     add_settings(parser, SETTINGS)
+    parser.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible server that has the model")
     parser.add_argument("--unconditional", action="store_true", help="sample from the model's start token, no prompt")
     _add_files(parser)
     parser.add_argument("--version", action="version", version=f"bon {__version__}")

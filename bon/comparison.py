@@ -174,7 +174,28 @@ class Comparison:
         return np.array([np.interp(root, roots, stats.expected_best(_scores(o.base))) for o in self.outcomes])
 
     def sentence(self) -> str:
-        """Which of best-of-N and the tuned model is ahead where, made from the numbers."""
+        """Which of best-of-N and the tuned model is ahead where, and whether the judge follows the scorer."""
+        return " ".join(filter(None, (self._against_tuned(), self._with_judge())))
+
+    def _with_judge(self) -> str:
+        """What the last fourfold of the samples brought in the scorer's eyes and in the judge's."""
+        n = self.settings.n
+        if n < 16 or not all(c.judge is not None for o in self.outcomes for c in o.base):
+            return ""
+
+        def gain(values) -> Estimate:
+            curves = [stats.expected_best(_scores(o.base), values(o.base)) for o in self.outcomes]
+            return interval([curve[n - 1] - curve[n // 4 - 1] for curve in curves])
+
+        scorer, judge = gain(_scores), gain(lambda candidates: [c.judge for c in candidates])
+        if judge.low is None:
+            return ""
+        verdict = ("gains too" if judge.low > 0 else "loses: the scorer is being over-optimised" if judge.high < 0
+                   else "sees no clear change")
+        return (f"From best of {n // 4} to best of {n} the scorer's mean changes by {scorer.mean:+.3f}; the judge "
+                f"{verdict}, {judge.mean:+.3f} (95% interval {judge.low:+.3f} to {judge.high:+.3f}).")
+
+    def _against_tuned(self) -> str:
         found = [d for d in self.differences() if d["name"] == "tuned"]
         if not found:
             return "There is no tuned model with a measured KL to compare best of N with."

@@ -12,6 +12,8 @@ from bon.errors import BonError
 #: What a tuned model's folder may say of its training: points of the figure.
 CHECKPOINTS = "checkpoints.json"
 NONE = "none"
+WEAK = ("The weak scorer learned from 1,000 sentences. It is there to be fooled: its own score goes on rising with N "
+        "while the judge's levels off.")
 
 
 def contest(model: str = "embedded", tuned: str | None = None, scorer: str | None = None, judge: str | None = None,
@@ -22,7 +24,7 @@ def contest(model: str = "embedded", tuned: str | None = None, scorer: str | Non
     out, with a note that says why. Raises `ModelError` or `InputError` where base or scorer cannot be loaded.
     """
     sampler, spec = api.load(model, scorer, **kind), models.find(model, scorer)
-    notes: list[str] = []
+    notes = [WEAK] if scorer == "weak" else []
 
     def other(role: str, name: str | None, load):
         if name is None or name == NONE:

@@ -71,9 +71,9 @@ def names() -> str:
 def find(name: str, scorer: str | None = None) -> Spec:
     """The specification of a preset, a folder or a Hub id, with `scorer` in place of its own where given.
 
-    A preset's name as `scorer` means the preset's scorer, `judge` the preset's judge. A model without a preset needs
-    a scorer: without one, candidates are ranked by their mean log-probability. Raises `ModelError` for a folder
-    without a model and `InputError` for a name that can be none of these.
+    A preset's name as `scorer` means the preset's scorer, `judge` the preset's judge, `weak` the scorer in the box that
+    is easily fooled. A model without a preset needs a scorer: without one, candidates are ranked by their mean
+    log-probability. Raises `ModelError` for a folder without a model, `InputError` for a name that can be neither.
     """
     spec = {spec.name: spec for spec in presets()}.get(name) or Spec(name, checked_place(name), None, "")
     parts = weighted(scorer or "")
@@ -85,7 +85,9 @@ def find(name: str, scorer: str | None = None) -> Spec:
 
 def scorer_place(scorer: str, spec: Spec | None = None) -> str:
     """Where a scorer's files are: its folder or Hub id, or one of `FREE` as it is."""
-    by_name = {preset.name: preset.scorer for preset in presets()} | {"judge": (spec or presets()[0]).judge}
+    by_name = {preset.name: preset.scorer for preset in presets()} | {
+        "judge": (spec or presets()[0]).judge, "weak": str(assets() / "models" / "weak"),
+    }
     wanted = by_name.get(scorer) or scorer
     return wanted if wanted in FREE else checked_place(wanted, "scorer")
 

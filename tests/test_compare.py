@@ -302,10 +302,11 @@ def test_files_that_are_no_prompts_are_refused(tmp_path, content, said):
 # Which is ahead where.
 
 
-def made(scores, tuned, ratios, points=(), unit="probability"):
+def made(scores, tuned, ratios, points=(), unit="probability", judge=lambda score: None):
     """A comparison of made-up candidates: scores[prompt][candidate], tuned likewise, log ratios per prompt."""
     def candidate(i, score):
-        return Candidate(index=i, text=" <b>x</b>", score=score, tokens=3, cap=3, ended="length", sampled_logprob=-30.0)
+        return Candidate(index=i, text=" <b>x</b>", score=score, tokens=3, cap=3, ended="length", sampled_logprob=-30.0,
+                         judge=judge(score))
 
     outcomes = tuple(
         Outcome(f"<i>{j}</i>", tuple(map(candidate, range(len(row)), row)), candidate(0, 0.4),
@@ -336,6 +337,24 @@ def test_the_sentence_does_not_decide_what_the_numbers_leave_open():
                         np.mean([stats.expected_best(row) for row in SPREAD], axis=0))
     mixed = [[at_root + (0.3 if j % 2 else -0.3)] * 8 for j in range(6)]
     assert "neither is clearly ahead" in made(SPREAD, mixed, [[0.6] * 8] * 6).sentence()
+
+
+@pytest.mark.parametrize(("judge", "said"), [
+    (lambda score: score, "the judge gains too"),
+    (lambda score: -score, "the judge loses: the scorer is being over-optimised"),
+    (lambda score: 0.5, "the judge sees no clear change, +0.000"),
+])
+def test_the_sentence_says_whether_the_judge_follows_the_scorer(judge, said):
+    rows = [[0.02 * i + 0.01 * j for i in range(16)] for j in range(6)]
+    found = made(rows, [[0.9] * 8] * 6, [[0.6] * 8] * 6, judge=judge)
+    assert said in found.sentence()
+    curve = np.mean([stats.expected_best(row) for row in rows], axis=0)
+    assert f"From best of 4 to best of 16 the scorer's mean changes by {curve[15] - curve[3]:+.3f}" in found.sentence()
+
+
+def test_the_judge_is_not_mentioned_where_there_is_none_or_n_says_nothing():
+    assert "judge" not in made(SPREAD, [[0.9] * 8] * 6, [[0.6] * 8] * 6, judge=lambda score: score).sentence()
+    assert "judge" not in made([row * 2 for row in SPREAD], [[0.9] * 8] * 6, [[0.6] * 8] * 6).sentence()
 
 
 def test_a_tuned_model_beyond_the_best_of_n_is_not_extrapolated():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from bon import api, compare, models
+from bon import api, compare, models, stats
 from bon.contest import contest
 from bon.embedded import ngrams, report, train, tune
 from bon.embedded.grammar import WORLD, writer
@@ -22,7 +22,7 @@ from bon.schema import Candidate, Settings
 from bon.scorers import Item
 from bon.scorers.ngrams import NgramClassifier
 
-FOLDERS = ("reviews", "sentiment", "judge", "reviews-positive")
+FOLDERS = ("reviews", "sentiment", "judge", "weak", "reviews-positive")
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,28 @@ def test_the_judge_is_of_another_kind_and_learned_from_other_sentences(entrants)
     )
     assert len(ours) > 20_000
     assert len(ours & theirs) / len(ours) < 0.005  # what two people happen to say alike
+
+
+def test_more_samples_please_the_weak_scorer_and_soon_not_the_judge(sampler):
+    assert report.right(api.load("embedded", "weak"), held_out("test")) < 0.75
+    judge = api.load("embedded", "judge").scorer
+
+    def curves(scorer):
+        """Over the 32 prompts: best of k by the scorer, in its own eyes and in the judge's."""
+        runs = [api.load("embedded", scorer).run(prompt, n=64, seed=i) for i, prompt in enumerate(shipped_prompts())]
+        own, judged = [], []
+        for run in runs:
+            scores = [c.score for c in run.candidates]
+            watched = judge.score([Item(run.prompt, c) for c in run.candidates]).values
+            own.append(stats.expected_best(scores))
+            judged.append(stats.expected_best(scores, watched))
+        return np.mean(own, axis=0), np.mean(judged, axis=0)
+
+    own, judged = curves("weak")
+    assert own[63] - own[0] > 0.35
+    assert judged[63] - judged[15] < 0.5 * (judged[15] - judged[0])  # it levels off
+    assert own[63] - judged[63] > 0.2  # and what is picked is overrated
+    assert curves("embedded")[1][63] > judged[63] + 0.1  # which is the scorer's fault, not the judge's
 
 
 def test_training_of_the_judge_is_repeatable(tmp_path):

@@ -4,10 +4,10 @@
 
   // Scores drawn evenly between 0 and 1, for which the best of N is N/(N+1) on average.
   bon.play = (element) => {
-    const slider = bon.el("input", { type: "range", min: 0, max: 6, step: 1, "aria-label": "Candidates, N" });
+    const slider = bon.el("input", { type: "range", min: 0, max: 6, step: 1, "aria-label": bon.say("form.n") });
     const words = bon.el("output"),
       said = bon.el("p", { class: "said", role: "status" });
-    const again = bon.el("button", { type: "button", class: "copy" }, "Draw again");
+    const again = bon.el("button", { type: "button", class: "copy" }, bon.say("play.again"));
     const figure = bon.el("figure", { class: "strip" });
     const bubble = bon.bubble(element);
     element.append(
@@ -24,10 +24,10 @@
       const exactly = n / (n + 1),
         mean = bests.reduce((sum, one) => sum + one, 0) / bests.length;
       bon.text(words, `N = ${n}`);
-      slider.setAttribute("aria-valuetext", `${n} candidates`);
+      slider.setAttribute("aria-valuetext", bon.say("candidates", { n }));
       strip.draw({
         n,
-        unit: "score",
+        unit: bon.say("play.unit"),
         axis: { ticks: [0, 0.25, 0.5, 0.75, 1].map((tick) => [tick, String(tick)]) },
         mean: { share: 0.5, score: "0.500" },
         winner: { index: best, score: scores[best].toFixed(3), lift: `+${(scores[best] - 0.5).toFixed(3)}` },
@@ -35,8 +35,13 @@
       });
       bon.text(
         said,
-        `Best of these ${n}: ${scores[best].toFixed(3)}. Over ${bests.length === 1 ? "1 draw" : `${bests.length} draws`}: ` +
-          `${mean.toFixed(3)} on average, where ${n}/${n + 1} = ${exactly.toFixed(3)} is to be expected.`,
+        bon.say("play.said", {
+          of: n,
+          best: scores[best].toFixed(3),
+          n: bests.length,
+          mean: mean.toFixed(3),
+          expected: `${n}/${n + 1} = ${exactly.toFixed(3)}`,
+        }),
       );
     };
     slider.value = 3;
@@ -94,7 +99,7 @@
     const button = event.target.closest?.(".about [data-copies]");
     if (!button) return;
     await bon.copy(button.parentElement.querySelector("code").textContent);
-    bon.text(button, "Copied");
-    setTimeout(() => bon.text(button, "Copy"), 1500);
+    bon.text(button, bon.say("copied"));
+    setTimeout(() => bon.text(button, bon.say("copy")), 1500);
   });
 }

@@ -1,6 +1,6 @@
 // What can be done with the winner and with the run: copy, continue, download.
 {
-  const NAMES = { html: "Report", csv: "CSV", json: "JSON" };
+  const KINDS = ["html", "csv", "json"];
 
   bon.copy = async (text) => {
     try {
@@ -29,11 +29,15 @@
 
   // The run as a file, in a menu of three. `record` gives the run, `make` turns it into the file's text.
   bon.downloads = (record, make) => {
-    const menu = bon.el("details", { class: "menu" }, bon.el("summary", { class: "copy" }, "Download"));
-    const choices = Object.entries(NAMES).map(([kind, words]) => {
-      const button = bon.el("button", { type: "button", class: "copy" }, words);
+    const menu = bon.el("details", { class: "menu" }, bon.el("summary", { class: "copy" }, bon.say("download")));
+    const close = () => {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    };
+    const choices = KINDS.map((kind) => {
+      const button = bon.el("button", { type: "button", class: "copy" }, bon.say(`download.${kind}`));
       button.addEventListener("click", async () => {
-        menu.open = false;
+        close();
         const { settings } = JSON.parse(record());
         bon.download(`best-of-${settings.n}-seed-${settings.seed}.${kind}`, await make({ record: record(), kind }));
       });
@@ -41,9 +45,7 @@
     });
     menu.append(bon.el("div", { class: "choices" }, ...choices));
     menu.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape" || !menu.open) return;
-      menu.open = false;
-      menu.querySelector("summary").focus();
+      if (event.key === "Escape" && menu.open) close();
     });
     menu.addEventListener("focusout", (event) => menu.contains(event.relatedTarget) || (menu.open = false));
     return menu;

@@ -19,7 +19,7 @@
       tokens: part("tokens"),
     };
     const node = bon.el("li", { class: "row", "data-index": index }, ...Object.values(parts));
-    const more = bon.discloser(node, bon.el("span", { class: "unseen" }, `Details of candidate ${index + 1}`), () =>
+    const more = bon.discloser(node, bon.el("span", { class: "unseen" }, bon.say("board.details", { number: index + 1 })), () =>
       detail(index),
     );
     node.append(more.button);
@@ -39,7 +39,7 @@
     if (was.rank !== data.rank || was.state !== data.state)
       bon.text(row.rank, data.rank === null || dropped ? "" : String(data.rank));
     if (was.tokens !== data.tokens || was.state !== data.state)
-      bon.text(row.tokens, `${dropped ? "dropped at " : ""}${data.tokens} ${data.tokens === 1 ? "token" : "tokens"}`);
+      bon.text(row.tokens, bon.say(dropped ? "board.dropped" : "tokens", { n: data.tokens }));
     bon.set(row.node, "data-state", data.state);
     bon.set(row.node, "data-cut", data.cut);
     row.shown = { ...data, live };
@@ -70,19 +70,28 @@
   };
 
   // First, last, invert, play: a row is where it belongs at once, and glides there from where it was.
-  const glide = (node, way) => {
+  const glide = (row, moved) => {
+    const { node, at } = row;
     // What it still had to go belongs to the way.
-    const left = node.gliding?.playState === "running" ? new DOMMatrix(getComputedStyle(node).transform).m42 : 0;
-    node.gliding?.cancel();
-    const far = Math.abs(way + left) > innerHeight / 2;
+    const gliding = row.gliding?.playState === "running";
+    const way = gliding ? new DOMMatrix(getComputedStyle(node).transform).m42 - at : moved;
+    row.gliding?.cancel();
+    const far = Math.abs(way) > innerHeight / 2;
     // From far away a row fades in where it lands: else the list would stand empty while all of them travel.
     const from = far
-      ? { transform: `translateY(${Math.sign(way) * 40}px)`, opacity: 0 }
-      : { transform: `translateY(${way + left}px)` };
-    node.gliding = node.animate([from, { transform: "none", opacity: 1 }], MOVE);
+      ? { transform: `translateY(${at + Math.sign(way) * 40}px)`, opacity: 0 }
+      : { transform: `translateY(${at + way}px)` };
+    row.gliding = node.animate([from, { transform: `translateY(${at}px)`, opacity: 1 }], MOVE);
   };
 
-  // Where each row stands in the page. Live rows are equally high, so theirs is counted, not measured.
+  // A live row is put in its place by a transform alone: so nothing is laid out anew when rows are sorted.
+  const put = (row, i) => {
+    row.at = i === null ? 0 : i * LIVE_HEIGHT;
+    row.node.style.transform = i === null ? "" : `translateY(${row.at}px)`;
+    if (i === null) row.gliding?.cancel();
+  };
+
+  // Where each row stands in the page; those of live rows are counted, not measured.
   const places = (list, rows, order, live) => {
     const top = list.getBoundingClientRect().top;
     if (live) return new Map(order.map((index, i) => [index, top + i * LIVE_HEIGHT]));
@@ -119,10 +128,14 @@
         section.classList.toggle("live", live);
         arrange(list, nodes(all.slice(0, cut)));
         arrange(rest, nodes(all.slice(cut)));
-        for (const index of all) updateRow(rows.get(index), view.rows[index], live);
+        list.style.height = live ? `${all.length * LIVE_HEIGHT}px` : "";
+        all.forEach((index, i) => {
+          put(rows.get(index), live ? i : null);
+          updateRow(rows.get(index), view.rows[index], live);
+        });
       };
-      bon.text(title, live ? "Candidates" : "Runners-up");
-      bon.text(summary, `The other ${all.length - cut}, down to the last`);
+      bon.text(title, bon.say(view.winner && !live ? "board.done" : "board.live"));
+      bon.text(summary, bon.say("board.rest", { n: all.length - cut }));
       fold.hidden = cut === all.length;
       section.hidden = !all.length;
       const over = wasLive && !live;
@@ -149,8 +162,9 @@
       const seen = (top) => top > -200 && top < innerHeight + 200;
       for (const [index, now] of after) {
         const was = before.get(index);
-        if (was !== undefined && Math.abs(was - now) >= 1 && (seen(was) || seen(now)))
-          glide(rows.get(index).node, was - now);
+        if (was === undefined || Math.abs(was - now) < 1) continue;
+        if (seen(was) || seen(now)) glide(rows.get(index), was - now);
+        else rows.get(index).gliding?.cancel();
       }
     };
 

@@ -60,7 +60,7 @@
     const from = x(view.mean.share),
       to = x(view.rows[view.winner.index].share),
       y = 14;
-    const words = `one sample ${view.mean.score}`,
+    const words = bon.say("chart.one", { score: view.mean.score }),
       room = words.length * 6.3 + 8;
     const left = from - STRIP.side > room;
     const parts = [
@@ -139,9 +139,13 @@
 
     const spoken = (view, scored) =>
       scored.length
-        ? `Scores of ${scored.length} candidates, ${view.unit}. Best ${view.winner.score}` +
-          (view.mean ? `, on average ${view.mean.score}.` : ".")
-        : "No scores yet.";
+        ? bon.say(view.mean ? "chart.spoken.mean" : "chart.spoken", {
+            n: scored.length,
+            unit: view.unit,
+            best: view.winner.score,
+            mean: view.mean?.score,
+          })
+        : bon.say("chart.none");
 
     svg.addEventListener("pointerover", (event) => {
       const index = event.target.dataset?.index;
@@ -196,7 +200,7 @@
       svg.setAttribute("width", width);
       svg.setAttribute(
         "aria-label",
-        "Expected best score by number of candidates: " + marks.map(([k, , words]) => `${k}: ${words}`).join(", "),
+        bon.say("curve.spoken", { list: marks.map(([k, , words]) => `${k}: ${words}`).join(", ") }),
       );
       svg.replaceChildren(
         bon.svg(
@@ -239,7 +243,7 @@
       dot.classList.add("on");
       dot.setAttribute("cx", x(nearest[0]));
       dot.setAttribute("cy", y(nearest[1]));
-      bubble.show(dot, nearest[0] === 1 ? `one sample: ${nearest[2]}` : `${last.word} of ${nearest[0]}: ${nearest[2]}`);
+      bubble.show(dot, bon.say(nearest[0] === 1 ? "curve.one" : `curve.${last.word}`, { of: nearest[0], score: nearest[2] }));
     };
     svg.addEventListener("pointerleave", () => {
       bubble.hide();

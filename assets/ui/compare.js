@@ -19,13 +19,13 @@
     );
     const draw = (data) => {
       bon.set(node, "data-part", data.part);
-      bon.text(title, data.title);
-      bon.text(under, data.under);
+      bon.text(title, bon.words(data.title));
+      bon.text(under, bon.words(data.under));
       bon.text(score, data.score || "–");
-      bon.text(unit, data.score ? data.unit : "");
+      bon.text(unit, data.score ? bon.words(data.unit) : "");
       bon.text(prompt, data.prompt);
       bon.text(text, data.text);
-      bon.text(facts, data.facts);
+      bon.text(facts, bon.words(data.facts));
     };
     return { node, draw };
   };
@@ -34,12 +34,12 @@
     bon.el(
       "table",
       {},
-      bon.el("thead", {}, bon.el("tr", {}, ...heads.map((head) => bon.el("th", { scope: "col" }, head)))),
+      bon.el("thead", {}, bon.el("tr", {}, ...heads.map((head) => bon.el("th", { scope: "col" }, bon.heard(head))))),
       bon.el(
         "tbody",
         {},
         ...rows.map(([system, ...cells]) =>
-          bon.el("tr", {}, bon.el("th", { scope: "row" }, system), ...cells.map((cell) => bon.el("td", {}, ...spread(cell)))),
+          bon.el("tr", {}, bon.el("th", { scope: "row" }, bon.heard(system)), ...cells.map((cell) => bon.el("td", {}, ...spread(cell)))),
         ),
       ),
     );
@@ -47,7 +47,15 @@
   // "0.71 [0.62, 0.80]": the interval is set apart.
   const spread = (cell) => {
     const [, value, interval] = /^(.*?)( [[(±].*)?$/.exec(cell);
-    return interval ? [value, bon.el("small", {}, interval)] : [value];
+    return interval ? [value, bon.el("small", {}, bon.heard(interval))] : [value];
+  };
+
+  // The words of a drawing, which the server made in English.
+  const translate = (node) => {
+    const svg = node.querySelector("svg");
+    bon.set(svg, "aria-label", bon.heard(svg.getAttribute("aria-label")));
+    const words = document.createTreeWalker(svg, NodeFilter.SHOW_TEXT);
+    while (words.nextNode()) words.currentNode.data = bon.heard(words.currentNode.data);
   };
 
   bon.compare = (element, props, watch) => {
@@ -63,8 +71,8 @@
     );
     const alert = bon.el("div", { class: "alert", role: "alert", hidden: true });
     const cardsNode = bon.el("div", { class: "cards" }),
-      tableNode = bon.el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of the comparison" }),
-      figureNode = bon.el("div", { class: "drawing", tabindex: "0", role: "region", "aria-label": "Figure of the comparison" }),
+      tableNode = bon.el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": bon.say("compare.table") }),
+      figureNode = bon.el("div", { class: "drawing", tabindex: "0", role: "region", "aria-label": bon.say("compare.figure") }),
       sentence = bon.el("p", { class: "sentence" }),
       notes = bon.el("ul", { class: "notes" }),
       about = bon.el("p", { class: "under" }),
@@ -72,18 +80,18 @@
     const found = bon.el(
       "div",
       { class: "found" },
-      bon.el("section", { class: "panel" }, bon.el("h2", {}, "Over the prompts"), about, tableNode, files),
+      bon.el("section", { class: "panel" }, bon.el("h2", {}, bon.say("compare.over")), about, tableNode, files),
       bon.el(
         "section",
         { class: "panel" },
-        bon.el("h2", {}, "Score against distance from the base model"),
+        bon.el("h2", {}, bon.say("compare.against")),
         figureNode,
         sentence,
       ),
     );
     const root = bon.el(
       "section",
-      { class: "comparison", "aria-label": "Comparison" },
+      { class: "comparison", "aria-label": bon.say("compare.region") },
       status,
       alert,
       cardsNode,
@@ -102,12 +110,13 @@
       const view = props.value;
       root.dataset.phase = view.phase;
       root.setAttribute("aria-busy", ["loading", "writing"].includes(view.phase));
-      bon.text(title, view.title);
-      bon.text(line, view.line || "");
+      const [head, more] = [view.title, view.line].map(bon.words);
+      bon.text(title, head);
+      bon.text(line, more);
       fill.style.transform = `scaleX(${view.progress ?? 0})`;
-      bon.text(alert, view.error || "");
+      bon.text(alert, bon.heard(bon.words(view.error)));
       alert.hidden = !view.error;
-      const news = view.phase === "writing" ? "Comparing." : `${view.title} ${view.line || ""}`;
+      const news = view.phase === "writing" ? bon.say("compare.news") : `${head} ${more}`;
       if (news !== spoken) bon.text(said, (spoken = news));
       if (view.phase === "loading") return;
       cardsNode.hidden = !view.cards;
@@ -117,10 +126,10 @@
         cards[i].draw(data);
       });
       for (const extra of cards.splice(view.cards?.length ?? 0)) extra.node.remove();
-      notes.replaceChildren(...(view.notes || []).map((text) => bon.el("li", {}, text)));
+      notes.replaceChildren(...(view.notes || []).map((text) => bon.el("li", {}, bon.heard(text))));
       files.replaceChildren(
         ...Object.entries(view.files || {}).map(([name, text]) => {
-          const button = bon.el("button", { type: "button", class: "copy" }, `Download ${name.split(".").pop().toUpperCase()}`);
+          const button = bon.el("button", { type: "button", class: "copy" }, bon.say("compare.download", { kind: name.split(".").pop().toUpperCase() }));
           button.addEventListener("click", () => bon.download(name, text));
           return button;
         }),
@@ -128,10 +137,11 @@
       const key = JSON.stringify([view.rows, view.figure]);
       if (!view.rows || key === shown) return;
       shown = key;
-      bon.text(about, view.about);
+      bon.text(about, bon.heard(view.about));
       tableNode.replaceChildren(table(view.heads, view.rows));
       figureNode.innerHTML = view.figure; // the server's own drawing: numbers and escaped names
-      bon.text(sentence, view.sentence);
+      translate(figureNode);
+      bon.text(sentence, bon.heard(view.sentence));
     };
 
     watch("value", () => (frame ||= requestAnimationFrame(draw)));

@@ -3,14 +3,9 @@
 {
   const UNEXPECTED = 7; // nats below which a token is tinted in full
   const number = (value, digits) => value.toFixed(digits).replace("-", "−");
-  const nats = (value) => `${number(value, 2)} nats`;
+  const nats = (value) => bon.say("nats", { value: number(value, 2) });
 
-  const ENDS = {
-    eos: (c) => `the model ended it after ${c.tokens} tokens`,
-    length: (c) => `cut at ${c.tokens} tokens, the length drawn for it`,
-    rejected: (c) => `dropped by early rejection at ${c.tokens} of at most ${c.cap} tokens`,
-    stopped: (c) => `stopped at ${c.tokens} of at most ${c.cap} tokens`,
-  };
+  const ENDS = ["eos", "length", "rejected", "stopped"];
 
   const tinted = (pieces) =>
     bon.el(
@@ -26,16 +21,21 @@
   const surprises = (pieces) => {
     const least = [...pieces].sort((a, b) => a[1] - b[1]).slice(0, 3);
     const named = least.map(([text, logprob]) => `“${text.trim() || text}” (${number(logprob, 1)})`);
-    return `The darker a token, the less the model expected it. Least expected, in nats: ${named.join(", ")}.`;
+    return bon.say("detail.surprises", { list: named.join(", ") });
   };
 
   bon.detail = (candidate) => {
     const { pieces = [], parts = {}, tokens, logprob, judge } = candidate;
-    const facts = [["ended", ENDS[candidate.ended]?.(candidate)]];
+    const facts = [];
+    if (ENDS.includes(candidate.ended))
+      facts.push([bon.say("detail.ended"), bon.say(`detail.${candidate.ended}`, { n: tokens, most: candidate.cap })]);
     if (logprob !== null && tokens)
-      facts.push(["log-probability", `${nats(logprob)}, ${nats(logprob / tokens)} a token`]);
-    for (const [name, value] of Object.entries(parts)) facts.push([`part: ${name}`, number(value, 3)]);
-    if (judge !== null && judge !== undefined) facts.push(["judge", number(judge, 3)]);
+      facts.push([
+        bon.say("detail.logprob"),
+        bon.say("detail.logprob.value", { sum: nats(logprob), each: nats(logprob / tokens) }),
+      ]);
+    for (const [name, value] of Object.entries(parts)) facts.push([bon.say("detail.part", { name }), number(value, 3)]);
+    if (judge !== null && judge !== undefined) facts.push([bon.say("detail.judge"), number(judge, 3)]);
     return bon.el(
       "div",
       { class: "detail" },
@@ -43,9 +43,7 @@
       bon.el(
         "dl",
         {},
-        ...facts
-          .filter(([, words]) => words)
-          .map(([name, words]) => bon.el("div", {}, bon.el("dt", {}, name), bon.el("dd", {}, words))),
+        ...facts.map(([name, words]) => bon.el("div", {}, bon.el("dt", {}, name), bon.el("dd", {}, words))),
       ),
     );
   };

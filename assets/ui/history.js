@@ -1,10 +1,6 @@
 // The History tab: the runs that bon.store keeps, newest first. Nothing of it goes to the server but a record that is
 // opened, which comes back as its view.
 {
-  const PROBLEMS = {
-    closed: "This browser lets the page store nothing (a private window?): the runs below are gone when it is closed.",
-    full: "This browser's storage is full: the latest runs are gone when the page is closed.",
-  };
   const AGES = [
     [60, "second", 1],
     [3600, "minute", 60],
@@ -14,13 +10,12 @@
   // "5 minutes ago" within a day, else date and time as the visitor writes them.
   const when = (at) => {
     const seconds = (Date.now() - at) / 1000;
-    if (seconds < 45) return "just now";
+    if (seconds < 45) return bon.say("history.now");
     const age = AGES.find(([most]) => seconds < most);
-    if (!age) return new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
-    return new Intl.RelativeTimeFormat("en").format(-Math.round(seconds / age[2]), age[1]);
+    if (!age) return new Date(at).toLocaleString(bon.language, { dateStyle: "medium", timeStyle: "short" });
+    return new Intl.RelativeTimeFormat(bon.language).format(-Math.round(seconds / age[2]), age[1]);
   };
 
-  const counted = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
   const short = (text, most = 60) => (text.length > most ? `${text.slice(0, most).trimEnd()}…` : text);
 
   // An entry with its run read, or null where it is corrupt or of another version.
@@ -42,7 +37,7 @@
   const described = (run, best, scored, phase) => {
     const n = run.candidates.length,
       { prompt, settings } = run;
-    const ended = { stopped: `stopped after ${scored} of ${n}`, failed: `broke off after ${scored} of ${n}` }[phase] ?? "";
+    const ended = ["stopped", "failed"].includes(phase) ? bon.say(`history.${phase}`, { done: scored, of: n }) : "";
     if (typeof prompt !== "string" || typeof run.timing.total !== "number") throw new TypeError("no run");
     const rule = settings.select === "worst" ? "worst" : "best";
     return {
@@ -50,9 +45,9 @@
       text: best ? best.text.slice(0, 400) : "",
       cut: best?.ended === "length",
       score: best ? bon.scoreWords(best.score) : "–",
-      unit: best ? bon.unitWords(run) : "nothing scored",
+      unit: best ? bon.unitWords(run) : bon.say("history.none"),
       ended,
-      facts: [`${rule} of ${n}`, `seed ${settings.seed}`, String(run.model)],
+      facts: [bon.say(`fact.${rule}`, { of: n }), bon.say("fact.seed", { seed: String(settings.seed) }), String(run.model)],
     };
   };
 
@@ -62,8 +57,7 @@
     return node;
   };
 
-  const toGenerate = () =>
-    [...document.querySelectorAll('#tabs [role="tab"]')].find((tab) => tab.textContent.trim() === "Generate")?.click();
+  const toGenerate = () => document.querySelector('#tabs [role="tab"]')?.click();
 
   const blank = () =>
     bon.el(
@@ -77,24 +71,24 @@
           bon.svg("line", { x1: 42, x2: 188 - 34 * i, y1: y + 7, y2: y + 7 }),
         ]),
       ),
-      bon.el("p", {}, "Nothing here yet. Every run that ends is kept here, to be opened, run again or set beside another."),
-      button("Generate the first", toGenerate, { class: "plain" }),
+      bon.el("p", {}, bon.say("history.empty")),
+      button(bon.say("history.first"), toGenerate, { class: "plain" }),
     );
 
   bon.history = (element) => {
     const said = bon.el("p", { class: "said", role: "status" }),
       trouble = bon.el("p", { class: "trouble", role: "status" });
     const under = bon.el("p", { class: "under" }),
-      list = bon.el("ul", { class: "runs", "aria-label": "Runs, newest first" }),
+      list = bon.el("ul", { class: "runs", "aria-label": bon.say("history.list") }),
       empty = blank(),
-      pairNode = bon.el("section", { class: "pair", "aria-label": "Two runs side by side", hidden: true });
-    const compare = button("Compare two", () => showPair(), { class: "plain", id: "history-compare" });
-    const clear = button("Clear all", () => clearAll(), { class: "plain quiet", id: "history-clear" });
+      pairNode = bon.el("section", { class: "pair", "aria-label": bon.say("pair.title"), hidden: true });
+    const compare = button(bon.say("history.compare"), () => showPair(), { class: "plain", id: "history-compare" });
+    const clear = button(bon.say("history.clear"), () => clearAll(), { class: "plain quiet", id: "history-clear" });
     const tools = bon.el("div", { class: "tools" }, compare, clear);
     const root = bon.el(
       "section",
-      { class: "history", "aria-label": "History" },
-      bon.el("header", {}, bon.el("div", {}, bon.el("h2", {}, "Runs of this browser"), under), tools),
+      { class: "history", "aria-label": bon.say("tab.history") },
+      bon.el("header", {}, bon.el("div", {}, bon.el("h2", {}, bon.say("history.title")), under), tools),
       trouble,
       said,
       pairNode,
@@ -109,26 +103,18 @@
     const tell = (words) => bon.text(said, words);
 
     const open = async (one) => {
-      if (bon.busy) return tell("A run is under way. Stop it, or wait until it has ended.");
+      if (bon.busy) return tell(bon.say("history.busy"));
       tell("");
       try {
-        const packed = await bon.server.opened(one.entry.record);
-        const view = JSON.parse(packed.view);
-        if (!view.rows) return tell(view.error);
-        toGenerate();
-        await bon.enter(bon.valuesOf(one.run));
-        bon.show(packed);
-        const hero = document.querySelector(".bon .hero");
-        bon.set(hero, "tabindex", "-1");
-        // Not before it is drawn.
-        setTimeout(() => (hero.focus({ preventScroll: true }), hero.scrollIntoView({ block: "nearest" })), 100);
+        const wrong = await bon.open(one.entry.record, toGenerate);
+        if (wrong) tell(wrong);
       } catch {
-        tell("The server does not answer, so the run could not be opened. Try again when it is back.");
+        tell(bon.say("history.lost"));
       }
     };
 
     const again = async (one) => {
-      if (bon.busy) return tell("A run is under way. Stop it, or wait until it has ended.");
+      if (bon.busy) return tell(bon.say("history.busy"));
       tell("");
       toGenerate();
       await bon.enter(bon.valuesOf(one.run));
@@ -138,7 +124,7 @@
     // What is removed is gone at once; where it stood, it can be had back.
     const undoable = async (raw, words, place) => {
       await bon.store.remove(raw);
-      const undo = button("Undo", async () => {
+      const undo = button(bon.say("undo"), async () => {
         node.remove();
         await bon.store.restore(raw);
         await refresh();
@@ -153,8 +139,8 @@
       undo.focus();
     };
     const remove = (one, node) =>
-      undoable([one.entry], `Removed “${short(one.words.prompt, 40)}”.`, (gone) => node.replaceWith(gone));
-    const clearAll = () => undoable([...kept], `${counted(kept.length, "run")} removed.`, (gone) => list.replaceChildren(gone));
+      undoable([one.entry], bon.say("history.removed", { text: short(one.words.prompt, 40) }), (gone) => node.replaceWith(gone));
+    const clearAll = () => undoable([...kept], bon.say("history.cleared", { n: kept.length }), (gone) => list.replaceChildren(gone));
 
     const choose = (id, on) => {
       chosen = on ? [...chosen, id].slice(-2) : chosen.filter((other) => other !== id);
@@ -163,18 +149,18 @@
 
     const showPair = () => {
       const pair = chosen.map((id) => entries.find((one) => one.id === id)).filter(Boolean);
-      if (pair.length < 2) return tell("Choose two runs in the list first.");
+      if (pair.length < 2) return tell(bon.say("history.choose_two"));
       tell("");
       try {
         drawPair(pair);
       } catch {
-        tell("One of the two lacks what is compared here.");
+        tell(bon.say("pair.lacks"));
       }
     };
 
     const drawPair = (pair) => {
-      const head = bon.el("h2", { tabindex: "-1" }, "Two runs side by side");
-      const close = button("Close", () => ((pairNode.hidden = true), compare.focus()), { class: "plain" });
+      const head = bon.el("h2", { tabindex: "-1" }, bon.say("pair.title"));
+      const close = button(bon.say("close"), () => ((pairNode.hidden = true), compare.focus()), { class: "plain" });
       // The older one is A.
       pair.sort((a, b) => a.at - b.at);
       pairNode.replaceChildren(bon.el("header", {}, head, close), ...bon.pair(pair, when));
@@ -186,10 +172,10 @@
     const row = (one) => {
       const { words, at, id } = one,
         name = short(words.prompt);
-      const box = bon.el("input", { type: "checkbox", "aria-label": `Choose for comparing: ${name}`, value: id });
+      const box = bon.el("input", { type: "checkbox", "aria-label": bon.say("history.choose", { name }), value: id });
       box.checked = chosen.includes(id);
       box.addEventListener("change", () => choose(id, box.checked));
-      const time = bon.el("time", { datetime: words.date, title: new Date(at).toLocaleString() }, when(at));
+      const time = bon.el("time", { datetime: words.date, title: new Date(at).toLocaleString(bon.language) }, when(at));
       const facts = words.facts.map((fact) => bon.el("span", {}, fact));
       const node = bon.el(
         "li",
@@ -205,9 +191,9 @@
         bon.el(
           "div",
           { class: "acts" },
-          button("Open", () => open(one), { class: "open", label: `Open ${name}` }),
-          button("Run again", () => again(one), { label: `Run again ${name}` }),
-          button("Remove", () => remove(one, node), { class: "quiet", label: `Remove ${name}` }),
+          button(bon.say("history.open"), () => open(one), { class: "open", label: bon.say("history.open.one", { name }) }),
+          button(bon.say("history.again"), () => again(one), { label: bon.say("history.again.one", { name }) }),
+          button(bon.say("history.remove"), () => remove(one, node), { class: "quiet", label: bon.say("history.remove.one", { name }) }),
         ),
       );
       return node;
@@ -217,14 +203,15 @@
     const summary = () => {
       const unreadable = kept.length - entries.length,
         any = Boolean(list.children.length);
-      bon.text(under, `The newest ${bon.store.NEWEST} stay in this browser alone; the server keeps none.`);
-      const parts = [PROBLEMS[bon.store.problem()]];
-      if (unreadable) parts.push(`${counted(unreadable, "kept run")} cannot be read and ${unreadable === 1 ? "is" : "are"} left out.`);
+      bon.text(under, bon.say("history.under", { n: bon.store.NEWEST }));
+      const problem = bon.store.problem(),
+        parts = [problem && bon.say(`history.${problem}`)];
+      if (unreadable) parts.push(bon.say("history.unreadable", { n: unreadable }));
       bon.text(trouble, parts.filter(Boolean).join(" "));
       trouble.hidden = !trouble.textContent;
       empty.hidden = any;
       tools.hidden = !kept.length;
-      bon.text(compare, chosen.length === 2 ? "Compare the two" : `Compare two (${chosen.length} of 2 chosen)`);
+      bon.text(compare, bon.say(chosen.length === 2 ? "history.compare.two" : "history.compare.some", { n: chosen.length }));
       compare.setAttribute("aria-disabled", chosen.length < 2);
       for (const box of list.querySelectorAll("input")) box.checked = chosen.includes(box.value);
       if (chosen.length < 2) pairNode.hidden = true;

@@ -23,6 +23,17 @@
     }
   });
 
+  // Gradio names each button of a choice by itself, so that the arrows would not go from one to the next.
+  document.addEventListener("keydown", (event) => {
+    const way = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!way || event.target.type !== "radio") return;
+    const all = [...event.target.closest("fieldset").querySelectorAll("input")];
+    const next = all.at((all.indexOf(event.target) + way) % all.length);
+    event.preventDefault();
+    next.focus();
+    next.click();
+  });
+
   // The winner can become the next prompt, with the way back.
   const before = [];
   const write = (text) => {
@@ -32,7 +43,8 @@
     const back = one(".back"),
       last = before.at(-1);
     back.hidden = last === undefined;
-    back.textContent = last === undefined ? "" : `Back to “${last.length > 40 ? `${last.slice(0, 40)}…` : last}”`;
+    back.textContent =
+      last === undefined ? "" : bon.say("form.back", { text: last.length > 40 ? `${last.slice(0, 40)}…` : last });
   };
   window.bon.goOn = (text) => {
     before.push(one("#prompt textarea").value);
@@ -47,15 +59,44 @@
     if (event.target.closest?.(".back")) write(before.pop());
   });
 
-  // A message at a field that nobody can see helps nobody.
+  // The settings in one line.
+  const plain = (value) => (value === null || value === undefined ? "–" : String(value));
+  window.bon.summed = (low, high, temperature, topP, topK, seed, reject, select, softness) => {
+    const parts = [
+      ["summed.tokens", { low: plain(low), high: plain(high) }],
+      ["summed.temperature", { value: plain(temperature) }],
+      topP !== 1 && ["summed.top_p", { value: plain(topP) }],
+      topK && ["summed.top_k", { value: plain(topK) }],
+      seed?.trim() ? ["fact.seed", { seed: seed.trim() }] : ["summed.fresh"],
+      reject && ["summed.reject"],
+      select === "worst" && ["summed.worst"],
+      select === "soft" && ["summed.soft", { value: plain(softness) }],
+    ];
+    return parts.filter(Boolean).map((part) => bon.say(...part)).join(", ");
+  };
+
+  // A message at a field that nobody can see helps nobody; and Gradio writes the server's English.
   const showFaults = () => {
+    for (const fault of document.querySelectorAll("#form .validation-error")) {
+      const text = document.createTreeWalker(fault, NodeFilter.SHOW_TEXT);
+      while (text.nextNode()) text.currentNode.data = bon.heard(text.currentNode.data.trim());
+    }
     if (one("#settings .validation-error")) open(true);
     one("#form .validation-error")?.scrollIntoView({ block: "nearest" });
   };
 
+  // The still goes when all that it stands for is there.
+  const arrive = () => {
+    if (!one("#settings-line") || !one(".bon[data-phase]") || !one(".chips li")) return setTimeout(arrive, 20);
+    document.documentElement.removeAttribute("data-arriving");
+    one(".arrival")?.remove();
+  };
+  arrive();
+
   const begin = () => {
     if (!one("#settings-line")) return setTimeout(begin, 50);
     open(false);
+    document.title = bon.say("page.title");
     one("#settings-line").setAttribute("aria-controls", "settings");
     window.bon.running(Boolean(window.bon.busy));
     new MutationObserver((changes) => {

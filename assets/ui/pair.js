@@ -9,31 +9,33 @@
     if (score >= 0.9995 && score < 1) return "> 0.999";
     return score > 0 && score < 0.0005 ? "< 0.001" : sign(score.toFixed(3));
   };
-  bon.unitWords = ({ unit, target }) =>
-    target ? `${unit} of ${target === target.toUpperCase() ? target.toLowerCase() : target}` : unit;
+  bon.unitWords = ({ unit, target }) => {
+    const named = bon.known(`unit.${unit}`, unit),
+      word = target === target?.toUpperCase() ? target?.toLowerCase() : target;
+    return target ? bon.say("unit.of", { unit: named, label: bon.known(`label.${word}`, word) }) : named;
+  };
 
-  const whole = (number) => number.toLocaleString("en");
-  const SELECT = { best: "the best", worst: "the worst", soft: "softly, by a draw" };
+  const { whole } = bon;
   // What stands in the table in any case, and what does where it differs. A third word: a setting, so marked.
   const ALWAYS = [
-    ["Score", ({ best }) => best && bon.scoreWords(best.score)],
-    ["One sample, on average", ({ run }) => run.stats && bon.scoreWords(run.stats.mean)],
-    ["N", ({ run }) => whole(run.candidates.length), "N"],
-    ["Tokens", ({ run }) => whole(run.timing.tokens || run.candidates.reduce((sum, c) => sum + c.tokens, 0))],
-    ["Seconds", ({ run }) => run.timing.total.toFixed(2)],
-    ["Seed", ({ run }) => String(run.settings.seed), "seed"],
+    ["score", ({ best }) => best && bon.scoreWords(best.score)],
+    ["mean", ({ run }) => run.stats && bon.scoreWords(run.stats.mean)],
+    ["n", ({ run }) => whole(run.candidates.length), "N"],
+    ["tokens", ({ run }) => whole(run.timing.tokens || run.candidates.reduce((sum, c) => sum + c.tokens, 0))],
+    ["seconds", ({ run }) => run.timing.total.toFixed(2)],
+    ["seed", ({ run }) => String(run.settings.seed), "seed"],
   ];
   const MAYBE = [
-    ["Looks for", ({ run }) => bon.unitWords(run)],
-    ["Model", ({ run }) => run.model],
-    ["Scorer", ({ run }) => run.scorer],
-    ["Length in tokens", ({ run }) => `${run.settings.min_tokens} to ${run.settings.max_tokens}`],
-    ["Temperature", ({ run }) => String(run.settings.temperature)],
-    ["Top-p", ({ run }) => (run.settings.top_p < 1 ? String(run.settings.top_p) : "off")],
-    ["Top-k", ({ run }) => (run.settings.top_k ? String(run.settings.top_k) : "off")],
-    ["Early rejection", ({ run }) => (run.settings.reject ? "on" : "off")],
-    ["Select", ({ run }) => SELECT[run.settings.select ?? "best"]],
-    ["Softness", ({ run }) => (run.settings.select === "soft" ? String(run.settings.softness) : "off")],
+    ["unit", ({ run }) => bon.unitWords(run)],
+    ["model", ({ run }) => run.model],
+    ["scorer", ({ run }) => run.scorer],
+    ["length", ({ run }) => bon.say("pair.range", { low: run.settings.min_tokens, high: run.settings.max_tokens })],
+    ["temperature", ({ run }) => String(run.settings.temperature)],
+    ["top_p", ({ run }) => (run.settings.top_p < 1 ? String(run.settings.top_p) : bon.say("off"))],
+    ["top_k", ({ run }) => (run.settings.top_k ? String(run.settings.top_k) : bon.say("off"))],
+    ["reject", ({ run }) => bon.say(run.settings.reject ? "on" : "off")],
+    ["select", ({ run }) => bon.say(`select.${run.settings.select ?? "best"}`)],
+    ["softness", ({ run }) => (run.settings.select === "soft" ? String(run.settings.softness) : bon.say("off"))],
   ];
 
   const both = (pair, words) => pair.map((entry) => words(entry) || "–");
@@ -44,13 +46,13 @@
     return bon.el(
       "tr",
       { class: marked ? "differs" : null },
-      bon.el("th", { scope: "row" }, name, ...(marked ? [" ", bon.el("small", {}, "differs")] : [])),
+      bon.el("th", { scope: "row" }, bon.say(`pair.${name}`), ...(marked ? [" ", bon.el("small", {}, bon.say("pair.differs"))] : [])),
       ...both(pair, words).map((value) => bon.el("td", {}, value)),
     );
   };
 
   const table = (pair) => {
-    const head = (name) => bon.el("th", { scope: "col" }, bon.el("span", { class: "unseen" }, "Run "), name);
+    const head = (name) => bon.el("th", { scope: "col" }, bon.el("span", { class: "unseen" }, `${bon.say("pair.run")} `), name);
     return bon.el(
       "table",
       {},
@@ -65,8 +67,8 @@
   };
 
   const shared = (pair) => {
-    const same = MAYBE.filter(([, words]) => !differ(pair, words)).map(([name, words]) => `${name.toLowerCase()} ${words(pair[0])}`);
-    return bon.el("p", { class: "caption" }, bon.el("b", {}, "The same in both: "), `${same.join(", ")}.`);
+    const same = MAYBE.filter(([, words]) => !differ(pair, words)).map(([name, words]) => bon.say("pair.same.one", { name: bon.say(`pair.${name}`).toLowerCase(), value: words(pair[0]) }));
+    return bon.el("p", { class: "caption" }, bon.el("b", {}, `${bon.say("pair.same")} `), `${same.join(", ")}.`);
   };
 
   const card = (entry, i, when) =>
@@ -78,7 +80,7 @@
         "p",
         { class: "points" },
         bon.el("b", {}, entry.best ? bon.scoreWords(entry.best.score) : "–"),
-        bon.el("span", {}, entry.best ? bon.unitWords(entry.run) : "nothing was scored"),
+        bon.el("span", {}, entry.best ? bon.unitWords(entry.run) : bon.say("history.none")),
       ),
       bon.el(
         "blockquote",
@@ -116,7 +118,7 @@
           bon.svg("text", { x: CHART.left - 8, y: y(tick) + 4, "text-anchor": "end" }, sign(String(Number(tick.toPrecision(3))))),
         ]),
         ...powers.map((k) => bon.svg("text", { x: x(k), y: bottom + 18, "text-anchor": "middle" }, String(k))),
-        bon.svg("text", { x: (CHART.left + width - CHART.right) / 2, y: bottom + 36, "text-anchor": "middle" }, "samples"),
+        bon.svg("text", { x: (CHART.left + width - CHART.right) / 2, y: bottom + 36, "text-anchor": "middle" }, bon.say("pair.samples")),
       ),
       ...known.flatMap(({ name, values }, i) => {
         const d = values.map((value, k) => `${x(k + 1).toFixed(1)} ${y(value).toFixed(1)}`).join("L");
@@ -140,15 +142,15 @@
 
   const spoken = (known) =>
     known
-      .map(({ name, values }) => `Run ${name}: one sample ${bon.scoreWords(values[0])}, best of ${values.length} ${bon.scoreWords(values.at(-1))}`)
+      .map(({ name, values }) => bon.say("pair.spoken", { name, one: bon.scoreWords(values[0]), of: values.length, best: bon.scoreWords(values.at(-1)) }))
       .join(". ");
 
   const figure = (pair) => {
     const place = bon.el("div"),
       said = bon.el("p", { class: "caption" });
-    const node = bon.el("figure", {}, bon.el("figcaption", {}, "What would N have bought?"), place, said);
+    const node = bon.el("figure", {}, bon.el("figcaption", {}, bon.say("curve.title")), place, said);
     if (pair[0].run.unit !== pair[1].run.unit) {
-      bon.text(said, "Scores in different units share no axis.");
+      bon.text(said, bon.say("pair.units"));
       return node;
     }
     const draw = () => {
@@ -156,7 +158,7 @@
       const { svg, known } = curves(pair, place.clientWidth);
       place.replaceChildren(...(known.length ? [svg] : []));
       const missing = pair.map((_, i) => NAMES[i]).filter((name) => !known.some((curve) => curve.name === name));
-      bon.text(said, missing.length ? `No curve for ${missing.join(" and ")}: its candidates are no plain samples.` : "");
+      bon.text(said, missing.length ? bon.say("pair.missing", { names: missing.join(", ") }) : "");
     };
     new ResizeObserver(draw).observe(place);
     return node;

@@ -8,7 +8,7 @@
     body.toggleAttribute("data-present", present);
     const button = one(".presents");
     button.setAttribute("aria-pressed", present);
-    button.textContent = present ? "Leave present mode" : "Present";
+    button.textContent = bon.say(present ? "present.leave" : "present.enter");
     const address = new URL(location.href);
     if (present) address.searchParams.set("view", "present");
     else address.searchParams.delete("view");

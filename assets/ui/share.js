@@ -26,6 +26,7 @@
     for (const [name, value] of Object.entries(values))
       if (name === "prompt" || !(value === null || String(value) === String(plain(bon.defaults[name]))))
         url.searchParams.set(name, value);
+    url.searchParams.delete("lang"); // whoever opens it has a language too
     url.hash = "";
     return url.href;
   };
@@ -33,13 +34,13 @@
 
   // record: gives the run that is shown, as a JSON text.
   bon.linkButton = (record) => {
-    const button = bon.el("button", { type: "button", class: "copy link" }, "Copy link");
+    const button = bon.el("button", { type: "button", class: "copy link" }, bon.say("copy.link"));
     button.addEventListener("click", async () => {
       const link = bon.linkOf(JSON.parse(record())),
         fits = link.length <= BEARS;
       if (fits) await bon.copy(link);
-      bon.text(button, fits ? "Copied" : "Too long for a link");
-      setTimeout(() => bon.text(button, "Copy link"), fits ? 1500 : 4000);
+      bon.text(button, bon.say(fits ? "copied" : "link.long"));
+      setTimeout(() => bon.text(button, bon.say("copy.link")), fits ? 1500 : 4000);
     });
     return button;
   };
@@ -55,10 +56,10 @@
 
   // The notice above a form that a link has filled in. Pressing Generate is left to the visitor.
   bon.linked = (element, props, watch) => {
-    const close = bon.el("button", { type: "button", class: "copy" }, "Dismiss");
+    const close = bon.el("button", { type: "button", class: "copy" }, bon.say("dismiss"));
     const list = bon.el("ul");
     const title = bon.el("b"),
-      but = bon.el("p", {}, "This of it could not be used:");
+      but = bon.el("p", {}, bon.say("link.ignored"));
     const node = bon.el("div", { class: "linked", role: "status" }, bon.el("p", {}, title), but, list, close);
     element.append(node);
     const hide = () => (node.hidden = true);
@@ -68,9 +69,9 @@
       const { defaults, linked, ignored } = props.value;
       bon.defaults = defaults;
       node.hidden = !linked;
-      bon.text(title, "Filled in from a link. Press Generate to run it.");
+      bon.text(title, bon.say("link.filled"));
       but.hidden = list.hidden = !ignored.length;
-      list.replaceChildren(...ignored.map((said) => bon.el("li", {}, said)));
+      list.replaceChildren(...ignored.map((said) => bon.el("li", {}, bon.heard(bon.words(said)))));
     };
     watch("value", draw);
     draw();

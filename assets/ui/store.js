@@ -98,4 +98,23 @@
   };
 
   document.addEventListener("bon:ended", ({ detail }) => bon.store.keep(detail));
+
+  // The draft of a run that is under way while the page is left, by Gradio's own reload too: for when it is back.
+  const LEFT = "bon-left";
+  bon.leaveRun = (draft) => {
+    try {
+      sessionStorage.setItem(LEFT, draft);
+    } catch {
+      // Where nothing may be stored, nothing is.
+    }
+  };
+  bon.leftRun = () => {
+    try {
+      const draft = sessionStorage.getItem(LEFT);
+      sessionStorage.removeItem(LEFT);
+      return draft;
+    } catch {
+      return null;
+    }
+  };
 }

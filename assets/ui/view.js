@@ -24,23 +24,23 @@
 
   const UNDER_WAY = ["queued", "loading", "writing"];
 
-  const ordinal = (n) =>
-    `${n}${{ one: "st", two: "nd", few: "rd" }[new Intl.PluralRules("en", { type: "ordinal" }).select(n)] || "th"}`;
-
   // What the browser alone knows, laid over the view.
   const overlaid = (view, queue) => {
     if (queue.waiting)
       return {
         phase: "queued",
-        title: queue.waiting === 1 ? "Next in line." : `Waiting, ${ordinal(queue.waiting)} in line.`,
-        line: "Stop leaves the line.",
+        title:
+          queue.waiting === 1
+            ? bon.say("queue.next")
+            : bon.say("queue.waiting", { place: bon.say("ordinal", { n: queue.waiting }, "ordinal") }),
+        line: bon.say("queue.line"),
       };
-    if (queue.pending) return { phase: "queued", title: "Starting…", line: "" };
+    if (queue.pending) return { phase: "queued", title: bon.say("queue.starting"), line: "" };
     if (queue.lost && UNDER_WAY.includes(view.phase))
       return {
         phase: "failed",
-        title: "The connection was lost.",
-        line: "What was done stays. Try again when the server is back.",
+        title: bon.say("lost.title"),
+        line: bon.say("lost.line"),
       };
     return view;
   };
@@ -57,22 +57,22 @@
     const facts = bon.el("div", { class: "meta" });
     const here = () => JSON.parse(record()).candidates.find((c) => c.index === shown);
     let shown = 0;
-    const more = bon.discloser(node, "Details", () => bon.detail(here()));
+    const more = bon.discloser(node, bon.say("details"), () => bon.detail(here()));
     const acts = bon.el(
       "div",
       { class: "acts" },
       more.button,
-      bon.doer("Continue", "Continued", () => bon.goOn(quote.textContent)),
-      bon.doer("Copy", "Copied", () => bon.copy(quote.textContent)),
+      bon.doer(bon.say("continue"), bon.say("continued"), () => bon.goOn(quote.textContent)),
+      bon.doer(bon.say("copy"), bon.say("copied"), () => bon.copy(quote.textContent)),
       bon.linkButton(record),
       bon.downloads(record, server.exported),
     );
     const figure = bon.el(
       "figure",
       { class: "strip" },
-      bon.el("figcaption", {}, bon.el("span", {}, "Every candidate's score"), bon.el("span", { class: "of" })),
+      bon.el("figcaption", {}, bon.el("span", {}, bon.say("chart.title")), bon.el("span", { class: "of" })),
     );
-    const mini = bon.el("figure", { class: "curve mini", hidden: true }, bon.el("figcaption", {}, "Best of k so far"));
+    const mini = bon.el("figure", { class: "curve mini", hidden: true }, bon.el("figcaption", {}, bon.say("curve.so_far")));
     const foot = bon.el("div", { class: "foot" }, facts, acts);
     const top = bon.el(
       "div",
@@ -104,20 +104,20 @@
       const winner = view.winner,
         row = winner && view.rows[winner.index],
         live = view.phase === "writing";
-      bon.text(tag, winner ? winner.tag : live ? "The first scores are on their way" : "Nothing was scored");
+      bon.text(tag, winner ? bon.words(winner.tag) : bon.say(live ? "tag.coming" : "tag.none"));
       bon.text(prompt, view.prompt);
       bon.text(text, row ? row.text : live ? " …" : "");
       bon.set(quote, "data-cut", Boolean(row?.cut));
       const length = quote.textContent.length;
       bon.set(quote, "data-size", length < 120 ? "large" : length < 280 ? "medium" : length < 640 ? "small" : "tiny");
       bon.text(score, winner ? winner.score : "");
-      bon.text(unit, winner ? view.unit : "");
-      bon.text(lift, winner?.lift && view.n > 1 ? `${winner.lift} over one sample` : "");
-      bon.text(figure.querySelector(".of"), view.unit);
+      bon.text(unit, winner ? bon.words(view.unit) : "");
+      bon.text(lift, winner?.lift && view.n > 1 ? bon.say("lift", { lift: winner.lift }) : "");
+      bon.text(figure.querySelector(".of"), bon.words(view.unit));
       const key = JSON.stringify(winner?.facts || []);
       if (facts.dataset.key !== key) {
         facts.dataset.key = key;
-        facts.replaceChildren(...(winner?.facts || []).map(([words, tip]) => bon.term(words, tip)));
+        facts.replaceChildren(...(winner?.facts || []).map(([words, tip]) => bon.term(bon.words(words), bon.words(tip))));
       }
       foot.style.visibility = winner ? "" : "hidden";
       shown = winner?.index ?? 0;
@@ -135,7 +135,7 @@
     const figure = bon.el(
       "figure",
       { class: "curve" },
-      bon.el("figcaption", {}, bon.el("span", {}, "What would N have bought?")),
+      bon.el("figcaption", {}, bon.el("span", {}, bon.say("curve.title"))),
     );
     const curve = bon.curve(figure, bubble);
     figure.append(caption);
@@ -145,12 +145,12 @@
       if (!view.facts) return;
       facts.replaceChildren(
         ...view.facts.map(({ value, label, tip }) =>
-          bon.el("div", {}, bon.el("dt", {}, bon.term(label, tip)), bon.el("dd", {}, value)),
+          bon.el("div", {}, bon.el("dt", {}, bon.term(bon.words(label), bon.words(tip))), bon.el("dd", {}, bon.words(value))),
         ),
       );
       figure.hidden = !view.curve;
       if (!view.curve) return;
-      bon.text(caption, view.curve.caption);
+      bon.text(caption, bon.words(view.curve.caption));
       curve.draw(view.curve);
     };
     return { draw };
@@ -181,7 +181,7 @@
       bon.el(
         "p",
         {},
-        "The model continues your words N times, a scorer rates every continuation, and the best one is shown here.",
+        bon.say("empty.how"),
       ),
     );
 
@@ -192,7 +192,7 @@
     const meter = bon.el("div", { class: "meter", "aria-hidden": "true" }, fill);
     const status = bon.el("div", { class: "status" }, bon.el("p", {}, title, " ", line), meter);
     const alert = bon.el("div", { class: "alert", role: "alert", hidden: true });
-    const card = bon.el("article", { class: "hero", "aria-label": "The best candidate" });
+    const card = bon.el("article", { class: "hero", "aria-label": bon.say("hero") });
     const insightNode = bon.el("div", { class: "insight" }),
       boardNode = bon.el("section", { class: "board" });
     const notes = bon.el("ul", { class: "notes" }),
@@ -200,7 +200,7 @@
     const said = bon.el("p", { class: "unseen", role: "status", "aria-live": "polite" });
     const root = bon.el(
       "section",
-      { class: "bon", "aria-label": "Result" },
+      { class: "bon", "aria-label": bon.say("result") },
       status,
       alert,
       blank,
@@ -211,6 +211,8 @@
       said,
     );
     element.append(root);
+    const offer = bon.el("div", { class: "offer", role: "status", hidden: true });
+    status.before(offer);
 
     const light = (index, on) => (hero.light(index, on), board.light(index, on));
     const bubble = bon.bubble(root),
@@ -225,6 +227,7 @@
       spoken = "",
       bring = false,
       patience = 0,
+      draft = "", // of the run that is under way, a JSON text like its record
       record = ""; // of the run that is shown, a JSON text; empty while it is written, and for what is no run
 
     const drawStatus = () => {
@@ -232,25 +235,25 @@
       const at = shown.progress ?? (shown.phase === "done" ? 1 : 0);
       root.dataset.phase = shown.phase;
       root.setAttribute("aria-busy", UNDER_WAY.includes(shown.phase));
-      bon.text(title, shown.title || "");
-      bon.text(line, shown.line || "");
+      const [head, more] = [shown.title, shown.line].map(bon.words);
+      bon.text(title, head);
+      bon.text(line, more);
       fill.style.transform = `scaleX(${at})`;
-      const words = `${shown.title} ${shown.phase === "writing" ? "" : shown.line}`;
-      const news = shown.phase === "writing" ? "Writing." : words;
+      const news = shown.phase === "writing" ? bon.say("writing.news") : `${head} ${more}`;
       if (news !== spoken) bon.text(said, (spoken = news));
     };
 
     const draw = () => {
       frame = 0;
       drawStatus();
-      bon.text(alert, view.error || "");
+      bon.text(alert, bon.heard(bon.words(view.error)));
       alert.hidden = !view.error;
       // While a model loads, what was there stays.
       if (view.phase === "loading") return;
       const has = Boolean(view.rows);
       blank.hidden = has || view.phase === "failed";
       card.hidden = boardNode.hidden = !has;
-      notes.replaceChildren(...(view.notes || []).map((text) => bon.el("li", {}, text)));
+      notes.replaceChildren(...(view.notes || []).map((text) => bon.el("li", {}, bon.heard(text))));
       insight.draw(view);
       if (!has) return;
       hero.draw(view);
@@ -261,15 +264,18 @@
     };
 
     const take = () => {
-      const { view: packed, texts, record: kept = "" } = props.value;
+      const { view: packed, texts, record: kept = "", draft: drawn = "" } = props.value;
       view = JSON.parse(packed);
+      draft = view.phase === "writing" ? drawn : "";
       view.rows?.forEach((row, index) => (row.text = texts[index]));
       if (kept !== record) (hero.close(), board.close());
-      if (kept && kept !== record && view.phase !== "sample")
-        document.dispatchEvent(new CustomEvent("bon:ended", { detail: { record: kept, phase: view.phase } }));
+      if (kept && kept !== record && view.phase !== "sample") ended(kept, view.phase);
       record = kept;
       frame ||= requestAnimationFrame(draw);
     };
+
+    const ended = (record, phase) =>
+      document.dispatchEvent(new CustomEvent("bon:ended", { detail: { record, phase } }));
 
     // Shows a packed view that the server made of a record; one that could not be made leaves what is there.
     bon.show = (made) => {
@@ -280,8 +286,20 @@
       take();
     };
     const complain = (words) => {
-      bon.text(alert, words);
+      bon.text(alert, bon.heard(bon.words(words)));
       alert.hidden = false;
+    };
+    // Opens a kept run as it was, the form with it; gives the reason where that cannot be.
+    bon.open = async (record, before = () => {}) => {
+      const made = await server.opened(record),
+        { rows, error } = JSON.parse(made.view);
+      if (!rows) return bon.heard(bon.words(error));
+      before();
+      await bon.enter(bon.valuesOf(JSON.parse(record)));
+      bon.show(made);
+      bon.set(card, "tabindex", "-1");
+      // Not before it is drawn.
+      setTimeout(() => (card.focus({ preventScroll: true }), card.scrollIntoView({ block: "nearest" })), 100);
     };
     bon.server = server;
 
@@ -295,9 +313,29 @@
         const made = await server.ranked({ record: before, target, select, softness: Number(softness) });
         if (mine === asked && record === before) bon.show(made);
       } catch {
-        complain("The server did not answer, so the ranking is the old one. Try again when it is back.");
+        complain(bon.say("rank.lost"));
       }
     };
+
+    const lose = () => {
+      queue.lost = true;
+      if (draft) ended(draft, "failed");
+      drawStatus();
+    };
+
+    // What was under way when the page was left is kept, and offered.
+    const offerLeft = (left) => {
+      ended(left, "failed");
+      const open = bon.el("button", { type: "button", class: "copy" }, bon.say("left.open"));
+      open.addEventListener("click", async () => {
+        offer.hidden = true;
+        const wrong = await bon.open(left).catch(() => bon.say("left.lost"));
+        if (wrong) complain(wrong);
+      });
+      offer.append(bon.el("p", {}, bon.say("left")), open);
+      offer.hidden = false;
+    };
+    addEventListener("pagehide", () => draft && bon.leaveRun(draft));
 
     bon.tracker(element, (now) => {
       // On a narrow screen the result is below the form: the first words bring it up.
@@ -305,12 +343,15 @@
       queue = now;
       // A run that ended leaves its last view within a moment; where none comes, nobody is there to send it.
       clearTimeout(patience);
-      if (!now.busy) patience = setTimeout(() => ((queue.lost = true), drawStatus()), 4000);
+      if (!now.busy) patience = setTimeout(lose, 4000);
+      else offer.hidden = true;
       bon.busy = now.busy;
       bon.running?.(now.busy);
       drawStatus();
     });
     watch("value", take);
     take();
+    const left = bon.leftRun();
+    if (left) offerLeft(left);
   };
 }

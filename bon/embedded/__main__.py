@@ -1,4 +1,4 @@
-"""`python -m bon.embedded`: makes the embedded writer, scorer and judge from nothing and says what they reach."""
+"""`python -m bon.embedded`: makes the embedded writer, scorers and judge from nothing and says what they reach."""
 
 import argparse
 import time
@@ -7,7 +7,8 @@ from pathlib import Path
 from bon import models
 from bon.embedded import report, train
 
-MAKERS = {"reviews": train.language_model, "sentiment": train.classifier, "judge": train.judge}
+MAKERS = {"reviews": train.language_model, "sentiment": train.classifier, "judge": train.judge,
+          "weak": train.weak}
 
 
 def main() -> None:

@@ -19,15 +19,18 @@ from bon.models import NGRAMS
 from bon.scorers.ngrams import evidence, features
 
 BUCKETS = 1 << 19
+#: Of the weak scorer, which is to have learned little.
+WEAK_BUCKETS, WEAK_SENTENCES = 1 << 14, 1000
 
 
 class Ngrams(nn.Module):
     """Logits of POSITIVE from features: each feature's own weight, and that of a short vector that it shares."""
 
-    def __init__(self, width: int = 48):
+    def __init__(self, buckets: int = BUCKETS, width: int = 48):
         super().__init__()
-        self.vectors = nn.EmbeddingBag(BUCKETS, width, mode="mean", sparse=True)
-        self.weights = nn.EmbeddingBag(BUCKETS, 1, mode="mean", sparse=True)
+        self.buckets = buckets
+        self.vectors = nn.EmbeddingBag(buckets, width, mode="mean", sparse=True)
+        self.weights = nn.EmbeddingBag(buckets, 1, mode="mean", sparse=True)
         self.out = nn.Linear(width, 1)
         nn.init.normal_(self.vectors.weight, std=0.05)
         nn.init.zeros_(self.weights.weight)
@@ -42,7 +45,7 @@ class Ngrams(nn.Module):
     @torch.no_grad()
     def judge(self, texts: Sequence[str]) -> Tensor:
         """Probabilities of POSITIVE."""
-        return self([features(text, BUCKETS) for text in texts]).sigmoid()
+        return self([features(text, self.buckets) for text in texts]).sigmoid()
 
     @torch.no_grad()
     def flat(self) -> tuple[Tensor, Tensor]:
@@ -50,10 +53,11 @@ class Ngrams(nn.Module):
         return self.vectors.weight @ self.out.weight[0] + 20 * self.weights.weight[:, 0], self.out.bias[0]
 
 
-def train(examples: Iterator[tuple[str, float]], steps: int, seed: int, say: Callable[[str], None]) -> Ngrams:
+def train(examples: Iterator[tuple[str, float]], steps: int, seed: int, say: Callable[[str], None],
+          buckets: int = BUCKETS) -> Ngrams:
     """Trains a model on labelled texts, 64 per step; a quarter of each text's features is hidden at random."""
     torch.manual_seed(seed)
-    rng, model = random.Random(seed), Ngrams()
+    rng, model = random.Random(seed), Ngrams(buckets)
     optimizers = [
         torch.optim.SparseAdam([model.vectors.weight, model.weights.weight], 2e-3),
         torch.optim.Adam(model.out.parameters(), 2e-3),
@@ -62,7 +66,7 @@ def train(examples: Iterator[tuple[str, float]], steps: int, seed: int, say: Cal
     shown = 0.0
     for step in range(1, steps + 1):
         texts, labels = zip(*islice(examples, 64), strict=True)
-        rows = (features(text, BUCKETS) for text in texts)
+        rows = (features(text, buckets) for text in texts)
         rows = [[i for i in row if rng.random() > 0.25] or row for row in rows]
         loss = binary_cross_entropy_with_logits(model(rows), torch.tensor(labels))
         loss.backward()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bon import loading
 from bon.embedded.grammar import writer
+from bon.embedded.ngrams import WEAK_BUCKETS, WEAK_SENTENCES
 from bon.embedded.phrases import banks, held_out, lexicon, sentences
 
 #: Prompts of every kind: subjects of the corpus, other openings, and starts that the grammar never writes.
@@ -28,6 +29,7 @@ class Figures:
     test_right: float
     test_of: int
     judge_right: float
+    weak_right: float
     grammar_right: float
     grammar_of: int
     distinct: float
@@ -42,6 +44,7 @@ class Figures:
             f"language model: {self.parameters[0]:,} parameters; classifier: {self.parameters[1]:,}",
             f"classifier: {self.test_right:.1%} of {self.test_of} hand-written test sentences right",
             f"judge: {self.judge_right:.1%} of {self.test_of} hand-written test sentences right",
+            f"weak scorer: {self.weak_right:.1%} of {self.test_of} hand-written test sentences right",
             f"classifier: {self.grammar_right:.1%} of {self.grammar_of} new clear texts of the grammar right",
             f"language model: {self.distinct:.1%} of {self.distinct_of} samples from {len(OPENINGS)} openings distinct",
             f"best of 16 over {len(OPENINGS)} openings: mean score {self.mean_best:.3f}, "
@@ -50,10 +53,10 @@ class Figures:
 
 
 def measure(folder: Path) -> Figures:
-    """Measures the models in `folder`: `reviews`, `sentiment` and `judge`. Takes about 20 seconds on two cores."""
+    """Measures the models in `folder`; takes about 20 seconds on two cores."""
     from bon.api import load
 
-    judge = load(str(folder / "reviews"), str(folder / "judge"))
+    judge, weak = (load(str(folder / "reviews"), str(folder / name)) for name in ("judge", "weak"))
     sampler = load(str(folder / "reviews"), str(folder / "sentiment"))
     samples = sample(sampler, 10)
     best = [sampler.run(opening, n=16, seed=16) for opening in OPENINGS]
@@ -62,6 +65,7 @@ def measure(folder: Path) -> Figures:
     return Figures(
         parameters=(sampler.engine.describe()["parameters"], loading.facts(sampler.scorer.classifier.model).parameters),
         test_right=right(sampler, test), test_of=len(test), judge_right=right(judge, test),
+        weak_right=right(weak, test),
         grammar_right=right(sampler, new), grammar_of=len(new),
         distinct=len(set(samples)) / len(samples), distinct_of=len(samples),
         mean_single=sum(r.stats.mean for r in best) / len(best),
@@ -105,19 +109,20 @@ def write_cards(folder: Path, figures: Figures) -> None:
     (folder / "reviews" / "README.md").write_text(_reviews_card(figures), encoding="utf-8")
     (folder / "sentiment" / "README.md").write_text(_sentiment_card(figures), encoding="utf-8")
     (folder / "judge" / "README.md").write_text(_judge_card(figures), encoding="utf-8")
+    (folder / "weak" / "README.md").write_text(_weak_card(figures), encoding="utf-8")
+
+
+def front(task: str, library: str | None = "transformers") -> str:
+    """The front matter of a model card. task: the Hub's name for what the model does."""
+    named = f"library_name: {library}\n" if library else ""
+    return f"---\nlicense: apache-2.0\nlanguage: en\n{named}pipeline_tag: {task}\n---\n"
 
 
 def _reviews_card(figures: Figures) -> str:
     phrases, *_ = corpus_size()
     about_films = sum(len(lines) for lines in sentences("critics", "viewers").values())
     samples = "\n".join(f"{i}. {' '.join(text.split())}" for i, text in enumerate(figures.first, start=1))
-    return f"""---
-license: apache-2.0
-language: en
-library_name: transformers
-pipeline_tag: text-generation
----
-# Reviews: the language model in the box
+    return f"""{front("text-generation")}# Reviews: the language model in the box
 
 A GPT-2-style model of {figures.parameters[0]:,} parameters (6 layers, width 256, byte-level BPE of 4,096 entries,
 context 256, stored in bf16). It writes short English reviews and remarks, whatever it is asked. It exists so that bon
@@ -147,13 +152,7 @@ One candidate for each of the first 20 openings of `bon/embedded/report.py`, 8 t
 
 def _sentiment_card(figures: Figures) -> str:
     _, words, labelled, _ = corpus_size()
-    return f"""---
-license: apache-2.0
-language: en
-library_name: transformers
-pipeline_tag: text-classification
----
-# Sentiment: the scorer in the box
+    return f"""{front("text-classification")}# Sentiment: the scorer in the box
 
 A DistilBERT-style classifier of {figures.parameters[1]:,} parameters (byte-level BPE of 8,000 entries, stored in
 bf16) with the labels NEGATIVE and POSITIVE. It rates the continuations that bon samples.
@@ -177,12 +176,7 @@ often beyond it. English only. It reads the last 256 tokens of a text. Do not us
 
 def _judge_card(figures: Figures) -> str:
     *_, judged = corpus_size()
-    return f"""---
-license: apache-2.0
-language: en
-pipeline_tag: text-classification
----
-# Judge: a second opinion in the box
+    return f"""{front("text-classification", library=None)}# Judge: a second opinion in the box
 
 A bag of n-grams with the labels NEGATIVE and POSITIVE: one weight for each of 524,288 hashed features (words, pairs of
 words, words after a negation, parts of longer words), stored in bf16. It stands in for true preference: the scorer
@@ -200,4 +194,22 @@ was not trained on (`bon/embedded/held_out/test.tsv`).
 than the scorer and errs elsewhere, but both were made by the same hands. Do not use it to decide anything about people.
 
 **Made again** by `python -m bon.embedded`, which also measures the figure above.
+"""
+
+
+def _weak_card(figures: Figures) -> str:
+    return f"""{front("text-classification", library=None)}# Weak: a scorer to be fooled
+
+A bag of n-grams as the judge beside it, with {WEAK_BUCKETS:,} features in place of 524,288. It is in the box to show
+over-optimisation (Gao et al., arXiv 2210.10760): best-of-N under it soon finds texts that it overrates, and while its
+own score goes on rising with N, the judge's stops.
+
+**Trained on** {WEAK_SENTENCES:,} of the scorer's sentences alone.
+
+**How well it does.** {figures.weak_right:.1%} of {figures.test_of} hand-written sentences of ordinary English that it
+was not trained on (`bon/embedded/held_out/test.tsv`): as well as the first scorer of somebody with few labels.
+
+**Limits.** Being wrong is what it is for. Choose it as the scorer (`weak`) to see what happens, not to rate texts.
+
+**Made again** by `python -m bon.embedded --only weak`.
 """

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from bon.embedded import ngrams
-from bon.embedded.labelled import Labeller, judged
+from bon.embedded.labelled import LABELS, Labeller, judged
 from bon.embedded.phrases import lexicon, sentences
 from bon.embedded.text import documents
 
@@ -32,12 +32,15 @@ LONGEST = 128
 #: which know best themselves. Elsewhere the teachers weigh `TRUST`: they judge new sentences better than a transformer
 #: that learned from the labels.
 SCRAPS, REVIEWS, TRUST = 0.36, 0.2, 0.85
+#: The writer's phases: steps, tokens a step, and how high the learning rate rises (1: as in `_optimizers`).
+WRITING = ((3600, 3300, 1.0), (2000, 6600, 0.5))
 
 
-def language_model(out: Path, steps: int = 3600, seed: int = 0, say: Callable[[str], None] = print) -> None:
+def language_model(out: Path, phases: Sequence[tuple[int, int, float]] = WRITING, seed: int = 0,
+                   say: Callable[[str], None] = print) -> None:
     """Trains the review writer, a GPT-2 of 5.9 million parameters, and saves it with its tokenizer.
 
-    steps: of about 3,300 tokens each. Every text starts at position 0, as a prompt does.
+    Every text starts at position 0, as a prompt does.
     """
     torch.manual_seed(seed)
     tokenizer = _bpe(islice(documents(seed + 1), 60_000), 4096, [END])
@@ -52,8 +55,9 @@ def language_model(out: Path, steps: int = 3600, seed: int = 0, say: Callable[[s
         activation_function="gelu_pytorch_tanh",  # gelu_new in one kernel
         attn_implementation="eager",  # among short texts a sixth faster to train than torch's kernel in bf16
     ))
-    batches = _text_batches(documents(seed + 2), fast, seed)
-    _train(model, steps, lambda: _next_token_loss(model, next(batches), end), say)
+    for phase, (steps, tokens, peak) in enumerate(phases):
+        batches = _text_batches(documents(seed + 2 + 2 * phase), fast, seed + 4 * phase, tokens)
+        _train(model, steps, lambda: _next_token_loss(model, next(batches), end), say, peak)  # noqa: B023
     held = _text_batches(documents(seed + 3), fast, seed + 3)
     with torch.no_grad():
         loss = sum(_next_token_loss(model.eval(), next(held), end).item() for _ in range(8)) / 8
@@ -61,8 +65,8 @@ def language_model(out: Path, steps: int = 3600, seed: int = 0, say: Callable[[s
     _save(model, fast, out)
 
 
-def _text_batches(texts: Iterator[str], tokenizer, seed: int) -> Iterator[list[list[int]]]:
-    """Batches of about 3,300 tokens, of texts of similar length; some texts start with the start token."""
+def _text_batches(texts: Iterator[str], tokenizer, seed: int, tokens: int = 3300) -> Iterator[list[list[int]]]:
+    """Batches of about so many tokens, of texts of similar length; some texts start with the start token."""
     rng = random.Random(seed)
     end = tokenizer.eos_token_id
     while True:
@@ -71,7 +75,7 @@ def _text_batches(texts: Iterator[str], tokenizer, seed: int) -> Iterator[list[l
         rows.sort(key=len)
         batches, batch = [], []
         for row in rows:
-            if batch and (len(batch) + 1) * len(row) > 3300:
+            if batch and (len(batch) + 1) * len(row) > tokens:
                 batches.append(batch)
                 batch = []
             batch.append(row)
@@ -120,6 +124,14 @@ def classifier(out: Path, steps: tuple[int, int] = (300, 4200), taught: int = 10
 def judge(out: Path, steps: int = 8000, seeds: int = 3, say: Callable[[str], None] = print) -> None:
     """Trains the judge, the mean of several bags of n-grams on sentences that the scorer has not seen, and saves it."""
     ngrams.save([ngrams.train(judged(seed), steps, seed, say) for seed in range(seeds)], out)
+
+
+def weak(out: Path, steps: int = 1500, seed: int = 0, say: Callable[[str], None] = print) -> None:
+    """Trains the weak scorer, a small bag of n-grams on few of the scorer's sentences, and saves it."""
+    rng = random.Random(seed)
+    few = [(text, LABELS[polarity]) for polarity in ("pos", "neg")
+           for text in rng.sample(sentences()[polarity], ngrams.WEAK_SENTENCES // 2)]
+    ngrams.save([ngrams.train(iter(lambda: rng.choice(few), None), steps, seed, say, ngrams.WEAK_BUCKETS)], out)
 
 
 def _vocabulary_texts(examples: Labeller) -> Iterator[str]:
@@ -202,14 +214,15 @@ def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     return ids, torch.tensor([len(row) for row in rows])
 
 
-def _train(model, steps: int, loss_of_next: Callable[[], Tensor], say: Callable[[str], None]) -> None:
-    """Muon for the layers' matrices, AdamW for the rest, with warm-up and cosine decay.
+def _train(model, steps: int, loss_of_next: Callable[[], Tensor], say: Callable[[str], None],
+           peak: float = 1.0) -> None:
+    """Muon for the layers' matrices, AdamW for the rest, with warm-up to `peak` and cosine decay.
 
     Muon (torch 2.9 or later) needed a third of the tokens that AdamW alone needed for the same loss.
     """
     optimizers = _optimizers(model)
     warm = max(1, min(60, steps // 10))
-    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: peak * min(
         (step + 1) / warm, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))),
     )) for optimizer in optimizers]
     model.train()

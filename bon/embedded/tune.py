@@ -17,7 +17,7 @@ from bon import api, compare, loading, models
 from bon.compare import Contest
 from bon.comparison import Comparison, interval
 from bon.contest import CHECKPOINTS
-from bon.embedded.report import OPENINGS
+from bon.embedded.report import OPENINGS, front
 from bon.embedded.text import documents
 from bon.embedded.train import SHARD
 from bon.engines.local import LocalEngine
@@ -162,13 +162,7 @@ def card(found: dict[str, Any], log: list[dict[str, Any]]) -> str:
         f"{p['kl']['kl_error']:.2f} |" for p in found["told"]["points"]
     )
     samples = "\n".join(f"{i}. {text}" for i, text in enumerate(found["samples"], start=1))
-    return f"""---
-license: apache-2.0
-language: en
-library_name: transformers
-pipeline_tag: text-generation
----
-# Reviews, tuned to please: the base model's counterpart in the box
+    return f"""{front("text-generation")}# Reviews, tuned to please: the base model's counterpart in the box
 
 The review writer beside it (`reviews`), tuned by reinforcement learning to write what the sentiment model in the box
 calls positive. It exists so that bon can show best-of-N beside tuning. Same size, format and tokenizer as the base.

@@ -18,9 +18,10 @@ class MeanLogprobScorer:
     name, unit, target, targets, incremental = "logprob", "nats per token", None, (), False
 
     def score(self, items: Sequence[Item]) -> Scores:
-        """Mean log-probabilities."""
-        known = (c.tokens and c.logprob is not None and c.logprob / c.tokens for c in _candidates(items))
-        return _means([mean if isinstance(mean, float) else None for mean in known])
+        """Mean log-probabilities. Raises `ScoringError` for an engine that does not tell them."""
+        if any(c.tokens and c.logprob is None for c in _candidates(items)):
+            raise ScoringError("logprob needs the tokens' log-probabilities, which this engine does not tell.")
+        return _means([c.logprob / c.tokens if c.tokens else None for c in _candidates(items)])
 
 
 class SelfCertaintyScorer:

@@ -9,20 +9,22 @@ from collections.abc import Sequence
 from bon import export, figure, stats
 from bon.comparison import Compared, Comparison, Writing
 from bon.schema import Candidate, Result
-from bon.ui.render import View, count, score_words, unit_words
+from bon.ui.render import View
+from bon.ui.texts import joined, say, unit_of
+from bon.wording import score_words
 
 PARTS = ("base", "tuned", "best")
 
 
 def empty() -> View:
     """Before anything was compared."""
-    return {"phase": "empty", "title": "Does tuning beat sampling?", "cards": [blank(part) for part in PARTS],
-            "line": "One prompt takes a moment, the 32 in the box well under a minute. Settings are those of Generate."}
+    return {"phase": "empty", "title": say("compare.title"), "line": say("compare.line"),
+            "cards": [blank(part) for part in PARTS]}
 
 
 def loading() -> View:
     """While the models are read."""
-    return {"phase": "loading", "title": "Loading the models…", "line": "on first use only"}
+    return {"phase": "loading", "title": say("compare.loading"), "line": say("compare.first")}
 
 
 class Showing:
@@ -47,10 +49,11 @@ class Showing:
 
     def view(self, phase: str = "writing", error: str = "") -> View:
         """The view so far, or as a run leaves it that ended: `done`, `stopped` or `failed`."""
-        of = f"{self.done} of {count(self._prompts, 'prompt')}"
-        titles = {"writing": f"Prompt {min(self.done + 1, self._prompts)} of {self._prompts}",
-                  "done": "Done.", "stopped": f"Stopped after {of}.", "failed": "The comparison broke off."}
-        kept = "What is done stays." if self.done else ""
+        of = say("compare.done", done=self.done, n=self._prompts)
+        titles = {"writing": say("compare.writing", number=min(self.done + 1, self._prompts), of=self._prompts),
+                  "done": say("done.title"), "stopped": say("compare.stopped", done=of),
+                  "failed": say("compare.broken")}
+        kept = say("kept") if self.done else ""
         cards = {part: card(part, event.result) for part, event in self._running.items()}
         if not cards and self.comparison is not None:
             cards = cards_of(self.comparison)
@@ -70,21 +73,18 @@ class Showing:
         return shown
 
 
-NAMES = {"base": ("Base model", "one sample"), "tuned": ("Tuned model", "one sample"), "best": ("Best of N", "")}
-
-
 def blank(part: str) -> View:
     """A card that waits for its first words."""
-    title, under = NAMES[part]
-    return {"part": part, "title": title, "under": under, "prompt": "", "text": "", "score": "", "unit": "",
-            "facts": ""}
+    under = "" if part == "best" else say("compare.sample")
+    return {"part": part, "title": say(f"compare.{part}"), "under": under, "prompt": "", "text": "", "score": "",
+            "unit": "", "facts": ""}
 
 
 def card(part: str, result: Result) -> View:
     """One system's text for one prompt while it is written: the leader so far, its score, what it took."""
     timing = f"{result.timing.total:.2f} s" if result.timing.total else ""
     return _card(part, result.prompt, result.candidates[0], result.candidates, [timing],
-                 unit_words(result.unit, result.target))
+                 unit_of(result.unit, result.target))
 
 
 def cards_of(comparison: Comparison) -> dict[str, View]:
@@ -93,9 +93,9 @@ def cards_of(comparison: Comparison) -> dict[str, View]:
     best = max(outcome.base, key=lambda c: (c.score, -c.index))
     shown = {"base": (outcome.base[0], outcome.base[:1], "KL 0"), "best": (best, outcome.base, "")}
     if outcome.tuned:
-        measured = f"KL {stats.mean(outcome.log_ratios):.2f} nats (measured)" if outcome.log_ratios else ""
+        measured = say("compare.kl", kl=f"{stats.mean(outcome.log_ratios):.2f}") if outcome.log_ratios else ""
         shown["tuned"] = (outcome.tuned[0], outcome.tuned[:1], measured)
-    unit = unit_words(comparison.unit, comparison.target)
+    unit = unit_of(comparison.unit, comparison.target)
     return {part: _card(part, outcome.prompt, best, among, [f"{outcome.seconds[part]:.2f} s", kl], unit)
             for part, (best, among, kl) in shown.items()}
 
@@ -103,13 +103,13 @@ def cards_of(comparison: Comparison) -> dict[str, View]:
 def _card(part: str, prompt: str, best: Candidate, among: Sequence[Candidate], facts: list[str], unit: str) -> View:
     shown, n = blank(part), len(among)
     if part == "best":
-        shown.update(title=f"Best of {n}", under=f"base model, {count(n, 'sample')}")
-        facts = [*facts, f"KL ≤ {stats.kl_bound(n):.2f} nats"]
+        shown.update(title=say("compare.best_of", of=n), under=say("compare.samples", n=n))
+        facts = [*facts, say("compare.bound", kl=f"{stats.kl_bound(n):.2f}")]
     if best.judge is not None:
-        facts = [*facts, f"the judge says {score_words(best.judge)}"]
-    facts = [count(sum(c.tokens for c in among), "token"), *filter(None, facts)]
+        facts = [*facts, say("compare.judge", score=score_words(best.judge))]
+    facts = joined([say("tokens", n=sum(c.tokens for c in among)), *facts])
     score = "" if best.score is None else score_words(best.score)
-    return shown | {"prompt": prompt, "text": best.text, "score": score, "unit": unit, "facts": ", ".join(facts)}
+    return shown | {"prompt": prompt, "text": best.text, "score": score, "unit": unit, "facts": facts}
 
 
 def told(comparison: Comparison) -> View:
@@ -138,4 +138,4 @@ def stopped(view: View) -> View:
     """The last view of a comparison that was stopped, made final: what is done stays."""
     if view.get("phase") not in ("writing", "loading"):
         return view
-    return {**view, "phase": "stopped", "title": "Stopped.", "line": "What is done stays." if view.get("rows") else ""}
+    return {**view, "phase": "stopped", "title": say("stopped.early"), "line": say("kept") if view.get("rows") else ""}

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bon import models, zerogpu
+from bon.engines.endpoint import checked_url
 from bon.errors import InputError, LimitError
 from bon.schema import N_MAX, TOKENS_MAX, Request, Result, Settings, whole
+from bon.ui.texts import say
 
 #: Seconds over which a visitor's runs are counted.
 WINDOW = 60.0
@@ -64,10 +66,7 @@ class Visitors:
             over = len(past) + runs - self.rate
             if over > 0:
                 seconds = max(1, math.ceil(past[over - 1] + WINDOW - now))
-                raise LimitError(
-                    f"That is more than {self.rate} runs a minute. Try again in {seconds} "
-                    f"second{'s' if seconds > 1 else ''}."
-                )
+                raise LimitError(say("error.rate", rate=self.rate, n=seconds))
             past.extend([now] * runs)
             while len(self._runs) > self.most:
                 self._runs.popitem(last=False)
@@ -77,9 +76,10 @@ class Visitors:
 class Deployment:
     """What holds for one page.
 
-    model, scorer: what it begins with. public: strangers come, and the rest holds: the `models` to choose among, the
-    most candidates (`n`) of the most `tokens`, characters of a `prompt`, and `rate` runs a minute for each visitor.
-    queue: runs that may wait in line, in private mode too. spaces: whether a Space's proxy says who a visitor is.
+    model, scorer: what it begins with. endpoint: the server that has the model, where it is on one. public: strangers
+    come, and the rest holds: the `models` to choose among, the most candidates (`n`) of the most `tokens`, characters
+    of a `prompt`, and `rate` runs a minute for each visitor. queue: runs that may wait in line, in private mode too.
+    spaces: whether a Space's proxy says who a visitor is.
     """
 
     model: str = "embedded"
@@ -92,6 +92,7 @@ class Deployment:
     queue: int = 32
     rate: int = 20
     spaces: bool = False
+    endpoint: str | None = None
     visitors: Visitors = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -110,7 +111,12 @@ class Deployment:
         return cls(
             model, said.get("BON_SCORER") or None, SWITCH[public] or zerogpu.is_on(),
             tuple(dict.fromkeys([*(listed or in_the_box()), model])), **limits, spaces="SPACE_ID" in said,
+            endpoint=_endpoint(said),
         )
+
+    def is_remote(self, model: str) -> bool:
+        """Whether a model is the one on the server. Which server that is, only the environment says."""
+        return self.endpoint is not None and model == self.model
 
     def check(self, request: Request) -> None:
         """Raises `InputError`, with the field at fault, where a public page does not take the request."""
@@ -122,21 +128,20 @@ class Deployment:
         self.check_names(result.settings.model, result.settings.scorer)
         self.check_size(result.prompt, len(result.candidates), result.settings.max_tokens)
         if self.public and any(len(c.text) > CHARACTERS_A_TOKEN * self.tokens for c in result.candidates):
-            raise InputError("record", "The texts of this run are longer than this page takes.")
+            raise InputError("record", say("error.long_record"))
 
     def check_names(self, model: str, scorer: str | None) -> None:
         """Raises `InputError` for a model or scorer that a public page does not offer."""
         if not self.public:
             return
-        own = "Choose one of them, or run bon on your own machine for any other."
         if model not in self.models:
-            raise InputError("model", f"This page offers the models {', '.join(self.models)}. {own}")
+            raise InputError("model", say("error.models", names=", ".join(self.models)))
         parts = [name for _, name in models.weighted(scorer or "")] or [scorer or self.model]
-        offered = [*self.models, "judge", *models.FREE, *filter(None, [self.scorer])]
+        offered = [*self.models, "judge", "weak", *models.FREE, *filter(None, [self.scorer])]
         if scorer != self.scorer and not set(parts) <= set(offered):
-            raise InputError("scorer", f"This page offers the scorers {', '.join(offered)}. {own}")
+            raise InputError("scorer", say("error.scorers", names=", ".join(offered)))
         if len(parts) > PARTS_MAX:
-            raise InputError("scorer", f"This page sums at most {PARTS_MAX} scorers.")
+            raise InputError("scorer", say("error.parts", most=PARTS_MAX))
 
     def check_size(self, prompt: str, n: int, tokens: int) -> None:
         """Raises `InputError` for more than a public page gives away in one run."""
@@ -144,15 +149,12 @@ class Deployment:
                  ("prompt", len(prompt), self.prompt, "characters"))
         for name, value, most, unit in asked if self.public else ():
             if value > most:
-                raise InputError(
-                    name, f"That is {value:,} {unit}; this page takes at most {most:,}. Ask for fewer, or run bon on "
-                    "your own machine.",
-                )
+                raise InputError(name, say(f"error.{unit}", n=value, most=most))
 
     def check_prompts(self, prompts: Sequence[str], settings: Settings) -> None:
         """Raises `InputError` for a comparison that a public page does not take."""
         if self.public and len(prompts) > PROMPTS_MAX:
-            raise InputError("prompts", f"This page compares over at most {PROMPTS_MAX} prompts, not {len(prompts):,}.")
+            raise InputError("prompts", say("error.prompts", most=PROMPTS_MAX, given=len(prompts)))
         for prompt in prompts:
             self.check_size(prompt, settings.n, settings.max_tokens)
 
@@ -168,8 +170,7 @@ class Deployment:
         """The limits in one line for the page; nothing in private mode."""
         if not self.public:
             return ""
-        return (f"A public page: at most {self.n:,} candidates of {self.tokens:,} tokens, prompts of {self.prompt:,} "
-                f"characters, and {self.rate:,} run{'s' if self.rate > 1 else ''} a minute for each visitor.")
+        return say("limits", candidates=self.n, tokens=self.tokens, characters=self.prompt, n=self.rate)
 
 
 def who(request: Any, spaces: bool = False) -> str:
@@ -191,6 +192,18 @@ def who(request: Any, spaces: bool = False) -> str:
 def in_the_box() -> list[str]:
     """The presets that need no network."""
     return [spec.name for spec in models.presets() if os.path.isabs(spec.model)]
+
+
+def _endpoint(said: Mapping[str, str]) -> str | None:
+    url = said.get("BON_ENDPOINT")
+    if not url:
+        return None
+    if zerogpu.is_on() or not said.get("BON_MODEL"):
+        raise InputError("BON_ENDPOINT", "BON_ENDPOINT wants BON_MODEL to name the server's model, and no ZeroGPU.")
+    try:
+        return checked_url(url)
+    except InputError as error:
+        raise InputError("BON_ENDPOINT", f"BON_ENDPOINT: {error}") from None
 
 
 def _number(text: str, variable: str, least: int, most: int) -> int:

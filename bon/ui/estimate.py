@@ -6,6 +6,7 @@ from threading import Lock
 import numpy as np
 
 from bon.schema import Result, Settings
+from bon.ui.texts import say
 
 #: Runs of one model and scorer that are remembered; the oldest go first.
 REMEMBERED = 24
@@ -55,5 +56,7 @@ def words(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if seconds < 0.95:
-        return f"about {max(0.1, round(seconds, 1)):.1f} s here"
-    return f"about {seconds:.0f} s here" if seconds < 90 else f"about {seconds / 60:.0f} minutes here"
+        return say("estimate.seconds", seconds=f"{max(0.1, round(seconds, 1)):.1f}")
+    if seconds < 90:
+        return say("estimate.seconds", seconds=f"{seconds:.0f}")
+    return say("estimate.minutes", minutes=f"{seconds / 60:.0f}")

@@ -17,13 +17,14 @@ from typing import Any
 
 import gradio as gr
 
-from bon import models, zerogpu
+from bon import zerogpu
 from bon.errors import BonError, InputError
 from bon.prompts import checked_prompts, shipped_prompts
 from bon.schema import Done, Event, Request, Result, Settings, Wrote, whole
 from bon.state import RunState
 from bon.ui import borrowed, deployment, estimate, render
 from bon.ui.journal import log, report
+from bon.ui.texts import label, say
 from bon.wording import label_words
 
 #: The page's inputs, in order; each is named as in `Settings`.
@@ -36,7 +37,9 @@ REJECT = 0.5
 PAGE_N_MAX = 256
 #: Seconds between two updates of a view: what an eye still takes for writing, and a browser for nothing.
 EVERY = 0.1
-UNEXPECTED = "Something went wrong that should not have; the server's log has the details. Try again."
+#: Seconds between two drafts of a run, by which the browser keeps it should the server not live to end it.
+DRAFT_EVERY = 2.0
+UNEXPECTED = say("error.unexpected")
 
 speeds = estimate.Speeds()
 _loaders = ThreadPoolExecutor(max_workers=16, thread_name_prefix="load")
@@ -87,12 +90,14 @@ def check(*values: Any) -> list[dict]:
 
 def generate(visitor: gr.Request, *values: Any) -> Iterator[tuple[render.View, Result | None]]:
     """One run for the page: views, from the first word to the last, each with the result that it shows."""
-    result = None
+    result, draft, drawn_up = None, "", time.monotonic()
     try:
         request = request_of(dict(zip(FIELDS, values, strict=True)))
         deployment.here().admit(visitor)
         for phase, result in snapshots(request):
-            yield show(phase, result, request), result
+            if phase == "writing" and time.monotonic() - drawn_up >= DRAFT_EVERY:
+                draft, drawn_up = render.draft(result), time.monotonic()
+            yield show(phase, result, request) | {"draft": draft}, result
     except BonError as error:
         yield render.broken(result, str(error)), result
     except Exception as error:
@@ -306,6 +311,8 @@ def compare(visitor: gr.Request, text: str, n: Any, *values: Any) -> Iterator[re
 def _contest(settings: Settings) -> Any:
     from bon.contest import contest
 
+    if deployment.here().is_remote(settings.model):
+        raise InputError("model", "A comparison needs the model itself, and this one is on a server. Choose another.")
     kind = {"target": settings.target} if settings.target else {}
     return contest(settings.model, None, settings.scorer, None, **kind)
 
@@ -338,10 +345,11 @@ def load(model: str, scorer: str | None = None, **kind: Any) -> Future:
     """A `bon.Sampler` to come, read on a thread of its own."""
 
     def make():
-        deployment.here().check_names(model, scorer)
+        here = deployment.here()
+        here.check_names(model, scorer)
         from bon import api
 
-        return api.load(model, scorer, **kind)
+        return api.load(model, scorer, endpoint=here.endpoint if here.is_remote(model) else None, **kind)
 
     return _loaders.submit(make)
 
@@ -386,22 +394,22 @@ def prepare(model: str, scorer: str | None, target: str | None = None) -> Iterat
     try:
         waiting = load(model, scorer or None)
         if not arrived(waiting):
-            yield [f"model: {model}", "loading…"], gr.skip(), gr.skip()
-        sampler, hint = waiting.result(), render.prompt_hint(models.find(model).summary)
+            yield [say("chip.model", name=model), say("chip.loading")], gr.skip(), gr.skip()
+        sampler = waiting.result()
     except Exception as error:
         if model == default_model() and isinstance(error, BonError):  # what the operator named, not a visitor
             log.warning("%s cannot be loaded: %s", model, error)
         elif not isinstance(error, BonError):
             report("A model could not be loaded", error)
-        yield [f"model: {model}", "not available"], gr.skip(), gr.skip()
+        yield [say("chip.model", name=model), say("chip.missing")], gr.skip(), gr.skip()
         return
     told = render.chips(sampler.engine.describe(), sampler.scorer.name)
-    yield told, targets(sampler.scorer, target), gr.update(info=hint)
+    yield told, targets(sampler.scorer, target), gr.update(info=label(f"hint.{model}", label("hint")))
 
 
 def targets(scorer: Any, chosen: str | None = None) -> dict:
     """The choice of labels to look for; hidden where the scorer has none."""
-    labels = sorted(scorer.targets, key=lambda label: label != scorer.target)
-    choices = [(label_words(label), label) for label in labels]
+    labels = sorted(scorer.targets, key=lambda name: name != scorer.target)
+    choices = [(label(f"label.{label_words(name)}", label_words(name)), name) for name in labels]
     value = {} if chosen in labels else {"value": scorer.target}
     return gr.update(choices=choices, visible=bool(labels), **value)

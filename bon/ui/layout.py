@@ -1,17 +1,23 @@
 """The page: what stands where, and what is wired to what."""
 
+import json
 from typing import Any
 
 import gradio as gr
 from gradio import component_meta
 
 from bon import models
-from bon.ui import compared, deployment, handlers, journal, render, share, theme
+from bon.schema import SELECTIONS
+from bon.ui import compared, deployment, handlers, journal, render, share, texts, theme
+from bon.ui.texts import label, say
 
 EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
 #: Gradio's own word for "no endpoint, no spinner": what is public is `/best_of_n` alone.
 PRIVATE = {"api_visibility": "private"}
 QUIET = {**PRIVATE, "show_progress": "hidden"}
+TABS = ("tab.generate", "tab.compare", "tab.history", "tab.about")
+#: What the line over the settings sums up, in the order in which `bon.summed` (page.js) takes it.
+SUMMED = ("min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "reject", "select", "softness")
 #: Runs of page and endpoint that are decoded together on the one device; more wait in line.
 TURNS = {"concurrency_id": "device", "concurrency_limit": 8}
 
@@ -35,8 +41,8 @@ class Drawn(gr.HTML):
         )
 
     def postprocess(self, value: Any) -> Any:
-        """Sends the value as it is."""
-        return value
+        """Sends the value, its texts to be said in the visitor's language."""
+        return texts.carried(value)
 
     def api_info(self) -> dict[str, Any]:
         """Any JSON."""
@@ -68,20 +74,23 @@ class Labels(gr.Radio):
 def build() -> gr.Blocks:
     """The page, ready to launch, as the environment says at the moment (`bon.ui.deployment`)."""
     here = deployment.read()
-    with gr.Blocks(title="Best of N: sample, score, keep the best", analytics_enabled=False, fill_width=True) as page:
+    with gr.Blocks(title=say("page.title"), analytics_enabled=False, fill_width=True) as page:
         chips = header()
         with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Generate", id="generate"):
+            with gr.Tab(label(TABS[0]), id="generate") as first:
                 form, view = generate_tab()
-            with gr.Tab("Compare", id="compare"):
+            with gr.Tab(label(TABS[1]), id="compare") as compare:
                 compare_tab(form)
-            with gr.Tab("History", id="history"):
+            with gr.Tab(label(TABS[2]), id="history") as history:
                 Drawn(None, "history", ("dom.js", "pair.js", "history.js"), elem_id="history")
-            with gr.Tab("About and API", id="about") as about:
+            with gr.Tab(label(TABS[3]), id="about") as about:
                 about_tab()
         wire(page, form, view, chips)
         about.select(None, [form[name] for name in handlers.FIELDS], None, js="(...all) => bon.code(...all)", **QUIET)
+        page.load(None, None, [first, compare, history, about], js=f"() => bon.tabs(...{json.dumps(TABS)})", **QUIET)
         endpoints()
+    # Told of a Space, Gradio's page fetches fonts and a portrait of its owner from elsewhere.
+    page.space_id = None
     return page.queue(max_size=here.queue)
 
 
@@ -95,17 +104,23 @@ def endpoints() -> None:
 
 
 def fragment(name: str) -> gr.HTML:
-    """A fixed piece of the page, from `assets/ui/`."""
-    return gr.HTML(theme.read(f"{name}.html"), elem_id=name)
+    """A fixed piece of the page, from `assets/ui/`; a script puts its texts in."""
+    return gr.HTML(theme.read(f"{name}.html"), elem_id=name, js_on_load="bon.dress(element);")
+
+
+def line(text: str, elem_id: str) -> Drawn:
+    """A line of text that may change."""
+    return Drawn(text, "line", elem_id=elem_id)
 
 
 def header() -> gr.HTML:
     """Name, one line, and the chips that say what runs."""
     with gr.Row(elem_id="header"):
         fragment("brand")
-        shown = [f"model: {handlers.default_model()}", "loading…"]
+        shown = [say("chip.model", name=handlers.default_model()), say("chip.loading")]
         chips = Drawn(shown, "chips", ("dom.js", "chips.js"), elem_id="chips")
         fragment("present")
+        Drawn(None, "speaks", elem_id="language")
         return chips
 
 
@@ -130,12 +145,12 @@ def compare_tab(form: dict[str, Any]) -> None:
     """Base, tuned and best of N side by side: over one prompt, some, or those in the box."""
     with gr.Row(elem_id="compare-form"):
         texts = gr.Textbox(
-            "", label="Prompts", info="one a line; leave empty for the 32 in the box", lines=1, max_lines=8,
-            placeholder="This movie", elem_id="compare-prompts", scale=4, min_width=240,
+            "", **named("compare.prompts"), lines=1, max_lines=8, placeholder=EXAMPLES[0], elem_id="compare-prompts",
+            scale=4, min_width=240,
         )
-        n = gr.Number(16, label="N", elem_id="compare-n", min_width=84, scale=0)
-        start = gr.Button("Compare", variant="primary", elem_id="compare-start", min_width=120, scale=0)
-        stop = gr.Button("Stop", elem_id="compare-stop", min_width=84, scale=0)
+        n = gr.Number(16, label=label("compare.n"), elem_id="compare-n", min_width=84, scale=0)
+        start = gr.Button(label("compare.start"), variant="primary", elem_id="compare-start", min_width=120, scale=0)
+        stop = gr.Button(label("stop"), elem_id="compare-stop", min_width=84, scale=0)
     view = Drawn(compared.empty(), "compare", ("dom.js", "files.js", "compare.js"), elem_id="comparison")
     run = start.click(
         handlers.compare, [texts, n, *(form[name] for name in handlers.FIELDS)], view,
@@ -155,7 +170,7 @@ def about_tab() -> None:
 
 def model_cards() -> None:
     """The cards of the models in the box, without the samples at their ends."""
-    for folder in ("reviews", "sentiment", "reviews-positive", "judge"):
+    for folder in ("reviews", "sentiment", "reviews-positive", "judge", "weak"):
         card = (models.assets() / "models" / folder / "README.md").read_text(encoding="utf-8")
         text = card.split("---\n", 2)[-1].strip()
         title, _, rest = text.partition("\n")
@@ -163,11 +178,16 @@ def model_cards() -> None:
             gr.Markdown(rest.split("\n## The first", 1)[0].strip())
 
 
+def named(key: str) -> dict[str, str]:
+    """A field's label and the line under it."""
+    return {"label": label(key), "info": label(f"{key}.info")}
+
+
 def prompt_fields() -> dict[str, Any]:
     """The prompt and its examples."""
     prompt = gr.Textbox(
-        EXAMPLES[0], label="Prompt", info="the model continues it", placeholder="The beginning of a text", lines=2,
-        max_lines=8, elem_id="prompt",
+        EXAMPLES[0], label=label("form.prompt"), info=label(f"hint.{handlers.default_model()}", label("hint")),
+        placeholder=label("form.prompt.empty"), lines=2, max_lines=8, elem_id="prompt",
     )
     fragment("back")
     with gr.Row(elem_id="examples"):
@@ -180,58 +200,52 @@ def prompt_fields() -> dict[str, Any]:
 def run_fields() -> dict[str, Any]:
     """How many, what for, and the two buttons."""
     with gr.Column(elem_id="candidates"):
-        n = gr.Number(16, label="Candidates, N", elem_id="n", min_width=80)
-        slider = gr.Slider(1, 64, 16, step=1, label="Candidates, N", show_label=False, buttons=[], elem_id="n-slider")
+        said = label("form.n")
+        n = gr.Number(16, label=said, elem_id="n", min_width=80)
+        slider = gr.Slider(1, 64, 16, step=1, label=said, show_label=False, buttons=[], elem_id="n-slider")
     slider.input(None, slider, n, js="(n) => n", **QUIET)
     n.input(None, n, slider, js="(n) => Math.min(64, Math.max(1, n ?? 1))", **QUIET)
-    labels = [("positive", "POSITIVE"), ("negative", "NEGATIVE")]
-    target = Labels(labels, value="POSITIVE", label="Look for the most", elem_id="target")
+    labels = [(label("label.positive"), "POSITIVE"), (label("label.negative"), "NEGATIVE")]
+    target = Labels(labels, value="POSITIVE", label=label("form.target"), elem_id="target")
     with gr.Row(elem_id="buttons"):
-        generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=0, scale=3)
-        stop = gr.Button("Stop", elem_id="stop", min_width=0, scale=1)
+        generate = gr.Button(label("form.generate"), variant="primary", elem_id="generate", min_width=0, scale=3)
+        stop = gr.Button(label("stop"), elem_id="stop", min_width=0, scale=1)
     fragment("keys")
-    estimate = gr.HTML("", elem_id="estimate")
+    estimate = line("", "estimate")
     if limits := deployment.here().words():
-        gr.HTML(limits, elem_id="limits")
+        line(limits, "limits")
     return {"estimate": estimate, "n": n, "slider": slider, "target": target, "generate": generate, "stop": stop}
 
 
 def settings_fields() -> dict[str, Any]:
     """The line that sums the settings up, and the settings under it."""
-    line = gr.Button("", elem_id="settings-line")
+    summary = gr.Button(label("form.settings"), elem_id="settings-line")
     with gr.Column(elem_id="settings"):
-        summed = sampling_fields()
-        chosen = model_fields()
-    line.value = render.settings_line(*(field.value for field in summed.values()))
-    gr.on(
-        [field.change for field in summed.values()], render.settings_line, list(summed.values()), line, queue=False,
-        trigger_mode="always_last", **QUIET,
-    )
-    return {**summed, **chosen}
+        return {"summary": summary, **sampling_fields(), **model_fields()}
 
 
 def sampling_fields() -> dict[str, Any]:
-    """How texts are drawn, in the order of `render.settings_line`."""
+    """How texts are drawn."""
     narrow = {"min_width": 100}
     with gr.Row():
-        low = gr.Number(8, label="Least tokens", elem_id="min_tokens", **narrow)
-        high = gr.Number(32, label="Most tokens", elem_id="max_tokens", **narrow)
-    bolder = "below 1 safer, above 1 bolder"
-    temperature = gr.Number(1, label="Temperature", info=bolder, step=0.1, elem_id="temperature", **narrow)
+        low = gr.Number(8, label=label("form.min_tokens"), elem_id="min_tokens", **narrow)
+        high = gr.Number(32, label=label("form.max_tokens"), elem_id="max_tokens", **narrow)
+    temperature = gr.Number(1, **named("form.temperature"), step=0.1, elem_id="temperature", **narrow)
     with gr.Row():
-        top_p = gr.Number(1, label="Top-p", info="1 is off", step=0.05, elem_id="top_p", **narrow)
-        top_k = gr.Number(0, label="Top-k", info="0 is off", elem_id="top_k", **narrow)
+        top_p = gr.Number(1, **named("form.top_p"), step=0.05, elem_id="top_p", **narrow)
+        top_k = gr.Number(0, **named("form.top_k"), elem_id="top_k", **narrow)
     with gr.Row(elem_id="seed-row"):
         # Not a gr.Number: an empty one shows and sends 0.
-        seed = gr.Textbox("", label="Seed", placeholder="fresh each run", max_lines=1, elem_id="seed", **narrow)
-        dice = gr.Button("Roll a seed", elem_id="dice", min_width=0, scale=0)
+        seed = gr.Textbox(
+            "", label=label("form.seed"), placeholder=label("form.seed.empty"), max_lines=1, elem_id="seed", **narrow
+        )
+        dice = gr.Button(label("form.dice"), elem_id="dice", min_width=0, scale=0)
     dice.click(None, None, seed, js="() => String(Math.floor(Math.random() * 2 ** 32))", **QUIET)
-    saves = "drop the weaker half while they are written: fewer tokens, no curve"
-    reject = gr.Checkbox(False, label="Early rejection", info=saves, elem_id="reject")
+    reject = gr.Checkbox(False, **named("form.reject"), elem_id="reject")
     with gr.Row():
-        rules = [("the best", "best"), ("the worst", "worst"), ("softly, by a draw", "soft")]
-        select = gr.Dropdown(rules, value="best", label="Select", elem_id="select", **narrow)
-        softness = gr.Number(0.1, label="Softness", info="of the draw", step=0.05, elem_id="softness", **narrow)
+        rules = [(label(f"select.{rule}"), rule) for rule in SELECTIONS]
+        select = gr.Dropdown(rules, value="best", label=label("form.select"), elem_id="select", **narrow)
+        softness = gr.Number(0.1, **named("form.softness"), step=0.05, elem_id="softness", **narrow)
     fields = {"min_tokens": low, "max_tokens": high, "temperature": temperature, "top_p": top_p, "top_k": top_k}
     return {**fields, "seed": seed, "reject": reject, "select": select, "softness": softness}
 
@@ -241,14 +255,15 @@ def model_fields() -> dict[str, Any]:
     here = deployment.here()
     names = list(here.models) if here.public else [spec.name for spec in models.presets()]
     default = handlers.default_model()
-    named = {"allow_custom_value": True, "info": "one of the list" if here.public else "a preset, a folder or a Hub id"}
+    free = {"allow_custom_value": True, "info": label("form.listed" if here.public else "form.named")}
     model = gr.Dropdown(
-        names if default in names else [*names, default], value=default, label="Model", elem_id="model", **named
+        names if default in names else [*names, default], value=default, label=label("form.model"), elem_id="model",
+        **free,
     )
-    scorers = [("the model's own", ""), ("log-probability", "logprob")]
-    if here.scorer and here.scorer != "logprob":
+    scorers = [(label("scorer.own"), ""), (label("scorer.logprob"), "logprob"), (label("scorer.weak"), "weak")]
+    if here.scorer and here.scorer not in ("logprob", "weak"):
         scorers.append((here.scorer, here.scorer))
-    scorer = gr.Dropdown(scorers, value=here.scorer or "", label="Scorer", elem_id="scorer", **named)
+    scorer = gr.Dropdown(scorers, value=here.scorer or "", label=label("form.scorer"), elem_id="scorer", **free)
     return {"model": model, "scorer": scorer}
 
 
@@ -267,6 +282,11 @@ def wire(page: gr.Blocks, form: dict[str, Any], view: gr.HTML, chips: gr.HTML) -
     run.failure(render.stopped, [view, result], view, queue=False, **QUIET)
     rules = [form[name] for name in ("target", "select", "softness")]
     gr.on([rule.input for rule in rules], None, rules, js="(...rules) => bon.rerank(...rules)", **QUIET)
+    summed = [form[name] for name in SUMMED]
+    gr.on(
+        [page.load, *(field.change for field in summed)], None, summed, form["summary"],
+        js="(...all) => bon.summed(...all)", **QUIET,
+    )
     filled = fill_in(page, form)
     model, scorer, target = form["model"], form["scorer"], form["target"]
     prepare = (handlers.prepare, [model, scorer, target], [chips, target, form["prompt"]])
@@ -286,4 +306,7 @@ def fill_in(page: gr.Blocks, form: dict[str, Any]) -> Any:
     enter.click(None, None, fields, js="() => bon.entering()", **QUIET).then(
         None, None, None, js="() => bon.entered()", **QUIET
     )
-    return page.load(linked, None, [*fields, form["notice"]], concurrency_limit=None, **QUIET)
+    speak = gr.Button("Speak", elem_id="speak", visible="hidden")
+    speak.click(None, fields[:-1], None, js="(...all) => bon.leave(...all)", **QUIET)
+    opened = page.load(linked, None, [*fields, form["notice"]], concurrency_limit=None, **QUIET)
+    return opened.then(None, None, fields, js="() => bon.returned()", **QUIET)

@@ -14,50 +14,25 @@ from bon.errors import InputError
 from bon.schema import Candidate, Result, Settings, Stats, Timing
 from bon.show import at_most
 from bon.state import stopped as stopped_result
-from bon.wording import (
-    axis_of,
-    count,
-    number_words,
-    percent_words,
-    score_words,
-    share,
-    tick_words,
-    unit_words,
-)
+from bon.ui.texts import carried, joined, revived, say, unit_of
+from bon.wording import axis_of, number_words, percent_words, score_words, share, tick_words
 
 View = dict[str, Any]
-
-MEAN_TIP = "The mean score of all candidates: what you get, on average, if you generate once and take it."
-WIN_TIP = (
-    "How often the best of {n} beats one fresh sample of the same model: n/(n+1) where no two scores tie, "
-    "a little less where some do."
-)
-KL_TIP = (
-    "How far picking the best moves the outcome away from the model's own distribution, at most: "
-    "log n − (n−1)/n nats. 0 is not at all; tuning a model for the same score usually moves it further."
-)
-DROPPED_TIP = (
-    "At 4, 8, 16, ... tokens the unfinished texts are scored, and the weaker half is given up. The survivors are "
-    "chosen, so they say nothing about one plain sample: the curve and the mean are left out."
-)
-MOST_TIP = "What the candidates could have come to at most, had each been written to the length that was drawn for it."
-LOGPROB_TIP = "The sum of the log-probabilities, in nats, that the model itself gave this text's tokens."
-SEED_TIP = "The same seed, prompt and settings give the same candidates again."
 
 
 def empty() -> View:
     """Before anything has run and without a sample to show."""
-    return {"phase": "empty", "title": "Nothing here yet.", "line": "Write the beginning of a text and press Generate."}
+    return {"phase": "empty", "title": say("empty.title"), "line": say("empty.line")}
 
 
 def loading(model: str) -> View:
     """While a model is read from disk or network."""
-    return {"phase": "loading", "title": "Loading the model…", "line": f"{model}, on first use only"}
+    return {"phase": "loading", "title": say("loading.title"), "line": say("loading.line", model=model)}
 
 
-def failed(message: str, title: str = "That did not work.") -> View:
+def failed(message: str) -> View:
     """Nothing was done, and `message` says why and what to do."""
-    return {"phase": "failed", "title": title, "line": "", "error": message}
+    return {"phase": "failed", "title": say("failed.title"), "line": "", "error": message}
 
 
 def sample(path: Path) -> View:
@@ -65,10 +40,8 @@ def sample(path: Path) -> View:
     if not path.is_file():
         return empty()
     shown = done(read(path.read_text(encoding="utf-8")))
-    shown.update(
-        phase="sample", title="A sample run.", line="Write the beginning of a text and press Generate to see your own."
-    )
-    shown["winner"]["tag"] += " · sample"
+    shown.update(phase="sample", title=say("sample.title"), line=say("sample.line"))
+    shown["winner"]["tag"] = say("tag.sample", tag=shown["winner"]["tag"])
     return shown
 
 
@@ -81,6 +54,12 @@ def record(result: Result) -> dict[str, Any]:
         pieces = more[c["index"]].pieces
         c |= {"sampled_logprob": more[c["index"]].sampled_logprob, "pieces": [[t, round(p, 4)] for t, p in pieces]}
     return out
+
+
+def draft(result: Result) -> str:
+    """The record of a run that goes on, as if it were stopped now; without the pieces of its texts, which weigh most."""
+    kept = record(stopped_result(result))
+    return json.dumps(kept | {"candidates": [{**c, "pieces": []} for c in kept["candidates"]]})
 
 
 def read(text: str) -> Result:
@@ -96,7 +75,7 @@ def read(text: str) -> Result:
         raw["timing"] = Timing(**raw["timing"])
         return Result(**raw)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError("record", "This is no run that bon has kept, so it cannot be opened.") from error
+        raise InputError("record", say("error.record")) from error
 
 
 def ended(result: Result) -> View:
@@ -107,7 +86,7 @@ def ended(result: Result) -> View:
 def halted(result: Result) -> View:
     """A run that was stopped: what is done stays."""
     scored, n = scored_count(result), len(result.candidates)
-    return _cut_short(writing(result), result, "stopped", f"Stopped after {scored} of {n}.", "What is done stays.")
+    return _cut_short(writing(result), result, "stopped", say("stopped.title", done=scored, of=n), say("kept"))
 
 
 def writing(result: Result) -> View:
@@ -116,12 +95,12 @@ def writing(result: Result) -> View:
     tokens, to_do = progress(result.candidates)
     shown = common(result, "writing")
     shown.update(
-        title=f"Scored {scored} of {n}",
-        line=f"{tokens:,} of at most {to_do:,} tokens",
+        title=say("writing.title", done=scored, of=n),
+        line=say("writing.line", n=tokens, most=to_do),
         progress=round(tokens / to_do, 3),
     )
     if shown["winner"]:
-        shown["winner"]["tag"] = "Leading so far"
+        shown["winner"]["tag"] = say("tag.leading")
     shown["curve"] = curve(result) if result.stats and not result.settings.reject else None
     return shown
 
@@ -130,9 +109,8 @@ def done(result: Result) -> View:
     """A run that has ended."""
     n = len(result.candidates)
     shown = common(result, "done")
-    shown.update(title="Done.", line=f"Best of {n} in {spent(result.timing)}")
-    tags = {"best": f"Winner of {n}", "worst": f"The worst of {n}", "soft": f"Drawn softly from {n}"}
-    shown["winner"]["tag"] = tags[result.settings.select] if n > 1 else "The only candidate"
+    shown.update(title=say("done.title"), line=say("done.line", of=n, spent=spent(result.timing)))
+    shown["winner"]["tag"] = say(f"tag.{result.settings.select}", of=n) if n > 1 else say("tag.only")
     shown.update(insight(result), record=record(result))
     return shown
 
@@ -140,7 +118,7 @@ def done(result: Result) -> View:
 def stopped(view: View, result: Result | None) -> View:
     """The last view of a run that was stopped, made final; `result` is what it had come to."""
     if view.get("phase") == "loading":
-        return {"phase": "stopped", "title": "Stopped.", "line": "The run had not begun."}
+        return {"phase": "stopped", "title": say("stopped.early"), "line": say("stopped.unbegun")}
     return halted(result) if view.get("phase") == "writing" and result else view
 
 
@@ -148,13 +126,13 @@ def broken(result: Result | None, message: str) -> View:
     """The last view of a run that failed midway, with the reason: what was done stays."""
     if result is None:
         return failed(message)
-    kept = f"{scored_count(result)} of {len(result.candidates)} were scored before that and stay below."
-    return {**_cut_short(writing(result), result, "failed", "The run broke off.", kept), "error": message}
+    kept = say("broken.kept", done=scored_count(result), of=len(result.candidates))
+    return {**_cut_short(writing(result), result, "failed", say("broken.title"), kept), "error": message}
 
 
 def _cut_short(view: View, result: Result, phase: str, title: str, line: str) -> View:
     rows = [{**row, "state": "stopped"} if row["score"] is None else row for row in view["rows"]]
-    winner = view["winner"] and {**view["winner"], "tag": f"Best of the {view['scored']} that were scored"}
+    winner = view["winner"] and {**view["winner"], "tag": say("tag.scored", n=view["scored"])}
     said = {"phase": phase, "title": title, "line": line, "progress": None}
     return {**view, **said, "rows": rows, "winner": winner, "record": record(stopped_result(result))}
 
@@ -167,7 +145,7 @@ def common(result: Result, phase: str) -> View:
         "prompt": result.prompt,
         "n": len(result.candidates),
         "scored": scored_count(result),
-        "unit": unit_words(result.unit, result.target),
+        "unit": unit_of(result.unit, result.target),
         "winner": winner(result),
         "axis": {"ticks": [[share(t, axis), tick_words(t)] for t in axis[2]]},
         "mean": mean_mark(result, axis),
@@ -177,21 +155,23 @@ def common(result: Result, phase: str) -> View:
 
 
 def pack(view: View) -> dict[str, Any]:
-    """The view as it travels: the texts as a list, the record of a run that has ended and the rest as JSON texts.
+    """The view as it travels: the texts as a list, record and draft of the run and the rest as JSON texts.
 
     Gradio then sends only what was appended to each text, and the browser has few values to watch.
     """
     rows = [{k: v for k, v in row.items() if k != "text"} for row in view.get("rows", ())]
-    rest = {k: v for k, v in view.items() if k != "record"} | ({"rows": rows} if "rows" in view else {})
+    own = {k: v for k, v in view.items() if k not in ("record", "draft")}
+    rest = carried(own | ({"rows": rows} if "rows" in view else {}))
     kept = json.dumps(view["record"]) if "record" in view else ""
-    return {"view": json.dumps(rest), "texts": [row["text"] for row in view.get("rows", ())], "record": kept}
+    texts = [row["text"] for row in view.get("rows", ())]
+    return {"view": json.dumps(rest), "texts": texts, "record": kept, "draft": view.get("draft", "")}
 
 
 def unpack(packed: Mapping[str, Any] | None) -> View:
     """The view that `pack` packed."""
     if not packed:
         return empty()
-    view = json.loads(packed["view"])
+    view = revived(json.loads(packed["view"]))
     for row, text in zip(view.get("rows", ()), packed["texts"], strict=True):
         row["text"] = text
     return view | ({"record": json.loads(packed["record"])} if packed.get("record") else {})
@@ -232,10 +212,10 @@ def winner(result: Result) -> dict[str, Any] | None:
     best = result.candidates[0] if result.candidates else None
     if best is None or best.score is None or best.ended == "rejected":
         return None
-    facts = [[f"candidate {best.index + 1}", ""], [count(best.tokens, "token"), ""]]
+    facts = [[say("fact.candidate", number=best.index + 1), ""], [say("tokens", n=best.tokens), ""]]
     if best.logprob is not None:
-        facts.append([f"log-probability {number_words(best.logprob, 1)}", LOGPROB_TIP])
-    facts.append([f"seed {result.settings.seed}", SEED_TIP])
+        facts.append([say("fact.logprob", value=number_words(best.logprob, 1)), say("tip.logprob")])
+    facts.append([say("fact.seed", seed=str(result.settings.seed)), say("tip.seed")])
     lift = number_words(best.score - result.stats.mean, 3, "+") if result.stats else ""
     return {"index": best.index, "score": score_words(best.score), "lift": lift, "facts": facts}
 
@@ -257,10 +237,10 @@ def savings(result: Result) -> list[dict[str, str]]:
     all_of_them, most = result.candidates, sum(c.cap for c in result.candidates)
     dropped, tokens = sum(c.ended == "rejected" for c in all_of_them), sum(c.tokens for c in all_of_them)
     return [
-        {"value": score_words(result.best.score), "label": f"best of {len(all_of_them)}", "tip": ""},
-        {"value": f"{dropped}", "label": "dropped half written", "tip": DROPPED_TIP},
-        {"value": f"{tokens:,}", "label": "tokens written", "tip": ""},
-        {"value": f"{most:,}", "label": "tokens at the drawn lengths", "tip": MOST_TIP},
+        {"value": score_words(result.best.score), "label": say("fact.best", of=len(all_of_them)), "tip": ""},
+        {"value": f"{dropped}", "label": say("fact.dropped"), "tip": say("tip.dropped")},
+        {"value": say("number", value=tokens), "label": say("fact.written"), "tip": ""},
+        {"value": say("number", value=most), "label": say("fact.most"), "tip": say("tip.most")},
     ]
 
 
@@ -268,15 +248,15 @@ def facts(result: Result) -> list[dict[str, str]]:
     """The four numbers under the winner: each a value, a label and, where it needs one, an explanation."""
     n, stats = scored_count(result), result.stats
     out = [
-        {"value": score_words(stats.expected_best[-1]), "label": f"{extreme(result)} of {n}", "tip": ""},
-        {"value": score_words(stats.mean), "label": "one sample, on average", "tip": MEAN_TIP},
+        {"value": score_words(stats.expected_best[-1]), "label": say(f"fact.{extreme(result)}", of=n), "tip": ""},
+        {"value": score_words(stats.mean), "label": say("fact.mean"), "tip": say("tip.mean")},
     ]
     if stats.win_rate is not None:
-        rate, what = percent_words(stats.win_rate), "win rate against" if extreme(result) == "best" else "below"
-        out.append({"value": rate, "label": f"{what} one sample", "tip": WIN_TIP.format(n=n)})
+        rate, label = percent_words(stats.win_rate), say("fact.wins" if extreme(result) == "best" else "fact.below")
+        out.append({"value": rate, "label": label, "tip": say("tip.wins", of=n)})
     if stats.kl_bound is not None:
         bound = f"≤ {at_most(stats.kl_bound)}" if stats.kl_bound > 0 else "0"
-        out.append({"value": bound, "label": "nats of KL from the model", "tip": KL_TIP})
+        out.append({"value": bound, "label": say("fact.kl"), "tip": say("tip.kl")})
     return out
 
 
@@ -302,15 +282,15 @@ def curve_caption(values: Sequence[float]) -> str:
     """The curve in words: after how many candidates most of the gain is there."""
     gain = values[-1] - values[0]
     if len(values) < 3 or gain <= 1e-9:
-        return "The exact average over all subsets of the candidates drawn."
+        return say("curve.flat")
     enough = next(k for k, value in enumerate(values, start=1) if value - values[0] >= 0.9 * gain)
-    return f"The first {enough} bring nine tenths of the gain; all {len(values)} bring {number_words(gain, 3, '+')}."
+    return say("curve.enough", n=enough, of=len(values), gain=number_words(gain, 3, "+"))
 
 
 def spent(timing: Timing) -> str:
     """Time, tokens and speed in words."""
-    speed = f", {timing.tokens_per_second:,.0f} tokens/s" if timing.tokens_per_second else ""
-    return f"{timing.total:.2f} s, {count(timing.tokens, 'token')}{speed}"
+    speed = say("speed", value=round(timing.tokens_per_second)) if timing.tokens_per_second else ""
+    return joined([f"{timing.total:.2f} s", say("tokens", n=timing.tokens), speed])
 
 
 def chips(engine: Mapping[str, Any], scorer: str) -> list[str]:
@@ -319,36 +299,10 @@ def chips(engine: Mapping[str, Any], scorer: str) -> list[str]:
     model = f"{engine['name']} {size_words(size)}" if size else engine["name"]
     device, dtype = str(engine["device"]), str(engine["dtype"]).removeprefix("torch.")
     short = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}.get(dtype, dtype)
-    return [f"model: {model}", f"scorer: {scorer}", f"{device.upper()}, {short}"]
+    return [say("chip.model", name=model), say("chip.scorer", name=scorer), f"{device.upper()}, {short}"]
 
 
 def size_words(parameters: int) -> str:
     """`4.8M`, `124M`, `1.7B`."""
     value, unit = (parameters / 1e9, "B") if parameters >= 1e9 else (parameters / 1e6, "M")
     return f"{value:.1f}{unit}" if value < 10 else f"{value:.0f}{unit}"
-
-
-def prompt_hint(summary: str) -> str:
-    """What becomes of the prompt, from a preset's summary."""
-    return f"continued by {summary.partition(';')[0]}" if summary else "the model continues it"
-
-
-def settings_line(
-    low: Any, high: Any, temperature: Any, top_p: Any, top_k: Any, seed: str | None, reject: bool = False,
-    select: str = "best", softness: Any = None,
-) -> str:
-    """The settings in one line."""
-    parts = [f"Settings: {plain(low)} to {plain(high)} tokens", f"temperature {plain(temperature)}"]
-    parts += [f"top-p {plain(top_p)}"] if top_p != 1 else []
-    parts += [f"top-k {plain(top_k)}"] if top_k else []
-    parts += [f"seed {seed.strip()}" if (seed or "").strip() else "a fresh seed"]
-    parts += ["early rejection"] if reject else []
-    parts += {"worst": ["the worst first"], "soft": [f"softness {plain(softness)}"]}.get(select, [])
-    return ", ".join(parts)
-
-
-def plain(value: Any) -> str:
-    """A number as a person writes it; a dash for none."""
-    if value is None:
-        return "–"
-    return str(int(value)) if float(value).is_integer() else f"{value:g}"

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from bon.ui import handlers
+from bon.ui.texts import say
 
 TEXTS = ("prompt", "target", "seed", "model", "scorer", "select")
 #: Settings that Python, command line and endpoint have and the page has not.
@@ -39,10 +40,10 @@ def accepted(query: Mapping[str, str], form: Mapping[str, Any]) -> tuple[dict[st
     ignored = [said for name in query if (said := unknown(name))]
     given = {name: value_of(name, query[name]) for name in handlers.FIELDS if query.get(name, "").strip()}
     if given.get("reject") not in (None, True, False):
-        ignored.append(f"reject is {given.pop('reject')!r}: the page drops half (0.5) or none (0).")
+        ignored.append(say("link.reject", value=repr(given.pop("reject"))))
     embedded = given.get("model", form["model"]) == "embedded" and "scorer" not in given
     if embedded and given.get("target", LABELS[0]) not in LABELS:
-        ignored.append(f"target is {given.pop('target')!r}: the scorer in the box has {' and '.join(LABELS)}.")
+        ignored.append(say("link.target", value=repr(given.pop("target")), one=LABELS[0], other=LABELS[1]))
     while found := handlers.faults({**form, **given}):
         for name, said in found.items():
             # At fault without being given: what it is measured against, the most tokens, is.
@@ -55,9 +56,9 @@ def accepted(query: Mapping[str, str], form: Mapping[str, Any]) -> tuple[dict[st
 def unknown(name: str) -> str:
     """What there is to say of a parameter that fills no field: nothing where it is meant for somebody else."""
     if name in ELSEWHERE:
-        return f"{name} cannot be chosen on this page."
+        return say("link.elsewhere", name=name)
     close = [] if name in handlers.FIELDS else difflib.get_close_matches(name, handlers.FIELDS, n=1, cutoff=0.8)
-    return f"There is no setting {name!r}. Did you mean {close[0]}?" if close else ""
+    return say("link.unknown", name=repr(name), meant=close[0]) if close else ""
 
 
 def value_of(name: str, text: str) -> Any:

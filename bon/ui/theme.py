@@ -1,16 +1,20 @@
 """How the page looks: Gradio's theme made of our own colours, and the styles and scripts of `assets/ui/`."""
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from bon.models import assets
+from bon.ui import texts
+from bon.ui.arrival import Arrival
 
 SANS = ("-apple-system", "BlinkMacSystemFont", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
 MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Noto Sans Mono", "Liberation Mono", "monospace")
 
-#: Gradio's variables on the left, ours (see page.css) on the right.
+#: Gradio's variables on the left, ours (see colours.css) on the right.
 COLOURS = {
     "body_background_fill": "page",
     "body_text_color": "ink",
@@ -67,12 +71,24 @@ def script(*names: str) -> str:
     return "\n".join(f"<script>\n{read(name)}\n</script>" for name in names)
 
 
+def tables() -> str:
+    """The tables of texts, as a tag for a page's head, before the scripts that read them."""
+    made = json.dumps(texts.tables(), ensure_ascii=False).replace("<", "\\u003c")
+    return f"<script>\n(window.bon ??= {{}}).tables = {made};\n</script>\n"
+
+
 def style(*names: str) -> str:
     """The named styles as tags for a page's head.
 
     Not through Gradio's `css`, which puts its own container before every selector, in media queries too.
     """
     return "\n".join(f"<style>\n{read(name)}\n</style>" for name in names)
+
+
+def arrival() -> Middleware:
+    """What the browser gets before Gradio's scripts have built the page."""
+    still = read("arrival.html").replace("<!-- brand -->", read("brand.html"))
+    return Middleware(Arrival, head=style("colours.css", "arrival.css"), body=still)
 
 
 def serves_agents() -> bool:
@@ -84,8 +100,11 @@ def launch_options() -> dict:
     """What `Blocks.launch` needs to look right."""
     return {
         "theme": theme(),
-        "head": style("page.css", "view.css", "compare.css", "history.css", "present.css")
-        + script("page.js", "present.js"),
+        "head": style("colours.css", "page.css", "view.css", "compare.css", "history.css", "present.css")
+        + tables()
+        + script("texts.js", "page.js", "present.js"),
+        "i18n": texts.translations(),
+        "app_kwargs": {"middleware": [arrival()]},
         "favicon_path": folder() / "favicon.svg",
         "footer_links": ["api"],
         "run_history": False,
