@@ -80,11 +80,8 @@
       bon.el("div", { class: "said" }, tag, quote),
       bon.el("div", { class: "points" }, score, unit, lift),
     );
-    node.append(
-      top,
-      bon.el("div", { class: "charts" }, figure, mini),
-      foot,
-    );
+    const charts = bon.el("div", { class: "charts" }, figure, mini);
+    node.append(top, charts, foot);
     const strip = bon.strip(figure, bubble, light),
       small = bon.curve(mini, bubble, 84);
 
@@ -92,10 +89,10 @@
       wasLive = false;
     // While leaders change, and when the run is over, what the winner says keeps the greatest height it had: what is
     // below stays where it is.
-    const hold = (live) => {
+    const hold = (live, nothing) => {
       if (live !== wasLive && live) high = 0;
       if (live) high = Math.max(high, top.offsetHeight);
-      else if (!wasLive) high = 0;
+      else if (!wasLive || nothing) high = 0;
       wasLive = live;
       bon.set(top, "style", high ? `min-height: ${high}px` : null);
     };
@@ -119,10 +116,10 @@
         facts.dataset.key = key;
         facts.replaceChildren(...(winner?.facts || []).map(([words, tip]) => bon.term(words, tip)));
       }
-      foot.style.visibility = winner ? "" : "hidden";
+      charts.hidden = foot.hidden = !winner && !live;
       shown = winner?.index ?? 0;
       mini.hidden = !live || view.n < 2;
-      hold(live);
+      hold(live, !winner);
       strip.draw(view);
       small.draw(view.curve);
     };
@@ -266,7 +263,9 @@
     const take = () => {
       const { view: packed, texts, record: kept = "", draft: drawn = "" } = props.value;
       view = JSON.parse(packed);
+      const was = draft;
       draft = view.phase === "writing" ? drawn : "";
+      if (draft !== was) bon.leave(draft);
       view.rows?.forEach((row, index) => (row.text = texts[index]));
       if (kept !== record) (hero.close(), board.close());
       if (kept && kept !== record && view.phase !== "sample") ended(kept, view.phase);
@@ -335,8 +334,6 @@
       offer.append(bon.el("p", {}, "The run that was under way when this page was left is kept."), open);
       offer.hidden = false;
     };
-    addEventListener("pagehide", () => draft && bon.leave(draft));
-
     bon.tracker(element, (now) => {
       // On a narrow screen the result is below the form: the first words bring it up.
       if (now.busy && !queue.busy) bring = element.getBoundingClientRect().top > innerHeight * 0.35;
