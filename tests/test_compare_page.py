@@ -146,6 +146,18 @@ def test_a_failure_midway_says_why_and_keeps_what_was_done(page, served):
     expect(page.get_by_role("button", name="Download CSV")).to_be_visible()
 
 
+def test_a_server_that_is_gone_is_said_and_what_was_done_stays(served, browser):
+    page = open_page(browser, served[0])
+    page.get_by_role("tab", name="Compare").click()
+    start(page, "\n".join(f"This movie number {i}" for i in range(60)), n=16)
+    expect(page.locator(".comparison .status b")).to_have_text(re.compile(r"Prompt ([3-9]|\d\d) of 60"))
+    page.context.set_offline(True)
+    phase(page, "failed")
+    expect(page.locator(".comparison .status b")).to_have_text("The connection was lost.")
+    assert "best of 16" in heads(page)
+    page.context.close()
+
+
 @pytest.mark.parametrize(("prompts", "n", "said"), [
     ("This movie", 0, "from 1"), ("word " * 400, 4, "Prompt 1"),
 ])
@@ -172,6 +184,15 @@ def test_phones_need_no_sideways_scrolling_and_axe_finds_nothing(served, browser
     assert violations(page, axe) == []
     start(page, "This movie\nThe hotel room")
     phase(page, "done")
+    assert violations(page, axe) == []
+    start(page, "\n".join(f"This movie number {i}" for i in range(60)), n=16)
+    phase(page, "writing")
+    assert violations(page, axe) == []
+    page.click("#compare-stop")
+    phase(page, "stopped")
+    assert violations(page, axe) == []
+    start(page, "This movie", n=0)
+    phase(page, "failed")
     assert violations(page, axe) == []
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     page.context.close()

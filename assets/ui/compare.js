@@ -93,15 +93,22 @@
     );
     element.append(root);
     const cards = [];
+    const UNDER_WAY = ["loading", "writing"];
     let frame = 0,
       spoken = "",
-      shown = "";
+      shown = "",
+      lost = false;
+
+    const overlaid = (view) =>
+      lost && UNDER_WAY.includes(view.phase)
+        ? { ...view, phase: "failed", title: "The connection was lost.", line: "What was done stays." }
+        : view;
 
     const draw = () => {
       frame = 0;
-      const view = props.value;
+      const view = overlaid(props.value);
       root.dataset.phase = view.phase;
-      root.setAttribute("aria-busy", ["loading", "writing"].includes(view.phase));
+      root.setAttribute("aria-busy", UNDER_WAY.includes(view.phase));
       bon.text(title, view.title);
       bon.text(line, view.line || "");
       fill.style.transform = `scaleX(${view.progress ?? 0})`;
@@ -134,6 +141,10 @@
       bon.text(sentence, view.sentence);
     };
 
+    bon.whenLost(element, (now) => {
+      lost = now;
+      draw();
+    });
     watch("value", () => (frame ||= requestAnimationFrame(draw)));
     draw();
   };

@@ -22,13 +22,23 @@
     look();
   };
 
+  // Tells when a run ended without a last view: one comes within a moment, or nobody is there to send it.
+  bon.whenLost = (element, changed) => {
+    let patience = 0;
+    bon.tracker(element, ({ busy }) => {
+      clearTimeout(patience);
+      if (busy) changed(false);
+      else patience = setTimeout(changed, 4000, true);
+    });
+  };
+
   const UNDER_WAY = ["queued", "loading", "writing"];
 
   const ordinal = (n) =>
     `${n}${{ one: "st", two: "nd", few: "rd" }[new Intl.PluralRules("en", { type: "ordinal" }).select(n)] || "th"}`;
 
   // What the browser alone knows, laid over the view.
-  const overlaid = (view, queue) => {
+  const overlaid = (view, queue, lost) => {
     if (queue.waiting)
       return {
         phase: "queued",
@@ -36,7 +46,7 @@
         line: "Stop leaves the line.",
       };
     if (queue.pending) return { phase: "queued", title: "Starting…", line: "" };
-    if (queue.lost && UNDER_WAY.includes(view.phase))
+    if (lost && UNDER_WAY.includes(view.phase))
       return {
         phase: "failed",
         title: "The connection was lost.",
@@ -223,12 +233,12 @@
       frame = 0,
       spoken = "",
       bring = false,
-      patience = 0,
+      lost = false,
       draft = "", // of the run that is under way, a JSON text like its record
       record = ""; // of the run that is shown, a JSON text; empty while it is written, and for what is no run
 
     const drawStatus = () => {
-      const shown = overlaid(view, queue);
+      const shown = overlaid(view, queue, lost);
       const at = shown.progress ?? (shown.phase === "done" ? 1 : 0);
       root.dataset.phase = shown.phase;
       root.setAttribute("aria-busy", UNDER_WAY.includes(shown.phase));
@@ -316,12 +326,6 @@
       }
     };
 
-    const lose = () => {
-      queue.lost = true;
-      if (draft) ended(draft, "failed");
-      drawStatus();
-    };
-
     // What was under way when the page was left is kept, and offered.
     const offerLeft = (left) => {
       ended(left, "failed");
@@ -338,12 +342,14 @@
       // On a narrow screen the result is below the form: the first words bring it up.
       if (now.busy && !queue.busy) bring = element.getBoundingClientRect().top > innerHeight * 0.35;
       queue = now;
-      // A run that ended leaves its last view within a moment; where none comes, nobody is there to send it.
-      clearTimeout(patience);
-      if (!now.busy) patience = setTimeout(lose, 4000);
-      else offer.hidden = true;
+      if (now.busy) offer.hidden = true;
       bon.busy = now.busy;
       bon.running?.(now.busy);
+      drawStatus();
+    });
+    bon.whenLost(element, (now) => {
+      lost = now;
+      if (lost && draft) ended(draft, "failed");
       drawStatus();
     });
     watch("value", take);
