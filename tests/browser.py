@@ -64,13 +64,13 @@ def free_port() -> int:
 
 
 class App:
-    """`python app.py` in a process of its own."""
+    """`python app.py` in a process of its own, from this checkout or a copy of it."""
 
-    def __init__(self, **environment: str):
+    def __init__(self, folder: Path = ROOT, **environment: str):
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         given = {**os.environ, "GRADIO_SERVER_PORT": str(port), "OMP_NUM_THREADS": "1", **environment}
-        self.process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=given)
+        self.process = subprocess.Popen([sys.executable, "app.py"], cwd=folder, env=given)
 
     def wait(self) -> "App":
         """Returns once the page answers."""
