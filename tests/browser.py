@@ -24,13 +24,13 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 @contextlib.contextmanager
-def chromium() -> Iterator[Browser]:
-    """A headless Chromium: BON_CHROMIUM's, the machine's own, or Playwright's."""
+def chromium(*options: str) -> Iterator[Browser]:
+    """A headless Chromium: BON_CHROMIUM's, the machine's own, or Playwright's. options: more of its own flags."""
     path = os.environ.get("BON_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
              "--disable-sync"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=quiet)
+        browser = playwright.chromium.launch(executable_path=path, args=[*quiet, *options])
         yield browser
         browser.close()
 
