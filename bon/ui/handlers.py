@@ -312,7 +312,7 @@ def _contest(settings: Settings) -> Any:
     from bon.contest import contest
 
     if deployment.here().is_remote(settings.model):
-        raise InputError("model", "A comparison needs the model itself, and this one is on a server. Choose another.")
+        raise InputError("model", say("error.served"))
     kind = {"target": settings.target} if settings.target else {}
     return contest(settings.model, None, settings.scorer, None, **kind)
 

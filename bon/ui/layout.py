@@ -169,13 +169,12 @@ def about_tab() -> None:
 
 
 def model_cards() -> None:
-    """The cards of the models in the box, without the samples at their ends."""
+    """The cards of the models in the box, in English as they are, without the samples at their ends."""
     for folder in ("reviews", "sentiment", "reviews-positive", "judge", "weak"):
         card = (models.assets() / "models" / folder / "README.md").read_text(encoding="utf-8")
-        text = card.split("---\n", 2)[-1].strip()
-        title, _, rest = text.partition("\n")
-        with gr.Accordion(title.lstrip("# "), open=False, elem_classes="card"):
-            gr.Markdown(rest.split("\n## The first", 1)[0].strip())
+        _, _, text = card.split("---\n", 2)[-1].strip().partition("\n")
+        with gr.Accordion(label(f"card.{folder}"), open=False, elem_classes="card"):
+            gr.Markdown(text.split("\n## The first", 1)[0].strip())
 
 
 def named(key: str) -> dict[str, str]:

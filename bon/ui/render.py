@@ -57,7 +57,7 @@ def record(result: Result) -> dict[str, Any]:
 
 
 def draft(result: Result) -> str:
-    """The record of a run that goes on, as if it were stopped now; without the pieces of its texts, which weigh most."""
+    """The record of a run that goes on, as if it were stopped now; without its texts' pieces, which weigh most."""
     kept = record(stopped_result(result))
     return json.dumps(kept | {"candidates": [{**c, "pieces": []} for c in kept["candidates"]]})
 
