@@ -9,6 +9,7 @@ from bon import batch as batches
 from bon import forms, models
 from bon.arguments import INTERRUPTED, SETTINGS, Parser, add_settings, given_settings, number_in, say
 from bon.dataset import Dataset
+from bon.engines.endpoint import checked_url
 from bon.schema import Settings, number
 from bon.show import printable
 
@@ -18,7 +19,9 @@ def batch(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     given = given_settings(args, SETTINGS)
     settings = Settings.of(given)
-    models.find(settings.model, settings.scorer)
+    models.find("embedded" if args.endpoint else settings.model, settings.scorer)
+    if args.endpoint:
+        checked_url(args.endpoint)
     if args.push_to_hub and not args.dry_run:
         _check_hub(args.push_to_hub)
 
@@ -33,7 +36,7 @@ def batch(argv: list[str]) -> int:
 
     from bon import api
 
-    kind = {name: getattr(args, name) for name in ("device", "dtype") if getattr(args, name)}
+    kind = {name: getattr(args, name) for name in ("device", "dtype", "endpoint") if getattr(args, name)}
     sampler = api.load(settings.model, settings.scorer, target=settings.target, unit=given.get("unit"), **kind)
     return _preview(task, sampler) if args.dry_run else _run(task, sampler, args)
 
@@ -59,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--push-to-hub", metavar="USER/DATASET", help="send the output, with a card, to the Hub")
     parser.add_argument("--private", action="store_true", help="the data set is for you alone, where it is made anew")
     add_settings(parser, SETTINGS)
+    parser.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible server that has the model")
     return parser
 
 
