@@ -14,6 +14,7 @@ from bon.prompts import checked_prompts
 from bon.schema import Request, Settings, Started
 from bon.state import RunState
 from bon.ui import texts
+from bon.ui.layout import EXAMPLES
 from tests.browser import ROOT, App, open_page, violations
 
 UI = ROOT / "assets" / "ui"
@@ -141,11 +142,13 @@ def test_numbers_choose_their_plural_and_keep_the_decimal_point(spanish, app, br
 
 # Every text that can be seen or is read out, but code and the models' cards, which are English as they are.
 SEEN = """() => {
-  const shown = (node) => node.checkVisibility() && !node.closest("code, .card .prose, script, style, #language");
+  const others = "footer, code, kbd, .card .prose, script, style, #language";
+  const shown = (node) => node.checkVisibility() && !node.closest(others);
   const found = [];
   const texts = document.createTreeWalker(document.querySelector("gradio-app"), NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
-    const text = texts.currentNode.data.trim(), node = texts.currentNode.parentElement;
+    const node = texts.currentNode.parentElement;
+    const text = (node.querySelector(":scope > :is(code, kbd)") ? node.textContent : texts.currentNode.data).trim();
     if (text && shown(node)) found.push([text, node.getAttribute("class") ?? ""]);
   }
   for (const node of document.querySelectorAll("[aria-label], [placeholder], [title], [data-tip]"))
@@ -162,7 +165,7 @@ def tour(page):
     page.click("#settings-line")
     page.fill("#temperature input", "-1")
     page.click("#generate")
-    expect(page.locator("#form .validation-error")).to_have_count(1)
+    page.wait_for_selector("#form .validation-error")
     yield "fault"
     page.fill("#temperature input", "0.8")
     page.fill("#n input", "12")
@@ -223,8 +226,8 @@ def test_the_page_in_spanish_has_no_english_and_room_for_all(app, browser, axe, 
 def invented(tmp_path_factory):
     """The app with a third language, of which every text stands in brackets: one more file, and nothing else."""
     folder = tmp_path_factory.mktemp("app")
-    for name in ("app.py", "bon"):
-        (folder / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "app.py", folder)
+    (folder / "bon").symlink_to(ROOT / "bon")
     shutil.copytree(UI, folder / "assets" / "ui")
     for name in ("models", "prompts.txt"):
         (folder / "assets" / name).symlink_to(ROOT / "assets" / name)
@@ -249,15 +252,11 @@ WRITTEN = re.compile(r"\b(text|prompt|words|piece|example|name)\b")
 
 def test_a_third_language_is_one_more_file_and_no_text_stands_outside_the_tables(invented, browser):
     page = open_page(browser, invented.url, locale="fr")
-    from bon.ui.layout import EXAMPLES
-
-    for name in tour(page):
-        outside = {
-            text for text, where in page.evaluate(SEEN)
-            if "⟦" not in text and "⟧" not in text and not DATA.fullmatch(text) and not WRITTEN.search(where)
-            and text not in EXAMPLES
-        }
-        assert outside == set(), name
+    outside = {
+        (name, text) for name in tour(page) for text, where in page.evaluate(SEEN)
+        if not (re.search("[⟦⟧]", text) or DATA.fullmatch(text) or WRITTEN.search(where) or text in EXAMPLES)
+    }
+    assert outside == set()
     page.context.close()
 
 
