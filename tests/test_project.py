@@ -37,7 +37,7 @@ def test_every_requirement_is_imported_by_the_product_and_every_import_is_requir
     # Parquet and other servers are extras.
     outside -= {*sys.stdlib_module_names, "bon", "trl", "datasets", "ctranslate2", "spaces", "openai", "pyarrow"}
     assert required <= outside
-    assert outside - required <= {"tokenizers", "starlette"}, "tokenizers comes with transformers, starlette with gradio"
+    assert outside - required <= {"tokenizers"}, "tokenizers comes with transformers and serves the training alone"
 
 
 def test_requirements_admit_the_spaces_torch_and_stop_at_the_tested_one():
