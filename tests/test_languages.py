@@ -140,9 +140,9 @@ def test_numbers_choose_their_plural_and_keep_the_decimal_point(spanish, app, br
     english.context.close()
 
 
-# Every text that can be seen or is read out, but code and the models' cards, which are English as they are.
+# Every text that can be seen or is read out, but code, what models wrote, and their cards, which are English.
 SEEN = """() => {
-  const others = "footer, code, kbd, .card .prose, script, style, #language";
+  const others = "footer, code, kbd, blockquote, .card .prose, script, style, #language";
   const shown = (node) => node.checkVisibility() && !node.closest(others);
   const found = [];
   const texts = document.createTreeWalker(document.querySelector("gradio-app"), NodeFilter.SHOW_TEXT);
@@ -161,6 +161,7 @@ SEEN = """() => {
 
 def tour(page):
     """Takes the page through its tabs and states; yields the name of each once it is there."""
+    page.set_default_timeout(120_000)
     yield "first"
     page.click("#settings-line")
     page.fill("#temperature input", "-1")

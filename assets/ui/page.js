@@ -75,12 +75,20 @@
     return parts.filter(Boolean).map((part) => bon.say(...part)).join(", ");
   };
 
-  // A message at a field that nobody can see helps nobody; and Gradio writes the server's English.
-  const showFaults = () => {
+  // At fields Gradio writes the server's English, and now and then writes it again.
+  const translateFaults = () => {
     for (const fault of document.querySelectorAll("#form .validation-error")) {
-      const text = document.createTreeWalker(fault, NodeFilter.SHOW_TEXT);
-      while (text.nextNode()) text.currentNode.data = bon.heard(text.currentNode.data.trim());
+      const texts = document.createTreeWalker(fault, NodeFilter.SHOW_TEXT);
+      while (texts.nextNode()) {
+        const node = texts.currentNode,
+          heard = bon.heard(node.data.trim());
+        if (heard !== node.data.trim()) node.data = heard;
+      }
     }
+  };
+
+  // A message at a field that nobody can see helps nobody.
+  const showFaults = () => {
     if (one("#settings .validation-error")) open(true);
     one("#form .validation-error")?.scrollIntoView({ block: "nearest" });
   };
@@ -100,9 +108,10 @@
     one("#settings-line").setAttribute("aria-controls", "settings");
     window.bon.running(Boolean(window.bon.busy));
     new MutationObserver((changes) => {
+      translateFaults();
       if (changes.some((change) => [...change.addedNodes].some((node) => node.classList?.contains("validation-error"))))
         showFaults();
-    }).observe(one("#form"), { childList: true, subtree: true });
+    }).observe(one("#form"), { childList: true, characterData: true, subtree: true });
   };
   begin();
 })();
