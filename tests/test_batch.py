@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet
@@ -418,19 +419,32 @@ def test_ctrl_c_keeps_what_is_done(file, tmp_path):
     assert not out.exists()
 
 
-def test_a_full_disk_is_told_and_what_was_done_is_kept(file, tmp_path):
-    out = tmp_path / "out.jsonl"
-    done = subprocess.run(
-        run_of(file, out), cwd=ROOT, env=ENV, capture_output=True, text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)),
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert "rows are kept: make room and go on with --resume" in done.stderr
-    whole = tmp_path / "whole.jsonl"
-    for path, more in ((out, ["--resume"]), (whole, [])):
-        subprocess.run(run_of(file, path, *more), cwd=ROOT, env=ENV, check=True, capture_output=True)
-    assert out.read_bytes() == whole.read_bytes()
+@contextmanager
+def disk_of(size: int):
+    """Within it, no file may grow beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("when", ["journal", "output"])
+def test_a_full_disk_is_told_and_what_was_done_is_kept(file, engine, scorer, when):
+    whole, parts = file.with_name("whole.jsonl"), file.with_name("parts.jsonl")
+    finished(task_of(file, output=whole), engine, scorer)
+    events = batch.stream(task_of(file, output=parts), engine, scorer)
+    for _ in range(2 if when == "journal" else 4):
+        last = next(events)
+    room = partial.place(parts).stat().st_size + 100 if when == "journal" else 5000
+    with disk_of(room), pytest.raises(BonError, match=r"could not be written .* --resume"):
+        next(events)
+    assert not parts.exists()
+    assert not list(file.parent.glob("*.writing"))
+    first, *_ = batch.stream(task_of(file, output=parts, resume=True), engine, scorer)
+    assert first.done == last.done
+    assert parts.read_bytes() == whole.read_bytes()
 
 
 def test_the_module_needs_no_torch():
