@@ -38,6 +38,8 @@ PREVIEWED = 3
 RESULTS = ("results", *forms.FORMS)
 #: The fields of this tab, in order; the rest is as on the Generate tab.
 OWN = ("n", "min_tokens", "max_tokens", "seed")
+#: Those of them that the page names, in the order in which `bon.shared` (batch.js) takes them.
+SHARED = ("target", "temperature", "top_p", "top_k", "model", "scorer")
 
 batches = jobs.Batches()
 
@@ -86,7 +88,8 @@ def _previewed(path: Path, column: str | None) -> tuple[View, dict, int]:
     bad = say("batch.bad", n=survey.bad) if survey.bad else ""
     column = say("batch.column", name=data.column) if len(survey.columns) > 1 else ""
     prompts = [said for row, _ in zip(data.rows(), range(PREVIEWED), strict=False) if (said := _prompt(row))]
-    return {"title": say("batch.rows", n=survey.rows), "line": joined([column, bad]), "prompts": prompts}, choice, survey.rows
+    told = {"title": say("batch.rows", n=survey.rows), "line": joined([column, bad]), "prompts": prompts}
+    return told, choice, survey.rows
 
 
 def _prompt(row: Row) -> str:
@@ -155,6 +158,8 @@ def start(visitor: gr.Request, file: str | None, pasted: str, column: str | None
     values: of `OWN`, then of the form's `FIELDS`.
     """
     try:
+        if not file and not (pasted or "").strip():
+            raise InputError("input", say("error.batch.nothing"))
         own = dict(zip(OWN, values[: len(OWN)], strict=True))
         settings = _settings(own, dict(zip(handlers.FIELDS, values[len(OWN):], strict=True)))
         _check_here(settings)
@@ -255,15 +260,14 @@ def view(one: Batch) -> View:
     """A batch for the page."""
     phase, told, order = one.phase, one.told, one.order
     shown: View = {
-        "id": one.id, "phase": phase, "name": order.name, "created": order.created,
+        "id": one.id, "phase": phase, "name": order.name, "created": order.created, "seed": str(order.settings["seed"]),
         "title": say(f"batch.{phase}", done=told["done"], n=order.rows),
         "line": _line(one), "progress": 1 if phase == "done" else told["done"] / order.rows,
-        "facts": _facts(told, order), "latest": told["latest"][::-1], "errors": told["errors"],
+        "facts": _facts(told, order), "errors": told["errors"],
+        "latest": [{**winner, "score": score_words(winner["score"])} for winner in reversed(told["latest"])],
         "failed": told["failed"], "error": one.end.get("error", "") if phase == "failed" else "",
         "command": command(order.name if order.input != "input.txt" else "prompts.txt", order),
     }
-    for winner in shown["latest"]:
-        winner["score"] = score_words(winner["score"]) if isinstance(winner["score"], float) else winner["score"]
     return shown | (_outcome(one) if phase == "done" else {})
 
 

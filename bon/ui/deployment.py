@@ -79,7 +79,8 @@ class Deployment:
 
     model, scorer: what it begins with. endpoint: the server that has the model, where it is on one. public: strangers
     come, and the rest holds: the `models` to choose among, the most candidates (`n`) of the most `tokens`, characters
-    of a `prompt`, `rows` of a batch, and `rate` runs a minute for each visitor. queue: runs that may wait in line, in private mode too.
+    of a `prompt`, `rows` of a batch, and `rate` runs a minute for each visitor. queue: runs that may wait in line, in
+    private mode too.
     spaces: whether a Space's proxy says who a visitor is.
     """
 

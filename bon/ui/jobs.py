@@ -113,7 +113,7 @@ class Tally:
                              "score": best["score"]})
 
     def told(self) -> dict[str, Any]:
-        """The rows done and failed, winners, errors, the mean score of winners and of all, and what it is a score of."""
+        """Rows done and failed, winners, errors, the mean scores of winners and of all candidates, and their unit."""
         many = self._scored
         means = {"best": self._best / many, "plain": self._plain / many} if many else {}
         unit = {name: self._plan.get(name) for name in ("unit", "target")}
