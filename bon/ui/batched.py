@@ -273,9 +273,10 @@ def view(one: Batch) -> View:
 
 def _line(one: Batch) -> str:
     if one.phase == "running":
-        now = one.progress
-        return joined([say("batch.rate", rate=f"{now.rate:.1f}"), say("batch.left", time=_time(now.left))]
-                      if now.rate else [])
+        if not (rate := one.rate):
+            return ""
+        left = (one.order.rows - one.told["done"]) / rate
+        return joined([say("batch.rate", rate=f"{rate:.1f}"), say("batch.left", time=_time(left))])
     if one.phase == "done":
         return joined([say("batch.rows", n=one.order.rows), _time(one.end["seconds"])])
     return {"loading": say("compare.first"), "stopped": say("kept"), "failed": say("kept"),

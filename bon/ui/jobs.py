@@ -5,6 +5,7 @@ and `job.json`, which says what was asked for and how it ended: a batch that had
 found as interrupted, and goes on from its journal.
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -12,23 +13,23 @@ import secrets
 import shutil
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gradio.utils import get_upload_folder
 
-from bon import batch, forms, partial
-from bon.batch import Finished, Progress, Task
+from bon import batch, forms
+from bon.batch import Finished, Task
 from bon.dataset import Dataset
-from bon.engines.base import Engine, Job, Step
 from bon.errors import BonError, InputError, LimitError
 from bon.schema import Settings
+from bon.ui.guests import Considerate, GaveWay, Halted, guests
 from bon.ui.journal import report
+from bon.ui.tally import Tally
 from bon.ui.texts import say
 
 #: Batches that go on at the same time; their rows take turns.
@@ -37,8 +38,6 @@ MOST = 4
 DAY, MONTH = 86_400, 30 * 86_400
 #: What `secrets.token_urlsafe(24)` gives.
 ID = re.compile(r"[\w-]{32}", re.ASCII)
-#: The latest winners and the first errors that are shown, and how much of their texts.
-SHOWN, LONG = 5, 1000
 
 
 def root() -> Path:
@@ -64,91 +63,24 @@ class Order:
     bad: int
     created: float
 
+    def dataset(self, folder: Path) -> Dataset:
+        """The input in this folder."""
+        return Dataset(folder / self.input, self.column, skip_bad=True)
+
     def task(self, folder: Path, resume: bool = False) -> Task:
         """The task in this folder. Raises `InputError` where it cannot work."""
-        form = forms.FORMS.get(self.form, forms.BEST)
-        dataset = Dataset(folder / self.input, self.column, skip_bad=True)
-        return Task(dataset, folder / self.output, Settings.of(self.settings), form, resume=resume)
-
-
-class Tally:
-    """What the journal of a batch says: read on as it grows."""
-
-    def __init__(self, task: Task):
-        self._rows, self._file, self._at = task.dataset.rows(), partial.place(task.output), 0
-        self._best = self._plain = 0.0
-        self._scored = self.done = self.failed = 0
-        self._plan: dict[str, Any] = {}
-        self._latest: deque[dict[str, Any]] = deque(maxlen=SHOWN)
-        self._errors: list[dict[str, Any]] = []
-
-    def read_on(self) -> "Tally":
-        """Takes in the whole records that have come since."""
-        with open(self._file, "rb") as file:
-            file.seek(self._at)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                if self._at:
-                    self._add(json.loads(line))
-                else:
-                    self._plan = json.loads(line)
-                self._at += len(line)
-        return self
-
-    def _add(self, record: Mapping[str, Any]) -> None:
-        row = next(self._rows)
-        self.done += 1
-        if "error" in record:
-            self.failed += 1
-            if len(self._errors) < SHOWN:
-                self._errors.append({"row": row.number, "error": record["error"][:LONG]})
-            return
-        best = record["candidates"][0]
-        self._scored += 1
-        self._best += best["score"]
-        self._plain += record.get("mean", best["score"])
-        prompt = row.prompt if row.messages is None else row.messages[-1]["content"]
-        self._latest.append({"row": row.number, "prompt": prompt[:LONG], "text": best["text"][:LONG],
-                             "score": best["score"]})
-
-    def told(self) -> dict[str, Any]:
-        """Rows done and failed, winners, errors, the mean scores of winners and of all candidates, and their unit."""
-        many = self._scored
-        means = {"best": self._best / many, "plain": self._plain / many} if many else {}
-        unit = {name: self._plan.get(name) for name in ("unit", "target")}
-        return {"done": self.done, "failed": self.failed, "latest": list(self._latest), "errors": self._errors,
-                **means, **unit}
-
-
-class _Halted(BaseException):
-    """Ends the work within a step; not an `Exception`, which would count as the rows' fault."""
-
-
-class _Halting:
-    """An engine that stops at its next step once it is told to."""
-
-    def __init__(self, engine: Engine, halt: threading.Event):
-        self._engine, self._halt = engine, halt
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def generate(self, jobs: Sequence[Job]) -> Iterator[Step]:
-        with closing(self._engine.generate(jobs)) as steps:
-            for step in steps:
-                if self._halt.is_set():
-                    raise _Halted
-                yield step
+        form, settings = forms.FORMS.get(self.form, forms.BEST), Settings.of(self.settings)
+        return Task(self.dataset(folder), folder / self.output, settings, form, resume=resume)
 
 
 class Batch:
-    """One batch. `order`: what was asked for. `end`: how it ended, as `job.json` has it. `progress`: of this run."""
+    """One batch. `order`: what was asked for. `end`: how it ended, as `job.json` has it."""
 
     def __init__(self, folder: Path, order: Order, end: Mapping[str, Any] | None = None):
         self.folder, self.id, self.order, self.end = folder, folder.name, order, end or {}
         self.owner: str | None = None
-        self.progress: Progress | None = None
+        self._from: int | None = None
+        self._begun = 0.0
         self._halt, self._halted = threading.Event(), "stopped"
         self._thread: threading.Thread | None = None
         self._told: dict[str, Any] | None = None
@@ -169,23 +101,21 @@ class Batch:
         """loading, running, stopping; else stopped, interrupted, failed or done."""
         if not self.goes_on:
             return self.end["phase"]
-        return "stopping" if self._halt.is_set() else "running" if self.progress else "loading"
+        return "stopping" if self._halt.is_set() else "loading" if self._from is None else "running"
 
     @property
     def told(self) -> dict[str, Any]:
         """What it has come to: see `Tally.told`."""
         if self._told is None:
-            self._told = self.end.get("told") or self._read()
+            self._told = self.end.get("told") or self._tally().read_on().told()
         return self._told
 
-    def _read(self) -> dict[str, Any]:
-        task = self.order.task(self.folder)
-        tally = Tally(task)
-        return (tally.read_on() if partial.place(task.output).exists() else tally).told()
+    def _tally(self) -> Tally:
+        return Tally(self.order.dataset(self.folder), self.folder / self.order.output)
 
     def begin(self, task: Task, load: Callable[[], Future], turn: threading.Lock, owner: str | None) -> None:
         """Starts its thread. load: gives the `bon.Sampler` to come. turn: held for each batch of rows."""
-        self.owner, self.progress = owner, None
+        self.owner, self._from = owner, None
         self._halt.clear()
         self.save("interrupted")  # which it is, should nothing else be saved
         self._thread = threading.Thread(target=self._work, args=(task, load, turn), name="batch", daemon=True)
@@ -205,7 +135,7 @@ class Batch:
         """Keeps how it ended."""
         self.end = {"phase": phase, **more}
         begun = self.folder / "job.json.writing"
-        begun.write_text(json.dumps({"order": asdict(self.order), "end": self.end}), encoding="utf-8")
+        begun.write_text(json.dumps({"order": dataclasses.asdict(self.order), "end": self.end}), encoding="utf-8")
         os.replace(begun, self.folder / "job.json")
 
     def worded(self, error: BonError) -> str:
@@ -218,7 +148,7 @@ class Batch:
     def _work(self, task: Task, load: Callable[[], Future], turn: threading.Lock) -> None:
         try:
             self._run(task, self._loaded(load()), turn)
-        except _Halted:
+        except Halted:
             self.save(self._halted)
         except BonError as error:
             self.save("failed", error=self.worded(error))
@@ -229,27 +159,48 @@ class Batch:
     def _loaded(self, waiting: Future) -> Any:
         while not wait([waiting], timeout=0.1).done:
             if self._halt.is_set():
-                raise _Halted
+                raise Halted
         return waiting.result()
 
     def _run(self, task: Task, sampler: Any, turn: threading.Lock) -> None:
-        tally, engine = None, _Halting(sampler.engine, self._halt)
+        engine, self._begun = Considerate(sampler.engine, self._halt), time.monotonic()
+        while True:
+            try:
+                return self._go_on(task, engine, sampler.scorer, turn)
+            except GaveWay:
+                engine.gives_way = False
+                guests.let_pass()
+                task = dataclasses.replace(task, resume=True)
 
-        def deliver(finished: Finished) -> None:
-            self.save("done", told=self._told, seconds=self.progress.seconds, written=finished.written,
-                      left_out=finished.left_out, notes=list(finished.notes))
-
-        with closing(batch.stream(task, engine, sampler.scorer, deliver)) as events:
+    def _go_on(self, task: Task, engine: Considerate, scorer: Any, turn: threading.Lock) -> None:
+        tally = None
+        with closing(batch.stream(task, engine, scorer, self._deliver)) as events:
             while True:
                 with turn:
                     event = next(events)
                 if isinstance(event, Finished):
                     return
-                tally = tally or Tally(task)  # by the first event the journal is mended
-                self._told, self.progress = tally.read_on().told(), event
+                tally = tally or self._tally()  # by the first event the journal is mended
+                self._take(tally.read_on().told())
+                engine.gives_way = engine.gives_way or event.done_now > 0
                 if self._halt.is_set():
-                    raise _Halted
-                time.sleep(0.005)  # a lock is not fair: the next one in line gets it
+                    raise Halted
+                time.sleep(0.005)  # a lock is not fair: so the next one in line gets it
+
+    def _take(self, told: dict[str, Any]) -> None:
+        self._told = told
+        if self._from is None:
+            self._from = told["done"]
+
+    def _deliver(self, finished: Finished) -> None:
+        self.save("done", told=self._told, seconds=time.monotonic() - self._begun, written=finished.written,
+                  left_out=finished.left_out, notes=list(finished.notes))
+
+    @property
+    def rate(self) -> float | None:
+        """Rows per second since it was begun or resumed; None before any are done."""
+        now = self.told["done"] - (self._from or 0)
+        return now / (time.monotonic() - self._begun) if now > 0 else None
 
 
 class Batches:
@@ -295,10 +246,14 @@ class Batches:
         if not (isinstance(name, str) and ID.fullmatch(name)):
             return None
         with self._lock:
-            try:
-                return self._known.get(name) or self._known.setdefault(name, Batch.read(root() / name))
-            except (OSError, ValueError, KeyError, TypeError):
-                return None
+            if name not in self._known:
+                try:
+                    found = Batch.read(root() / name)
+                    found.told  # noqa: B018  what cannot be read is found out now
+                    self._known[name] = found
+                except (OSError, ValueError, KeyError, TypeError):
+                    return None
+            return self._known[name]
 
     def remove(self, found: Batch) -> None:
         """Stops it and deletes all of it."""
