@@ -35,6 +35,7 @@ LIMITS = {
     "prompt": ("BON_MAX_PROMPT", 32, 1_000_000),
     "queue": ("BON_MAX_QUEUE", 1, 10_000),
     "rate": ("BON_RATE", 1, 10_000),
+    "rows": ("BON_MAX_ROWS", 1, 10_000),
 }
 SWITCH = {"": False, "0": False, "false": False, "no": False, "off": False,
           "1": True, "true": True, "yes": True, "on": True}
@@ -78,7 +79,8 @@ class Deployment:
 
     model, scorer: what it begins with. endpoint: the server that has the model, where it is on one. public: strangers
     come, and the rest holds: the `models` to choose among, the most candidates (`n`) of the most `tokens`, characters
-    of a `prompt`, and `rate` runs a minute for each visitor. queue: runs that may wait in line, in private mode too.
+    of a `prompt`, `rows` of a batch, and `rate` runs a minute for each visitor. queue: runs that may wait in line, in
+    private mode too.
     spaces: whether a Space's proxy says who a visitor is.
     """
 
@@ -93,6 +95,7 @@ class Deployment:
     rate: int = 20
     spaces: bool = False
     endpoint: str | None = None
+    rows: int = 100
     visitors: Visitors = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

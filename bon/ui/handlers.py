@@ -23,6 +23,7 @@ from bon.prompts import checked_prompts, shipped_prompts
 from bon.schema import Done, Event, Request, Result, Settings, Wrote, whole
 from bon.state import RunState
 from bon.ui import borrowed, deployment, estimate, render
+from bon.ui.guests import guests
 from bon.ui.journal import log, report
 from bon.ui.texts import label, say
 from bon.wording import label_words
@@ -233,7 +234,8 @@ def snapshots(request: Request) -> Iterator[tuple[str, Result | None]]:
 
     Closing it stops the work within one step.
     """
-    with closing(borrowed.run(request) if zerogpu.is_on() else _loaded_and_run(request)) as values:
+    run = borrowed.run(request) if zerogpu.is_on() else _loaded_and_run(request)
+    with guests.one(), closing(run) as values:
         for phase, result in values:
             if phase == "done":
                 speeds.note(result)
@@ -299,7 +301,7 @@ def compare(visitor: gr.Request, text: str, n: Any, *values: Any) -> Iterator[re
             yield compared.loading()
         events = _comparison(prompts, waiting.result(), settings)
         showing = compared.Showing(len(prompts))
-        with closing(events):
+        with guests.one(), closing(events):
             yield from _compared(showing, events)
     except Exception as error:
         if not isinstance(error, BonError):

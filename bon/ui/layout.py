@@ -6,16 +6,16 @@ from typing import Any
 import gradio as gr
 from gradio import component_meta
 
-from bon import models
+from bon import models, zerogpu
 from bon.schema import SELECTIONS
-from bon.ui import compared, deployment, handlers, journal, render, share, texts, theme
+from bon.ui import batched, compared, deployment, handlers, journal, render, share, texts, theme
 from bon.ui.texts import label, say
 
 EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
 #: Gradio's own word for "no endpoint, no spinner": what is public is `/best_of_n` alone.
 PRIVATE = {"api_visibility": "private"}
 QUIET = {**PRIVATE, "show_progress": "hidden"}
-TABS = ("tab.generate", "tab.compare", "tab.history", "tab.about")
+TABS = ("tab.generate", "tab.compare", "tab.batch", "tab.history", "tab.about")
 #: What the line over the settings sums up, in the order in which `bon.summed` (page.js) takes it.
 SUMMED = ("min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "reject", "select", "softness")
 #: Runs of page and endpoint that are decoded together on the one device; more wait in line.
@@ -81,13 +81,16 @@ def build() -> gr.Blocks:
                 form, view = generate_tab()
             with gr.Tab(label(TABS[1]), id="compare") as compare:
                 compare_tab(form)
-            with gr.Tab(label(TABS[2]), id="history") as history:
+            with gr.Tab(label(TABS[2]), id="batch") as batch:
+                batch_tab(batch, form)
+            with gr.Tab(label(TABS[3]), id="history") as history:
                 Drawn(None, "history", ("dom.js", "pair.js", "history.js"), elem_id="history")
-            with gr.Tab(label(TABS[3]), id="about") as about:
+            with gr.Tab(label(TABS[4]), id="about") as about:
                 about_tab()
         wire(page, form, view, chips)
         about.select(None, [form[name] for name in handlers.FIELDS], None, js="(...all) => bon.code(...all)", **QUIET)
-        page.load(None, None, [first, compare, history, about], js=f"() => bon.tabs(...{json.dumps(TABS)})", **QUIET)
+        tabs = [first, compare, batch, history, about]
+        page.load(None, None, tabs, js=f"() => bon.tabs(...{json.dumps(TABS)})", **QUIET)
         endpoints()
     # Told of a Space, Gradio's page fetches fonts and a portrait of its owner from elsewhere.
     page.space_id = None
@@ -158,6 +161,65 @@ def compare_tab(form: dict[str, Any]) -> None:
     )
     stop.click(None, cancels=[run], **QUIET)
     run.failure(compared.stopped, view, view, queue=False, **QUIET)
+
+
+def batch_tab(tab: gr.Tab, form: dict[str, Any]) -> None:
+    """A file of prompts in, a file of winners or of training data out."""
+    if zerogpu.is_on():
+        line(say("batch.zerogpu"), "batch-elsewhere")
+        return
+    with gr.Column(elem_id="batch-form"):
+        with gr.Row():
+            file = gr.File(label=label("batch.file"), height=140, elem_id="batch-file", scale=1, min_width=240)
+            pasted = gr.Textbox(
+                "", **named("batch.paste"), lines=4, max_lines=4, placeholder="\n".join(EXAMPLES[:3]),
+                elem_id="batch-paste", scale=1, min_width=240,
+            )
+        preview = Drawn({}, "batchPreview", scripts := ("dom.js", "batch.js"), elem_id="batch-preview")
+        rows = gr.State(0)
+        chosen = batch_fields()
+        with gr.Row(elem_id="batch-go"):
+            start = gr.Button(label("batch.start"), variant="primary", elem_id="batch-start", min_width=120, scale=0)
+            estimate = line("", "batch-estimate")
+        shared = line("", "batch-shared")
+        line(say("batch.limit", n=batched.rows_max()), "batch-limit")
+    view = Drawn({}, "batch", scripts, elem_id="batch", server_functions=[batched.seen, batched.act])
+    column = chosen["column"]
+    looked_at = [preview, column, rows]
+    found = {"trigger_mode": "always_last", "concurrency_limit": None, **QUIET}
+    gr.on([file.change, pasted.change], batched.preview, [file, pasted], looked_at, **found)
+    column.input(batched.preview, [file, pasted, column], looked_at, **found)
+    sizes = [*(chosen[name] for name in batched.OWN[:3]), form["model"], form["scorer"]]
+    gr.on(
+        [rows.change, *(field.change for field in sizes)], batched.estimated, [rows, *sizes], estimate, queue=False,
+        **found,
+    )
+    start.click(
+        batched.start, [file, pasted, *chosen.values(), *(form[name] for name in handlers.FIELDS)], view,
+        concurrency_limit=None, **QUIET,
+    )
+    same = [form[name] for name in batched.SHARED]
+    tab.select(None, same, shared, js="(...all) => bon.shared(...all)", **QUIET)
+
+
+def batch_fields() -> dict[str, Any]:
+    """What is wanted of each row and of them all, in the order of `batched.start`."""
+    narrow = {"min_width": 96, "scale": 1}
+    plain = {"filterable": False, **narrow}
+    with gr.Row(elem_id="batch-settings"):
+        column = gr.Dropdown([], label=label("batch.column.choose"), visible=False, elem_id="batch-column", **narrow)
+        results = [(label(f"batch.as.{name}"), name) for name in batched.RESULTS]
+        form = gr.Dropdown(results, value="results", label=label("batch.as"), elem_id="batch-as", **plain)
+        kinds = [(ending[1:].upper(), ending) for ending in batched.endings()]
+        ending = gr.Dropdown(kinds, value=".jsonl", label=label("batch.format"), elem_id="batch-format", **plain)
+        n = gr.Number(16, label=label("compare.n"), elem_id="batch-n", **narrow)
+        low = gr.Number(8, label=label("form.min_tokens"), elem_id="batch-min", **narrow)
+        high = gr.Number(32, label=label("form.max_tokens"), elem_id="batch-max", **narrow)
+        seed = gr.Textbox(
+            "", label=label("form.seed"), placeholder=label("batch.fresh"), max_lines=1, elem_id="batch-seed", **narrow
+        )
+    return {"column": column, "form": form, "ending": ending, "n": n, "min_tokens": low, "max_tokens": high,
+            "seed": seed}
 
 
 def about_tab() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from bon.models import assets
-from bon.ui import texts
+from bon.ui import deployment, texts
 from bon.ui.arrival import Arrival
 
 SANS = ("-apple-system", "BlinkMacSystemFont", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
@@ -99,11 +99,12 @@ def launch_options() -> dict:
     """What `Blocks.launch` needs to look right."""
     return {
         "theme": theme(),
-        "head": style("colours.css", "page.css", "view.css", "compare.css", "history.css", "present.css")
+        "head": style("colours.css", "page.css", "view.css", "compare.css", "batch.css", "history.css", "present.css")
         + tables()
         + script("texts.js", "page.js", "present.js"),
         "i18n": texts.translations(),
         "app_kwargs": {"middleware": [arrival()]},
+        "max_file_size": "1mb" if deployment.here().public else "50mb",
         "favicon_path": folder() / "favicon.svg",
         "footer_links": ["api"],
         "run_history": False,
