@@ -56,13 +56,18 @@
       lift = bon.el("span", { class: "gain" });
     const facts = bon.el("div", { class: "meta" });
     const here = () => JSON.parse(record()).candidates.find((c) => c.index === shown);
-    let shown = 0;
+    let shown = 0,
+      chat = null; // the messages that the candidates answer, or null
+    const goOn = () => {
+      if (!chat) return bon.goOn(quote.textContent, bon.chatting.get() && false);
+      bon.goOn("", [...chat, { role: "assistant", content: text.textContent }]);
+    };
     const more = bon.discloser(node, bon.say("details"), () => bon.detail(here()));
     const acts = bon.el(
       "div",
       { class: "acts" },
       more.button,
-      bon.doer(bon.say("continue"), bon.say("continued"), () => bon.goOn(quote.textContent)),
+      bon.doer(bon.say("continue"), bon.say("continued"), goOn),
       bon.doer(bon.say("copy"), bon.say("copied"), () => bon.copy(quote.textContent)),
       bon.linkButton(record),
       bon.downloads(record, server.exported),
@@ -105,7 +110,8 @@
         row = winner && view.rows[winner.index],
         live = view.phase === "writing";
       bon.text(tag, winner ? bon.words(winner.tag) : bon.say(live ? "tag.coming" : "tag.none"));
-      bon.text(prompt, view.prompt);
+      chat = view.messages;
+      bon.text(prompt, chat ? "" : view.prompt);
       bon.text(text, row ? row.text : live ? " …" : "");
       bon.set(quote, "data-cut", Boolean(row?.cut));
       const length = quote.textContent.length;
@@ -248,6 +254,7 @@
       drawStatus();
       bon.text(alert, bon.heard(bon.words(view.error)));
       alert.hidden = !view.error;
+      bon.chatting?.refused(view.field === "messages" ? alert.textContent : "");
       // While a model loads, what was there stays.
       if (view.phase === "loading") return;
       const has = Boolean(view.rows);
