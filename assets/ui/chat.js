@@ -35,11 +35,12 @@
       chats = null, // whether it has a chat template; null until it is known
       aside = null, // the chat that waits while the entry is a text
       drawn = "";
-    const spoken = () => props.value || [];
+    const value = () => (props.value === "" ? null : (props.value ?? null)); // Gradio has no null
+    const spoken = () => value() || [];
     const isSystem = ({ role }, place) => place === 0 && role === "system";
 
     const set = (chat) => {
-      if (props.value && !chat) aside = props.value;
+      if (value() && !chat) aside = value();
       props.value = chat;
       draw();
     };
@@ -50,10 +51,10 @@
     });
 
     const draw = () => {
-      const on = Boolean(props.value),
+      const on = Boolean(value()),
         said = on && spoken().some(isSystem) ? spoken()[0].content : "",
         rest = spoken().filter((message, place) => !isSystem(message, place));
-      document.body.toggleAttribute("data-chat", on);
+      bon.set(document.body, "data-chat", on && (rest.length ? "going" : "new"));
       kind.hidden = !chats;
       asChat.setAttribute("aria-pressed", on);
       asText.setAttribute("aria-pressed", !on);
@@ -68,10 +69,10 @@
         turns.scrollTop = turns.scrollHeight;
       }
       waits.hidden = on || !aside?.length || chats !== false;
-      bon.text(waits, waits.hidden ? "" : bon.say("chat.waits", { model: model }));
+      bon.text(waits, waits.hidden ? "" : bon.say("chat.waits", { model }));
       refused("");
       const now = `${on} ${chats} ${model}`;
-      if (now !== drawn) trigger("input"); // what the entry is called has changed
+      if (now !== drawn && (on || chats !== null)) trigger("input"); // what the entry is called has changed
       drawn = now;
     };
 
@@ -82,23 +83,30 @@
       if (words && area.value) system.open = true;
     };
 
+    // A new chat; the example that the page begins with makes way for a message.
+    const greeting = () => {
+      const [text, message] = ["beginning", "question"].map((kind) => document.querySelector(`#examples .${kind}`));
+      const given = new URLSearchParams(location.search).has("prompt");
+      if (!given && document.querySelector("#prompt textarea").value === text.textContent.trim()) message.click();
+      return [];
+    };
+
     bon.chatting = {
-      get: () => props.value ?? null,
+      get: value,
       set,
       refused,
       know: (told) => {
         ({ model, chats } = told);
-        if (chats && (props.value ?? null) === null) set(aside ?? []);
+        if (chats && value() === null) set(aside ?? greeting());
         else if (chats === false) set(null);
         else draw();
       },
-      // What stands for a text, not a chat, in the form and in links: of a model that has no choice nothing.
-      plain: (model) => (chats || model !== model ? false : null),
+      chats: (other) => (other === model ? chats : null),
     };
 
     // What Gradio's event gives to the entry: its name, and the words beside it and in it.
     bon.asked = () => {
-      const on = Boolean(props.value);
+      const on = Boolean(value());
       return {
         __type__: "update",
         label: bon.say(on ? "form.message" : "form.prompt"),

@@ -14,15 +14,15 @@
       seed: String(settings.seed),
       scorer: settings.scorer ?? "",
       reject: settings.reject > 0,
-      chat: messages ? messages.slice(0, -1) : bon.chatting.plain(settings.model),
+      // A text by choice, but for a model that leaves none.
+      chat: messages ? messages.slice(0, -1) : bon.chatting.chats(settings.model) === false ? null : false,
     };
   };
 
   // The address that fills the form in so; what others have in the query string stays.
   bon.linkOf = (run) => {
     const url = new URL(location.href),
-      given = bon.valuesOf(run),
-      values = { ...given, reject: run.settings.reject ?? 0, chat: pairs(given.chat) };
+      values = { ...bon.valuesOf(run), reject: run.settings.reject ?? 0, chat: chatOf(run) };
     for (const name of [...url.searchParams.keys()])
       if (name in bon.defaults || name.startsWith(FIRST)) url.searchParams.delete(name);
     for (const [name, value] of Object.entries(values))
@@ -33,7 +33,11 @@
     return url.href;
   };
   const plain = (value) => (value === false ? 0 : value);
-  const pairs = (chat) => (chat ? JSON.stringify(chat.map(({ role, content }) => [role, content])) : plain(chat));
+  // What was said before the prompt, in short; 0 for a text where the model would take a chat.
+  const chatOf = ({ messages, settings }) =>
+    messages
+      ? JSON.stringify(messages.slice(0, -1).map(({ role, content }) => [role, content]))
+      : bon.chatting.chats(settings.model) ? 0 : null;
 
   // record: gives the run that is shown, as a JSON text.
   bon.linkButton = (record) => {

@@ -57,10 +57,11 @@
     const facts = bon.el("div", { class: "meta" });
     const here = () => JSON.parse(record()).candidates.find((c) => c.index === shown);
     let shown = 0,
+      answer = "",
       chat = null; // the messages that the candidates answer, or null
     const goOn = () => {
       if (!chat) return bon.goOn(quote.textContent, bon.chatting.get() && false);
-      bon.goOn("", [...chat, { role: "assistant", content: text.textContent }]);
+      bon.goOn("", [...chat, { role: "assistant", content: answer }]);
     };
     const more = bon.discloser(node, bon.say("details"), () => bon.detail(here()));
     const acts = bon.el(
@@ -111,8 +112,9 @@
         live = view.phase === "writing";
       bon.text(tag, winner ? bon.words(winner.tag) : bon.say(live ? "tag.coming" : "tag.none"));
       chat = view.messages;
+      answer = row ? row.text : live ? " …" : "";
       bon.text(prompt, chat ? "" : view.prompt);
-      bon.text(text, row ? row.text : live ? " …" : "");
+      bon.text(text, chat ? answer.trimStart() : answer);
       bon.set(quote, "data-cut", Boolean(row?.cut));
       const length = quote.textContent.length;
       bon.set(quote, "data-size", length < 120 ? "large" : length < 280 ? "medium" : length < 640 ? "small" : "tiny");

@@ -69,12 +69,12 @@ def request_of(values: dict[str, Any]) -> Request:
 def asked(prompt: str, chat: Any, settings: Settings) -> Request:
     """What the entry asks for: a text to continue, or the next message of a chat.
 
-    chat: what was said before, as messages, the system's among them; None or False where the entry is a text.
+    chat: what was said before, as messages, the system's among them; nothing where the entry is a text.
     """
-    if chat is None or chat is False:
-        return Request(prompt, settings)
     if not isinstance(chat, list):
-        raise InputError("chat", say("error.chat"))
+        if chat:
+            raise InputError("chat", say("error.chat"))
+        return Request(prompt, settings)
     try:
         return Request(settings=settings, messages=[*chat, {"role": "user", "content": prompt}])
     except InputError as error:
@@ -83,7 +83,8 @@ def asked(prompt: str, chat: Any, settings: Settings) -> Request:
 
 def faults(values: dict[str, Any]) -> dict[str, str]:
     """What is wrong with the page's inputs: field -> message, all of them at once."""
-    good = {f.name: f.default for f in dataclasses.fields(Settings)} | {"prompt": "-", "chat": None, "model": default_model()}
+    good = {f.name: f.default for f in dataclasses.fields(Settings)}
+    good |= {"prompt": "-", "chat": None, "model": default_model()}
     values, found = dict(values), {}
     for _ in range(2 * len(values)):
         try:

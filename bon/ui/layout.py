@@ -13,7 +13,7 @@ from bon.ui.texts import label, say
 
 EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
 #: Of messages, where a model answers.
-QUESTIONS = ("Which film tonight?", "Describe a hotel by the sea.", "Why is the sky blue?", "Write a birthday wish.")
+QUESTIONS = ("Which film tonight?", "A hotel by the sea", "Why is the sky blue?", "A birthday wish")
 #: Gradio's own word for "no endpoint, no spinner": what is public is `/best_of_n` alone.
 PRIVATE = {"api_visibility": "private"}
 QUIET = {**PRIVATE, "show_progress": "hidden"}

@@ -89,8 +89,8 @@ def chat_of(text: str) -> Any:
         return False
     try:
         pairs = json.loads(text)
-        if not all(isinstance(pair, list) and all(isinstance(said, str) for said in pair) for pair in pairs):
-            return text
-        return [{"role": role, "content": content} for role, content in pairs]
+        chat = [{"role": role, "content": content} for role, content in pairs]
     except (RecursionError, TypeError, ValueError):
         return text
+    readable = isinstance(pairs, list) and all(isinstance(pair, list) for pair in pairs)
+    return chat if readable and all(isinstance(said, str) for pair in pairs for said in pair) else text
