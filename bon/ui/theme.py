@@ -99,7 +99,8 @@ def launch_options() -> dict:
     """What `Blocks.launch` needs to look right."""
     return {
         "theme": theme(),
-        "head": style("colours.css", "page.css", "view.css", "compare.css", "batch.css", "history.css", "present.css")
+        "head": style("colours.css", "page.css", "chat.css", "view.css", "compare.css", "batch.css", "history.css",
+                      "present.css")
         + tables()
         + script("texts.js", "page.js", "present.js"),
         "i18n": texts.translations(),
