@@ -27,7 +27,7 @@ def page(**changes):
     first = {
         "prompt": "This movie", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
         "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "", "reject": False,
-        "select": "best", "softness": 0.1,
+        "select": "best", "softness": 0.1, "chat": None,
     }
     return {**first, **changes}
 

@@ -34,29 +34,35 @@
     next.click();
   });
 
-  // The winner can become the next prompt, with the way back.
+  // The winner can become the next prompt, or what the next message of a chat answers, with the way back.
   const before = [];
-  const write = (text) => {
+  const write = (text, chat) => {
     const area = one("#prompt textarea");
     area.value = text;
     area.dispatchEvent(new Event("input", { bubbles: true }));
+    bon.chatting.set(chat);
     const back = one(".back"),
       last = before.at(-1);
     back.hidden = last === undefined;
-    back.textContent =
-      last === undefined ? "" : bon.say("form.back", { text: last.length > 40 ? `${last.slice(0, 40)}…` : last });
+    if (!last) return;
+    const was = last.text || last.chat?.at?.(-1)?.content || "";
+    back.textContent = bon.say("form.back", { text: was.length > 40 ? `${was.slice(0, 40)}…` : was });
   };
-  window.bon.goOn = (text) => {
-    before.push(one("#prompt textarea").value);
-    write(text);
+  window.bon.goOn = (text, chat) => {
+    before.push({ text: one("#prompt textarea").value, chat: bon.chatting.get() });
+    write(text, chat);
     one("#prompt textarea").scrollIntoView({ block: "nearest" });
+  };
+  const goBack = () => {
+    const { text, chat } = before.pop();
+    write(text, chat);
   };
 
   const open = (on) => one("#settings-line")?.setAttribute("aria-expanded", on);
   document.addEventListener("click", (event) => {
     const line = event.target.closest?.("#settings-line");
     if (line) open(line.getAttribute("aria-expanded") !== "true");
-    if (event.target.closest?.(".back")) write(before.pop());
+    if (event.target.closest?.(".back")) goBack();
   });
 
   // The settings in one line.

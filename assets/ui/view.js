@@ -66,13 +66,19 @@
       lift = bon.el("span", { class: "gain" });
     const facts = bon.el("div", { class: "meta" });
     const here = () => JSON.parse(record()).candidates.find((c) => c.index === shown);
-    let shown = 0;
+    let shown = 0,
+      answer = "",
+      chat = null; // the messages that the candidates answer, or null
+    const goOn = () => {
+      if (!chat) return bon.goOn(quote.textContent, bon.chatting.get() && false);
+      bon.goOn("", [...chat, { role: "assistant", content: answer }]);
+    };
     const more = bon.discloser(node, bon.say("details"), () => bon.detail(here()));
     const acts = bon.el(
       "div",
       { class: "acts" },
       more.button,
-      bon.doer(bon.say("continue"), bon.say("continued"), () => bon.goOn(quote.textContent)),
+      bon.doer(bon.say("continue"), bon.say("continued"), goOn),
       bon.doer(bon.say("copy"), bon.say("copied"), () => bon.copy(quote.textContent)),
       bon.linkButton(record),
       bon.downloads(record, server.exported),
@@ -112,8 +118,10 @@
         row = winner && view.rows[winner.index],
         live = view.phase === "writing";
       bon.text(tag, winner ? bon.words(winner.tag) : bon.say(live ? "tag.coming" : "tag.none"));
-      bon.text(prompt, view.prompt);
-      bon.text(text, row ? row.text : live ? " …" : "");
+      chat = view.messages;
+      answer = row ? row.text : live ? " …" : "";
+      bon.text(prompt, chat ? "" : view.prompt);
+      bon.text(text, chat ? answer.trimStart() : answer);
       bon.set(quote, "data-cut", Boolean(row?.cut));
       const length = quote.textContent.length;
       bon.set(quote, "data-size", length < 120 ? "large" : length < 280 ? "medium" : length < 640 ? "small" : "tiny");
@@ -255,6 +263,7 @@
       drawStatus();
       bon.text(alert, bon.heard(bon.words(view.error)));
       alert.hidden = !view.error;
+      bon.chatting?.refused(view.field === "messages" ? alert.textContent : "");
       // While a model loads, what was there stays.
       if (view.phase === "loading") return;
       const has = Boolean(view.rows);

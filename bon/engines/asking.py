@@ -59,7 +59,7 @@ class Asking:
         self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
         if self._stopped:
             return
-        for note in protocol.doubts(self.server.kind, self.jobs[0].request.settings):
+        for note in protocol.doubts(self.server.kind, self.jobs[0].request):
             self._note(note)
         self._free = asyncio.Semaphore(self.engine.in_flight)
         together = 1 if "n" in self.engine.without else protocol.TOGETHER
