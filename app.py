@@ -4,7 +4,7 @@ import sys
 
 from bon import zerogpu  # before all that imports torch
 from bon.errors import BonError
-from bon.ui import borrowed, handlers, theme
+from bon.ui import batched, borrowed, handlers, theme
 from bon.ui.layout import build
 
 
@@ -19,6 +19,7 @@ def main() -> None:
     page.launch(**theme.launch_options(), prevent_thread_lock=True)
     handlers.warm_up()
     page.block_thread()
+    batched.batches.close()
 
 
 if __name__ == "__main__":

@@ -125,6 +125,12 @@ class Dataset:
         return Row(number, columns=columns, error=said)
 
 
+def columns(path: str | Path) -> list[str]:
+    """The columns of a file's first row that can be read, for a choice among them."""
+    path = Path(path)
+    return list(next((row for row in _reader(path)(path) if isinstance(row, dict)), ()))
+
+
 def _decoded(value: str) -> Any:
     """The messages that a cell of text holds as JSON, or the text as it is."""
     try:

@@ -6,16 +6,18 @@ from typing import Any
 import gradio as gr
 from gradio import component_meta
 
-from bon import models
+from bon import models, zerogpu
 from bon.schema import SELECTIONS
-from bon.ui import compared, deployment, handlers, journal, render, share, texts, theme
+from bon.ui import batched, compared, deployment, handlers, journal, render, share, texts, theme
 from bon.ui.texts import label, say
 
 EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
+#: Of messages, where a model answers.
+QUESTIONS = ("Which film tonight?", "A hotel by the sea", "Why is the sky blue?", "A birthday wish")
 #: Gradio's own word for "no endpoint, no spinner": what is public is `/best_of_n` alone.
 PRIVATE = {"api_visibility": "private"}
 QUIET = {**PRIVATE, "show_progress": "hidden"}
-TABS = ("tab.generate", "tab.compare", "tab.history", "tab.about")
+TABS = ("tab.generate", "tab.compare", "tab.batch", "tab.history", "tab.about")
 #: What the line over the settings sums up, in the order in which `bon.summed` (page.js) takes it.
 SUMMED = ("min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "reject", "select", "softness")
 #: Runs of page and endpoint that are decoded together on the one device; more wait in line.
@@ -30,13 +32,14 @@ journal.keep_servers_quiet()
 class Drawn(gr.HTML):
     """A value of plain JSON types that a script of ours draws, with `textContent` only.
 
-    `draw` names a function of the scripts, called as bon.draw(element, props, watch, server). The template is empty on
-    purpose: Gradio would evaluate text in it as JavaScript.
+    `draw` names a function of the scripts, called as bon.draw(element, props, watch, server, trigger). The template is
+    empty on purpose: Gradio would evaluate text in it as JavaScript.
     """
 
-    def __init__(self, value: Any, draw: str, scripts: tuple[str, ...] = (), **kwargs: Any):
+    # Gradio makes it anew without its value where an update leaves that out.
+    def __init__(self, value: Any = None, draw: str = "", scripts: tuple[str, ...] = (), **kwargs: Any):
         super().__init__(
-            value, html_template="", js_on_load=f"bon.{draw}(element, props, watch, server);",
+            value, html_template="", js_on_load=f"bon.{draw}(element, props, watch, server, trigger);",
             head=theme.script(*scripts), apply_default_css=False, **kwargs,
         )
 
@@ -81,13 +84,16 @@ def build() -> gr.Blocks:
                 form, view = generate_tab()
             with gr.Tab(label(TABS[1]), id="compare") as compare:
                 compare_tab(form)
-            with gr.Tab(label(TABS[2]), id="history") as history:
+            with gr.Tab(label(TABS[2]), id="batch") as batch:
+                batch_tab(batch, form)
+            with gr.Tab(label(TABS[3]), id="history") as history:
                 Drawn(None, "history", ("dom.js", "pair.js", "history.js"), elem_id="history")
-            with gr.Tab(label(TABS[3]), id="about") as about:
+            with gr.Tab(label(TABS[4]), id="about") as about:
                 about_tab()
         wire(page, form, view, chips)
         about.select(None, [form[name] for name in handlers.FIELDS], None, js="(...all) => bon.code(...all)", **QUIET)
-        page.load(None, None, [first, compare, history, about], js=f"() => bon.tabs(...{json.dumps(TABS)})", **QUIET)
+        tabs = [first, compare, batch, history, about]
+        page.load(None, None, tabs, js=f"() => bon.tabs(...{json.dumps(TABS)})", **QUIET)
         endpoints()
     # Told of a Space, Gradio's page fetches fonts and a portrait of its owner from elsewhere.
     page.space_id = None
@@ -160,6 +166,65 @@ def compare_tab(form: dict[str, Any]) -> None:
     run.failure(compared.stopped, view, view, queue=False, **QUIET)
 
 
+def batch_tab(tab: gr.Tab, form: dict[str, Any]) -> None:
+    """A file of prompts in, a file of winners or of training data out."""
+    if zerogpu.is_on():
+        line(say("batch.zerogpu"), "batch-elsewhere")
+        return
+    with gr.Column(elem_id="batch-form"):
+        with gr.Row():
+            file = gr.File(label=label("batch.file"), height=140, elem_id="batch-file", scale=1, min_width=240)
+            pasted = gr.Textbox(
+                "", **named("batch.paste"), lines=4, max_lines=4, placeholder="\n".join(EXAMPLES[:3]),
+                elem_id="batch-paste", scale=1, min_width=240,
+            )
+        preview = Drawn({}, "batchPreview", scripts := ("dom.js", "batch.js"), elem_id="batch-preview")
+        rows = gr.State(0)
+        chosen = batch_fields()
+        with gr.Row(elem_id="batch-go"):
+            start = gr.Button(label("batch.start"), variant="primary", elem_id="batch-start", min_width=120, scale=0)
+            estimate = line("", "batch-estimate")
+        shared = line("", "batch-shared")
+        line(say("batch.limit", n=batched.rows_max()), "batch-limit")
+    view = Drawn({}, "batch", scripts, elem_id="batch", server_functions=[batched.seen, batched.act])
+    column = chosen["column"]
+    looked_at = [preview, column, rows]
+    found = {"trigger_mode": "always_last", "concurrency_limit": None, **QUIET}
+    gr.on([file.change, pasted.change], batched.preview, [file, pasted], looked_at, **found)
+    column.input(batched.preview, [file, pasted, column], looked_at, **found)
+    sizes = [*(chosen[name] for name in batched.OWN[:3]), form["model"], form["scorer"]]
+    gr.on(
+        [rows.change, *(field.change for field in sizes)], batched.estimated, [rows, *sizes], estimate, queue=False,
+        **found,
+    )
+    start.click(
+        batched.start, [file, pasted, *chosen.values(), *(form[name] for name in handlers.FIELDS)], view,
+        concurrency_limit=None, **QUIET,
+    )
+    same = [form[name] for name in batched.SHARED]
+    tab.select(None, same, shared, js="(...all) => bon.shared(...all)", **QUIET)
+
+
+def batch_fields() -> dict[str, Any]:
+    """What is wanted of each row and of them all, in the order of `batched.start`."""
+    narrow = {"min_width": 96, "scale": 1}
+    plain = {"filterable": False, **narrow}
+    with gr.Row(elem_id="batch-settings"):
+        column = gr.Dropdown([], label=label("batch.column.choose"), visible=False, elem_id="batch-column", **narrow)
+        results = [(label(f"batch.as.{name}"), name) for name in batched.RESULTS]
+        form = gr.Dropdown(results, value="results", label=label("batch.as"), elem_id="batch-as", **plain)
+        kinds = [(ending[1:].upper(), ending) for ending in batched.endings()]
+        ending = gr.Dropdown(kinds, value=".jsonl", label=label("batch.format"), elem_id="batch-format", **plain)
+        n = gr.Number(16, label=label("compare.n"), elem_id="batch-n", **narrow)
+        low = gr.Number(8, label=label("form.min_tokens"), elem_id="batch-min", **narrow)
+        high = gr.Number(32, label=label("form.max_tokens"), elem_id="batch-max", **narrow)
+        seed = gr.Textbox(
+            "", label=label("form.seed"), placeholder=label("batch.fresh"), max_lines=1, elem_id="batch-seed", **narrow
+        )
+    return {"column": column, "form": form, "ending": ending, "n": n, "min_tokens": low, "max_tokens": high,
+            "seed": seed}
+
+
 def about_tab() -> None:
     """How it works, the present settings as code, and the cards of the models in the box."""
     fragment("about")
@@ -169,13 +234,12 @@ def about_tab() -> None:
 
 
 def model_cards() -> None:
-    """The cards of the models in the box, without the samples at their ends."""
+    """The cards of the models in the box, in English as they are, without the samples at their ends."""
     for folder in ("reviews", "sentiment", "reviews-positive", "judge", "weak"):
         card = (models.assets() / "models" / folder / "README.md").read_text(encoding="utf-8")
-        text = card.split("---\n", 2)[-1].strip()
-        title, _, rest = text.partition("\n")
-        with gr.Accordion(title.lstrip("# "), open=False, elem_classes="card"):
-            gr.Markdown(rest.split("\n## The first", 1)[0].strip())
+        _, _, text = card.split("---\n", 2)[-1].strip().partition("\n")
+        with gr.Accordion(label(f"card.{folder}"), open=False, elem_classes="card"):
+            gr.Markdown(text.split("\n## The first", 1)[0].strip())
 
 
 def named(key: str) -> dict[str, str]:
@@ -184,17 +248,21 @@ def named(key: str) -> dict[str, str]:
 
 
 def prompt_fields() -> dict[str, Any]:
-    """The prompt and its examples."""
+    """The prompt, what stands before it where it is a message of a chat, and examples of both."""
+    chat = Drawn(None, "chat", ("dom.js", "chat.js"), elem_id="chat")
+    chats = Drawn({"model": handlers.default_model(), "chats": None}, "chats", elem_id="chats")
     prompt = gr.Textbox(
         EXAMPLES[0], label=label("form.prompt"), info=label(f"hint.{handlers.default_model()}", label("hint")),
         placeholder=label("form.prompt.empty"), lines=2, max_lines=8, elem_id="prompt",
     )
     fragment("back")
     with gr.Row(elem_id="examples"):
-        for text in EXAMPLES:
-            chip = gr.Button(text, size="sm", elem_classes="example", min_width=0, scale=0)
+        for text in EXAMPLES + QUESTIONS:
+            kind = ["example", "question" if text in QUESTIONS else "beginning"]
+            chip = gr.Button(text, size="sm", elem_classes=kind, min_width=0, scale=0)
             chip.click(None, None, prompt, js=f"() => {text!r}", **QUIET)
-    return {"prompt": prompt}
+    chat.input(None, None, prompt, js="() => bon.asked()", **QUIET)
+    return {"prompt": prompt, "chat": chat, "chats": chats}
 
 
 def run_fields() -> dict[str, Any]:
@@ -289,7 +357,7 @@ def wire(page: gr.Blocks, form: dict[str, Any], view: gr.HTML, chips: gr.HTML) -
     )
     filled = fill_in(page, form)
     model, scorer, target = form["model"], form["scorer"], form["target"]
-    prepare = (handlers.prepare, [model, scorer, target], [chips, target, form["prompt"]])
+    prepare = (handlers.prepare, [model, scorer, target], [chips, target, form["chats"]])
     filled.then(*prepare, concurrency_limit=None, **QUIET)
     gr.on([model.change, scorer.change], *prepare, concurrency_limit=None, trigger_mode="always_last", **QUIET)
 

@@ -78,7 +78,7 @@ def carried(value: Any) -> Any:
     A text still, in which Gradio, sending what has changed, finds nothing to change in part.
     """
     if isinstance(value, Said):
-        how = {"parts": value.parts} if value.parts else {"key": value.key, "values": value.values}
+        how = {"key": value.key, "values": value.values} if value.key else {"parts": value.parts}
         return MARK + json.dumps(carried(how))
     if isinstance(value, dict):
         return {k: carried(v) for k, v in value.items()}

@@ -1,0 +1,479 @@
+"""The Batch tab in a real browser: files in, the batch on the server whoever looks on, files out."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from playwright.sync_api import expect
+
+from bon import batch
+from bon.api import Sampler
+from bon.batch import Task
+from bon.dataset import Dataset
+from bon.errors import InputError, LimitError
+from bon.schema import Settings
+from bon.ui import batched, deployment, guests, handlers, jobs, layout, theme
+from tests.browser import App, free_port, open_page, violations
+from tests.test_compare import engine_of, sentiment
+
+expect.set_options(timeout=60_000)
+NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=1} </script>"
+PROMPTS = ["This movie", "The plot of the film", "The hotel room"]
+SETTINGS = Settings(n=4, seed=7, min_tokens=2, max_tokens=8)
+
+
+class Gate:
+    """An engine that waits, while `open` is not set, before it works on any rows but the first."""
+
+    def __init__(self, engine):
+        self._engine, self.open, self.calls = engine, threading.Event(), 0
+        self.open.set()
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def generate(self, jobs):
+        self.calls += 1
+        for step in self._engine.generate(jobs):
+            while self.calls > 1 and not self.open.wait(0.02):
+                yield type(step)()
+            yield step
+
+
+@pytest.fixture(scope="module")
+def gate():
+    return Gate(engine_of(0))
+
+
+@pytest.fixture(scope="module")
+def sampler(gate):
+    return Sampler(gate, sentiment(0), "embedded")
+
+
+@pytest.fixture(scope="module")
+def served(sampler, tmp_path_factory):
+    """The page over tiny models."""
+    patch, port, loaded = pytest.MonkeyPatch(), free_port(), Future()
+    loaded.set_result(sampler)
+    patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+    patch.setattr(handlers, "load", lambda *_, **__: loaded)
+    demo = layout.build()
+    demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
+    yield f"http://127.0.0.1:{port}"
+    demo.close()
+    batched.batches.close()
+    patch.undo()
+
+
+@pytest.fixture
+def page(served, browser, gate):
+    """The Batch tab; at the end nothing has left the host or failed in a script."""
+    gate.open.set()
+    gate.calls = 0
+    page = opened(browser, served)
+    yield page
+    gate.open.set()
+    page.context.close()
+    assert (page.left, page.errors) == ([], [])
+
+
+def opened(browser, url, **context):
+    page = open_page(browser, url, accept_downloads=True, **context)
+    page.get_by_role("tab", name="Batch").click()
+    return page
+
+
+def rows(count: int) -> list[dict]:
+    return [{"id": i, "prompt": PROMPTS[i % 3]} for i in range(count)]
+
+
+def file_of(folder: Path, name: str, made: list[dict]) -> Path:
+    """The rows as a file of the format that the name says."""
+    path = folder / name
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(made), path)
+    elif path.suffix == ".csv":
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            out = csv.DictWriter(file, list(made[0]))
+            out.writeheader()
+            out.writerows(made)
+    elif path.suffix == ".txt":
+        path.write_text("".join(row["prompt"] + "\n" for row in made), encoding="utf-8")
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    return path
+
+
+def give(page, path: Path) -> None:
+    page.set_input_files("#batch-file input[type=file]", path)
+
+
+def choose(page, field: str, words: str) -> None:
+    page.click(f"#batch-{field} input")
+    page.get_by_role("option", name=re.compile(f"^{words}")).click()
+
+
+def start(page, **numbers) -> None:
+    for name, value in {"n": 4, "min": 2, "max": 8, "seed": 7, **numbers}.items():
+        page.fill(f"#batch-{name} input", str(value))
+    page.click("#batch-start")
+
+
+def phase(page, name) -> None:
+    expect(page.locator(".batch")).to_have_attribute("data-phase", name)
+
+
+def started(page, path: Path, name="running", **numbers) -> None:
+    give(page, path)
+    expect(page.locator(".preview b")).to_be_visible()
+    start(page, **numbers)
+    phase(page, name)
+
+
+def downloaded(page) -> Path:
+    with page.expect_download() as download:
+        page.locator(".batch .head .download").first.click()
+    return download.value.path()
+
+
+def alone(path: Path, output: Path, sampler, **how) -> bytes:
+    """What the same task comes to without the page."""
+    for _ in batch.stream(Task(Dataset(path), output, SETTINGS, **how), sampler.engine, sampler.scorer):
+        pass
+    return output.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl", "in.parquet", "in.txt"])
+def test_every_format_is_shown_done_and_brought_home(page, tmp_path, sampler, name):
+    path = file_of(tmp_path, name, rows(70))
+    give(page, path)
+    expect(page.locator(".preview")).to_contain_text("70 rows")
+    assert page.locator(".preview li").all_inner_texts() == PROMPTS
+    start(page)
+    phase(page, "done")
+    expect(page.locator(".batch .winners li")).to_have_count(5)
+    expect(page.locator(".batch .winners .prompt").first).to_have_text(PROMPTS[69 % 3])
+    assert downloaded(page).read_bytes() == alone(path, tmp_path / "out.jsonl", sampler)
+
+
+def test_pasted_lines_are_prompts(page):
+    page.fill("#batch-paste textarea", "This movie\n\n  The hotel room  \n")
+    expect(page.locator(".preview")).to_contain_text("2 rows")
+    start(page)
+    phase(page, "done")
+    made = [json.loads(line) for line in downloaded(page).read_text("utf-8").splitlines()]
+    assert [row["prompt"] for row in made] == ["This movie", "The hotel room"]
+
+
+@pytest.mark.parametrize(("form", "words", "ending"), [
+    ("preference", "preference", ".parquet"), ("sft", "SFT", ".csv"),
+])
+def test_the_result_has_the_chosen_form_and_format(page, tmp_path, form, words, ending):
+    give(page, file_of(tmp_path, "in.jsonl", rows(6)))
+    choose(page, "as", words)
+    choose(page, "format", ending[1:].upper())
+    start(page)
+    phase(page, "done")
+    expect(page.locator(".batch .head .download").first).to_contain_text(f"in.{form}{ending}")
+    path = downloaded(page)
+    if ending == ".parquet":
+        found = pyarrow.parquet.read_table(path).to_pylist()
+    else:
+        with open(path, newline="", encoding="utf-8") as file:
+            found = list(csv.DictReader(file))
+    assert {"prompt", "input_id" if "input_id" in found[0] else "id"} <= set(found[0])
+    assert ({"chosen", "rejected"} if form == "preference" else {"completion"}) <= set(found[0])
+
+
+def test_the_column_is_found_or_asked_for(page, tmp_path):
+    made = [{"title": "Night", "words": f"The film {i}"} for i in range(3)]
+    give(page, file_of(tmp_path, "odd.csv", made))
+    expect(page.locator(".preview")).to_have_text("Which column holds the prompts? ")
+    start(page)
+    expect(page.locator(".batch .alert")).to_contain_text("title, words")
+    choose(page, "column", "words")
+    expect(page.locator(".preview")).to_contain_text("prompts in the column words")
+    start(page)
+    phase(page, "done")
+    expect(page.locator(".batch .winners .prompt").first).to_have_text("The film 2")
+
+
+@pytest.mark.parametrize(("name", "content", "said"), [
+    ("a.csv", b"prompt\n", "a.csv holds no rows"),
+    ("a.txt", b"", "a.txt holds no rows"),
+    ("a.txt", b"\x00\x01\x02", "a.txt is not text"),
+    ("a.jsonl", b"\xff\xfeno", "UTF"),
+    ("a.parquet", b"PAR1 not really", "a.parquet is no Parquet file"),
+    ("a.xlsx", b"PK", "a.xlsx is none of .csv"),
+    ("a.csv", b"prompt\n" + b"This movie\n" * 10_001, "at most 10,000"),
+])
+def test_a_file_that_cannot_work_is_said_so_without_the_servers_paths(page, tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    give(page, tmp_path / name)
+    expect(page.locator(".preview .alert")).to_contain_text(said)
+    start(page)
+    expect(page.locator(".batch > .alert")).to_contain_text(said)
+    assert "gradio" not in page.locator(".preview").inner_text() + page.locator(".batch").inner_text()
+    if "10,000" in said:
+        expect(page.locator(".preview code")).to_have_text("python -m bon batch a.csv results.jsonl")
+    assert not any(jobs.root().iterdir()) or all((folder / "job.json").exists() for folder in jobs.root().iterdir())
+
+
+def test_nothing_to_do_is_said(page):
+    start(page)
+    expect(page.locator(".batch > .alert")).to_have_text("Give a file of prompts, or paste some.")
+    start(page, n=0)
+    page.fill("#batch-paste textarea", "This movie")
+    page.click("#batch-start")
+    expect(page.locator(".batch > .alert")).to_contain_text("n must be a whole number from 1 to 256")
+
+
+def test_rows_that_fail_are_counted_and_shown(page, tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"prompt": "This movie"}\n{"prompt": ""}\nno json\n', encoding="utf-8")
+    give(page, path)
+    expect(page.locator(".preview")).to_contain_text("1 row cannot be read and will count as failed")
+    start(page)
+    phase(page, "done")
+    assert page.locator(".batch .errors li").count() == 2
+    expect(page.locator(".batch .errors")).to_contain_text("line 3 is not JSON")
+    expect(page.locator(".batch .facts")).to_contain_text("rows failed")
+    made = [json.loads(line) for line in downloaded(page).read_text("utf-8").splitlines()]
+    assert [bool(row["error"]) for row in made] == [False, True, True]
+
+
+def test_a_batch_goes_on_without_its_tab_and_is_found_again(page, browser, served, gate, tmp_path, sampler):
+    path = file_of(tmp_path, "in.csv", rows(200))
+    gate.open.clear()
+    started(page, path)
+    expect(page.locator(".batch .status")).to_contain_text("64 of 200 rows")
+    state = page.context.storage_state()
+    page.goto("about:blank")
+    gate.open.set()
+    again = opened(browser, served, storage_state=state)
+    phase(again, "done")
+    assert downloaded(again).read_bytes() == alone(path, tmp_path / "out.jsonl", sampler)
+    again.context.close()
+
+
+def test_stop_keeps_what_is_done_and_resume_comes_to_the_same(page, gate, tmp_path, sampler):
+    path = file_of(tmp_path, "in.csv", rows(200))
+    gate.open.clear()
+    started(page, path)
+    expect(page.locator(".batch .status")).to_contain_text("64 of 200 rows")
+    page.locator("[data-do=stop]").click()
+    phase(page, "stopped")
+    expect(page.locator(".batch .status")).to_contain_text("Stopped at 64 of 200.")
+    gate.open.set()
+    page.locator("[data-do=resume]").click()
+    phase(page, "done")
+    assert downloaded(page).read_bytes() == alone(path, tmp_path / "out.jsonl", sampler)
+
+
+def test_remove_deletes_all_of_it(page, tmp_path):
+    started(page, file_of(tmp_path, "in.csv", rows(3)), "done")
+    folder = jobs.root() / page.evaluate("JSON.parse(localStorage['bon-batches'])[0]")
+    assert folder.is_dir()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.locator("[data-do=remove]").click()
+    phase(page, "empty")
+    assert not folder.exists()
+
+
+def test_visitors_see_their_own_batches_alone(page, browser, served, tmp_path):
+    started(page, file_of(tmp_path, "mine.csv", rows(3)), "done")
+    other = opened(browser, served)
+    phase(other, "empty")
+    # Nor by a made-up id, or one that would lead elsewhere.
+    other.evaluate("localStorage['bon-batches'] = JSON.stringify(['x'.repeat(32), '../../etc', ''])")
+    other.reload()
+    other.get_by_role("tab", name="Batch").click()
+    expect(other.locator(".batch > .alert")).to_have_text("A batch of this browser is no longer on the server.")
+    assert "mine.csv" not in other.content()
+    other.context.close()
+
+
+def test_an_earlier_batch_is_a_click_away(page, tmp_path):
+    started(page, file_of(tmp_path, "first.csv", rows(3)), "done")
+    page.fill("#batch-paste textarea", "")
+    started(page, file_of(tmp_path, "second.csv", rows(4)), "done")
+    expect(page.locator(".batch .under").first).to_contain_text("second.csv")
+    page.get_by_role("button", name="Open: first.csv").click()
+    expect(page.locator(".batch .under").first).to_contain_text("first.csv")
+
+
+def test_texts_stay_texts(page, tmp_path):
+    path = file_of(tmp_path, "in.jsonl", [{"prompt": NASTY, NASTY: "x"}])
+    give(page, path)
+    expect(page.locator(".preview li")).to_have_text(NASTY)
+    start(page)
+    phase(page, "done")
+    expect(page.locator(".batch .winners .prompt")).to_have_text(NASTY)
+    page.locator(".batch summary").click()
+    assert page.evaluate("window.hacked") is None
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_tab_is_accessible_and_fits(browser, served, axe, tmp_path, width, scheme):
+    page = opened(browser, served, viewport={"width": width, "height": 844}, color_scheme=scheme)
+    phase(page, "empty")
+    assert violations(page, axe) == []
+    give(page, file_of(tmp_path, f"{'long' * 20}.csv", rows(70)))
+    expect(page.locator(".preview b")).to_be_visible()
+    assert violations(page, axe) == []
+    start(page)
+    phase(page, "done")
+    assert violations(page, axe) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.errors == []
+    page.context.close()
+
+
+# A page for strangers, and the rules without a browser.
+
+
+def visitor(address="1.2.3.4"):
+    return SimpleNamespace(client=SimpleNamespace(host=address), headers={})
+
+
+@pytest.fixture
+def public(monkeypatch, tmp_path, sampler, gate):
+    loaded = Future()
+    loaded.set_result(sampler)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    monkeypatch.setattr(handlers, "load", lambda *_, **__: loaded)
+    monkeypatch.setattr(deployment, "_here", deployment.Deployment(public=True, prompt=40, rate=1000, rows=70))
+    monkeypatch.setattr(batched, "batches", jobs.Batches())
+    gate.calls = 0
+    yield batched.batches
+    gate.open.set()
+    batched.batches.close()
+
+
+def asked(path: Path | None, who="1.2.3.4", pasted="", **changes) -> dict:
+    own = {"n": 4, "min_tokens": 2, "max_tokens": 8, "seed": "7"}
+    form = {"prompt": "", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
+            "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "", "reject": False, "select": "best",
+            "softness": 0.1, **changes}
+    values = [*({**own, **changes}[name] for name in batched.OWN), *(form[name] for name in handlers.FIELDS)]
+    return batched.start(visitor(who), path and str(path), pasted, None, "results", ".jsonl", *values)
+
+
+@pytest.mark.parametrize(("made", "changes", "said"), [
+    (rows(71), {}, "at most 70"),
+    ([{"prompt": "x" * 41}], {}, "at most 40"),
+    (rows(2), {"n": 65}, "at most 64"),
+    (rows(2), {"model": "/etc"}, "offers the models"),
+    (rows(2), {"scorer": "someone/else"}, "offers the scorers"),
+])
+def test_a_public_page_refuses_more_than_it_gives_away(public, tmp_path, made, changes, said):
+    assert said in asked(file_of(tmp_path, "in.csv", made), **changes)["error"]
+    assert list(jobs.root().glob("*")) == []
+
+
+def test_strangers_parquet_is_not_read(public, tmp_path):
+    assert "no Parquet" in asked(file_of(tmp_path, "in.parquet", rows(2)))["error"]
+
+
+def test_a_stranger_has_one_batch_at_a_time_and_all_have_a_few(public, gate, tmp_path):
+    path = file_of(tmp_path, "in.csv", rows(70))
+    gate.open.clear()
+    gate.calls = 1
+    first = asked(path, "1.1.1.1")["started"]
+    assert "One batch at a time" in asked(path, "1.1.1.1")["error"]
+    for i in range(2, 5):
+        assert "started" in asked(path, f"{i}.1.1.1")
+    assert "4 batches go on here already" in asked(path, "9.1.1.1")["error"]
+    batched.act({"id": first, "do": "stop"}, visitor("1.1.1.1"))
+    public.find(first).join()
+    assert "started" in asked(path, "1.1.1.1")
+    gate.open.set()
+
+
+def test_batches_are_swept_when_their_time_is_over(public, tmp_path):
+    made = public.find(asked(file_of(tmp_path, "in.csv", rows(3)))["started"])
+    made.join()
+    public.sweep(3600)
+    assert made.folder.is_dir()
+    public._swept = 0
+    public.sweep(-1)
+    assert not made.folder.exists()
+    assert public.find(made.id) is None
+
+
+def test_folders_can_be_read_by_their_owner_alone(public, tmp_path):
+    made = public.find(asked(file_of(tmp_path, "in.csv", rows(3)))["started"])
+    assert (made.folder.stat().st_mode & 0o777, made.folder.parent) == (0o700, jobs.root())
+    made.join()
+
+
+def test_a_batch_gives_way_to_a_visitor_and_comes_to_the_same(public, gate, sampler, tmp_path):
+    path = file_of(tmp_path, "in.csv", rows(70))
+    gate.open.clear()
+    gate.calls = 1
+    made = public.find(asked(path)["started"])
+    while gate.calls < 2:
+        time.sleep(0.01)
+    with guests.guests.one():
+        while gate.calls < 2 or public._turn.locked():
+            time.sleep(0.01)
+        gate.open.set()  # nothing goes on while somebody waits
+        time.sleep(0.2)
+        assert made.told["done"] == 0
+    made.join()
+    assert made.phase == "done"
+    assert (made.folder / made.order.output).read_bytes() == alone(path, tmp_path / "out.jsonl", sampler)
+
+
+def test_a_failure_is_said_in_the_pages_words(public, tmp_path):
+    path = tmp_path / "in.csv"
+    made = jobs.Batch(path.parent, jobs.Order("mine.csv", "in.csv", "o", {}, None, None, 1, 0, 0.0))
+    assert "--resume" not in made.worded(InputError("output", "make room and go on with --resume."))
+    assert made.worded(InputError("input", f"{path} is odd")) == "mine.csv is odd"
+    assert "another than when this batch began" in made.worded(InputError("resume", "x --overwrite"))
+    assert issubclass(LimitError, Exception)
+
+
+# The whole product: the app in its own process, killed in mid-run.
+
+
+def test_a_killed_servers_batch_goes_on_and_is_that_of_the_command_line(browser, tmp_path):
+    path = file_of(tmp_path, "in.csv", rows(96))
+    first = App(GRADIO_TEMP_DIR=str(tmp_path / "gradio"))
+    port = first.url.rpartition(":")[2]
+    page = opened(browser, first.wait().url)
+    page.set_default_timeout(90_000)
+    started(page, path, "loading", n=16, max=12)
+    expect(page.locator(".batch .winners li").first).to_be_visible(timeout=120_000)
+    state = page.context.storage_state()
+    first.process.kill()
+    first.process.wait()
+    expect(page.locator(".batch > .alert")).to_have_text("The connection was lost.")
+    page.context.close()
+
+    second = App(GRADIO_TEMP_DIR=str(tmp_path / "gradio"), GRADIO_SERVER_PORT=port)
+    second.url = first.url
+    page = opened(browser, second.wait().url, storage_state=state)
+    phase(page, "interrupted")
+    expect(page.locator(".batch .status")).to_contain_text("Resume goes on from there")
+    page.locator("[data-do=resume]").click()
+    expect(page.locator(".batch")).to_have_attribute("data-phase", "done", timeout=180_000)
+    found = downloaded(page).read_bytes()
+    words = page.locator(".batch .command").text_content()
+    page.context.close()
+    second.end()
+    given = words.removeprefix("python -m bon batch in.csv in.best.jsonl ").split()
+    done = subprocess.run([sys.executable, "-m", "bon", "batch", path, tmp_path / "out.jsonl", *given],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert found == (tmp_path / "out.jsonl").read_bytes()
