@@ -184,7 +184,7 @@ def _ray(near: bool) -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise InputError("ray", "Ray is not installed: pip install 'ray[data]'") from error
+        raise InputError("ray", "Ray is not installed: pip install 'ray[data]' (bon's extra called ray).") from error
     return ray
 
 
@@ -226,7 +226,7 @@ def _check_answers(address: str) -> None:
     host, _, port = address.rpartition(":")
     if "/" in host or not host or not port.isdecimal():
         raise InputError("ray", f"--ray takes local, auto or HOST:PORT (the port of ray start --head, 6379), not "
-                         f"{address}.")
+                         f"{address}. From outside a cluster, hand the command in: ray job submit.")
     try:
         socket.create_connection((host, int(port)), PATIENCE).close()
     except (OSError, OverflowError) as error:
