@@ -41,8 +41,9 @@ def joined(address: str, loading: Mapping[str, Any], count: int | None = None) -
     """
     if address not in ("local", "auto"):
         _check_answers(address)
-    ray = _ray(near=address.startswith(("local", LOOPBACK)))
-    _start(ray, address)
+    near = address == "local" or address.rpartition(":")[0] in (LOOPBACK, "localhost")
+    ray = _ray(near)
+    _start(ray, address, near)
     try:
         yield RayWorkers(ray, loading, count)
     finally:
@@ -188,20 +189,18 @@ def _ray(near: bool) -> Any:
     return ray
 
 
-def _start(ray: Any, address: str) -> None:
+def _start(ray: Any, address: str, near: bool) -> None:
     """Starts Ray or joins a cluster, without a word of Ray's own."""
     how = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address == "local":
+    how |= {"_node_ip_address": LOOPBACK} if near else {}
+    how |= {"include_dashboard": False} if address == "local" else {}
+    try:
         with _hushed():
-            ray.init("local", include_dashboard=False, _node_ip_address=LOOPBACK, **how)
-    else:
-        if address.startswith((LOOPBACK, "localhost")):
-            how["_node_ip_address"] = LOOPBACK
-        try:
-            with _hushed():
-                ray.init(address, **how)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise InputError("ray", f"No Ray cluster could be joined at {address}: {_first_line(error)}") from error
+            ray.init(address, **how)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError("ray", f"Ray could not be {'started' if address == 'local' else 'joined at ' + address}: "
+                         f"{said}") from error
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = context.print_on_execution_start = False
@@ -232,10 +231,6 @@ def _check_answers(address: str) -> None:
     except (OSError, OverflowError) as error:
         raise InputError("ray", f"There is no Ray cluster at {address} ({error}). Start one by ray start --head, or "
                          "take --ray local.") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _last_line(error: Exception) -> str:
