@@ -9,12 +9,12 @@ import dataclasses
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bon import __version__, forms, partial, writers
 from bon.dataset import Dataset, Row, Survey
@@ -83,16 +83,43 @@ class Task:
         """Rows of a batch."""
         return max(1, min(ROWS_MAX, CANDIDATES // self.settings.n))
 
-    def plan(self, engine: Engine, scorer: "Scorer") -> dict[str, Any]:
+    def plan(self, workers: "Workers") -> dict[str, Any]:
         """All that the output depends on, in plain JSON types."""
-        kind = {name: value for name, value in engine.describe().items() if name in ("device", "dtype")}
         return {
-            **dataclasses.asdict(self.settings), "model": engine.name, "scorer": scorer.name, "target": scorer.target,
-            "unit": scorer.unit, **kind, "as": self.form.name, "margin": self.margin, "batch": self.batch,
+            **dataclasses.asdict(self.settings), **workers.describe(),
+            "as": self.form.name, "margin": self.margin, "batch": self.batch,
             "input's size": self.survey.size, "input's SHA-256": self.survey.sha256, "rows": self.survey.rows,
             "prompt column": self.dataset.column, "template": self.dataset.template,
             "skip_bad": self.dataset.skip_bad, "version": __version__,
         }
+
+
+class Workers(Protocol):
+    """Where the rows are worked on: here (`Here`), or by many processes (`bon.distributed`)."""
+
+    def describe(self) -> dict[str, Any]:
+        """What the output depends on of models and machines, in plain JSON types."""
+
+    def map(self, batches: Iterable[Sequence[Row]], settings: Settings, form: Form) -> Iterator[list[Record]]:
+        """The `records` of each batch of rows, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """This process as the only worker."""
+
+    engine: Engine
+    scorer: "Scorer"
+
+    def describe(self) -> dict[str, Any]:
+        """Names, target and unit; device and number type."""
+        kind = {name: value for name, value in self.engine.describe().items() if name in ("device", "dtype")}
+        return {"model": self.engine.name, "scorer": self.scorer.name, "target": self.scorer.target,
+                "unit": self.scorer.unit, **kind}
+
+    def map(self, batches: Iterable[Sequence[Row]], settings: Settings, form: Form) -> Iterator[list[Record]]:
+        """The `records` of each batch of rows, one batch after the other."""
+        return (records(rows, self.engine, self.scorer, settings, form) for rows in batches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +163,12 @@ class Finished:
 
 def stream(task: Task, engine: Engine, scorer: "Scorer",
            deliver: Callable[[Finished], None] | None = None) -> Iterator[Progress | Finished]:
+    """Does the task in this process: see `stream_by`."""
+    return stream_by(Here(engine, scorer), task, deliver)
+
+
+def stream_by(workers: Workers, task: Task,
+              deliver: Callable[[Finished], None] | None = None) -> Iterator[Progress | Finished]:
     """Does the task: a `Progress` before the first batch and after each, then `Finished`.
 
     Closing the iterator stops within a step; a later task with `resume` goes on with the batch that was begun.
@@ -143,14 +176,14 @@ def stream(task: Task, engine: Engine, scorer: "Scorer",
     Raises `InputError` where the unfinished run was another one, `BonError` where the disk is full, and what the
     engine raises where no row of a batch can be worked on.
     """
-    with Journal(task.output, task.plan(engine, scorer), task.resume) as journal:
+    with Journal(task.output, task.plan(workers), task.resume) as journal:
         settings = dataclasses.replace(task.settings, seed=journal.plan["seed"])
         failed = sum("error" in record for record in journal.records())
         begun, start = journal.done, time.perf_counter()
         yield Progress(begun, task.survey.rows, failed, 0, 0.0)
         rows = task.dataset.rows(begun)
-        while some := list(islice(rows, task.batch)):
-            made = records(some, engine, scorer, settings, task.form)
+        batches = iter(lambda: list(islice(rows, task.batch)), [])
+        for made in workers.map(batches, settings, task.form):
             journal.add(made)
             failed += sum("error" in record for record in made)
             seconds = time.perf_counter() - start

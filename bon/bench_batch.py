@@ -33,9 +33,10 @@ class Throughput:
 
 
 def throughput(prompts: int = 1000, n: int = 8, turns: int = 5) -> Throughput:
-    """Measures `prompts` prompts in `turns` turns each of loop and batch, files written and all."""
+    """Measures `prompts` prompts in up to `turns` turns each of loop and batch, files written and all."""
     sampler = api.load("embedded")
-    each = max(1, prompts // turns)
+    turns = min(turns, 1 + prompts // 200)  # a turn should hold a few batches
+    each = prompts // turns
     with tempfile.TemporaryDirectory() as scratch:
         growth = _growth(Path(scratch), prompts, sampler, n)
         taken = [(_loop(each, sampler, n), _batch(Path(scratch), each, sampler, n)) for _ in range(turns)]

@@ -57,11 +57,14 @@ def _best(argv: list[str]) -> int:
     _check_files(args)
     settings = given_settings(args, SETTINGS)
     # Said before torch is imported, which takes seconds.
-    checked = Request(args.prompt, Settings.of(settings), unconditional=args.unconditional).settings
+    chat = _chat(args)
+    checked = Request(args.prompt, Settings.of(settings), chat, unconditional=args.unconditional).settings
     models.find("embedded" if args.endpoint else checked.model, checked.scorer)
     if args.endpoint:
         checked_url(args.endpoint)
     kind = {name: getattr(args, name) for name in ("device", "dtype", "endpoint") if getattr(args, name)}
+    if chat is not None:
+        kind["messages"] = chat
     result, finished = _run(args.prompt, args.unconditional, kind, settings, show=sys.stderr.isatty())
     if result is not None:
         from bon import export
@@ -69,6 +72,22 @@ def _best(argv: list[str]) -> int:
         print(json.dumps(result.to_dict()) if args.json else result)
         _write_files(args, {"csv": export.run_csv, "html": export.run_html}, result)
     return 0 if finished else INTERRUPTED
+
+
+def _chat(args: argparse.Namespace) -> list | None:
+    """The messages that were given, or None."""
+    if args.messages and (args.chat or args.system):
+        raise InputError("messages", "--messages has the whole chat, so --chat and --system have no place beside it.")
+    if args.messages:
+        from bon.prompts import read_messages
+
+        return read_messages(args.messages)
+    if args.chat is None:
+        if args.system:
+            raise InputError("system", "--system goes with --chat, the message to answer.")
+        return None
+    system = [{"role": "system", "content": args.system}] if args.system else []
+    return [*system, {"role": "user", "content": args.chat}]
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
@@ -127,6 +146,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("prompt", nargs="?", help="the text to continue")
+    parser.add_argument("--chat", metavar="TEXT", help="a message to answer, for a model that has a chat template")
+    parser.add_argument("--system", metavar="TEXT", help="with --chat: how the model is to answer")
+    parser.add_argument("--messages", metavar="FILE", help="a chat as JSON: a list of objects with role and content")
     add_settings(parser, SETTINGS)
     parser.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible server that has the model")
     parser.add_argument("--unconditional", action="store_true", help="sample from the model's start token, no prompt")

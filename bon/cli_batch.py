@@ -2,14 +2,18 @@
 
 import argparse
 import sys
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from bon import batch as batches
 from bon import forms, models
 from bon.arguments import INTERRUPTED, SETTINGS, Parser, add_settings, given_settings, number_in, say
 from bon.dataset import Dataset
-from bon.schema import Settings, number
+from bon.engines.endpoint import checked_url
+from bon.errors import InputError
+from bon.schema import Settings, number, whole
 from bon.show import printable
 
 
@@ -18,7 +22,10 @@ def batch(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     given = given_settings(args, SETTINGS)
     settings = Settings.of(given)
-    models.find(settings.model, settings.scorer)
+    models.find("embedded" if args.endpoint else settings.model, settings.scorer)
+    if args.endpoint:
+        checked_url(args.endpoint)
+    count = _count(args)
     if args.push_to_hub and not args.dry_run:
         _check_hub(args.push_to_hub)
 
@@ -31,11 +38,11 @@ def batch(argv: list[str]) -> int:
         print(f"{task.output} is complete: there is nothing to resume.")
         return 0
 
-    from bon import api
-
-    kind = {name: getattr(args, name) for name in ("device", "dtype") if getattr(args, name)}
-    sampler = api.load(settings.model, settings.scorer, target=settings.target, unit=given.get("unit"), **kind)
-    return _preview(task, sampler) if args.dry_run else _run(task, sampler, args)
+    given = {name: given.get(name) for name in ("model", "scorer", "target", "unit")}
+    loading = {name: value for name, value in given.items() if value is not None}
+    loading |= {name: getattr(args, name) for name in ("device", "dtype", "endpoint") if getattr(args, name)}
+    with _workers(args.ray, count, loading) as workers:
+        return _preview(task, workers) if args.dry_run else _run(task, workers, args)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,7 +66,35 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--push-to-hub", metavar="USER/DATASET", help="send the output, with a card, to the Hub")
     parser.add_argument("--private", action="store_true", help="the data set is for you alone, where it is made anew")
     add_settings(parser, SETTINGS)
+    parser.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible server that has the model")
+    parser.add_argument("--ray", metavar="ADDRESS", help="work on a Ray cluster: local (this machine), auto, HOST:PORT")
+    parser.add_argument("--ray-workers", metavar="COUNT", help="of the cluster (one for each GPU, else for each core)")
     return parser
+
+
+def _count(args) -> int | None:
+    """How many workers of a cluster are asked for."""
+    if args.ray and args.dry_run:
+        raise InputError("dry_run", "--dry-run measures this machine alone: leave --ray out.")
+    if args.ray_workers is None:
+        return None
+    if not args.ray:
+        raise InputError("ray_workers", "--ray-workers goes with --ray.")
+    return whole("ray_workers", number_in(args.ray_workers), 1)
+
+
+@contextmanager
+def _workers(ray: str | None, count: int | None, loading: Mapping[str, Any]) -> Iterator[batches.Workers]:
+    if ray:
+        from bon import distributed
+
+        with distributed.joined(ray, loading, count) as workers:
+            yield workers
+    else:
+        from bon import api
+
+        sampler = api.load(**loading)
+        yield batches.Here(sampler.engine, sampler.scorer)
 
 
 def _check_hub(name: str) -> None:
@@ -70,7 +105,7 @@ def _check_hub(name: str) -> None:
     hub.writing()
 
 
-def _preview(task, sampler) -> int:
+def _preview(task, workers) -> int:
     survey = task.survey
     bad = f", {survey.bad:,} of them unreadable" if survey.bad else ""
     print(f"{task.dataset.path}: {survey.rows:,} rows{bad}; columns: {', '.join(survey.columns)}")
@@ -78,18 +113,18 @@ def _preview(task, sampler) -> int:
     for row, _ in zip(task.dataset.rows(), range(3), strict=False):
         text = row.error or (row.prompt if row.messages is None else str(row.messages))
         print(printable(f"  {row.number}: {text}")[:120])
-    seconds = batches.estimate(task, sampler.engine, sampler.scorer)
-    print(f"{sampler.engine.name} and {sampler.scorer.name} take about {duration(seconds)} for these; nothing written.")
+    seconds = batches.estimate(task, workers.engine, workers.scorer)
+    print(f"{workers.engine.name} and {workers.scorer.name} take about {duration(seconds)} for these; nothing written.")
     return 0
 
 
-def _run(task, sampler, args) -> int:
+def _run(task, workers, args) -> int:
     if task.form.trains and task.output.suffix.lower() == ".csv":
         say("in CSV, texts that look like formulas begin with an apostrophe: train from .jsonl or .parquet.")
     deliver = (lambda finished: _push(args, task, finished)) if args.push_to_hub else None
     show, progress, finished = sys.stderr.isatty(), None, None
     try:
-        with closing(batches.stream(task, sampler.engine, sampler.scorer, deliver)) as events:
+        with closing(batches.stream_by(workers, task, deliver)) as events:
             for event in events:
                 if isinstance(event, batches.Finished):
                     finished = event

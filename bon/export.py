@@ -26,6 +26,7 @@ th,td{text-align:left;padding:8px 10px;border-bottom:1px solid var(--bon-line);v
 td.n{font-variant-numeric:tabular-nums;white-space:nowrap}
 figure{margin:16px 0;padding:16px;background:var(--bon-paper);border:1px solid var(--bon-line);border-radius:14px}
 figcaption{font-weight:600;font-size:14px}
+.turn{white-space:pre-wrap;margin:0 0 8px}.turn b{color:var(--bon-ink)}
 .prompt{color:var(--bon-soft)}svg{width:100%;height:auto}
 blockquote{margin:0 0 12px;font:400 26px/1.35 Charter,"Bitstream Charter",Cambria,Georgia,serif}
 .big{font-size:34px;font-weight:650;letter-spacing:-.02em;color:var(--bon-ink)}
@@ -71,15 +72,21 @@ def run_html(result: Result) -> str:
     rows = "".join(map(_candidate, result.candidates))
     settings = "; ".join(f"{k} {v}" for k, v in result.to_dict()["settings"].items() if v is not None)
     notes = "".join(f"<p>{escape(note)}</p>" for note in result.notes)
-    winner = f"""<blockquote>{_text(result.prompt, best.text)}</blockquote>
+    winner = f"""<blockquote>{_text("" if result.messages else result.prompt, best.text.strip())}</blockquote>
 <p><span class="big">{score_words(best.score)}</span> {escape(unit)}{lift}</p>""" if best else ""
     return _page("Best of N", f"""<h1>Best of {len(result.candidates)}</h1>
 <p>{escape(result.model)}, scored by {escape(result.scorer)}</p>
-{winner}<p>{escape("; ".join(facts(result)))}.</p>{notes}{drawn}
+{_thread(result)}{winner}<p>{escape("; ".join(facts(result)))}.</p>{notes}{drawn}
 <h2>Every candidate</h2>
 <div class="scroll"><table><thead><tr><th>rank</th><th>score</th><th>text</th><th>tokens</th></tr></thead>
 <tbody>{rows}</tbody></table></div>
 <h2>Settings</h2><p>{escape(settings)}</p>""")
+
+
+def _thread(result: Result) -> str:
+    """What was said before the answers."""
+    return "".join(f'<p class="turn"><b>{escape(said["role"])}</b> {escape(said["content"].strip())}</p>'
+                   for said in result.messages or ())
 
 
 def _candidate(c: Candidate) -> str:

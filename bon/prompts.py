@@ -1,5 +1,6 @@
-"""The prompts of a comparison: those in the box, a file's, or a visitor's lines."""
+"""The prompts of a comparison: those in the box, a file's, or a visitor's lines; and a chat's file."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,18 @@ def read_prompts(path: str) -> list[str]:
     if any("\0" in line for line in lines):
         raise InputError("prompts", f"The file {path} is not text. Give a text file with one prompt a line.")
     return checked_prompts(lines)
+
+
+def read_messages(path: str) -> list:
+    """The messages of a chat in a JSON file. Raises `InputError` for a file that is absent or holds no JSON list."""
+    try:
+        messages = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, RecursionError, ValueError) as error:
+        why = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else "is not JSON"
+        raise InputError("messages", f"The file {path} {why}. Give a list of objects with role and content.") from error
+    if not isinstance(messages, list):
+        raise InputError("messages", f"The file {path} holds no list. Give a list of objects with role and content.")
+    return messages
 
 
 def checked_prompts(lines: Sequence[str]) -> list[str]:

@@ -69,9 +69,11 @@ def _row(c: Candidate, width: int) -> str:
 def as_html(result: Result) -> str:
     """A table for notebooks, in a style of its own that reads on light and dark."""
     cell = 'style="text-align:left;vertical-align:top;padding:4px 10px"'
+    # An answer is no continuation of its question.
+    prompt = "" if result.messages else f'<span style="opacity:.55">{escape(result.prompt)}</span>'
     rows = "".join(
         f"<tr><td {cell}>{c.rank or ''}</td><td {cell}><b>{'' if c.score is None else f'{c.score:.3f}'}</b></td>"
-        f'<td {cell}><span style="opacity:.55">{escape(result.prompt)}</span>{escape(c.text)}</td>'
+        f'<td {cell}>{prompt}{escape(c.text)}</td>'
         f"<td {cell}>{c.tokens}{' (dropped)' if c.ended == 'rejected' else ''}</td></tr>"
         for c in result.candidates
     )

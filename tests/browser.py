@@ -24,13 +24,13 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 @contextlib.contextmanager
-def chromium() -> Iterator[Browser]:
-    """A headless Chromium: BON_CHROMIUM's, the machine's own, or Playwright's."""
+def chromium(*options: str) -> Iterator[Browser]:
+    """A headless Chromium: BON_CHROMIUM's, the machine's own, or Playwright's. options: more of its own flags."""
     path = os.environ.get("BON_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
              "--disable-sync"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=quiet)
+        browser = playwright.chromium.launch(executable_path=path, args=[*quiet, *options])
         yield browser
         browser.close()
 
@@ -64,13 +64,13 @@ def free_port() -> int:
 
 
 class App:
-    """`python app.py` in a process of its own."""
+    """`python app.py` in a process of its own, from this checkout or a copy of it."""
 
-    def __init__(self, **environment: str):
+    def __init__(self, folder: Path = ROOT, **environment: str):
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         given = {**os.environ, "GRADIO_SERVER_PORT": str(port), "OMP_NUM_THREADS": "1", **environment}
-        self.process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=given)
+        self.process = subprocess.Popen([sys.executable, "app.py"], cwd=folder, env=given)
 
     def wait(self) -> "App":
         """Returns once the page answers."""

@@ -2,15 +2,15 @@
 
 Each visit is a Chromium context of its own, and so has an empty cache. Times count from the first byte of the page's
 answer. Interactive is the moment of the first press of Generate that the page answers, tried again and again from the
-moment that the button is seen. Shifts are summed up; of a run, from its first words on. Nothing here passes or fails: a machine at work
-with something else tells other times.
+moment that the button is seen. Shifts are summed up; of a run, from its first words on. Nothing here passes or fails: a
+machine at work with something else tells other times.
 """
 
 import argparse
 import contextlib
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from playwright.sync_api import Browser, Page
 
@@ -66,7 +66,6 @@ class Weight:
     requests: int = 0
     transferred: int = 0
     decoded: int = 0
-    sizes: dict[str, int] = field(default_factory=dict)
 
     def watch(self, page: Page) -> None:
         """Counts what the page asks for from now on."""
@@ -79,7 +78,6 @@ class Weight:
     def _sent(self, event: dict) -> None:
         if event["request"]["url"].startswith("http"):
             self.requests += 1
-            self.sizes[event["requestId"]] = 0
 
     def _received(self, event: dict) -> None:
         self.decoded += event["dataLength"]

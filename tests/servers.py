@@ -30,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
         listed = {"object": "list", "data": [{"id": name, "object": "model", "owned_by": self.server.owner}
                                              for name in self.server.models]}
         if self.path == "/v1/models" and self.server.listing == 200:
-            self.send(200, listed)
+            self.send(200, self.server.listed or listed)
         else:
             self.send(self.server.listing if self.path == "/v1/models" else 404, {"error": {"message": "no"}})
 
@@ -87,6 +87,7 @@ class Fake(ThreadingHTTPServer):
     def __init__(self, behave: Behave, models=("tiny",), owner: str = "somebody", listing: int = 200):
         super().__init__(("127.0.0.1", 0), Handler)
         self.behave, self.models, self.owner, self.listing = behave, models, owner, listing
+        self.listed: str | None = None  # what it says in place of its models
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         self.seen: list[tuple[str, dict, dict]] = []
         self._lock = threading.Lock()

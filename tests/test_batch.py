@@ -470,3 +470,29 @@ def test_chats_and_prompts_may_be_mixed(tmp_path, chatty, scorer):
     assert done.written == 3
     assert (by_row[1]["prompt"], by_row[1]["chosen"][0]["role"]) == (chat, "assistant")
     assert isinstance(by_row[0]["chosen"], str)
+
+
+def test_a_batch_may_be_written_by_a_server_and_stops_where_the_server_fails(file, monkeypatch):
+    pytest.importorskip("openai")
+    from tests import servers
+
+    monkeypatch.setattr("bon.engines.asking.PAUSE", 0.01)
+    monkeypatch.setattr("bon.batch.ROWS_MAX", 4)
+    broken = []
+
+    def behave(handler, body, number):
+        handler.send(500, {}) if broken else servers.good(handler, body, number)
+
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:12]))
+    server = servers.Fake(behave)
+    sampler = api.load("tiny", lambda texts: [float(len(text)) for text in texts], endpoint=server.url)
+    events = batch.stream(task_of(file), sampler.engine, sampler.scorer)
+    assert [next(events).done, next(events).done] == [0, 4]
+    broken.append(True)
+    with pytest.raises(EngineError):
+        next(events)
+    broken.clear()
+    done = finished(task_of(file, resume=True), sampler.engine, sampler.scorer)
+    assert (done.written, done.failed) == (12, 0)
+    server.shutdown()
+    server.server_close()

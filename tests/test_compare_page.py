@@ -14,7 +14,7 @@ from bon.comparison import Compared
 from bon.errors import ModelError
 from bon.scorers import CallableScorer
 from bon.ui import compared, handlers, layout, theme
-from tests.browser import free_port, open_page, violations
+from tests.browser import App, free_port, open_page, violations
 from tests.test_compare import engine_of, sentiment
 
 expect.set_options(timeout=30_000)
@@ -146,6 +146,20 @@ def test_a_failure_midway_says_why_and_keeps_what_was_done(page, served):
     expect(page.get_by_role("button", name="Download CSV")).to_be_visible()
 
 
+def test_a_server_that_is_gone_is_said_and_what_was_done_stays(browser):
+    app = App()
+    page = open_page(browser, app.wait().url)
+    page.get_by_role("tab", name="Compare").click()
+    start(page, "\n".join(f"This movie number {i}" for i in range(60)), n=64)
+    expect(page.locator(".comparison .status b")).to_have_text(re.compile(r"Prompt ([2-9]|\d\d) of 60"))
+    app.process.kill()
+    app.process.wait()
+    phase(page, "failed")
+    expect(page.locator(".comparison .status b")).to_have_text("The connection was lost.")
+    assert "best of 64" in heads(page)
+    page.context.close()
+
+
 @pytest.mark.parametrize(("prompts", "n", "said"), [
     ("This movie", 0, "from 1"), ("word " * 400, 4, "Prompt 1"),
 ])
@@ -172,6 +186,15 @@ def test_phones_need_no_sideways_scrolling_and_axe_finds_nothing(served, browser
     assert violations(page, axe) == []
     start(page, "This movie\nThe hotel room")
     phase(page, "done")
+    assert violations(page, axe) == []
+    start(page, "\n".join(f"This movie number {i}" for i in range(60)), n=16)
+    phase(page, "writing")
+    assert violations(page, axe) == []
+    page.click("#compare-stop")
+    phase(page, "stopped")
+    assert violations(page, axe) == []
+    start(page, "This movie", n=0)
+    phase(page, "failed")
     assert violations(page, axe) == []
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     page.context.close()

@@ -84,7 +84,7 @@ def test_corpus_is_the_same_for_the_same_seed():
 def test_training_is_repeatable(tmp_path):
     hush = lambda _: None  # noqa: E731
     for name in ("a", "b"):
-        train.classifier(tmp_path / name, steps=(1, 1), taught=1, say=hush)
+        train.classifier(tmp_path / name, steps=(1, 1, 1), taught=1, say=hush)
     weights = [sorted((tmp_path / name).glob("*.safetensors")) for name in ("a", "b")]
     assert [f.read_bytes() for f in weights[0]] == [f.read_bytes() for f in weights[1]]
 
@@ -106,8 +106,8 @@ def test_language_model_has_3_to_8_million_parameters_and_the_scorer_names_its_l
     assert sorted(sampler.scorer.targets) == ["NEGATIVE", "POSITIVE"]
 
 
-def test_scorer_and_judge_get_90_percent_of_the_hand_written_test_right(sampler):
-    assert report.right(sampler, held_out("test")) >= 0.90
+def test_scorer_gets_92_percent_of_the_hand_written_test_right_and_the_judge_90(sampler):
+    assert report.right(sampler, held_out("test")) >= 0.92
     assert report.right(api.load("embedded", "judge"), held_out("test")) >= 0.90
 
 

@@ -545,5 +545,5 @@ def test_the_text_shown_midway_keeps_up_with_the_tokens():
 def test_what_an_engine_says_of_itself_is_plain(engine):
     assert engine.describe() == {
         "name": "tiny", "parameters": engine.model.num_parameters(), "device": "cpu", "dtype": "float32",
-        "context": 256,
+        "context": 256, "chats": False,
     }

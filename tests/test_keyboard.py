@@ -10,7 +10,7 @@ from tests.test_page import _served, phase, stage, visit, winner  # noqa: F401
 
 TEXTS = [f" was number {i}." for i in range(12)]
 
-#: What has the focus, in words, and whether an eye can tell: an outline or a ring on it or what holds it, within the window.
+#: What has the focus, in words, and whether it is seen: an outline or a ring on it or what holds it, in the window.
 FOCUSED = """() => {
     const node = document.activeElement;
     if (!node || node === document.body) return null;
@@ -95,7 +95,8 @@ def test_a_run_is_written_stopped_and_read(stage, page):  # noqa: F811
 def test_the_settings_are_changed_and_left_again(page):
     to(page, "#settings-line")
     page.keyboard.press("Enter")
-    for name, value in {"min_tokens": 4, "max_tokens": 20, "temperature": 0.8, "top_p": 0.9, "top_k": 5, "seed": 3}.items():
+    values = {"min_tokens": 4, "max_tokens": 20, "temperature": 0.8, "top_p": 0.9, "top_k": 5, "seed": 3}
+    for name, value in values.items():
         to(page, f"#{name} input")
         write(page, str(value))
     to(page, "#dice")
@@ -134,9 +135,9 @@ def test_a_result_is_opened_explained_and_taken_home(page):
     expect(page.locator("#view .bubble")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#view .bubble")).to_be_hidden()
-    to(page, ".row .more")
+    to(page, ".board .more")
     page.keyboard.press("Enter")
-    expect(page.locator(".row .detail")).to_be_visible()
+    expect(page.locator(".board .detail")).to_be_visible()
     to(page, ".fold summary")
     page.keyboard.press("Enter")
     expect(page.locator(".fold .row").first).to_be_visible()
@@ -172,8 +173,13 @@ def test_the_focus_goes_round_in_the_order_of_the_page(page):
         round_trip.append(step(page))
         if len(round_trip) > 1 and round_trip[-1] == round_trip[0]:
             break
-    print(round_trip)
     assert round_trip[-1] == round_trip[0]
+    landmarks = [
+        "button: Present", "button: Generate", "button: About and API", "button: This movie", "input: Candidates, N",
+        "button: Stop", "button: Details", "summary: Download", "button: one sample, on average",
+        "button: Details of candidate 11", "summary: The other 4, down to the last",
+    ]
+    assert [words for words in dict.fromkeys(round_trip) if words in landmarks] == landmarks
 
 
 def test_a_screen_reader_is_told_how_the_run_stands(stage, page):  # noqa: F811

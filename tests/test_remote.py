@@ -66,8 +66,9 @@ def test_each_candidate_is_asked_for_with_a_seed_and_a_cap_of_its_own(fake):
     server = fake()
     result = run(server, n=16, min_tokens=1, max_tokens=200, temperature=0.7, top_p=0.9)
     bodies = server.bodies
-    assert sorted(b["max_tokens"] for b in bodies) == sorted(c.cap for c in result.candidates)
-    assert len({b["seed"] for b in bodies}) == 16
+    asked = [(b["max_tokens"], b["seed"] + i) for b in bodies for i in range(b.get("n", 1))]
+    assert sorted(cap for cap, _ in asked) == sorted(c.cap for c in result.candidates)
+    assert len({seed for _, seed in asked}) == 16
     assert {(b["prompt"], b["temperature"], b["top_p"]) for b in bodies} == {("This movie", 0.7, 0.9)}
     assert all(c.ended == "length" and c.tokens == c.cap and c.logprob == -0.5 * c.tokens for c in result.candidates)
 
@@ -373,13 +374,20 @@ def test_the_command_line_refuses_in_one_line_what_cannot_work(fake, capsys, mon
     assert "no answer from http://127.0.0.1:9/v1" in refused("--endpoint", "http://127.0.0.1:9/v1")
     assert "It has: large, small." in refused("--endpoint", server.url, "--model", "huge")
     assert "Say which model" in refused("--endpoint", server.url)
-    assert "needs a prompt" in refused("--endpoint", server.url, "--model", "large", "--unconditional", "")
     assert "end in /v1" in refused("--endpoint", server.url.removesuffix("/v1"))
     assert "wants a key (status 401). Set BON_API_KEY" in refused("--endpoint", fake(listing=401).url)
     monkeypatch.setenv("BON_API_KEY", KEY)
     assert "does not take the key (status 401)" in refused("--endpoint", fake(listing=401).url)
     monkeypatch.setitem(sys.modules, "openai", None)
     assert "pip install openai" in refused("--endpoint", server.url)
+
+
+@pytest.mark.parametrize("payload", ["<html>hello</html>", "null", "[1]", "{}", '{"data": 5}', '{"data": [5]}', "{"])
+def test_a_server_of_another_kind_is_recognised(fake, payload):
+    server = fake()
+    server.listed = payload
+    with pytest.raises(ModelError, match="not as OpenAI-compatible servers do"):
+        RemoteEngine.at(server.url)
 
 
 def test_the_command_line_runs_on_a_server_and_fails_with_status_1_where_the_run_does(fake, capsys, monkeypatch):
@@ -408,8 +416,9 @@ def test_python_reaches_a_server_by_its_address(fake):
     result = bon.best_of_n("This movie", n=4, seed=7, endpoint=server.url, model="tiny", scorer=loud)
     assert result.best.score == max(c.score for c in result.candidates)
     assert bon.best_of_n("This movie", n=2, endpoint=server.url, scorer=loud).model == sampler.engine.name
-    with pytest.raises(InputError, match="token ids"):
-        sampler.engine.encode(Request(prompt_ids=(1, 2)))
+    for what, request in {"token ids": Request(prompt_ids=(1, 2)), "a prompt": Request(unconditional=True)}.items():
+        with pytest.raises(InputError, match=what):
+            sampler.engine.encode(request)
 
 
 @pytest.mark.parametrize("variable", ["BON_API_KEY", "OPENAI_API_KEY"])
@@ -431,7 +440,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(fake, monkeypatch, caplog, 
     told = [json.dumps(result.to_dict()), str(result), str(error.value), repr(error.value.__context__ or ""),
             str(refused.value), repr(engine.server), str(engine.describe()), caplog.text]
     assert "odd" in str(error.value)
-    assert not any(KEY in text for text in told)
+    assert [text for text in told if KEY in text] == []
 
 
 def test_a_page_gets_its_server_from_the_environment_alone():

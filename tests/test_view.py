@@ -7,7 +7,7 @@ import pytest
 
 from bon.schema import Candidate, Ended, Row, Scored, Settings, Started, Wrote
 from bon.state import RunState
-from bon.ui import handlers, render
+from bon.ui import handlers, render, texts
 
 
 def state(scores, n=None, unit="probability", target="POSITIVE") -> RunState:
@@ -27,7 +27,7 @@ def page(**changes):
     first = {
         "prompt": "This movie", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
         "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "", "reject": False,
-        "select": "best", "softness": 0.1,
+        "select": "best", "softness": 0.1, "chat": None,
     }
     return {**first, **changes}
 
@@ -141,9 +141,9 @@ def test_an_axis_without_scores_has_no_numbers():
 
 
 def test_units_are_named():
-    assert render.unit_words("probability", "POSITIVE") == "probability of positive"
-    assert render.unit_words("logit", "LABEL_1") == "logit of label_1"
-    assert render.unit_words("reward", None) == "reward"
+    assert texts.unit_of("probability", "POSITIVE") == "probability of positive"
+    assert texts.unit_of("logit", "LABEL_1") == "logit of label_1"
+    assert texts.unit_of("reward", None) == "reward"
 
 
 def test_chips_say_what_runs():
@@ -152,13 +152,6 @@ def test_chips_say_what_runs():
         "model: embedded 4.8M", "scorer: embedded sentiment", "CUDA, bf16",
     ]
     assert [render.size_words(n) for n in (124_439_808, 1_700_000_000, 7_600)] == ["124M", "1.7B", "0.0M"]
-
-
-def test_settings_in_one_line():
-    assert render.settings_line(8, 32, 1, 1, 0, "") == "Settings: 8 to 32 tokens, temperature 1, a fresh seed"
-    assert render.settings_line(None, 64, 0.7, 0.9, 40, " 7 ") == (
-        "Settings: – to 64 tokens, temperature 0.7, top-p 0.9, top-k 40, seed 7"
-    )
 
 
 def test_the_page_as_it_is_at_first_is_good():
@@ -221,8 +214,6 @@ def rejecting():
 def test_the_switch_for_early_rejection_drops_half_and_is_off_at_first():
     assert handlers.request_of(page()).settings.reject == 0
     assert handlers.request_of(page(reject=True)).settings.reject == 0.5
-    assert "early rejection" in render.settings_line(8, 32, 1, 1, 0, "", True)
-    assert "early rejection" not in render.settings_line(8, 32, 1, 1, 0, "", False)
 
 
 def test_dropped_candidates_are_shown_as_such_and_never_lead():
@@ -267,4 +258,3 @@ def test_every_way_of_selecting_has_its_words(select, tag, first):
     assert view["winner"]["tag"] == tag
     assert view["facts"][0]["label"] == first
     assert len(view["facts"]) == {"best": 4, "worst": 4, "soft": 2}[select]
-    assert ("soft" in render.settings_line(8, 32, 1, 1, 0, "", False, select, 0.3)) == (select == "soft")

@@ -112,6 +112,7 @@ def test_a_server_that_dies_is_said_and_the_page_works_with_the_next(browser):
     settings(page, n=200, seed=1, min_tokens=120, max_tokens=200)
     run(page)
     phase(page, "writing")
+    page.wait_for_function("sessionStorage.length")
     os.kill(app.process.pid, signal.SIGKILL)
     app.process.wait()
     phase(page, "failed")
@@ -122,6 +123,7 @@ def test_a_server_that_dies_is_said_and_the_page_works_with_the_next(browser):
     again.wait()
     page.reload()  # Gradio does so by itself, but takes its time
     page.wait_for_selector(".bon[data-phase='sample']")
+    expect(page.locator(".bon .offer")).to_contain_text("is kept")
     page.fill("#n input", "3")
     run(page)
     phase(page, "done", timeout=60_000)
@@ -150,4 +152,30 @@ def test_arriving_text_shifts_nothing(browser, stage, size):
     stage.play.go.set()
     phase(page, "done")
     assert page.evaluate("() => window.shifted") < 0.05
+    page.context.close()
+
+
+def test_a_run_that_the_page_is_left_in_is_kept_and_offered(browser, stage):
+    stage.play = Play([f" number {i} is fine." for i in range(6)], [i / 6 for i in range(6)], hold=4)
+    page = open_page(browser, stage.url)
+    page.fill("#prompt textarea", "My cat")
+    settings(page, seed=5)
+    run(page)
+    expect(page.locator(".bon .status b")).to_have_text("Scored 4 of 6")
+    page.wait_for_function("sessionStorage.length && sessionStorage['bon-left'].includes('number 3 is fine')")
+    page.reload()
+    page.locator(".bon .offer").get_by_role("button", name="Open it").click()
+    phase(page, "stopped")
+    expect(page.locator(".bon .status b")).to_have_text("Stopped after 4 of 6.")
+    assert winner(page) == "My cat number 3 is fine."
+    expect(page.locator("#prompt textarea")).to_have_value("My cat")
+    expect(page.locator("#seed input")).to_have_value("5")
+    expect(page.locator(".bon .offer")).to_be_hidden()
+    to_tab(page, "History")
+    expect(page.locator(".history .run")).to_have_count(1)
+    expect(page.locator(".history .ended")).to_have_text("broke off after 4 of 6")
+    page.reload()
+    phase(page, "sample")
+    expect(page.locator(".bon .offer")).to_be_hidden()
+    unharmed(page)
     page.context.close()

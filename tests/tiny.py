@@ -51,8 +51,10 @@ def classifier(labels=("NEGATIVE", "POSITIVE"), positions: int = 256, seed: int 
     )).eval()
 
 
-def save(model, folder: Path) -> str:
-    """Saves a model with the tokenizer and returns the folder's name."""
+def save(model, folder: Path, template: str | None = None) -> str:
+    """Saves a model with the tokenizer, and a chat template, and returns the folder's name."""
     model.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
+    words = tokenizer()
+    words.chat_template = template
+    words.save_pretrained(folder)
     return str(folder)

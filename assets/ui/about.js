@@ -53,31 +53,45 @@
   const given = (values) =>
     Object.entries(values).filter(
       ([name, value]) =>
-        !["prompt"].includes(name) && value !== null && value !== "" && String(value) !== String(bon.defaults[name]),
+        !["prompt", "chat"].includes(name) && value !== null && value !== "" && String(value) !== String(bon.defaults[name]),
     );
   const named = (values) => given(values).map(([name, value]) => [name, name === "reject" ? 0.5 : value]);
   const number = (name, value) => (name === "seed" ? Number(value) : value);
   const python = (value) => (typeof value === "string" ? JSON.stringify(value) : String(value));
   const shell = (text) => `'${String(text).replaceAll("'", `'\\''`)}'`;
 
+  // A chat as its messages, null where the entry is a text; and what goes first in a call for either.
+  const chat = ({ prompt, chat }) => chat && [...chat, { role: "user", content: prompt }];
+  const first = (values) => (chat(values) ? `messages=${JSON.stringify(chat(values))}` : python(values.prompt));
+  // What the command line takes for a chat: its words where it has just begun, else a file.
+  const asked = (values) => {
+    const messages = chat(values);
+    if (!messages) return `python -m bon ${shell(values.prompt)}`;
+    const [one, two] = messages;
+    if (!two) return `python -m bon --chat ${shell(one.content)}`;
+    if (messages.length === 2 && one.role === "system")
+      return `python -m bon --chat ${shell(two.content)} --system ${shell(one.content)}`;
+    return `printf %s ${shell(JSON.stringify(messages))} > chat.json\npython -m bon --messages chat.json`;
+  };
+
   const CODE = {
     python: (values) => {
       const rest = named(values).map(([name, value]) => `, ${name}=${python(number(name, value))}`);
-      return `import bon\n\nresult = bon.best_of_n(${python(values.prompt)}${rest.join("")})\nprint(result.best.score, result.best.text)`;
+      return `import bon\n\nresult = bon.best_of_n(${first(values)}${rest.join("")})\nprint(result.best.score, result.best.text)`;
     },
     shell: (values) => {
       const flags = named(values).map(([name, value]) => ` --${name.replaceAll("_", "-")} ${/^[\w.]+$/.test(value) ? value : shell(value)}`);
-      return `python -m bon ${shell(values.prompt)}${flags.join("")} --json`;
+      return `${asked(values)}${flags.join("")} --json`;
     },
     client: (values) => {
       const rest = named(values).map(([name, value]) => `, ${name}=${python(number(name, value))}`);
       return (
         `from gradio_client import Client\n\nclient = Client("${location.origin}")\n` +
-        `result = client.predict(${python(values.prompt)}${rest.join("")}, api_name="/best_of_n")\nprint(result["candidates"][0])`
+        `result = client.predict(${first(values)}${rest.join("")}, api_name="/best_of_n")\nprint(result["candidates"][0])`
       );
     },
     curl: (values) => {
-      const sent = { prompt: values.prompt };
+      const sent = chat(values) ? { messages: chat(values) } : { prompt: values.prompt };
       for (const [name, value] of named(values)) sent[name] = number(name, value);
       return (
         `BASE=${location.origin}/gradio_api/call\n` +

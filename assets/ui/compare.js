@@ -101,15 +101,22 @@
     );
     element.append(root);
     const cards = [];
+    const UNDER_WAY = ["loading", "writing"];
     let frame = 0,
       spoken = "",
-      shown = "";
+      shown = "",
+      lost = false;
+
+    const overlaid = (view) =>
+      lost && UNDER_WAY.includes(view.phase)
+        ? { ...view, phase: "failed", title: bon.say("lost.title"), line: bon.say("lost.line") }
+        : view;
 
     const draw = () => {
       frame = 0;
-      const view = props.value;
+      const view = overlaid(props.value);
       root.dataset.phase = view.phase;
-      root.setAttribute("aria-busy", ["loading", "writing"].includes(view.phase));
+      root.setAttribute("aria-busy", UNDER_WAY.includes(view.phase));
       const [head, more] = [view.title, view.line].map(bon.words);
       bon.text(title, head);
       bon.text(line, more);
@@ -144,6 +151,10 @@
       bon.text(sentence, bon.heard(view.sentence));
     };
 
+    bon.whenLost(element, (now) => {
+      lost = now;
+      draw();
+    });
     watch("value", () => (frame ||= requestAnimationFrame(draw)));
     draw();
   };

@@ -20,7 +20,7 @@
 
   const surprises = (pieces) => {
     const least = [...pieces].sort((a, b) => a[1] - b[1]).slice(0, 3);
-    const named = least.map(([text, logprob]) => `“${text.trim() || text}” (${number(logprob, 1)})`);
+    const named = least.map(([text, logprob]) => bon.say("detail.token", { text: text.trim() || text, nats: number(logprob, 1) }));
     return bon.say("detail.surprises", { list: named.join(", ") });
   };
 

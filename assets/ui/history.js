@@ -184,7 +184,7 @@
         bon.el(
           "div",
           { class: "what" },
-          bon.el("p", { class: "text", "data-cut": words.cut }, bon.el("span", { class: "prompt" }, words.prompt), words.text),
+          bon.el("p", { class: "text", "data-cut": words.cut }, bon.promptOf(one.run), one.run.messages ? words.text.trimStart() : words.text),
           bon.el("p", { class: "facts" }, time, ...facts, words.ended && bon.el("span", { class: "ended" }, words.ended)),
         ),
         bon.el("p", { class: "points" }, bon.el("b", {}, words.score), bon.el("span", {}, words.unit)),

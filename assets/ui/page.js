@@ -34,29 +34,35 @@
     next.click();
   });
 
-  // The winner can become the next prompt, with the way back.
+  // The winner can become the next prompt, or what the next message of a chat answers, with the way back.
   const before = [];
-  const write = (text) => {
+  const write = (text, chat) => {
     const area = one("#prompt textarea");
     area.value = text;
     area.dispatchEvent(new Event("input", { bubbles: true }));
+    bon.chatting.set(chat);
     const back = one(".back"),
       last = before.at(-1);
     back.hidden = last === undefined;
-    back.textContent =
-      last === undefined ? "" : bon.say("form.back", { text: last.length > 40 ? `${last.slice(0, 40)}…` : last });
+    if (!last) return;
+    const was = last.text || last.chat?.at?.(-1)?.content || "";
+    back.textContent = bon.say("form.back", { text: was.length > 40 ? `${was.slice(0, 40)}…` : was });
   };
-  window.bon.goOn = (text) => {
-    before.push(one("#prompt textarea").value);
-    write(text);
+  window.bon.goOn = (text, chat) => {
+    before.push({ text: one("#prompt textarea").value, chat: bon.chatting.get() });
+    write(text, chat);
     one("#prompt textarea").scrollIntoView({ block: "nearest" });
+  };
+  const goBack = () => {
+    const { text, chat } = before.pop();
+    write(text, chat);
   };
 
   const open = (on) => one("#settings-line")?.setAttribute("aria-expanded", on);
   document.addEventListener("click", (event) => {
     const line = event.target.closest?.("#settings-line");
     if (line) open(line.getAttribute("aria-expanded") !== "true");
-    if (event.target.closest?.(".back")) write(before.pop());
+    if (event.target.closest?.(".back")) goBack();
   });
 
   // The settings in one line.
@@ -75,12 +81,20 @@
     return parts.filter(Boolean).map((part) => bon.say(...part)).join(", ");
   };
 
-  // A message at a field that nobody can see helps nobody; and Gradio writes the server's English.
-  const showFaults = () => {
+  // At fields Gradio writes the server's English, and now and then writes it again.
+  const translateFaults = () => {
     for (const fault of document.querySelectorAll("#form .validation-error")) {
-      const text = document.createTreeWalker(fault, NodeFilter.SHOW_TEXT);
-      while (text.nextNode()) text.currentNode.data = bon.heard(text.currentNode.data.trim());
+      const texts = document.createTreeWalker(fault, NodeFilter.SHOW_TEXT);
+      while (texts.nextNode()) {
+        const node = texts.currentNode,
+          heard = bon.heard(node.data.trim());
+        if (heard !== node.data.trim()) node.data = heard;
+      }
     }
+  };
+
+  // A message at a field that nobody can see helps nobody.
+  const showFaults = () => {
     if (one("#settings .validation-error")) open(true);
     one("#form .validation-error")?.scrollIntoView({ block: "nearest" });
   };
@@ -100,9 +114,10 @@
     one("#settings-line").setAttribute("aria-controls", "settings");
     window.bon.running(Boolean(window.bon.busy));
     new MutationObserver((changes) => {
+      translateFaults();
       if (changes.some((change) => [...change.addedNodes].some((node) => node.classList?.contains("validation-error"))))
         showFaults();
-    }).observe(one("#form"), { childList: true, subtree: true });
+    }).observe(one("#form"), { childList: true, characterData: true, subtree: true });
   };
   begin();
 })();

@@ -15,6 +15,10 @@
     return target ? bon.say("unit.of", { unit: named, label: bon.known(`label.${word}`, word) }) : named;
   };
 
+  // The prompt before its continuation; of a chat the last message, on a line of its own before its answer.
+  bon.promptOf = ({ prompt, messages }) =>
+    bon.el("span", { class: messages ? "prompt message" : "prompt" }, prompt);
+
   const { whole } = bon;
   // What stands in the table in any case, and what does where it differs. A third word: a setting, so marked.
   const ALWAYS = [
@@ -85,7 +89,7 @@
       bon.el(
         "blockquote",
         { "data-cut": entry.words.cut },
-        bon.el("span", { class: "prompt" }, entry.run.prompt),
+        bon.promptOf(entry.run),
         entry.best?.text ?? "",
       ),
     );

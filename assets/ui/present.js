@@ -20,7 +20,8 @@
   document.addEventListener("keydown", (event) => {
     if (!on() || event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
     if (event.key === "Escape" && !one("#generate").hasAttribute("data-running")) return set(false);
-    const example = document.querySelectorAll("#examples .example")[Number(event.key) - 1];
+    const shown = [...document.querySelectorAll("#examples .example")].filter((node) => node.offsetParent);
+    const example = shown[Number(event.key) - 1];
     if (!example || one("#generate").hasAttribute("data-running")) return;
     example.click();
     // Gradio writes the example into the field first.

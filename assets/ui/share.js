@@ -4,7 +4,7 @@
   const BEARS = 8000; // characters of an address that every server and proxy on the way takes
 
   // What the form was given for the run of a record; an older record has fewer settings.
-  bon.valuesOf = ({ prompt, target, settings }) => {
+  bon.valuesOf = ({ prompt, messages, target, settings }) => {
     const known = Object.keys(bon.defaults).filter((name) => settings[name] !== undefined);
     return {
       ...bon.defaults,
@@ -14,13 +14,15 @@
       seed: String(settings.seed),
       scorer: settings.scorer ?? "",
       reject: settings.reject > 0,
+      // A text by choice, but for a model that leaves none.
+      chat: messages ? messages.slice(0, -1) : bon.chatting.chats(settings.model) === false ? null : false,
     };
   };
 
   // The address that fills the form in so; what others have in the query string stays.
   bon.linkOf = (run) => {
     const url = new URL(location.href),
-      values = { ...bon.valuesOf(run), reject: run.settings.reject ?? 0 };
+      values = { ...bon.valuesOf(run), reject: run.settings.reject ?? 0, chat: chatOf(run) };
     for (const name of [...url.searchParams.keys()])
       if (name in bon.defaults || name.startsWith(FIRST)) url.searchParams.delete(name);
     for (const [name, value] of Object.entries(values))
@@ -31,6 +33,11 @@
     return url.href;
   };
   const plain = (value) => (value === false ? 0 : value);
+  // What was said before the prompt, in short; 0 for a text where the model would take a chat.
+  const chatOf = ({ messages, settings }) =>
+    messages
+      ? JSON.stringify(messages.slice(0, -1).map(({ role, content }) => [role, content]))
+      : bon.chatting.chats(settings.model) ? 0 : null;
 
   // record: gives the run that is shown, as a JSON text.
   bon.linkButton = (record) => {

@@ -99,11 +99,12 @@
 
   document.addEventListener("bon:ended", ({ detail }) => bon.store.keep(detail));
 
-  // The draft of a run that is under way while the page is left, by Gradio's own reload too: for when it is back.
+  // The draft of a run that is under way, for when the page is left meanwhile, by Gradio's own reload too.
   const LEFT = "bon-left";
   bon.leaveRun = (draft) => {
     try {
-      sessionStorage.setItem(LEFT, draft);
+      if (draft) sessionStorage.setItem(LEFT, draft);
+      else sessionStorage.removeItem(LEFT);
     } catch {
       // Where nothing may be stored, nothing is.
     }

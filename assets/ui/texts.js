@@ -75,7 +75,9 @@
   const marked = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
 
   bon.line = (element, props, watch) => {
-    const draw = () => (element.textContent = bon.words(props.value));
+    const node = document.createElement("p");
+    element.append(node);
+    const draw = () => (node.textContent = bon.words(props.value));
     watch("value", draw);
     draw();
   };

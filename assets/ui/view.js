@@ -22,10 +22,20 @@
     look();
   };
 
+  // Tells when a run ended without a last view: one comes within a moment, or nobody is there to send it.
+  bon.whenLost = (element, changed) => {
+    let patience = 0;
+    bon.tracker(element, ({ busy }) => {
+      clearTimeout(patience);
+      if (busy) changed(false);
+      else patience = setTimeout(changed, 4000, true);
+    });
+  };
+
   const UNDER_WAY = ["queued", "loading", "writing"];
 
   // What the browser alone knows, laid over the view.
-  const overlaid = (view, queue) => {
+  const overlaid = (view, queue, lost) => {
     if (queue.waiting)
       return {
         phase: "queued",
@@ -36,7 +46,7 @@
         line: bon.say("queue.line"),
       };
     if (queue.pending) return { phase: "queued", title: bon.say("queue.starting"), line: "" };
-    if (queue.lost && UNDER_WAY.includes(view.phase))
+    if (lost && UNDER_WAY.includes(view.phase))
       return {
         phase: "failed",
         title: bon.say("lost.title"),
@@ -56,13 +66,19 @@
       lift = bon.el("span", { class: "gain" });
     const facts = bon.el("div", { class: "meta" });
     const here = () => JSON.parse(record()).candidates.find((c) => c.index === shown);
-    let shown = 0;
+    let shown = 0,
+      answer = "",
+      chat = null; // the messages that the candidates answer, or null
+    const goOn = () => {
+      if (!chat) return bon.goOn(quote.textContent, bon.chatting.get() && false);
+      bon.goOn("", [...chat, { role: "assistant", content: answer }]);
+    };
     const more = bon.discloser(node, bon.say("details"), () => bon.detail(here()));
     const acts = bon.el(
       "div",
       { class: "acts" },
       more.button,
-      bon.doer(bon.say("continue"), bon.say("continued"), () => bon.goOn(quote.textContent)),
+      bon.doer(bon.say("continue"), bon.say("continued"), goOn),
       bon.doer(bon.say("copy"), bon.say("copied"), () => bon.copy(quote.textContent)),
       bon.linkButton(record),
       bon.downloads(record, server.exported),
@@ -80,11 +96,8 @@
       bon.el("div", { class: "said" }, tag, quote),
       bon.el("div", { class: "points" }, score, unit, lift),
     );
-    node.append(
-      top,
-      bon.el("div", { class: "charts" }, figure, mini),
-      foot,
-    );
+    const charts = bon.el("div", { class: "charts" }, figure, mini);
+    node.append(top, charts, foot);
     const strip = bon.strip(figure, bubble, light),
       small = bon.curve(mini, bubble, 84);
 
@@ -92,10 +105,10 @@
       wasLive = false;
     // While leaders change, and when the run is over, what the winner says keeps the greatest height it had: what is
     // below stays where it is.
-    const hold = (live) => {
+    const hold = (live, nothing) => {
       if (live !== wasLive && live) high = 0;
       if (live) high = Math.max(high, top.offsetHeight);
-      else if (!wasLive) high = 0;
+      else if (!wasLive || nothing) high = 0;
       wasLive = live;
       bon.set(top, "style", high ? `min-height: ${high}px` : null);
     };
@@ -105,8 +118,10 @@
         row = winner && view.rows[winner.index],
         live = view.phase === "writing";
       bon.text(tag, winner ? bon.words(winner.tag) : bon.say(live ? "tag.coming" : "tag.none"));
-      bon.text(prompt, view.prompt);
-      bon.text(text, row ? row.text : live ? " …" : "");
+      chat = view.messages;
+      answer = row ? row.text : live ? " …" : "";
+      bon.text(prompt, chat ? "" : view.prompt);
+      bon.text(text, chat ? answer.trimStart() : answer);
       bon.set(quote, "data-cut", Boolean(row?.cut));
       const length = quote.textContent.length;
       bon.set(quote, "data-size", length < 120 ? "large" : length < 280 ? "medium" : length < 640 ? "small" : "tiny");
@@ -119,10 +134,10 @@
         facts.dataset.key = key;
         facts.replaceChildren(...(winner?.facts || []).map(([words, tip]) => bon.term(bon.words(words), bon.words(tip))));
       }
-      foot.style.visibility = winner ? "" : "hidden";
+      charts.hidden = foot.hidden = !winner && !live;
       shown = winner?.index ?? 0;
       mini.hidden = !live || view.n < 2;
-      hold(live);
+      hold(live, !winner);
       strip.draw(view);
       small.draw(view.curve);
     };
@@ -226,12 +241,12 @@
       frame = 0,
       spoken = "",
       bring = false,
-      patience = 0,
+      lost = false,
       draft = "", // of the run that is under way, a JSON text like its record
       record = ""; // of the run that is shown, a JSON text; empty while it is written, and for what is no run
 
     const drawStatus = () => {
-      const shown = overlaid(view, queue);
+      const shown = overlaid(view, queue, lost);
       const at = shown.progress ?? (shown.phase === "done" ? 1 : 0);
       root.dataset.phase = shown.phase;
       root.setAttribute("aria-busy", UNDER_WAY.includes(shown.phase));
@@ -248,6 +263,7 @@
       drawStatus();
       bon.text(alert, bon.heard(bon.words(view.error)));
       alert.hidden = !view.error;
+      bon.chatting?.refused(view.field === "messages" ? alert.textContent : "");
       // While a model loads, what was there stays.
       if (view.phase === "loading") return;
       const has = Boolean(view.rows);
@@ -266,7 +282,9 @@
     const take = () => {
       const { view: packed, texts, record: kept = "", draft: drawn = "" } = props.value;
       view = JSON.parse(packed);
+      const was = draft;
       draft = view.phase === "writing" ? drawn : "";
+      if (draft !== was) bon.leaveRun(draft);
       view.rows?.forEach((row, index) => (row.text = texts[index]));
       if (kept !== record) (hero.close(), board.close());
       if (kept && kept !== record && view.phase !== "sample") ended(kept, view.phase);
@@ -317,12 +335,6 @@
       }
     };
 
-    const lose = () => {
-      queue.lost = true;
-      if (draft) ended(draft, "failed");
-      drawStatus();
-    };
-
     // What was under way when the page was left is kept, and offered.
     const offerLeft = (left) => {
       ended(left, "failed");
@@ -335,18 +347,18 @@
       offer.append(bon.el("p", {}, bon.say("left")), open);
       offer.hidden = false;
     };
-    addEventListener("pagehide", () => draft && bon.leaveRun(draft));
-
     bon.tracker(element, (now) => {
       // On a narrow screen the result is below the form: the first words bring it up.
       if (now.busy && !queue.busy) bring = element.getBoundingClientRect().top > innerHeight * 0.35;
       queue = now;
-      // A run that ended leaves its last view within a moment; where none comes, nobody is there to send it.
-      clearTimeout(patience);
-      if (!now.busy) patience = setTimeout(lose, 4000);
-      else offer.hidden = true;
+      if (now.busy) offer.hidden = true;
       bon.busy = now.busy;
       bon.running?.(now.busy);
+      drawStatus();
+    });
+    bon.whenLost(element, (now) => {
+      lost = now;
+      if (lost && draft) ended(draft, "failed");
       drawStatus();
     });
     watch("value", take);

@@ -12,6 +12,7 @@ from tokenizers import ByteLevelBPETokenizer
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import (
     DistilBertConfig,
     DistilBertForSequenceClassification,
@@ -28,10 +29,10 @@ from bon.embedded.text import documents
 END = "<|endoftext|>"
 SHARD = "9MB"
 LONGEST = 128
-#: The classifier's texts: the share of scraps, which the teachers alone label, and that of reviews of the grammar,
-#: which know best themselves. Elsewhere the teachers weigh `TRUST`: they judge new sentences better than a transformer
-#: that learned from the labels.
-SCRAPS, REVIEWS, TRUST = 0.36, 0.2, 0.85
+#: The classifier's texts: the share of scraps, which the teachers alone label, in its second phase and its third, and
+#: that of reviews of the grammar, which know best themselves. Elsewhere the teachers weigh `TRUST`: they judge new
+#: sentences better than a transformer that learned from the labels.
+SCRAPS, REVIEWS, TRUST = (0.36, 0.5), 0.2, 0.85
 #: The writer's phases: steps, tokens a step, and how high the learning rate rises (1: as in `_optimizers`).
 WRITING = ((3600, 3300, 1.0), (2000, 6600, 0.5))
 
@@ -91,12 +92,13 @@ def _next_token_loss(model, rows: Sequence[Sequence[int]], pad: int) -> Tensor:
     return cross_entropy(logits.float().flatten(0, 1), wanted.flatten())
 
 
-def classifier(out: Path, steps: tuple[int, int] = (300, 4200), taught: int = 10_000, seed: int = 0,
+def classifier(out: Path, steps: tuple[int, int, int] = (300, 4200, 2500), taught: int = 10_000, seed: int = 0,
                say: Callable[[str], None] = print) -> None:
     """Trains the sentiment classifier, a DistilBERT of 4.1 million parameters, and saves it with its tokenizer.
 
-    steps: of 160 texts each, first on the words of the lexicon alone, then on everything. What three bags of
-    n-grams make of a text is part of its label, and all there is for scraps of sentences. taught: their steps.
+    steps: of 160 texts each, first on the words of the lexicon alone, then on everything, then again with more scraps
+    of sentences, from where the mean of the weights over the last steps is kept. What three bags of n-grams make of a
+    text is part of its label, and all there is for scraps. taught: their steps.
     """
     examples = Labeller(seed + 1)
     teachers = [ngrams.train(iter(examples.example, None), taught, seed + i, say) for i in range(3)]
@@ -115,9 +117,13 @@ def classifier(out: Path, steps: tuple[int, int] = (300, 4200), taught: int = 10
         id2label={0: "NEGATIVE", 1: "POSITIVE"}, label2id={"NEGATIVE": 0, "POSITIVE": 1},
         attn_implementation="eager",
     ))
-    for phase, (count, make) in enumerate(zip(steps, (examples.word, examples.written), strict=True)):
+    first, second = steps[:2]
+    for phase, (count, make) in enumerate(((first, examples.word), (second, examples.written))):
         batches = _labelled_batches(examples, make, teachers, fast, seed + phase)
         _train(model, count, lambda: _label_loss(model, next(batches), fast), say)  # noqa: B023
+    again = Labeller(seed + 12)
+    batches = _labelled_batches(again, again.written, teachers, fast, seed + 11, SCRAPS[1])
+    _train(model, steps[2], lambda: _label_loss(model, next(batches), fast), say, 0.5, _held, memory=0.998)
     _save(model, fast, out)
 
 
@@ -143,11 +149,12 @@ def _vocabulary_texts(examples: Labeller) -> Iterator[str]:
 
 
 def _labelled_batches(
-    examples: Labeller, make: Callable[[], tuple[str, float]], teachers: Sequence[ngrams.Ngrams], tokenizer, seed: int
+    examples: Labeller, make: Callable[[], tuple[str, float]], teachers: Sequence[ngrams.Ngrams], tokenizer, seed: int,
+    scraps: float = SCRAPS[0],
 ) -> Iterator[tuple[list[list[int]], list[float]]]:
     rng = random.Random(seed)
     while True:
-        made = [_labelled(examples, make, rng.random()) for _ in range(160 * 24)]
+        made = [_labelled(examples, make, rng.random(), scraps) for _ in range(160 * 24)]
         texts = [text for text, _, _ in made]
         judged = (sum(model.judge(texts) for model in teachers) / len(teachers)).tolist()
         pairs = [(text, label + trust * (taught - label))
@@ -162,12 +169,12 @@ def _labelled_batches(
 
 
 def _labelled(
-    examples: Labeller, make: Callable[[], tuple[str, float]], kind: float
+    examples: Labeller, make: Callable[[], tuple[str, float]], kind: float, scraps: float
 ) -> tuple[str, float, float]:
     """A text, its label, and how far the teachers are to be believed in place of it."""
-    if kind < SCRAPS:
+    if kind < scraps:
         return examples.scrap(), 0.5, 1.0
-    if kind < SCRAPS + REVIEWS:
+    if kind < scraps + REVIEWS:
         return *examples.review(), 0.0
     return *make(), TRUST
 
@@ -214,17 +221,29 @@ def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     return ids, torch.tensor([len(row) for row in rows])
 
 
-def _train(model, steps: int, loss_of_next: Callable[[], Tensor], say: Callable[[str], None],
-           peak: float = 1.0) -> None:
-    """Muon for the layers' matrices, AdamW for the rest, with warm-up to `peak` and cosine decay.
+def _cosine(done: float) -> float:
+    """The learning rate's height after a share of the steps: down to a fiftieth along a cosine."""
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
 
-    Muon (torch 2.9 or later) needed a third of the tokens that AdamW alone needed for the same loss.
+
+def _held(done: float) -> float:
+    """The same: level for three tenths of the steps, then straight down."""
+    return max(0.02, 1 - max(0.0, done - 0.3) / 0.7)
+
+
+def _train(model, steps: int, loss_of_next: Callable[[], Tensor], say: Callable[[str], None],
+           peak: float = 1.0, height: Callable[[float], float] = _cosine, memory: float = 0.0) -> None:
+    """Muon for the layers' matrices, AdamW for the rest, with warm-up to `peak` and then by `height`.
+
+    Muon (torch 2.9 or later) needed a third of the tokens that AdamW alone needed for the same loss. memory: of the
+    exponential mean of the weights that the model has at the end; 0: the last ones.
     """
     optimizers = _optimizers(model)
     warm = max(1, min(60, steps // 10))
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: peak * min(
-        (step + 1) / warm, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))),
+        (step + 1) / warm, height(min(1.0, step / steps)),
     )) for optimizer in optimizers]
+    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(memory))
     model.train()
     start, shown = time.perf_counter(), 0.0
     for step in range(1, steps + 1):
@@ -235,9 +254,11 @@ def _train(model, steps: int, loss_of_next: Callable[[], Tensor], say: Callable[
             part.step()
         for optimizer in optimizers:
             optimizer.zero_grad()
+        mean.update_parameters(model)
         shown = loss.item() if step == 1 else 0.97 * shown + 0.03 * loss.item()
         if step % 100 == 0 or step == steps:
             say(f"step {step} of {steps}, loss {shown:.3f}, {time.perf_counter() - start:.0f} s")
+    model.load_state_dict(mean.module.state_dict())
 
 
 def _optimizers(model) -> list[torch.optim.Optimizer]:

@@ -59,7 +59,7 @@ class Asking:
         self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
         if self._stopped:
             return
-        for note in protocol.doubts(self.server.kind, self.jobs[0].request.settings):
+        for note in protocol.doubts(self.server.kind, self.jobs[0].request):
             self._note(note)
         self._free = asyncio.Semaphore(self.engine.in_flight)
         together = 1 if "n" in self.engine.without else protocol.TOGETHER
@@ -92,14 +92,15 @@ class Asking:
             body = protocol.body(ask, self.server.model, self.server.kind, self.engine.without)
             try:
                 return await self._patiently(self._once(ask, body))
-            except (library().APIError, Garbled, Silent) as error:
-                if self._leaves_out(error, body):
-                    continue
-                failed, seen = failed + 1 if self.arrivals == seen else 1, self.arrivals
-                if not _passing(error) or failed >= (2 if isinstance(error, Silent) else TRIES):
-                    raise EngineError(self._words(error, ask)) from None  # its text and its cause may hold the key
-                self.again += 1 if isinstance(error, Garbled | Silent) else 1 + RETRIES
-                await asyncio.sleep(PAUSE * 2**failed)
+            except (library().APIError, Garbled, Silent) as caught:
+                error = caught  # handled outside, so that what is raised holds no error of the client: nor a key in one
+            if self._leaves_out(error, body):
+                continue
+            failed, seen = failed + 1 if self.arrivals == seen else 1, self.arrivals
+            if not _passing(error) or failed >= (2 if isinstance(error, Silent) else TRIES):
+                raise EngineError(self._words(error, ask))
+            self.again += 1 if isinstance(error, Garbled | Silent) else 1 + RETRIES
+            await asyncio.sleep(PAUSE * 2**failed)
 
     async def _patiently(self, work: Coroutine[Any, Any, list[Writing]]) -> list[Writing]:
         """What comes of it, as long as anything at all comes from the server."""

@@ -55,4 +55,4 @@ class Engine(Protocol):
         """Continues every job's prompt. Closing the iterator stops the work within one step."""
 
     def describe(self) -> dict[str, Any]:
-        """Plain facts for people: name, parameters, device, dtype, context."""
+        """Plain facts for people: name, parameters, device, dtype, context, and whether it answers `chats`."""

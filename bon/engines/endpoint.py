@@ -49,12 +49,8 @@ def connect(url: str, model: str | None = None) -> Server:
     url = checked_url(url)
     server = Server(url, model or "", key=next(filter(None, map(os.environ.get, KEYS)), None))
     with server.client("OpenAI", timeout=ASKED, max_retries=1) as client:
-        try:
-            listed = _listed(client.models.list(), url)
-        except library().APIError as error:
-            listed = _not_listed(error, server)
-        found = _chosen(listed, model, url)
-        return Server(url, found, _kind(client, listed, url), server.key)
+        listed = _listed(client, server)
+        return Server(url, _chosen(listed, model, url), _kind(client, listed, url), server.key)
 
 
 def checked_url(url: Any) -> str:
@@ -80,19 +76,23 @@ def library() -> Any:
     return openai
 
 
-def _listed(answer: Any, url: str) -> list[Any]:
-    listed = getattr(answer, "data", None)
-    if not isinstance(listed, list) or not all(isinstance(getattr(entry, "id", None), str) for entry in listed):
-        raise ModelError(f"{url} answers, but not as an OpenAI-compatible server does. Most addresses end in /v1.")
-    return listed
-
-
-def _not_listed(error: Exception, server: Server) -> list[Any]:
-    status = getattr(error, "status_code", None)
+def _listed(client: Any, server: Server) -> list[Any]:
+    """What the server says of its models; nothing where it can only write."""
+    failed, listed = None, None
+    try:
+        listed = getattr(client.models.list(), "data", None)
+    except library().APIError as error:
+        failed = error  # handled outside, so that what is raised holds no error of the client: nor a key in one
+    except (ValueError, TypeError, AttributeError):  # what the client makes of what is no JSON object
+        pass
+    status = getattr(failed, "status_code", None)
     if status is not None and status >= 500 and server.model:
-        return []  # some can write, but not say which models they have
-    hint = " Most addresses end in /v1." if status == 404 else ""
-    raise ModelError(words(error, server) + hint) from None
+        return []
+    if failed:
+        raise ModelError(words(failed, server) + (" Most addresses end in /v1." if status == 404 else ""))
+    if not isinstance(listed, list) or not all(isinstance(getattr(entry, "id", None), str) for entry in listed):
+        raise ModelError(f"{server.url} answers, but not as OpenAI-compatible servers do. Most addresses end in /v1.")
+    return listed
 
 
 def _chosen(listed: list[Any], model: str | None, url: str) -> str:

@@ -61,6 +61,7 @@ class LocalEngine:
             "device": self.device.type,
             "dtype": facts.dtype,
             "context": self.context,
+            "chats": self._has_template,
         }
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -92,8 +93,12 @@ class LocalEngine:
             )
         return ids
 
+    @property
+    def _has_template(self) -> bool:
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
     def _chat_ids(self, messages) -> tuple[int, ...]:
-        if not getattr(self.tokenizer, "chat_template", None):
+        if not self._has_template:
             raise InputError("messages", f"{self.name} has no chat template. Give a prompt instead of messages.")
         chat = [dict(message) for message in messages]
         try:

@@ -86,7 +86,7 @@ def body(ask: Ask, model: str, kind: str, without: set[str]) -> dict[str, Any]:
         "stream_options": {"include_usage": True} if ask.streamed else None,
     }
     most = "max_completion_tokens" if "max_tokens" in without else "max_tokens"  # as the newest hosted models want it
-    extra = {name: value for name, value in _extra(kind, settings).items() if name not in without}
+    extra = {name: value for name, value in _extra(kind, ask.chat, settings).items() if name not in without}
     return {
         "model": model, most: ask.cap, "temperature": settings.temperature, "top_p": settings.top_p,
         **({"messages": [dict(m) for m in request.messages]} if ask.chat else {"prompt": request.prompt}),
@@ -95,7 +95,7 @@ def body(ask: Ask, model: str, kind: str, without: set[str]) -> dict[str, Any]:
     }
 
 
-def _extra(kind: str, settings: Settings) -> dict[str, Any]:
+def _extra(kind: str, chat: bool, settings: Settings) -> dict[str, Any]:
     """What the protocol has no name for, and what switches a server's own defaults off."""
     top_k = settings.top_k
     match kind:
@@ -103,21 +103,28 @@ def _extra(kind: str, settings: Settings) -> dict[str, Any]:
             return {"top_k": top_k or -1, "min_p": 0.0, "repetition_penalty": 1.0}
         case "llama.cpp":
             return {"top_k": top_k, "min_p": 0.0, "repeat_penalty": 1.0}
-        case "transformers":  # samples only where a generation config says so
+        # It samples only where a generation config says so. Models that chat bring one, which also names their end of
+        # text: under continuous batching one of ours would take that away.
+        case "transformers" if chat:
+            return {}
+        case "transformers":
             drawn = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": top_k}
             return {"generation_config": json.dumps(drawn)}
     return {"top_k": top_k} if top_k else {}
 
 
-def doubts(kind: str, settings: Settings) -> list[str]:
+def doubts(kind: str, request: Request) -> list[str]:
     """What a server does not do with the settings, or may not do, as far as its kind tells."""
     if kind == "transformers":
-        return ["The server (transformers serve) ignores n and log-probabilities, and draws from one random stream for "
-                "all requests: the seed does not repeat the texts. With continuous batching it keeps the temperature, "
-                "top_p and top_k of its first request."]
+        common = ("The server (transformers serve) ignores n and log-probabilities, and draws from one random stream "
+                  "for all requests: the seed does not repeat the texts. With continuous batching it keeps the "
+                  "temperature and top_p of its first request")
+        if request.messages:
+            return [f"{common}. Whether it samples, and top_k, are the model's own for chats."]
+        return [f"{common}, and plain texts go on past their end."]
     if kind:
         return []
-    named = "seed and top_k were" if settings.top_k else "the seed was"
+    named = "seed and top_k were" if request.settings.top_k else "the seed was"
     return [f"Whether {named} honoured cannot be known of this server."]
 
 

@@ -44,7 +44,7 @@ class RemoteEngine:
     def describe(self) -> dict[str, Any]:
         """Plain facts for people; a server tells few."""
         return {"name": self.server.model, "parameters": None, "device": "server", "dtype": self.server.host,
-                "context": None}
+                "context": None, "chats": True}
 
     def encode(self, request: Request) -> tuple[int, ...]:
         """Nothing: the server makes the tokens. Raises `InputError` for what can only be said in tokens."""

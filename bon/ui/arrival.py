@@ -9,10 +9,9 @@ import gzip
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
-
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-FOREVER = "public, max-age=31536000, immutable"
+Headers = list[tuple[bytes, bytes]]
+FOREVER = b"public, max-age=31536000, immutable"
 
 
 class Arrival:
@@ -27,7 +26,7 @@ class Arrival:
     async def __call__(self, scope: dict[str, Any], receive: Callable, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "GET":
             if scope["path"] == "/":
-                send = self._filled_in(send, "gzip" in Headers(scope=scope).get("accept-encoding", ""))
+                send = self._filled_in(send, b"gzip" in dict(scope["headers"]).get(b"accept-encoding", b""))
             elif scope["path"].startswith("/assets/"):
                 send = _kept(send)
         await self._app(scope, receive, send)
@@ -44,13 +43,12 @@ class Arrival:
             if message.get("more_body"):
                 return
             page = self._put_in(b"".join(parts))
-            headers = MutableHeaders(raw=start["headers"])
+            more = [(b"vary", b"Accept-Encoding")]
             if compress:
                 page = gzip.compress(page, 6)
-                headers["Content-Encoding"] = "gzip"
-                headers.add_vary_header("Accept-Encoding")
-            headers["Content-Length"] = str(len(page))
-            await send(start)
+                more.append((b"content-encoding", b"gzip"))
+            more.append((b"content-length", str(len(page)).encode()))
+            await send({**start, "headers": [*_without(b"content-length", start["headers"]), *more]})
             await send({"type": "http.response.body", "body": page})
 
         return send_page
@@ -66,7 +64,12 @@ def _kept(send: Send) -> Send:
 
     async def send_file(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start" and message["status"] == 200:
-            MutableHeaders(raw=message["headers"])["Cache-Control"] = FOREVER
+            headers = [*_without(b"cache-control", message["headers"]), (b"cache-control", FOREVER)]
+            message = {**message, "headers": headers}
         await send(message)
 
     return send_file
+
+
+def _without(name: bytes, headers: Headers) -> Headers:
+    return [(known, value) for known, value in headers if known.lower() != name]

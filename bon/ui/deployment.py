@@ -37,6 +37,8 @@ LIMITS = {
     "rate": ("BON_RATE", 1, 10_000),
     "rows": ("BON_MAX_ROWS", 1, 10_000),
 }
+#: Of a message these are no characters that a visitor has written.
+ROLES = ("system", "user", "assistant")
 SWITCH = {"": False, "0": False, "false": False, "no": False, "off": False,
           "1": True, "true": True, "yes": True, "on": True}
 
@@ -124,12 +126,14 @@ class Deployment:
     def check(self, request: Request) -> None:
         """Raises `InputError`, with the field at fault, where a public page does not take the request."""
         self.check_names(request.settings.model, request.settings.scorer)
-        self.check_size(request.prompt or "", request.settings.n, request.settings.max_tokens)
+        said = characters(request.prompt or "", request.messages)
+        self.check_size(said, request.settings.n, request.settings.max_tokens)
 
     def check_record(self, result: Result) -> None:
         """Raises `InputError` for a kept run that a public page does not rank anew: anybody can make one up."""
         self.check_names(result.settings.model, result.settings.scorer)
-        self.check_size(result.prompt, len(result.candidates), result.settings.max_tokens)
+        said = characters(result.prompt, result.messages)
+        self.check_size(said, len(result.candidates), result.settings.max_tokens)
         if self.public and any(len(c.text) > CHARACTERS_A_TOKEN * self.tokens for c in result.candidates):
             raise InputError("record", say("error.long_record"))
 
@@ -146,10 +150,10 @@ class Deployment:
         if len(parts) > PARTS_MAX:
             raise InputError("scorer", say("error.parts", most=PARTS_MAX))
 
-    def check_size(self, prompt: str, n: int, tokens: int) -> None:
-        """Raises `InputError` for more than a public page gives away in one run."""
+    def check_size(self, prompt: int, n: int, tokens: int) -> None:
+        """Raises `InputError` for more than a public page gives away in one run. prompt: its characters."""
         asked = (("n", n, self.n, "candidates"), ("max_tokens", tokens, self.tokens, "tokens"),
-                 ("prompt", len(prompt), self.prompt, "characters"))
+                 ("prompt", prompt, self.prompt, "characters"))
         for name, value, most, unit in asked if self.public else ():
             if value > most:
                 raise InputError(name, say(f"error.{unit}", n=value, most=most))
@@ -159,7 +163,7 @@ class Deployment:
         if self.public and len(prompts) > PROMPTS_MAX:
             raise InputError("prompts", say("error.prompts", most=PROMPTS_MAX, given=len(prompts)))
         for prompt in prompts:
-            self.check_size(prompt, settings.n, settings.max_tokens)
+            self.check_size(len(prompt), settings.n, settings.max_tokens)
 
     def admit(self, request: Any, prompts: int = 1) -> None:
         """Counts a run, or a comparison over so many prompts, for the visitor that a `gr.Request` comes from.
@@ -174,6 +178,13 @@ class Deployment:
         if not self.public:
             return ""
         return say("limits", candidates=self.n, tokens=self.tokens, characters=self.prompt, n=self.rate)
+
+
+def characters(prompt: str, messages: Sequence[Mapping[str, Any]] | None) -> int:
+    """How much is said to the model: of a chat all that its messages hold, each counted as one character at least."""
+    if messages is None:
+        return len(prompt)
+    return sum(max(1, sum(len(str(value)) for value in message.values() if value not in ROLES)) for message in messages)
 
 
 def who(request: Any, spaces: bool = False) -> str:

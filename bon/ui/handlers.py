@@ -31,7 +31,7 @@ from bon.wording import label_words
 #: The page's inputs, in order; each is named as in `Settings`.
 FIELDS = (
     "prompt", "n", "target", "min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "model", "scorer",
-    "reject", "select", "softness",
+    "reject", "select", "softness", "chat",
 )
 #: What the page's switch for early rejection stands for.
 REJECT = 0.5
@@ -53,7 +53,8 @@ def default_model() -> str:
 
 def request_of(values: dict[str, Any]) -> Request:
     """The page's inputs as a request. Raises `InputError` with the field at fault."""
-    given = {name: value for name, value in values.items() if name != "prompt" and value not in (None, "")}
+    own = ("prompt", "chat")
+    given = {name: value for name, value in values.items() if name not in own and value not in (None, "")}
     if "n" in values:
         given["n"] = whole("n", values["n"], 1, PAGE_N_MAX)
     if given.get("seed", "").strip().isdecimal():
@@ -61,14 +62,30 @@ def request_of(values: dict[str, Any]) -> Request:
     for name in ("min_tokens", "max_tokens", "temperature", "top_p", "top_k", "softness"):
         given[name] = values[name]
     given["reject"] = REJECT if values.get("reject") else 0
-    request = Request(values["prompt"], Settings.of(given))
+    request = asked(values["prompt"], values.get("chat"), Settings.of(given))
     deployment.here().check(request)
     return request
 
 
+def asked(prompt: str, chat: Any, settings: Settings) -> Request:
+    """What the entry asks for: a text to continue, or the next message of a chat.
+
+    chat: what was said before, as messages, the system's among them; nothing where the entry is a text.
+    """
+    if not isinstance(chat, list):
+        if chat:
+            raise InputError("chat", say("error.chat"))
+        return Request(prompt, settings)
+    try:
+        return Request(settings=settings, messages=[*chat, {"role": "user", "content": prompt}])
+    except InputError as error:
+        raise InputError("prompt", str(error)) from error
+
+
 def faults(values: dict[str, Any]) -> dict[str, str]:
     """What is wrong with the page's inputs: field -> message, all of them at once."""
-    good = {f.name: f.default for f in dataclasses.fields(Settings)} | {"prompt": "-", "model": default_model()}
+    good = {f.name: f.default for f in dataclasses.fields(Settings)}
+    good |= {"prompt": "-", "chat": None, "model": default_model()}
     values, found = dict(values), {}
     for _ in range(2 * len(values)):
         try:
@@ -100,7 +117,7 @@ def generate(visitor: gr.Request, *values: Any) -> Iterator[tuple[render.View, R
                 draft, drawn_up = render.draft(result), time.monotonic()
             yield show(phase, result, request) | {"draft": draft}, result
     except BonError as error:
-        yield render.broken(result, str(error)), result
+        yield render.broken(result, str(error)) | {"field": getattr(error, "field", None)}, result
     except Exception as error:
         report("A run failed", error)
         yield render.broken(result, UNEXPECTED), result
@@ -162,7 +179,7 @@ def _packed(view: Callable[[], render.View]) -> dict[str, Any]:
 
 
 def best_of_n(
-    prompt: str,
+    prompt: str = "",
     n: int = 16,
     target: str | None = None,
     min_tokens: int = 8,
@@ -178,6 +195,7 @@ def best_of_n(
     reject: float = 0.0,
     select: str = "best",
     softness: float = 0.1,
+    messages: list[dict[str, str]] | None = None,
     visitor: gr.Request | None = None,
 ) -> Iterator[dict]:
     """Continue the prompt n times, score every continuation, return them best first.
@@ -185,7 +203,7 @@ def best_of_n(
     The result grows while the run goes on; the last one is complete.
 
     Args:
-        prompt: the beginning of a text, which the model continues.
+        prompt: the beginning of a text, which the model continues; empty where messages are given.
         n: how many continuations, 1 to 4096.
         target: the scorer's label to look for the most of; none means POSITIVE.
         min_tokens: the least a continuation's cap can be; each cap is drawn between this and max_tokens.
@@ -201,13 +219,16 @@ def best_of_n(
         reject: 0, or the share of the unfinished continuations that is dropped at each checkpoint, below 1.
         select: who comes first: best, worst, or soft, a draw that favours high scores.
         softness: of that draw, in the score's unit; small is nearly the best, large nearly one plain sample.
+        messages: a chat for a model that has a chat template: a list of objects with role (system, user, assistant)
+            and content; the model answers the last one.
 
     Returns:
         The result so far: prompt, settings, candidates (best first), stats, timing, notes.
     """
-    named = {name: value for name, value in locals().items() if name not in ("prompt", "visitor")}
+    named = {name: value for name, value in locals().items() if name not in ("prompt", "messages", "visitor")}
     try:
-        request = Request(prompt, Settings.of({**named, "model": model or default_model()}))
+        settings = Settings.of({**named, "model": model or default_model()})
+        request = Request(prompt if prompt or messages is None else None, settings, messages)
         deployment.here().check(request)
         deployment.here().admit(visitor)
         for _, result in snapshots(request):
@@ -254,7 +275,8 @@ def shown(request: Request, sampler: Any) -> Iterator[tuple[str, Result]]:
     """The phase and the result so far of a run of a loaded `bon.Sampler`."""
     settings, own = request.settings, {"model", "scorer"}
     chosen = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name not in own}
-    with closing(sampler.stream(request.prompt, **chosen)) as events:
+    given = {"prompt": request.prompt} if request.messages is None else {"messages": request.messages}
+    with closing(sampler.stream(**given, **chosen)) as events:
         # Many candidates make a large message: those come less often.
         yield from thinned(events, EVERY * max(1.0, settings.n / PAGE_N_MAX))
 
@@ -288,7 +310,8 @@ def compare(visitor: gr.Request, text: str, n: Any, *values: Any) -> Iterator[re
 
     showing = None
     try:
-        form = dict(zip(FIELDS, values, strict=True)) | {"n": n, "prompt": "-", "reject": False, "select": "best"}
+        form = dict(zip(FIELDS, values, strict=True)) | {"n": n, "prompt": "-", "reject": False, "select": "best",
+                                                          "chat": None}
         settings = request_of(form).settings
         prompts = checked_prompts(text.splitlines()) if (text or "").strip() else shipped_prompts()
         deployment.here().check_prompts(prompts, settings)
@@ -314,7 +337,7 @@ def _contest(settings: Settings) -> Any:
     from bon.contest import contest
 
     if deployment.here().is_remote(settings.model):
-        raise InputError("model", "A comparison needs the model itself, and this one is on a server. Choose another.")
+        raise InputError("model", say("error.served"))
     kind = {"target": settings.target} if settings.target else {}
     return contest(settings.model, None, settings.scorer, None, **kind)
 
@@ -387,8 +410,8 @@ def estimated(model: str, scorer: str | None, n: Any, low: Any, high: Any) -> st
 
 
 def prepare(model: str, scorer: str | None, target: str | None = None) -> Iterator[tuple[Any, Any, Any]]:
-    """Loads what was chosen and says what it is: the header's chips, the labels that can be looked for, and who
-    continues the prompt.
+    """Loads what was chosen and says what it is: the header's chips, the labels that can be looked for, and for the
+    entry which model it is and whether that one chats.
 
     target: the label that is chosen now; it stays where the scorer has it.
     """
@@ -405,8 +428,9 @@ def prepare(model: str, scorer: str | None, target: str | None = None) -> Iterat
             report("A model could not be loaded", error)
         yield [say("chip.model", name=model), say("chip.missing")], gr.skip(), gr.skip()
         return
-    told = render.chips(sampler.engine.describe(), sampler.scorer.name)
-    yield told, targets(sampler.scorer, target), gr.update(info=label(f"hint.{model}", label("hint")))
+    facts = sampler.engine.describe()
+    told = render.chips(facts, sampler.scorer.name)
+    yield told, targets(sampler.scorer, target), {"model": model, "chats": bool(facts.get("chats"))}
 
 
 def targets(scorer: Any, chosen: str | None = None) -> dict:

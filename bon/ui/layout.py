@@ -12,6 +12,8 @@ from bon.ui import batched, compared, deployment, handlers, journal, render, sha
 from bon.ui.texts import label, say
 
 EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
+#: Of messages, where a model answers.
+QUESTIONS = ("Which film tonight?", "A hotel by the sea", "Why is the sky blue?", "A birthday wish")
 #: Gradio's own word for "no endpoint, no spinner": what is public is `/best_of_n` alone.
 PRIVATE = {"api_visibility": "private"}
 QUIET = {**PRIVATE, "show_progress": "hidden"}
@@ -30,13 +32,14 @@ journal.keep_servers_quiet()
 class Drawn(gr.HTML):
     """A value of plain JSON types that a script of ours draws, with `textContent` only.
 
-    `draw` names a function of the scripts, called as bon.draw(element, props, watch, server). The template is empty on
-    purpose: Gradio would evaluate text in it as JavaScript.
+    `draw` names a function of the scripts, called as bon.draw(element, props, watch, server, trigger). The template is
+    empty on purpose: Gradio would evaluate text in it as JavaScript.
     """
 
-    def __init__(self, value: Any, draw: str, scripts: tuple[str, ...] = (), **kwargs: Any):
+    # Gradio makes it anew without its value where an update leaves that out.
+    def __init__(self, value: Any = None, draw: str = "", scripts: tuple[str, ...] = (), **kwargs: Any):
         super().__init__(
-            value, html_template="", js_on_load=f"bon.{draw}(element, props, watch, server);",
+            value, html_template="", js_on_load=f"bon.{draw}(element, props, watch, server, trigger);",
             head=theme.script(*scripts), apply_default_css=False, **kwargs,
         )
 
@@ -232,13 +235,12 @@ def about_tab() -> None:
 
 
 def model_cards() -> None:
-    """The cards of the models in the box, without the samples at their ends."""
+    """The cards of the models in the box, in English as they are, without the samples at their ends."""
     for folder in ("reviews", "sentiment", "reviews-positive", "judge", "weak"):
         card = (models.assets() / "models" / folder / "README.md").read_text(encoding="utf-8")
-        text = card.split("---\n", 2)[-1].strip()
-        title, _, rest = text.partition("\n")
-        with gr.Accordion(title.lstrip("# "), open=False, elem_classes="card"):
-            gr.Markdown(rest.split("\n## The first", 1)[0].strip())
+        _, _, text = card.split("---\n", 2)[-1].strip().partition("\n")
+        with gr.Accordion(label(f"card.{folder}"), open=False, elem_classes="card"):
+            gr.Markdown(text.split("\n## The first", 1)[0].strip())
 
 
 def named(key: str) -> dict[str, str]:
@@ -247,17 +249,21 @@ def named(key: str) -> dict[str, str]:
 
 
 def prompt_fields() -> dict[str, Any]:
-    """The prompt and its examples."""
+    """The prompt, what stands before it where it is a message of a chat, and examples of both."""
+    chat = Drawn(None, "chat", ("dom.js", "chat.js"), elem_id="chat")
+    chats = Drawn({"model": handlers.default_model(), "chats": None}, "chats", elem_id="chats")
     prompt = gr.Textbox(
         EXAMPLES[0], label=label("form.prompt"), info=label(f"hint.{handlers.default_model()}", label("hint")),
         placeholder=label("form.prompt.empty"), lines=2, max_lines=8, elem_id="prompt",
     )
     fragment("back")
     with gr.Row(elem_id="examples"):
-        for text in EXAMPLES:
-            chip = gr.Button(text, size="sm", elem_classes="example", min_width=0, scale=0)
+        for text in EXAMPLES + QUESTIONS:
+            kind = ["example", "question" if text in QUESTIONS else "beginning"]
+            chip = gr.Button(text, size="sm", elem_classes=kind, min_width=0, scale=0)
             chip.click(None, None, prompt, js=f"() => {text!r}", **QUIET)
-    return {"prompt": prompt}
+    chat.input(None, None, prompt, js="() => bon.asked()", **QUIET)
+    return {"prompt": prompt, "chat": chat, "chats": chats}
 
 
 def run_fields() -> dict[str, Any]:
@@ -352,7 +358,7 @@ def wire(page: gr.Blocks, form: dict[str, Any], view: gr.HTML, chips: gr.HTML) -
     )
     filled = fill_in(page, form)
     model, scorer, target = form["model"], form["scorer"], form["target"]
-    prepare = (handlers.prepare, [model, scorer, target], [chips, target, form["prompt"]])
+    prepare = (handlers.prepare, [model, scorer, target], [chips, target, form["chats"]])
     filled.then(*prepare, concurrency_limit=None, **QUIET)
     gr.on([model.change, scorer.change], *prepare, concurrency_limit=None, trigger_mode="always_last", **QUIET)
 

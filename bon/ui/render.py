@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bon.errors import InputError
-from bon.schema import Candidate, Result, Settings, Stats, Timing
+from bon.schema import Candidate, Result, Settings, Stats, Timing, checked_messages
 from bon.show import at_most
 from bon.state import stopped as stopped_result
 from bon.ui.texts import carried, joined, revived, say, unit_of
@@ -57,7 +57,7 @@ def record(result: Result) -> dict[str, Any]:
 
 
 def draft(result: Result) -> str:
-    """The record of a run that goes on, as if it were stopped now; without the pieces of its texts, which weigh most."""
+    """The record of a run that goes on, as if it were stopped now; without its texts' pieces, which weigh most."""
     kept = record(stopped_result(result))
     return json.dumps(kept | {"candidates": [{**c, "pieces": []} for c in kept["candidates"]]})
 
@@ -73,6 +73,8 @@ def read(text: str) -> Result:
         raw["candidates"] = tuple(Candidate(**c) for c in raw["candidates"])
         raw["stats"] = raw["stats"] and Stats(**raw["stats"])
         raw["timing"] = Timing(**raw["timing"])
+        if raw.get("messages") is not None:
+            raw["messages"] = checked_messages(raw["messages"])
         return Result(**raw)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError("record", say("error.record")) from error
@@ -143,6 +145,7 @@ def common(result: Result, phase: str) -> View:
     return {
         "phase": phase,
         "prompt": result.prompt,
+        "messages": result.messages and list(result.messages),
         "n": len(result.candidates),
         "scored": scored_count(result),
         "unit": unit_of(result.unit, result.target),

@@ -4,6 +4,7 @@
 """
 
 import difflib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,8 +47,9 @@ def accepted(query: Mapping[str, str], form: Mapping[str, Any]) -> tuple[dict[st
         ignored.append(say("link.target", value=repr(given.pop("target")), one=LABELS[0], other=LABELS[1]))
     while found := handlers.faults({**form, **given}):
         for name, said in found.items():
-            # At fault without being given: what it is measured against, the most tokens, is.
-            if given.pop(name if name in given else "max_tokens", None) is None:
+            # At fault without being given: what it is measured against or goes with is.
+            blamed = name if name in given else "chat" if name == "prompt" else "max_tokens"
+            if given.pop(blamed, None) is None:
                 return given, ignored
             ignored.append(said)
     return given, ignored
@@ -65,6 +67,8 @@ def value_of(name: str, text: str) -> Any:
     """A field's value; what is no number where one is due stays a text, and is found at fault as such."""
     if name == "prompt":
         return text
+    if name == "chat":
+        return chat_of(text)
     if name in TEXTS:
         return text.strip()
     if name == "reject":
@@ -74,3 +78,19 @@ def value_of(name: str, text: str) -> Any:
     except ValueError:
         return text
     return int(value) if value.is_integer() else value
+
+
+def chat_of(text: str) -> Any:
+    """The messages that stand in a link as pairs of role and content; False for `0`, a text that is no chat.
+
+    What cannot be read stays a text, and is found at fault as such.
+    """
+    if text.strip() == "0":
+        return False
+    try:
+        pairs = json.loads(text)
+        chat = [{"role": role, "content": content} for role, content in pairs]
+    except (RecursionError, TypeError, ValueError):
+        return text
+    readable = isinstance(pairs, list) and all(isinstance(pair, list) for pair in pairs)
+    return chat if readable and all(isinstance(said, str) for pair in pairs for said in pair) else text

@@ -5,7 +5,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import gradio as gr
-from starlette.middleware import Middleware
 
 from bon.models import assets
 from bon.ui import deployment, texts
@@ -85,10 +84,10 @@ def style(*names: str) -> str:
     return "\n".join(f"<style>\n{read(name)}\n</style>" for name in names)
 
 
-def arrival() -> Middleware:
-    """What the browser gets before Gradio's scripts have built the page."""
+def arrival() -> tuple:
+    """What the browser gets before Gradio's scripts have built the page, as middleware: class and arguments."""
     still = read("arrival.html").replace("<!-- brand -->", read("brand.html"))
-    return Middleware(Arrival, head=style("colours.css", "arrival.css"), body=still)
+    return Arrival, (), {"head": style("colours.css", "arrival.css"), "body": still}
 
 
 def serves_agents() -> bool:
@@ -100,7 +99,8 @@ def launch_options() -> dict:
     """What `Blocks.launch` needs to look right."""
     return {
         "theme": theme(),
-        "head": style("colours.css", "page.css", "view.css", "compare.css", "batch.css", "history.css", "present.css")
+        "head": style("colours.css", "page.css", "chat.css", "view.css", "compare.css", "batch.css", "history.css",
+                      "present.css")
         + tables()
         + script("texts.js", "page.js", "present.js"),
         "i18n": texts.translations(),
