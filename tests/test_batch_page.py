@@ -405,7 +405,6 @@ def test_batches_are_swept_when_their_time_is_over(public, tmp_path):
     made.join()
     public.sweep(3600)
     assert made.folder.is_dir()
-    public._swept = 0
     public.sweep(-1)
     assert not made.folder.exists()
     assert public.find(made.id) is None

@@ -109,7 +109,7 @@
       earlier = section("batch.earlier", others);
     const root = bon.el(
       "section",
-      { class: "comparison batch", "aria-label": bon.say("batch.region") },
+      { class: "batch", "aria-label": bon.say("batch.region") },
       bon.el("div", { class: "status" }, bon.el("p", {}, title, " ", line), bon.el("div", { class: "meter", "aria-hidden": "true" }, fill)),
       alert,
       bon.el("div", { class: "head" }, about, tools),

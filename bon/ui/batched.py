@@ -7,6 +7,7 @@ import dataclasses
 import re
 import shlex
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ PREVIEWED = 3
 RESULTS = ("results", *forms.FORMS)
 #: The fields of this tab, in order; the rest is as on the Generate tab.
 OWN = ("n", "min_tokens", "max_tokens", "seed")
-#: Those of them that the page names, in the order in which `bon.shared` (batch.js) takes them.
+#: Those of that tab that this one names, in the order in which `bon.shared` (batch.js) takes them.
 SHARED = ("target", "temperature", "top_p", "top_k", "model", "scorer")
 
 batches = jobs.Batches()
@@ -53,6 +54,22 @@ def rows_max() -> int:
     """The most rows that the page takes."""
     here = deployment.here()
     return here.rows if here.public else PRIVATE_ROWS
+
+
+def tend() -> None:
+    """From now on deletes, once an hour, what nobody has looked after for too long."""
+
+    def sweep() -> None:
+        while True:
+            batches.sweep(jobs.DAY if deployment.here().public else jobs.MONTH)
+            time.sleep(3600)
+
+    threading.Thread(target=sweep, name="sweep", daemon=True).start()
+
+
+def limit() -> str:
+    """What the page takes, in a line."""
+    return say("batch.limit.public" if deployment.here().public else "batch.limit", n=rows_max())
 
 
 # What is about to be done.
@@ -93,8 +110,10 @@ def _previewed(path: Path, column: str | None) -> tuple[View, dict, int]:
 
 
 def _prompt(row: Row) -> str:
-    said = row.error or (row.prompt if row.messages is None else str(row.messages[-1].get("content", "")))
-    return said[:300]
+    if row.messages is None:
+        return (row.error or row.prompt)[:300]
+    last = row.messages[-1] if row.messages else ""
+    return str(last.get("content") if isinstance(last, dict) else last)[:300]
 
 
 @contextmanager
@@ -111,7 +130,10 @@ def _given(file: str | None, pasted: str) -> Iterator[Path]:
 def _put(folder: Path, file: str | None, pasted: str) -> Path:
     if file:
         place = folder / f"input{Path(file).suffix.lower()}"
-        shutil.copyfile(file, place)
+        try:
+            shutil.copyfile(file, place)
+        except FileNotFoundError:  # uploads are deleted after a day
+            raise InputError("input", say("error.batch.gone")) from None
     else:
         place = folder / "input.txt"
         place.write_text(clean(pasted or ""), encoding="utf-8")
@@ -169,8 +191,10 @@ def start(visitor: gr.Request, file: str | None, pasted: str, column: str | None
             name = Path(file).name if file else say("batch.pasted")
             try:
                 return _order(path, str(name), column if file else None, form, ending, settings, visitor)
-            except BonError as error:
-                raise InputError("input", str(error).replace(str(path), str(name))) from error
+            except InputError as error:
+                if str(path) not in str(error):
+                    raise
+                raise InputError(error.field, str(error).replace(str(path), str(name))) from error
 
         made = batches.start(put, lambda: _load(settings), _owner(visitor))
         return {"started": made.id}
@@ -223,7 +247,6 @@ def _load(settings: Settings) -> Any:
 
 def seen(ids: Sequence[str]) -> list[View]:
     """What the batches of these ids, which a browser keeps, have come to."""
-    batches.sweep(jobs.DAY if deployment.here().public else jobs.MONTH)
     found = [(name, batches.find(name)) for name in list(ids)[:KEPT]]
     return carried([view(one) if one else {"id": str(name)[:64], "phase": "gone"} for name, one in found])
 
