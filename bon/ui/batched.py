@@ -206,7 +206,7 @@ def start(visitor: gr.Request, file: str | None, pasted: str, column: str | None
 
 
 def _settings(own: Mapping[str, Any], shared: Mapping[str, Any]) -> Settings:
-    values = {**shared, **own, "prompt": "-", "reject": False, "select": "best"}
+    values = {**shared, **own, "prompt": "-", "reject": False, "select": "best", "chat": None}
     return handlers.request_of(values).settings.with_seed()
 
 
