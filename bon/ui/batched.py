@@ -35,6 +35,8 @@ PRIVATE_ROWS = 10_000
 #: Batches that a browser keeps.
 KEPT = 8
 PREVIEWED = 3
+#: What pasted lines are called as a file.
+PASTED = "prompts.txt"
 #: What a batch brings home: as on the command line, where the first is what no --as is.
 RESULTS = ("results", *forms.FORMS)
 #: The fields of this tab, in order; the rest is as on the Generate tab.
@@ -90,6 +92,7 @@ def preview(file: str | None, pasted: str, column: str | None = None) -> tuple[V
 
 
 def _previewed(path: Path, column: str | None) -> tuple[View, dict, int]:
+    _check_kind(path)
     try:
         data = Dataset(path, column, skip_bad=True)
     except InputError as error:
@@ -107,6 +110,11 @@ def _previewed(path: Path, column: str | None) -> tuple[View, dict, int]:
     prompts = [said for row, _ in zip(data.rows(), range(PREVIEWED), strict=False) if (said := _prompt(row))]
     told = {"title": say("batch.rows", n=survey.rows), "line": joined([column, bad]), "prompts": prompts}
     return told, choice, survey.rows
+
+
+def _check_kind(path: Path) -> None:
+    if deployment.here().public and path.suffix.lower() == ".parquet":  # a few bytes of it may become any number
+        raise InputError("input", say("error.parquet"))
 
 
 def _prompt(row: Row) -> str:
@@ -188,13 +196,13 @@ def start(visitor: gr.Request, file: str | None, pasted: str, column: str | None
 
         def put(folder: Path) -> Order:
             path = _put(folder, file, pasted)
-            name = Path(file).name if file else say("batch.pasted")
+            name = Path(file).name if file else PASTED
             try:
-                return _order(path, str(name), column if file else None, form, ending, settings, visitor)
+                return _order(path, name, column if file else None, form, ending, settings, visitor)
             except InputError as error:
                 if str(path) not in str(error):
                     raise
-                raise InputError(error.field, str(error).replace(str(path), str(name))) from error
+                raise InputError(error.field, str(error).replace(str(path), name)) from error
 
         made = batches.start(put, lambda: _load(settings), _owner(visitor))
         return {"started": made.id}
@@ -220,8 +228,7 @@ def _order(path: Path, name: str, column: str | None, form: str, ending: str, se
            visitor: gr.Request) -> Order:
     """What is asked for, as far as it can be had here."""
     here = deployment.here()
-    if here.public and path.suffix == ".parquet":  # a few bytes of it may become any number
-        raise InputError("input", say("error.parquet"))
+    _check_kind(path)
     data = Dataset(path, column, skip_bad=True)
     survey = data.survey()
     if survey.rows > rows_max():
@@ -289,7 +296,7 @@ def view(one: Batch) -> View:
         "facts": _facts(told, order), "errors": told["errors"],
         "latest": [{**winner, "score": score_words(winner["score"])} for winner in reversed(told["latest"])],
         "failed": told["failed"], "error": one.end.get("error", "") if phase == "failed" else "",
-        "command": command(order.name if order.input != "input.txt" else "prompts.txt", order),
+        "command": command(order.name, order),
     }
     return shown | (_outcome(one) if phase == "done" else {})
 
