@@ -382,7 +382,9 @@ def test_a_public_page_refuses_more_than_it_gives_away(public, tmp_path, made, c
 
 
 def test_strangers_parquet_is_not_read(public, tmp_path):
-    assert "no Parquet" in asked(file_of(tmp_path, "in.parquet", rows(2)))["error"]
+    path = file_of(tmp_path, "in.parquet", rows(2))
+    assert "no Parquet" in asked(path)["error"]
+    assert "no Parquet" in batched.preview(str(path), "")[0]["error"]
 
 
 def test_a_stranger_has_one_batch_at_a_time_and_all_have_a_few(public, gate, tmp_path):
@@ -405,7 +407,6 @@ def test_batches_are_swept_when_their_time_is_over(public, tmp_path):
     made.join()
     public.sweep(3600)
     assert made.folder.is_dir()
-    public._swept = 0
     public.sweep(-1)
     assert not made.folder.exists()
     assert public.find(made.id) is None

@@ -101,7 +101,7 @@ def label(key: str, otherwise: str = "") -> str:
 
 
 def translations() -> gr.I18n:
-    """The texts without values, for Gradio's own components."""
+    """The texts without values, for Gradio's own components; `common.` ones are those that it lacks itself."""
     return gr.I18n(**{
         tag: {key: text for key, text in table.items() if isinstance(text, str) and "{" not in text}
         for tag, table in tables().items()
