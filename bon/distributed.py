@@ -197,7 +197,7 @@ def _start(ray: Any, address: str, near: bool) -> None:
     try:
         with _hushed():
             ray.init(address, **how)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # of many kinds, with and without a class of its own
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError("ray", f"Ray could not be {'started' if address == 'local' else 'joined at ' + address}: "
                          f"{said}") from error
