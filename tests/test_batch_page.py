@@ -209,14 +209,14 @@ def test_the_column_is_found_or_asked_for(page, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "content", "said"), [
-    ("a.csv", b"prompt\n", "a.csv holds no rows"),
-    ("a.txt", b"", "a.txt holds no rows"),
+    ("a.csv", b"prompt\n", "a.csv holds no row"),
+    ("a.txt", b"", "a.txt holds no row"),
     ("a.txt", b"\x00\x01\x02", "a.txt is not text"),
     ("a.jsonl", b"\xff\xfeno", "UTF"),
     ("a.parquet", b"PAR1 not really", "a.parquet is no Parquet file"),
     ("a.xlsx", b"PK", "a.xlsx is none of .csv"),
     ("a.csv", b"prompt\n" + b"This movie\n" * 10_001, "at most 10,000"),
-])
+], ids=["empty", "blank", "binary", "latin", "parquet", "kind", "rows"])
 def test_a_file_that_cannot_work_is_said_so_without_the_servers_paths(page, tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     give(page, tmp_path / name)
