@@ -365,7 +365,7 @@ def asked(path: Path | None, who="1.2.3.4", pasted="", **changes) -> dict:
     own = {"n": 4, "min_tokens": 2, "max_tokens": 8, "seed": "7"}
     form = {"prompt": "", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
             "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "", "reject": False, "select": "best",
-            "softness": 0.1, **changes}
+            "softness": 0.1, "chat": None, **changes}
     values = [*({**own, **changes}[name] for name in batched.OWN), *(form[name] for name in handlers.FIELDS)]
     return batched.start(visitor(who), path and str(path), pasted, None, "results", ".jsonl", *values)
 
