@@ -18,6 +18,7 @@ def main() -> None:
         sys.exit(f"bon: {error}")
     page.launch(**theme.launch_options(), prevent_thread_lock=True)
     handlers.warm_up()
+    batched.tend()
     page.block_thread()
     batched.batches.close()
 

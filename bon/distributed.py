@@ -39,8 +39,11 @@ def joined(address: str, loading: Mapping[str, Any], count: int | None = None) -
     one for each GPU, or where there are none or device is cpu, for each core. Raises `InputError` where Ray is not
     installed, no cluster answers or it has no room for so many, and what loading raises on a worker.
     """
-    ray = _ray()
-    _start(ray, address)
+    if address not in ("local", "auto"):
+        _check_answers(address)
+    near = address == "local" or address.rpartition(":")[0] in (LOOPBACK, "localhost")
+    ray = _ray(near)
+    _start(ray, address, near)
     try:
         yield RayWorkers(ray, loading, count)
     finally:
@@ -173,34 +176,48 @@ def _unpacked(made: bytes) -> Any:
     return found
 
 
-def _ray() -> Any:
+def _ray(near: bool) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it says of its own workings on standard error
+    if near:  # by itself Ray listens on every interface, and asks nobody who they are
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         import ray
         import ray.data
     except ImportError as error:
-        raise InputError("ray", "Ray is not installed: pip install 'ray[data]'") from error
+        raise InputError("ray", "Ray is not installed: pip install 'ray[data]' (bon's extra called ray).") from error
     return ray
 
 
-def _start(ray: Any, address: str) -> None:
+def _start(ray: Any, address: str, near: bool) -> None:
     """Starts Ray or joins a cluster, without a word of Ray's own."""
     how = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address == "local":
-        ray.init("local", include_dashboard=False, _node_ip_address=LOOPBACK, **how)
-    else:
-        if address != "auto":
-            _check_answers(address)
-        if address.startswith((LOOPBACK, "localhost")):
-            how["_node_ip_address"] = LOOPBACK
-        try:
+    how |= {"_node_ip_address": LOOPBACK} if near else {}
+    how |= {"include_dashboard": False} if address == "local" else {}
+    try:
+        with _hushed():
             ray.init(address, **how)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise InputError("ray", f"No Ray cluster could be joined at {address}: {_first_line(error)}") from error
+    except Exception as error:  # of many kinds, with and without a class of its own
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError("ray", f"Ray could not be {'started' if address == 'local' else 'joined at ' + address}: "
+                         f"{said}") from error
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Ray's core says how much it will say, on the standard error that Python cannot turn off."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _check_answers(address: str) -> None:
@@ -208,16 +225,12 @@ def _check_answers(address: str) -> None:
     host, _, port = address.rpartition(":")
     if "/" in host or not host or not port.isdecimal():
         raise InputError("ray", f"--ray takes local, auto or HOST:PORT (the port of ray start --head, 6379), not "
-                         f"{address}.")
+                         f"{address}. From outside a cluster, hand the command in: ray job submit.")
     try:
         socket.create_connection((host, int(port)), PATIENCE).close()
     except (OSError, OverflowError) as error:
         raise InputError("ray", f"There is no Ray cluster at {address} ({error}). Start one by ray start --head, or "
                          "take --ray local.") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _last_line(error: Exception) -> str:

@@ -209,14 +209,14 @@ def test_the_column_is_found_or_asked_for(page, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "content", "said"), [
-    ("a.csv", b"prompt\n", "a.csv holds no rows"),
-    ("a.txt", b"", "a.txt holds no rows"),
+    ("a.csv", b"prompt\n", "a.csv holds no row"),
+    ("a.txt", b"", "a.txt holds no row"),
     ("a.txt", b"\x00\x01\x02", "a.txt is not text"),
     ("a.jsonl", b"\xff\xfeno", "UTF"),
     ("a.parquet", b"PAR1 not really", "a.parquet is no Parquet file"),
     ("a.xlsx", b"PK", "a.xlsx is none of .csv"),
     ("a.csv", b"prompt\n" + b"This movie\n" * 10_001, "at most 10,000"),
-])
+], ids=["empty", "blank", "binary", "latin", "parquet", "kind", "rows"])
 def test_a_file_that_cannot_work_is_said_so_without_the_servers_paths(page, tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     give(page, tmp_path / name)
@@ -382,7 +382,9 @@ def test_a_public_page_refuses_more_than_it_gives_away(public, tmp_path, made, c
 
 
 def test_strangers_parquet_is_not_read(public, tmp_path):
-    assert "no Parquet" in asked(file_of(tmp_path, "in.parquet", rows(2)))["error"]
+    path = file_of(tmp_path, "in.parquet", rows(2))
+    assert "no Parquet" in asked(path)["error"]
+    assert "no Parquet" in batched.preview(str(path), "")[0]["error"]
 
 
 def test_a_stranger_has_one_batch_at_a_time_and_all_have_a_few(public, gate, tmp_path):
@@ -405,7 +407,6 @@ def test_batches_are_swept_when_their_time_is_over(public, tmp_path):
     made.join()
     public.sweep(3600)
     assert made.folder.is_dir()
-    public._swept = 0
     public.sweep(-1)
     assert not made.folder.exists()
     assert public.find(made.id) is None

@@ -425,13 +425,13 @@ def test_the_keyboard_is_enough(page):
     to(page, ".chat details textarea")
     page.keyboard.type("Be brief.")
     to(page, ".chat .turns")
-    to(page, ".chat .new")
     to(page, "#prompt textarea")
     page.keyboard.type("And then?")
     page.keyboard.press("Control+Enter")
     phase(page, "done", timeout=120_000)
-    to(page, ".chat .kind button", "Shift+Tab")
+    to(page, ".chat .new", "Shift+Tab")
     page.keyboard.press("Enter")
+    expect(page.locator(".turn")).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

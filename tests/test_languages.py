@@ -188,6 +188,14 @@ def tour(page):
     page.wait_for_selector(".comparison[data-phase=done]", timeout=120_000)
     yield "compared"
     tabs.nth(2).click()
+    page.fill("#batch-paste textarea", "This movie\nThe hotel room")
+    page.wait_for_selector(".preview li")
+    yield "previewed"
+    page.click("#batch-start")
+    page.wait_for_selector(".batch[data-phase=done]")
+    page.click(".batch summary")
+    yield "batch"
+    tabs.nth(3).click()
     page.locator(".history .run").nth(1).wait_for()
     for box in page.locator(".history .choose").all():
         box.click()
@@ -195,7 +203,7 @@ def tour(page):
     page.wait_for_selector(".pair svg")
     page.locator(".history .run .quiet").last.click()
     yield "history"
-    tabs.nth(3).click()
+    tabs.nth(4).click()
     page.wait_for_selector(".play svg")
     yield "about"
     page.click(".presents")

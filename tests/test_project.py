@@ -34,8 +34,8 @@ def test_every_requirement_is_imported_by_the_product_and_every_import_is_requir
     required = set(re.findall(r"^([a-z_]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
     outside = set().union(*map(imports, [ROOT / "app.py", *(ROOT / "bon").rglob("*.py")]))
     # Peers of the speed table and the tuning run in environments of their own; a ZeroGPU Space brings `spaces`;
-    # Parquet and other servers are extras.
-    outside -= {*sys.stdlib_module_names, "bon", "trl", "datasets", "ctranslate2", "spaces", "openai", "pyarrow"}
+    # Parquet, other servers and clusters are extras.
+    outside -= {*sys.stdlib_module_names, "bon", "trl", "datasets", "ctranslate2", "spaces", "openai", "pyarrow", "ray"}
     assert required <= outside
     assert outside - required <= {"tokenizers"}, "tokenizers comes with transformers and serves the training alone"
 

@@ -66,7 +66,10 @@
   };
   const first = (id) => keep([id, ...recall().filter((other) => other !== id)]);
 
-  const size = (bytes) => (bytes < 1e5 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
+  const size = (bytes) =>
+    bytes < 1e5
+      ? bon.say("batch.kilobytes", { value: String(Math.max(1, Math.round(bytes / 1e3))) })
+      : bon.say("batch.megabytes", { value: (bytes / 1e6).toFixed(1) });
   // Gradio serves what is in its folder.
   const link = ({ path, name, size: bytes }) =>
     bon.el(
@@ -109,7 +112,7 @@
       earlier = section("batch.earlier", others);
     const root = bon.el(
       "section",
-      { class: "comparison batch", "aria-label": bon.say("batch.region") },
+      { class: "batch", "aria-label": bon.say("batch.region") },
       bon.el("div", { class: "status" }, bon.el("p", {}, title, " ", line), bon.el("div", { class: "meter", "aria-hidden": "true" }, fill)),
       alert,
       bon.el("div", { class: "head" }, about, tools),

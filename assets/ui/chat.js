@@ -29,7 +29,8 @@
     const fault = bon.el("p", { class: "fault" }),
       waits = bon.el("p", { class: "waits" });
     anew.className = "new";
-    element.append(bon.el("div", { class: "chat" }, kind, waits, system, turns, anew, fault));
+    const bar = bon.el("div", { class: "bar" }, kind, anew);
+    element.append(bon.el("div", { class: "chat" }, bar, waits, system, turns, fault));
 
     let model = "", // the chosen one
       chats = null, // whether it has a chat template; null until it is known

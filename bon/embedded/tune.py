@@ -27,7 +27,7 @@ from bon.scorers import Item, SentimentScorer, checked_scores
 
 #: TRL pads on the left and gives GPT-2 no positions: with prompts of equal length there is nothing to pad.
 PROMPT_TOKENS = 3
-STEPS, KEPT = 200, (40, 70, 100)
+STEPS, KEPT = 200, (20, 40, 100)
 GENERATIONS, BATCH, NEW_TOKENS = 16, 128, 32
 BETA, RATE = 0.3, 1e-4
 

@@ -7,6 +7,7 @@ import dataclasses
 import re
 import shlex
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,11 +35,13 @@ PRIVATE_ROWS = 10_000
 #: Batches that a browser keeps.
 KEPT = 8
 PREVIEWED = 3
+#: What pasted lines are called as a file.
+PASTED = "prompts.txt"
 #: What a batch brings home: as on the command line, where the first is what no --as is.
 RESULTS = ("results", *forms.FORMS)
 #: The fields of this tab, in order; the rest is as on the Generate tab.
 OWN = ("n", "min_tokens", "max_tokens", "seed")
-#: Those of them that the page names, in the order in which `bon.shared` (batch.js) takes them.
+#: Those of that tab that this one names, in the order in which `bon.shared` (batch.js) takes them.
 SHARED = ("target", "temperature", "top_p", "top_k", "model", "scorer")
 
 batches = jobs.Batches()
@@ -53,6 +56,22 @@ def rows_max() -> int:
     """The most rows that the page takes."""
     here = deployment.here()
     return here.rows if here.public else PRIVATE_ROWS
+
+
+def tend() -> None:
+    """From now on deletes, once an hour, what nobody has looked after for too long."""
+
+    def sweep() -> None:
+        while True:
+            batches.sweep(jobs.DAY if deployment.here().public else jobs.MONTH)
+            time.sleep(3600)
+
+    threading.Thread(target=sweep, name="sweep", daemon=True).start()
+
+
+def limit() -> str:
+    """What the page takes, in a line."""
+    return say("batch.limit.public" if deployment.here().public else "batch.limit", n=rows_max())
 
 
 # What is about to be done.
@@ -73,6 +92,7 @@ def preview(file: str | None, pasted: str, column: str | None = None) -> tuple[V
 
 
 def _previewed(path: Path, column: str | None) -> tuple[View, dict, int]:
+    _check_kind(path)
     try:
         data = Dataset(path, column, skip_bad=True)
     except InputError as error:
@@ -92,9 +112,16 @@ def _previewed(path: Path, column: str | None) -> tuple[View, dict, int]:
     return told, choice, survey.rows
 
 
+def _check_kind(path: Path) -> None:
+    if deployment.here().public and path.suffix.lower() == ".parquet":  # a few bytes of it may become any number
+        raise InputError("input", say("error.parquet"))
+
+
 def _prompt(row: Row) -> str:
-    said = row.error or (row.prompt if row.messages is None else str(row.messages[-1].get("content", "")))
-    return said[:300]
+    if row.messages is None:
+        return (row.error or row.prompt)[:300]
+    last = row.messages[-1] if row.messages else ""
+    return str(last.get("content") if isinstance(last, dict) else last)[:300]
 
 
 @contextmanager
@@ -111,7 +138,10 @@ def _given(file: str | None, pasted: str) -> Iterator[Path]:
 def _put(folder: Path, file: str | None, pasted: str) -> Path:
     if file:
         place = folder / f"input{Path(file).suffix.lower()}"
-        shutil.copyfile(file, place)
+        try:
+            shutil.copyfile(file, place)
+        except FileNotFoundError:  # uploads are deleted after a day
+            raise InputError("input", say("error.batch.gone")) from None
     else:
         place = folder / "input.txt"
         place.write_text(clean(pasted or ""), encoding="utf-8")
@@ -166,11 +196,13 @@ def start(visitor: gr.Request, file: str | None, pasted: str, column: str | None
 
         def put(folder: Path) -> Order:
             path = _put(folder, file, pasted)
-            name = Path(file).name if file else say("batch.pasted")
+            name = Path(file).name if file else PASTED
             try:
-                return _order(path, str(name), column if file else None, form, ending, settings, visitor)
-            except BonError as error:
-                raise InputError("input", str(error).replace(str(path), str(name))) from error
+                return _order(path, name, column if file else None, form, ending, settings, visitor)
+            except InputError as error:
+                if str(path) not in str(error):
+                    raise
+                raise InputError(error.field, str(error).replace(str(path), name)) from error
 
         made = batches.start(put, lambda: _load(settings), _owner(visitor))
         return {"started": made.id}
@@ -182,7 +214,7 @@ def start(visitor: gr.Request, file: str | None, pasted: str, column: str | None
 
 
 def _settings(own: Mapping[str, Any], shared: Mapping[str, Any]) -> Settings:
-    values = {**shared, **own, "prompt": "-", "reject": False, "select": "best"}
+    values = {**shared, **own, "prompt": "-", "reject": False, "select": "best", "chat": None}
     return handlers.request_of(values).settings.with_seed()
 
 
@@ -196,8 +228,7 @@ def _order(path: Path, name: str, column: str | None, form: str, ending: str, se
            visitor: gr.Request) -> Order:
     """What is asked for, as far as it can be had here."""
     here = deployment.here()
-    if here.public and path.suffix == ".parquet":  # a few bytes of it may become any number
-        raise InputError("input", say("error.parquet"))
+    _check_kind(path)
     data = Dataset(path, column, skip_bad=True)
     survey = data.survey()
     if survey.rows > rows_max():
@@ -223,7 +254,6 @@ def _load(settings: Settings) -> Any:
 
 def seen(ids: Sequence[str]) -> list[View]:
     """What the batches of these ids, which a browser keeps, have come to."""
-    batches.sweep(jobs.DAY if deployment.here().public else jobs.MONTH)
     found = [(name, batches.find(name)) for name in list(ids)[:KEPT]]
     return carried([view(one) if one else {"id": str(name)[:64], "phase": "gone"} for name, one in found])
 
@@ -266,7 +296,7 @@ def view(one: Batch) -> View:
         "facts": _facts(told, order), "errors": told["errors"],
         "latest": [{**winner, "score": score_words(winner["score"])} for winner in reversed(told["latest"])],
         "failed": told["failed"], "error": one.end.get("error", "") if phase == "failed" else "",
-        "command": command(order.name if order.input != "input.txt" else "prompts.txt", order),
+        "command": command(order.name, order),
     }
     return shown | (_outcome(one) if phase == "done" else {})
 

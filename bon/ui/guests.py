@@ -47,10 +47,14 @@ class GaveWay(Halted):
 
 
 class Considerate:
-    """An engine that stops once it is told to, and gives way to guests; for the same rows once."""
+    """An engine that stops once it is told to, and where it computes here gives way to guests.
+
+    gives_way: whether it does so for the rows of the moment; once for each will do.
+    """
 
     def __init__(self, engine: Engine, halt: threading.Event):
         self._engine, self._halt, self.gives_way = engine, halt, True
+        self._here = engine.describe().get("device") != "server"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -60,6 +64,6 @@ class Considerate:
             for step in steps:
                 if self._halt.is_set():
                     raise Halted
-                if guests.waiting and self.gives_way:
+                if guests.waiting and self.gives_way and self._here:
                     raise GaveWay
                 yield step

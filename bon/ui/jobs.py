@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,6 +186,7 @@ class Batch:
                 if self._halt.is_set():
                     raise Halted
                 time.sleep(0.005)  # a lock is not fair: so the next one in line gets it
+                guests.let_pass()
 
     def _take(self, told: dict[str, Any]) -> None:
         self._told = told
@@ -209,7 +210,6 @@ class Batches:
     def __init__(self) -> None:
         self._known: dict[str, Batch] = {}
         self._lock, self._turn = threading.RLock(), threading.Lock()
-        self._swept = 0.0
 
     def start(self, put: Callable[[Path], Order], load: Callable[[], Future], owner: str | None = None) -> Batch:
         """Begins a batch. put: brings the input into a folder and says what is asked for.
@@ -264,16 +264,14 @@ class Batches:
             shutil.rmtree(found.folder, ignore_errors=True)
 
     def sweep(self, age: float) -> None:
-        """Deletes what has not changed for so many seconds; looks at most once an hour."""
-        if time.time() - self._swept < 3600:
-            return
-        self._swept = time.time()
-        for folder in [f for f in root().glob("*") if f.is_dir()]:
-            latest = max((file.stat().st_mtime for file in [folder, *folder.iterdir()]), default=0)
-            known = self._known.get(folder.name)
-            if time.time() - latest > age and not (known and known.goes_on):
-                self._known.pop(folder.name, None)
-                shutil.rmtree(folder, ignore_errors=True)
+        """Deletes what has not changed for so many seconds and does not go on."""
+        for folder in [place for place in root().glob("*") if place.is_dir()]:
+            with suppress(OSError), self._lock:  # what somebody else deletes meanwhile is gone too
+                known = self._known.get(folder.name)
+                latest = max(place.stat().st_mtime for place in [folder, *folder.iterdir()])
+                if time.time() - latest > age and not (known and known.goes_on):
+                    self._known.pop(folder.name, None)
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """Has all of them stop, as it is when the server goes, to go on later."""

@@ -77,7 +77,8 @@ class Labels(gr.Radio):
 def build() -> gr.Blocks:
     """The page, ready to launch, as the environment says at the moment (`bon.ui.deployment`)."""
     here = deployment.read()
-    with gr.Blocks(title=say("page.title"), analytics_enabled=False, fill_width=True) as page:
+    uploads = {"delete_cache": (3600, 86_400)}  # seconds: how often they are looked at, and how old they may be
+    with gr.Blocks(title=say("page.title"), analytics_enabled=False, fill_width=True, **uploads) as page:
         chips = header()
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab(label(TABS[0]), id="generate") as first:
@@ -185,7 +186,7 @@ def batch_tab(tab: gr.Tab, form: dict[str, Any]) -> None:
             start = gr.Button(label("batch.start"), variant="primary", elem_id="batch-start", min_width=120, scale=0)
             estimate = line("", "batch-estimate")
         shared = line("", "batch-shared")
-        line(say("batch.limit", n=batched.rows_max()), "batch-limit")
+        line(batched.limit(), "batch-limit")
     view = Drawn({}, "batch", scripts, elem_id="batch", server_functions=[batched.seen, batched.act])
     column = chosen["column"]
     looked_at = [preview, column, rows]

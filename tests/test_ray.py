@@ -1,0 +1,210 @@
+"""Batches on a Ray cluster: a real one, of two node processes on loopback that the tests start and stop."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bon import api, batch, cli, distributed, partial
+from bon.batch import Finished, Task
+from bon.dataset import Dataset
+from bon.errors import EngineError, InputError, ModelError
+from bon.schema import Settings
+
+if importlib.util.find_spec("ray") is None:  # not imported here: what the environment says of it counts from then on
+    pytest.skip("Ray is an extra: pip install 'ray[data]'", allow_module_level=True)
+
+ROOT = Path(__file__).parent.parent
+SETTINGS = Settings(n=8, seed=7, min_tokens=2, max_tokens=8)
+PROMPTS = ["This movie", "The plot of the film", "The hotel room", "This movie", "I was surprised that"]
+#: Nothing may listen beyond loopback; workers are not to starve where a test machine has other work. Ray writes its
+#: tokens into the home folder, where a test has nothing to write.
+ENV = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled",
+       "RAY_worker_niceness": "0", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster of two nodes with a core each."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENV.items():
+            patch.setenv(name, value)
+        from ray.cluster_utils import Cluster
+
+        node = {"num_cpus": 1, "object_store_memory": 100_000_000, "node_ip_address": distributed.LOOPBACK,
+                "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+        cluster.add_node(**node)
+        yield cluster
+        cluster.shutdown()
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    """200 rows, of which some prompts are equal and one is empty: seven batches."""
+    rows = [{"id": i, "prompt": f"{PROMPTS[i % 5]}{' was' * (i % 3)}"} for i in range(200)]
+    rows[70]["prompt"] = ""
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path / "in.jsonl"
+
+
+def task_of(file: Path, name: str, **how) -> Task:
+    return Task(Dataset(file), file.with_name(name), SETTINGS, **how)
+
+
+def plain(file: Path, loading: dict) -> bytes:
+    """The output of a run in this process."""
+    sampler = api.load(**loading)
+    list(batch.stream(task_of(file, "plain.jsonl"), sampler.engine, sampler.scorer))
+    return file.with_name("plain.jsonl").read_bytes()
+
+
+class Falling:
+    """A scorer whose process dies at its second call, once, as by SIGKILL from outside."""
+
+    def __init__(self, mark: Path):
+        self.mark, self.calls = mark, 0
+
+    def __call__(self, texts: list[str]) -> list[float]:
+        self.calls += 1
+        if self.calls == 2 and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [float(len(text)) for text in texts]
+
+
+def test_two_workers_come_to_the_bytes_of_a_plain_run_and_a_stopped_run_goes_on(
+        cluster, file, lm_folder, classifier_folder):
+    loading = {"model": lm_folder, "scorer": classifier_folder}
+    want = plain(file, loading)
+    with distributed.joined(cluster.address, loading) as workers:
+        assert (workers.count, workers.each, workers.machines) == (2, {"num_cpus": 1}, 2)
+        *_, done = batch.stream_by(workers, task_of(file, "whole.jsonl"))
+        events = batch.stream_by(workers, task_of(file, "parts.jsonl"))
+        assert [next(events).done for _ in range(3)] == [0, 32, 64]
+        events.close()
+        *begun, _ = batch.stream_by(workers, task_of(file, "parts.jsonl", resume=True))
+    assert isinstance(done, Finished)
+    assert (done.rows, done.failed, list(done.errors)) == (200, 1, [70])
+    assert begun[0].done == 64
+    assert file.with_name("whole.jsonl").read_bytes() == want
+    assert file.with_name("parts.jsonl").read_bytes() == want
+
+
+def test_a_worker_killed_in_mid_run_loses_nothing_and_doubles_nothing(cluster, file, lm_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "LOT", 4)  # and between two lots nothing is lost either
+    loading = {"model": lm_folder, "scorer": Falling(tmp_path / "fell")}
+    with distributed.joined(cluster.address, loading, 2) as workers:
+        *_, done = batch.stream_by(workers, task_of(file, "out.jsonl"))
+    assert (tmp_path / "fell").exists()
+    assert (done.rows, done.written) == (200, 200)
+    assert file.with_name("out.jsonl").read_bytes() == plain(file, loading)
+
+
+def test_what_fails_on_a_worker_is_said_as_it_is_said_here(cluster, file, lm_folder):
+    with (pytest.raises(ModelError, match="There is no folder /none"),
+          distributed.joined(cluster.address, {"model": "/none"})):
+        pass
+    loading = {"model": lm_folder, "scorer": out_of_reach}
+    with (distributed.joined(cluster.address, loading, 1) as workers,
+          pytest.raises(EngineError, match="The server is gone")):
+        list(batch.stream_by(workers, task_of(file, "out.jsonl")))
+
+
+def out_of_reach(texts):
+    raise EngineError("The server is gone.")
+
+
+def command(file: Path, *more: str, cwd: Path = ROOT, **env: str) -> subprocess.Popen:
+    """`python -m bon batch` in a process and a session of its own."""
+    argv = [sys.executable, "-m", "bon", "batch", str(file), str(file.with_name("out.jsonl")), "-n", "8",
+            "--min-tokens", "2", "--max-tokens", "8", "--seed", "7", *more]
+    return subprocess.Popen(argv, cwd=cwd, env={**os.environ, **ENV, "PYTHONPATH": str(ROOT), **env},
+                            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def listeners(session: int) -> set[str]:
+    """The addresses, as the kernel writes them, at which the processes of a session listen."""
+    inodes = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                inodes[f"socket:[{fields[9]}]"] = fields[1].split(":")[0]
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getsid(int(folder.name)) == session:
+                found |= {inodes[link] for fd in (folder / "fd").iterdir() if (link := os.readlink(fd)) in inodes}
+        except OSError:  # it ended meanwhile
+            continue
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="who listens is read from /proc")
+def test_local_listens_on_loopback_alone_and_ctrl_c_keeps_what_is_done(file, lm_folder, classifier_folder):
+    loading = {"model": lm_folder, "scorer": classifier_folder}
+    models = ("--model", lm_folder, "--scorer", classifier_folder)
+    process = command(file, *models, "--ray", "local", "--ray-workers", "1", HOME=str(file.parent),
+                      RAY_AUTH_MODE="token", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="1")
+    journal = partial.place(file.with_name("out.jsonl"))
+    while process.poll() is None and not (journal.exists() and journal.stat().st_size > 5000):
+        time.sleep(0.05)
+    heard = listeners(process.pid)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "of 200 rows are kept; the same command with --resume goes on." in err
+    assert err.count("\n") == 1
+    assert heard
+    assert all(address.endswith("0100007F") for address in heard)
+    sampler = api.load(**loading)
+    list(batch.stream(task_of(file, "out.jsonl", resume=True), sampler.engine, sampler.scorer))
+    assert file.with_name("out.jsonl").read_bytes() == plain(file, loading)
+
+
+def test_workers_without_bon_are_told(cluster, file, tmp_path):
+    process = command(file, "--ray", cluster.address, cwd=tmp_path)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, out, err.count("\n")) == (2, "", 1), err
+    assert "A worker has no bon. Install bon" in err
+
+
+@pytest.mark.parametrize(("argv", "words"), [
+    (["--ray", "127.0.0.1:1"], "There is no Ray cluster at 127.0.0.1:1"), (["--ray", "here"], "HOST:PORT"),
+    (["--ray", "ray://127.0.0.1:10001"], "ray job submit"), (["--ray-workers", "2"], "goes with --ray"),
+    (["--ray", "local", "--ray-workers", "0"], "ray_workers must be"), (["--ray", "local", "--dry-run"], "leave --ray"),
+])
+def test_what_cannot_work_is_said_in_one_line_before_ray_starts(file, capsys, argv, words):
+    assert cli.main(["batch", str(file), str(file.with_name("out.jsonl")), *argv]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert words in err
+
+
+def test_without_ray_its_extra_is_named(file, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert cli.main(["batch", str(file), str(file.with_name("out.jsonl")), "--ray", "local"]) == 2
+    assert "pip install 'ray[data]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("nodes", "count", "device", "want"), [
+    ([{"CPU": 2.0}], None, None, (2, {"num_cpus": 1})),
+    ([{"CPU": 8.0}], 2, None, (2, {"num_cpus": 4})),
+    ([{"CPU": 3.0}, {"CPU": 3.0}], 1, None, (1, {"num_cpus": 3})),
+    ([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0}], None, None, (4, {"num_gpus": 1})),
+    ([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0}], None, "cpu", (24, {"num_cpus": 1})),
+])
+def test_each_worker_has_a_gpu_or_its_share_of_the_cores(nodes, count, device, want):
+    assert distributed.room(nodes, count, device) == want
+
+
+def test_more_workers_than_fit_are_refused():
+    with pytest.raises(InputError, match="room for 4 workers, one for each GPU, not 5"):
+        distributed.room([{"CPU": 16.0, "GPU": 4.0}], 5)
