@@ -115,6 +115,8 @@ def file_of(folder: Path, name: str, made: list[dict]) -> Path:
 
 
 def give(page, path: Path) -> None:
+    if (before := page.locator("#batch-file [aria-label=Clear]")).count():
+        before.click()
     page.set_input_files("#batch-file input[type=file]", path)
 
 
@@ -305,7 +307,6 @@ def test_visitors_see_their_own_batches_alone(page, browser, served, tmp_path):
 
 def test_an_earlier_batch_is_a_click_away(page, tmp_path):
     started(page, file_of(tmp_path, "first.csv", rows(3)), "done")
-    page.fill("#batch-paste textarea", "")
     started(page, file_of(tmp_path, "second.csv", rows(4)), "done")
     expect(page.locator(".batch .under").first).to_contain_text("second.csv")
     page.get_by_role("button", name="Open: first.csv").click()
@@ -364,7 +365,7 @@ def asked(path: Path | None, who="1.2.3.4", pasted="", **changes) -> dict:
     own = {"n": 4, "min_tokens": 2, "max_tokens": 8, "seed": "7"}
     form = {"prompt": "", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
             "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "", "reject": False, "select": "best",
-            "softness": 0.1, **changes}
+            "softness": 0.1, "chat": None, **changes}
     values = [*({**own, **changes}[name] for name in batched.OWN), *(form[name] for name in handlers.FIELDS)]
     return batched.start(visitor(who), path and str(path), pasted, None, "results", ".jsonl", *values)
 

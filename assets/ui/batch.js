@@ -14,6 +14,14 @@
 
   const code = (text) => bon.el("pre", { tabindex: "0" }, bon.el("code", {}, text));
 
+  // Gradio names the field for a file by other words than stand in it, again and again.
+  const nameFile = () => {
+    const field = document.querySelector("#batch-file");
+    const name = () => field.querySelector("button:has(input[type=file])")?.removeAttribute("aria-label");
+    new MutationObserver(name).observe(field, { childList: true, subtree: true });
+    name();
+  };
+
   bon.batchPreview = (element, props, watch) => {
     const node = bon.el("div", { class: "preview", role: "status" });
     element.append(node);
@@ -29,6 +37,7 @@
     };
     watch("value", draw);
     draw();
+    nameFile();
   };
 
   // What the tab takes from Generate, in one line.

@@ -234,7 +234,7 @@ def _order(path: Path, name: str, column: str | None, form: str, ending: str, se
     if survey.rows > rows_max():
         raise InputError("input", say("error.rows", n=survey.rows, most=rows_max()))
     for row in data.rows() if here.public else ():
-        here.check_size(row.prompt or str(row.messages or ""), settings.n, settings.max_tokens)
+        here.check_size(len(row.prompt or str(row.messages or "")), settings.n, settings.max_tokens)
     here.admit(visitor, survey.rows)
     form = form if form in forms.FORMS else None
     stem = re.sub(r"[^\w-]+", "-", Path(name).stem)[:40].strip("-") or "prompts"
