@@ -450,12 +450,12 @@ def test_a_failure_is_said_in_the_pages_words(public, tmp_path):
 
 
 def test_a_killed_servers_batch_goes_on_and_is_that_of_the_command_line(browser, tmp_path):
-    path = file_of(tmp_path, "in.csv", rows(96))
+    path = file_of(tmp_path, "in.csv", rows(320))
     first = App(GRADIO_TEMP_DIR=str(tmp_path / "gradio"))
     port = first.url.rpartition(":")[2]
     page = opened(browser, first.wait().url)
     page.set_default_timeout(90_000)
-    started(page, path, "loading", n=16, max=12)
+    started(page, path, re.compile("loading|running"), n=16, max=12)
     expect(page.locator(".batch .winners li").first).to_be_visible(timeout=120_000)
     state = page.context.storage_state()
     first.process.kill()
