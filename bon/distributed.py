@@ -179,6 +179,7 @@ def _unpacked(made: bytes) -> Any:
 def _ray(near: bool) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it says of its own workings on standard error
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # else a thread that outlives the work starts Ray again
     if near:  # by itself Ray listens on every interface, and asks nobody who they are
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:

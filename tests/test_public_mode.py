@@ -13,7 +13,7 @@ from gradio_client import Client
 
 from bon.errors import InputError, LimitError, ModelError
 from bon.schema import Request, Settings
-from bon.ui import deployment, handlers, layout, render, theme
+from bon.ui import deployment, handlers, layout, render, texts, theme
 from bon.ui.deployment import Deployment, Visitors, who
 from tests.browser import Play, Stage, free_port
 from tests.test_mcp import in_session
@@ -193,7 +193,7 @@ def page(monkeypatch):
 FORM = {
     "prompt": "This movie", "n": 2, "target": "POSITIVE", "min_tokens": 4, "max_tokens": 8, "temperature": 1,
     "top_p": 1, "top_k": 0, "seed": "7", "model": "embedded", "scorer": "", "reject": False, "select": "best",
-    "softness": 0.1,
+    "softness": 0.1, "chat": None,
 }
 
 
@@ -225,6 +225,16 @@ def test_no_door_lets_in_what_the_page_refuses(page, bad):
     assert re.search(said, called(page, "compare", compared))
     with pytest.raises(Exception, match=said):
         Client(page.url, verbose=False).predict(**{"prompt": "a", **bad}, api_name="/best_of_n")
+    assert page.stage.runs == 0
+
+
+def test_no_door_lets_in_a_chat_longer_than_a_prompt_may_be(page):
+    chat = [{"role": "assistant", "content": "a" * 41}]
+    said = "this page takes at most"
+    assert re.search(said, called(page, "generate", [*(FORM | {"chat": chat}).values()]))
+    messages = [*chat, {"role": "user", "content": "a"}]
+    with pytest.raises(Exception, match=said):
+        Client(page.url, verbose=False).predict(messages=messages, n=2, api_name="/best_of_n")
     assert page.stage.runs == 0
 
 
@@ -271,7 +281,7 @@ def test_page_endpoint_and_comparison_share_one_limit(monkeypatch):
     with serving(monkeypatch, **{**PUBLIC, "BON_RATE": "2"}) as page:
         client = Client(page.url, verbose=False)
         client.predict("This movie", n=2, api_name="/best_of_n")
-        assert "Done." in called(page, "generate", [*FORM.values()])
+        assert "done.title" in called(page, "generate", [*FORM.values()])
         assert "Try again in" in called(page, "generate", [*FORM.values()])
         assert "Try again in" in called(page, "compare", ["a", 2, *FORM.values()])
         with pytest.raises(Exception, match=r"more than 2 runs a minute\. Try again in \d+ second"):
@@ -282,15 +292,15 @@ def test_page_endpoint_and_comparison_share_one_limit(monkeypatch):
 def test_on_a_space_each_visitor_has_a_limit_of_their_own(monkeypatch):
     with serving(monkeypatch, **{**PUBLIC, "BON_RATE": "1", "SPACE_ID": "me/bon"}) as page:
         form = [*FORM.values()]
-        assert "Done." in called(page, "generate", form, {"x-forwarded-for": "203.0.113.1"})
+        assert "done.title" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.1"})
         assert "Try again" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.1"})
-        assert "Done." in called(page, "generate", form, {"x-forwarded-for": "203.0.113.2"})
+        assert "done.title" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.2"})
 
 
 def test_the_page_says_which_limits_hold_and_offers_the_list_alone(page, monkeypatch):
     config = page.demo.get_config_file()["components"]
     by_id = {c["props"].get("elem_id"): c["props"] for c in config}
-    assert "at most 64 candidates of 128 tokens" in by_id["limits"]["value"]
+    assert "at most 64 candidates of 128 tokens" in texts.revived(by_id["limits"]["value"])
     assert [value for _, value in by_id["model"]["choices"]] == ["embedded"]
     monkeypatch.delenv("BON_PUBLIC")
     private = layout.build().get_config_file()["components"]

@@ -26,7 +26,7 @@ PROMPTS = ["This movie", "The plot of the film", "The hotel room", "This movie",
 #: Nothing may listen beyond loopback; workers are not to starve where a test machine has other work. Ray writes its
 #: tokens into the home folder, where a test has nothing to write.
 ENV = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled",
-       "RAY_worker_niceness": "0", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+       "RAY_ENABLE_AUTO_CONNECT": "0", "RAY_worker_niceness": "0", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,7 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENV.items():
             patch.setenv(name, value)
+        patch.delenv("PYTHONPATH", raising=False)  # workers find bon by the folder of the command
         from ray.cluster_utils import Cluster
 
         node = {"num_cpus": 1, "object_store_memory": 100_000_000, "node_ip_address": distributed.LOOPBACK,
