@@ -135,6 +135,5 @@
   // But for the tabs, whose names it does not draw again by itself.
   bon.tabs = (...keys) => keys.map((key) => ({ __type__: "update", label: bon.say(key) }));
   if (asked) keep(() => localStorage, PLACE, asked);
-  document.documentElement.dataset.language = bon.language;
   follow();
 }
