@@ -260,7 +260,8 @@ def invented(tmp_path_factory):
 #: Data, not texts: what models wrote and visitors typed, names, numbers, keys and files.
 DATA = re.compile(
     r"[\d\s.,:;/%+−≤<>=–±×…()\[\]|·•▼◀▲✕]*|(N = )?\d+|[ABNk]|embedded( sentiment)?|gpt2-imdb|CPU, \w+|step \d+|"
-    r"\d+\.\d\d s|Chargement"  # the last is Gradio's
+    r"\d+\.\d\d s|Chargement|Déposez le fichier ici|- ou -|Cliquez pour télécharger un fichier|"  # Gradio's
+    r"Click to upload or drop files|This movie\n[\w\n ]+"
 )
 WRITTEN = re.compile(r"\b(text|prompt|words|piece|example|name)\b")
 
