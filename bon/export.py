@@ -72,7 +72,8 @@ def run_html(result: Result) -> str:
     rows = "".join(map(_candidate, result.candidates))
     settings = "; ".join(f"{k} {v}" for k, v in result.to_dict()["settings"].items() if v is not None)
     notes = "".join(f"<p>{escape(note)}</p>" for note in result.notes)
-    winner = f"""<blockquote>{_text("" if result.messages else result.prompt, best.text.strip())}</blockquote>
+    said = best and (_text("", best.text.strip()) if result.messages else _text(result.prompt, best.text))
+    winner = f"""<blockquote>{said}</blockquote>
 <p><span class="big">{score_words(best.score)}</span> {escape(unit)}{lift}</p>""" if best else ""
     return _page("Best of N", f"""<h1>Best of {len(result.candidates)}</h1>
 <p>{escape(result.model)}, scored by {escape(result.scorer)}</p>

@@ -25,6 +25,7 @@ from bon.errors import BonError, EngineError, InputError
 from bon.schema import Settings
 from bon.scorers import CallableScorer
 from tests import tiny
+from tests.children import HEED
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = Settings(n=4, seed=7, min_tokens=2, max_tokens=8)
@@ -408,7 +409,8 @@ def test_killed_at_random_instants_it_comes_to_the_same_bytes(file, tmp_path):
 
 def test_ctrl_c_keeps_what_is_done(file, tmp_path):
     out = tmp_path / "out.jsonl"
-    process = subprocess.Popen(run_of(file, out), cwd=ROOT, env=ENV, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(run_of(file, out), cwd=ROOT, env=ENV, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=HEED)
     while process.poll() is None and not _past(partial.place(out), 2000):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)

@@ -1,6 +1,5 @@
 """The command line: what it prints where, and the status it ends with."""
 
-import functools
 import json
 import os
 import re
@@ -16,6 +15,7 @@ import bon
 from bon import cli
 from bon.schema import Scored
 from tests import tiny
+from tests.children import HEED
 
 ROOT = Path(__file__).parent.parent
 PROMPT = "This movie"
@@ -316,10 +316,8 @@ def test_progress_is_shown_on_a_terminal_and_ctrl_c_stops_there_and_then(lm_fold
     command = [sys.executable, "-m", "bon", PROMPT, "-n", "1024", "--max-tokens", "240", "--json",
                "--model", lm_folder, "--scorer", classifier_folder]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    # Where the tests run in the background, shells have them ignore Ctrl+C, and so would the child.
-    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=of_child, env=env, cwd=ROOT, text=True, preexec_fn=heed
+        command, stdout=subprocess.PIPE, stderr=of_child, env=env, cwd=ROOT, text=True, preexec_fn=HEED
     )
     os.close(of_child)
     seen, end = "", time.monotonic() + 300

@@ -16,6 +16,7 @@ from bon.batch import Finished, Task
 from bon.dataset import Dataset
 from bon.errors import EngineError, InputError, ModelError
 from bon.schema import Settings
+from tests.children import HEED
 
 if importlib.util.find_spec("ray") is None:  # not imported here: what the environment says of it counts from then on
     pytest.skip("Ray is an extra: pip install 'ray[data]'", allow_module_level=True)
@@ -127,7 +128,8 @@ def command(file: Path, *more: str, cwd: Path = ROOT, **env: str) -> subprocess.
     argv = [sys.executable, "-m", "bon", "batch", str(file), str(file.with_name("out.jsonl")), "-n", "8",
             "--min-tokens", "2", "--max-tokens", "8", "--seed", "7", *more]
     return subprocess.Popen(argv, cwd=cwd, env={**os.environ, **ENV, "PYTHONPATH": str(ROOT), **env},
-                            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+                            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                            preexec_fn=HEED)
 
 
 def listeners(session: int) -> set[str]:
