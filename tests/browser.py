@@ -49,11 +49,13 @@ def open_page(browser: Browser, url: str, **context) -> Page:
 
 
 def violations(page: Page, axe: str) -> list[str]:
-    # What is on its way from one place to another has no contrast to measure.
+    # What is on its way from one place to another has no contrast to measure: it arrives now, nothing sets out.
+    page.emulate_media(reduced_motion="reduce")
     page.evaluate("() => document.getAnimations().forEach(a => a.effect.getTiming().iterations < 9 && a.finish())")
     page.evaluate(axe)
     found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")["violations"]
-    return [f"{v['id']}: {[n['html'] for n in v['nodes']]}" for v in found]
+    page.emulate_media(reduced_motion="no-preference")
+    return [f"{v['id']}: {[(n['html'], [c['message'] for c in n['any']]) for n in v['nodes']]}" for v in found]
 
 
 def free_port() -> int:
