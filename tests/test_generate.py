@@ -179,6 +179,9 @@ def test_present_mode_shows_winner_and_axis_on_a_projector(visit):
         page.keyboard.press("2")
     assert winner(page).startswith("The hotel room")
     assert page.evaluate("scrollY") == 0
+    prompt, generate = (page.locator(part).bounding_box() for part in ("#prompt textarea", "#generate"))
+    assert prompt["width"] > 640
+    assert prompt["y"] + prompt["height"] == pytest.approx(generate["y"] + generate["height"], abs=2)
     for part in (".bon blockquote", ".bon .points b", ".bon .strip svg"):
         box = page.locator(part).first.bounding_box()
         assert box["y"] >= 0
