@@ -1,5 +1,8 @@
 """The fast path: its logits against the model's own with no cache, and weights laid out for the processor."""
 
+import gc
+from weakref import ref
+
 import pytest
 import torch
 import transformers
@@ -183,6 +186,25 @@ def test_memory_for_the_prompt_does_not_grow_with_the_rows():
         one, many = (SharedDecoder(model, prompts, [0] * n, room=3, shared=True).cache for n in (1, 40))
     assert [layer.prompt_keys.shape for layer in one.layers] == [layer.prompt_keys.shape for layer in many.layers]
     assert all(layer.keys.shape == (40, 4, 3, 8) for layer in many.layers)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_memory_is_free_as_soon_as_nobody_reads_on(fixed):
+    """Not when Python next looks for cycles: until then batch after batch would lie in memory."""
+    model = model_of(FAMILIES["llama"])
+    gc.disable()
+    try:
+        with torch.inference_mode():
+            decoder = SharedDecoder(model, [tokens(5, 0), tokens(2, 1)], [0, 1, 0], 8, True, fixed)
+            decoder.read(torch.tensor([1, 2, 3]))
+            decoder.keep([2, 1])
+            decoder.join(SharedDecoder(model, [tokens(3, 2)], [0, 0], 8, True, fixed))
+            decoder.read(torch.tensor([1, 2, 3, 4]))
+        memory = ref(decoder.cache.layers[0].keys)
+        del decoder
+        assert memory() is None
+    finally:
+        gc.enable()
 
 
 def test_memory_is_laid_out_once():

@@ -72,7 +72,7 @@ class SharedDecoder:
         logits, caches = zip(*(self._prefill([prompts[i] for i in some]) for some in by_length.values()), strict=True)
         fixed = _captures(model) if fixed is None else fixed
         self.cache = SharedPrefixCache(caches, owners, room, shared, fixed)
-        self._step = Captured(self._read_fixed)
+        self._step = Captured()
         self.logits = torch.cat(logits)[torch.tensor(owners, device=model.device)]
 
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Any]:
@@ -84,7 +84,7 @@ class SharedDecoder:
         """The logits [rows, vocabulary], in float32, after one more token per row [rows]; valid until the next."""
         self.cache.begin()
         with shared_attention(self.model):
-            logits = self._step(tokens) if self.cache.fixed else self._forward(
+            logits = self._step(self._read_fixed, tokens) if self.cache.fixed else self._forward(
                 tokens, torch.tensor(self.cache.positions, device=tokens.device)
             )
         self.cache.grow()
@@ -107,7 +107,7 @@ class SharedDecoder:
     def join(self, other: "SharedDecoder") -> None:
         """Takes the rows of another decoder of the same model in, behind those that are here."""
         self.cache.join(other.cache)
-        self._step = Captured(self._read_fixed)
+        self._step = Captured()
 
     def carries(self, ended: int, rows: int) -> bool:
         """Whether rows that ended cost less than to lay out anew what is left."""
@@ -116,36 +116,37 @@ class SharedDecoder:
     def keep(self, order: Sequence[int]) -> None:
         """Keeps the rows `order`; each stays where it is or comes from behind the new end."""
         self.cache.keep(order)
-        self._step = Captured(self._read_fixed)
+        self._step = Captured()
 
 
 class Captured:
-    """A function of one tensor that does the same work on the same memory at each call, captured as a CUDA graph.
+    """Calls of one function of a tensor that does the same work on the same memory each time, as a CUDA graph.
 
-    It is called once to find its memory, captured at the second call and repeated from then on: one launch instead
-    of one for each kernel. What cannot be captured, and all that is not on CUDA, is called every time.
+    The first call finds the memory, the second is captured and repeated from then on: one launch instead of one for
+    each kernel. What cannot be captured, and all that is not on CUDA, is called every time. The function is given
+    with each call, so that nothing here holds its owner.
     """
 
-    def __init__(self, work: Callable[[Tensor], Tensor]):
-        self._work, self._calls = work, 0
+    def __init__(self):
+        self._calls = 0
         self._graph: Any = None
 
-    def __call__(self, tensor: Tensor) -> Tensor:
+    def __call__(self, work: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
         self._calls += 1
         if self._calls == 2 and tensor.device.type == "cuda":
-            self._capture(tensor)
+            self._capture(work, tensor)
         if self._graph is None:
-            return self._work(tensor)
+            return work(tensor)
         self._input.copy_(tensor)
         self._graph.replay()
         return self._output
 
-    def _capture(self, tensor: Tensor) -> None:
+    def _capture(self, work: Callable[[Tensor], Tensor], tensor: Tensor) -> None:
         self._input, graph = tensor.clone(), torch.cuda.CUDAGraph()
         try:
             # Other threads may use the device for work of their own meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self._output = self._work(self._input)
+                self._output = work(self._input)
             self._graph = graph
         except RuntimeError as error:  # the model's code asks the device for something on the way
             if loading.out_of_memory(error):

@@ -9,6 +9,7 @@ call the attention that the model's config names, with full or sliding windows.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from weakref import proxy
 
 import torch
 from torch import Tensor
@@ -52,7 +53,8 @@ class SharedPrefixCache(Cache):
         self.lengths = lengths if self.shared else [0] * len(lengths)
         self.own = [0 if self.shared else lengths[owner] for owner in owners]
         stacks = zip(*(cache.layers for cache in prefilled), strict=True)
-        super().__init__(layers=[_Layer(self, stack, len(owners), room) for stack in stacks])
+        # Layers and plans know their cache without holding it: so its memory is free as soon as nobody reads on.
+        super().__init__(layers=[_Layer(proxy(self), stack, len(owners), room) for stack in stacks])
         self.device = self.layers[0].keys.device
         self._group()
 
@@ -88,7 +90,7 @@ class SharedPrefixCache(Cache):
     def begin(self) -> None:
         """Before the model reads one token per row."""
         if not self.fixed:
-            self.plan = _Plan(self)
+            self.plan = _Plan(proxy(self))
 
     def grow(self) -> None:
         """After the model has read one token per row: every row is one token longer."""
@@ -104,7 +106,7 @@ class SharedPrefixCache(Cache):
         place = {row: p * most + r for p, rows in enumerate(rows_of) for r, row in enumerate(rows)}
         self.places = torch.tensor([place[i] for i in range(len(self.owners))], device=self.device)
         if self.fixed:
-            self.plan = _FixedPlan(self)
+            self.plan = _FixedPlan(proxy(self))
 
     def by_prompt(self, rows: Tensor) -> Tensor:
         """[rows, heads, group, dim] -> [prompts, heads, rows of the prompt x group, dim]."""
