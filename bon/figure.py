@@ -9,6 +9,8 @@ from bon.drawing import ACCENT, LINE, MEAN, SOFT, WIN, image, line, text
 from bon.wording import NICE_STEPS, tick_words
 
 WIDTH, HEIGHT = 640, 400
+#: What the name of a checkpoint takes beside its point.
+NAMED = 64
 LEFT, RIGHT, TOP, BOTTOM = 54, 24, 46, 48
 BEST, TUNED, JUDGE = ACCENT, WIN, MEAN
 
@@ -40,7 +42,7 @@ def svg(comparison: Comparison) -> str:
     plot = _plot(comparison, best, tuned)
     spoken = f"Score against the square root of KL. {comparison.sentence()}"
     parts = [*_axes(plot, comparison), *_judged(plot, best, tuned), *_curve(plot, best),
-             *_checkpoints(plot, comparison), *(_tuned(plot, tuned[0]) if tuned else ())]
+             *_checkpoints(plot, comparison, tuned), *(_tuned(plot, tuned[0]) if tuned else ())]
     return image(WIDTH, HEIGHT, spoken, parts)
 
 
@@ -91,15 +93,15 @@ def _tuned(plot: _Plot, row: Row) -> Iterator[str]:
     yield f'<circle cx="{x}" cy="{y}" r="6" fill="{TUNED}"/>'
 
 
-def _checkpoints(plot: _Plot, comparison: Comparison) -> Iterator[str]:
-    for point in comparison.points:
-        x, y = plot.x(math.sqrt(max(point["kl"], 0.0))), plot.y(point["score"])
-        if x > WIDTH - RIGHT:
-            continue
+def _checkpoints(plot: _Plot, comparison: Comparison, tuned: Sequence[Row]) -> Iterator[str]:
+    places = [(plot.x(math.sqrt(max(point["kl"], 0.0))), plot.y(point["score"]), point) for point in comparison.points]
+    others = [x for x, _, _ in places] + [plot.x(math.sqrt(max(row.kl, 0.0))) for row in tuned]
+    for x, y, point in (place for place in places if place[0] <= WIDTH - RIGHT):
         if point.get("low") is not None:
             yield _bar(plot, x, Estimate(point["score"], point["low"], point["high"]), TUNED)
         yield f'<circle cx="{x}" cy="{y}" r="4.5" fill="var(--bon-paper,#fff)" stroke="{TUNED}" stroke-width="2"/>'
-        yield text(x + 9, y + 18, escape(str(point["name"])), TUNED, "start")
+        left = any(0 < other - x < NAMED for other in others)
+        yield text(x - 9 if left else x + 9, y + 18, escape(str(point["name"])), TUNED, "end" if left else "start")
 
 
 def _judged(plot: _Plot, best: Sequence[Row], tuned: Sequence[Row]) -> Iterator[str]:

@@ -58,8 +58,22 @@ def heads(page):
     return page.locator(".comparison tbody th").all_inner_texts()
 
 
+def test_the_tab_opens_with_a_finished_comparison_that_says_what_it_is(page):
+    phase(page, "sample")
+    expect(page.locator(".comparison .status")).to_contain_text("A sample over the 32 prompts in the box.")
+    assert page.locator(".comparison .card h2").all_inner_texts() == ["Base model", "Tuned model", "Best of 16"]
+    assert heads(page)[:2] == ["base", "tuned"]
+    expect(page.locator(".comparison svg")).to_be_visible()
+    assert page.evaluate("() => { const t = document.querySelector('.comparison table');"
+                         "return t.scrollWidth - t.parentElement.clientWidth; }") == 0
+
+
+def test_without_its_sample_the_tab_says_what_it_is_for(tmp_path):
+    shown = compared.sample(tmp_path / "comparison.json")
+    assert (shown["phase"], shown["title"]) == ("empty", "Does tuning beat sampling?")
+
+
 def test_three_systems_stand_side_by_side_with_table_and_figure(page):
-    phase(page, "empty")
     start(page, "This movie\nThe hotel room")
     phase(page, "done")
     assert page.locator(".comparison .card h2").all_inner_texts() == ["Base model", "Tuned model", "Best of 4"]

@@ -5,12 +5,13 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from bon import export, figure, stats
 from bon.comparison import Compared, Comparison, Writing
 from bon.schema import Candidate, Result
 from bon.ui.render import View
-from bon.ui.texts import joined, say, unit_of
+from bon.ui.texts import carried, joined, revived, say, unit_of
 from bon.wording import score_words
 
 PARTS = ("base", "tuned", "best")
@@ -20,6 +21,21 @@ def empty() -> View:
     """Before anything was compared."""
     return {"phase": "empty", "title": say("compare.title"), "line": say("compare.line"),
             "cards": [blank(part) for part in PARTS]}
+
+
+def kept(comparison: Comparison) -> str:
+    """A finished comparison as a file that `sample` shows."""
+    cards = cards_of(comparison)
+    shown = {"cards": [cards[part] for part in PARTS if part in cards]} | told(comparison)
+    return json.dumps(carried(shown), indent=1, ensure_ascii=False) + "\n"
+
+
+def sample(path: Path) -> View:
+    """The finished comparison in the file `path`, labelled as a sample; `empty()` without it."""
+    if not path.is_file():
+        return empty()
+    shown = revived(json.loads(path.read_text(encoding="utf-8")))
+    return empty() | {"phase": "sample", "line": say("compare.sampled")} | shown
 
 
 def loading() -> View:
