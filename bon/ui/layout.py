@@ -141,8 +141,8 @@ def generate_tab() -> tuple[dict[str, Any], gr.HTML]:
             form = {**prompt_fields(), **run_fields(), **settings_fields(), "notice": notice}
             notice.value = share.notice({name: form[name].value for name in FIELDS})
         with gr.Column(elem_id="result", scale=1, min_width=300):
-            scripts = ("dom.js", "tip.js", "charts.js", "files.js", "actions.js", "detail.js", "board.js", "share.js",
-                       "store.js", "view.js")
+            scripts = ("dom.js", "status.js", "tip.js", "charts.js", "files.js", "actions.js", "detail.js", "board.js",
+                       "share.js", "store.js", "view.js")
             view = ViewOfRun(
                 render.sample(theme.folder() / "sample.json"), "view", scripts, elem_id="view",
                 server_functions=[handlers.opened, handlers.ranked, handlers.exported],
@@ -160,7 +160,7 @@ def compare_tab(form: dict[str, Any]) -> None:
         n = gr.Number(16, label=label("compare.n"), elem_id="compare-n", min_width=84, scale=0)
         start = gr.Button(label("compare.start"), variant="primary", elem_id="compare-start", min_width=120, scale=0)
         stop = gr.Button(label("stop"), elem_id="compare-stop", min_width=84, scale=0)
-    view = Drawn(compared.empty(), "compare", ("dom.js", "files.js", "compare.js"), elem_id="comparison")
+    view = Drawn(compared.empty(), "compare", ("dom.js", "status.js", "files.js", "compare.js"), elem_id="comparison")
     run = start.click(
         handlers.compare, [texts, n, *(form[name] for name in FIELDS)], view,
         show_progress="minimal", show_progress_on=view, **TURNS, **PRIVATE,
@@ -181,7 +181,7 @@ def batch_tab(tab: gr.Tab, form: dict[str, Any]) -> None:
                 "", **named("batch.paste"), lines=4, max_lines=4, placeholder="\n".join(EXAMPLES[:3]),
                 elem_id="batch-paste", scale=1, min_width=240,
             )
-        preview = Drawn({}, "batchPreview", scripts := ("dom.js", "batch.js"), elem_id="batch-preview")
+        preview = Drawn({}, "batchPreview", scripts := ("dom.js", "status.js", "batch.js"), elem_id="batch-preview")
         rows = gr.State(0)
         chosen = batch_fields()
         with gr.Row(elem_id="batch-go"):
