@@ -4,7 +4,7 @@ import sys
 
 from bon import zerogpu  # before all that imports torch
 from bon.errors import BonError
-from bon.ui import batched, borrowed, handlers, theme
+from bon.ui import batched, borrowed, runs, theme
 from bon.ui.layout import build
 
 
@@ -17,7 +17,7 @@ def main() -> None:
     except BonError as error:
         sys.exit(f"bon: {error}")
     page.launch(**theme.launch_options(), prevent_thread_lock=True)
-    handlers.warm_up()
+    runs.warm_up()
     batched.tend()
     page.block_thread()
     batched.batches.close()

@@ -1,9 +1,11 @@
-"""What the commands' arguments have in common: their parser, the settings among them, one line for what is wrong."""
+"""What the commands' arguments have in common: parser, settings, the place of the model, one line for what is wrong."""
 
 import argparse
 import sys
 
-from bon.schema import whole
+from bon import models
+from bon.engines.endpoint import checked_url
+from bon.schema import Settings, whole
 from bon.show import printable
 
 #: Options that become settings of the same name.
@@ -42,19 +44,32 @@ def say(message: str) -> None:
     print(printable("bon: " + " ".join(message.split())), file=sys.stderr)
 
 
-def add_settings(parser: argparse.ArgumentParser, names) -> None:
-    """Adds the options of these settings, and those of the device and the number type."""
+def add_settings(parser: argparse.ArgumentParser, names, endpoint: bool = False) -> None:
+    """Adds the options of these settings, and those of the device and the number type; also of an endpoint."""
     for name in names:
         flags = ["-n", "--n"] if name == "n" else ["--" + name.replace("_", "-")]
         parser.add_argument(*flags, dest=name, metavar=name.upper() if name != "n" else "N", help=SETTINGS[name])
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the fastest)")
     parser.add_argument("--dtype", help="float32, bf16, float16, int8 (the fastest that is exact enough)")
+    if endpoint:
+        parser.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible server that has the model")
 
 
 def given_settings(args: argparse.Namespace, names) -> dict:
     """The settings that were given, numbers as numbers."""
     return {name: number_in(value) if name in NUMBERS else value
             for name in names if (value := getattr(args, name)) is not None}
+
+
+def checked_place(args: argparse.Namespace, settings: Settings) -> dict:
+    """Where and how the model is to run, as far as it was given: device, number type, endpoint.
+
+    Raises an error for a model, a scorer or an endpoint that cannot be, before torch is imported, which takes seconds.
+    """
+    models.find("embedded" if args.endpoint else settings.model, settings.scorer)
+    if args.endpoint:
+        checked_url(args.endpoint)
+    return {name: getattr(args, name) for name in ("device", "dtype", "endpoint") if getattr(args, name)}
 
 
 def number_in(text: str):

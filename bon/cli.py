@@ -9,8 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from bon import __version__, models
-from bon.arguments import INTERRUPTED, SETTINGS, Parser, add_settings, given_settings, numbers_in, say
-from bon.engines.endpoint import checked_url
+from bon.arguments import INTERRUPTED, SETTINGS, Parser, add_settings, checked_place, given_settings, numbers_in, say
 from bon.errors import BonError, InputError, ModelError
 from bon.schema import Done, Request, Settings, whole
 
@@ -55,14 +54,9 @@ def _failed(error: Exception) -> int:
 def _best(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     _check_files(args)
-    settings = given_settings(args, SETTINGS)
-    # Said before torch is imported, which takes seconds.
-    chat = _chat(args)
+    settings, chat = given_settings(args, SETTINGS), _chat(args)
     checked = Request(args.prompt, Settings.of(settings), chat, unconditional=args.unconditional).settings
-    models.find("embedded" if args.endpoint else checked.model, checked.scorer)
-    if args.endpoint:
-        checked_url(args.endpoint)
-    kind = {name: getattr(args, name) for name in ("device", "dtype", "endpoint") if getattr(args, name)}
+    kind = checked_place(args, checked)
     if chat is not None:
         kind["messages"] = chat
     result, finished = _run(args.prompt, args.unconditional, kind, settings, show=sys.stderr.isatty())
@@ -149,8 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--chat", metavar="TEXT", help="a message to answer, for a model that has a chat template")
     parser.add_argument("--system", metavar="TEXT", help="with --chat: how the model is to answer")
     parser.add_argument("--messages", metavar="FILE", help="a chat as JSON: a list of objects with role and content")
-    add_settings(parser, SETTINGS)
-    parser.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible server that has the model")
+    add_settings(parser, SETTINGS, endpoint=True)
     parser.add_argument("--unconditional", action="store_true", help="sample from the model's start token, no prompt")
     _add_files(parser)
     parser.add_argument("--version", action="version", version=f"bon {__version__}")

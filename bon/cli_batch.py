@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bon import batch as batches
-from bon import forms, models
-from bon.arguments import INTERRUPTED, SETTINGS, Parser, add_settings, given_settings, number_in, say
+from bon import forms
+from bon.arguments import INTERRUPTED, SETTINGS, Parser, add_settings, checked_place, given_settings, number_in, say
 from bon.dataset import Dataset
-from bon.engines.endpoint import checked_url
 from bon.errors import InputError
 from bon.schema import Settings, number, whole
 from bon.show import printable
@@ -22,9 +21,7 @@ def batch(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     given = given_settings(args, SETTINGS)
     settings = Settings.of(given)
-    models.find("embedded" if args.endpoint else settings.model, settings.scorer)
-    if args.endpoint:
-        checked_url(args.endpoint)
+    place = checked_place(args, settings)
     count = _count(args)
     if args.push_to_hub and not args.dry_run:
         _check_hub(args.push_to_hub)
@@ -39,8 +36,7 @@ def batch(argv: list[str]) -> int:
         return 0
 
     given = {name: given.get(name) for name in ("model", "scorer", "target", "unit")}
-    loading = {name: value for name, value in given.items() if value is not None}
-    loading |= {name: getattr(args, name) for name in ("device", "dtype", "endpoint") if getattr(args, name)}
+    loading = {name: value for name, value in given.items() if value is not None} | place
     with _workers(args.ray, count, loading) as workers:
         return _preview(task, workers) if args.dry_run else _run(task, workers, args)
 
@@ -65,8 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--skip-bad", action="store_true", help="count rows that cannot be read as failed, and go on")
     parser.add_argument("--push-to-hub", metavar="USER/DATASET", help="send the output, with a card, to the Hub")
     parser.add_argument("--private", action="store_true", help="the data set is for you alone, where it is made anew")
-    add_settings(parser, SETTINGS)
-    parser.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible server that has the model")
+    add_settings(parser, SETTINGS, endpoint=True)
     parser.add_argument("--ray", metavar="ADDRESS", help="work on a Ray cluster: local (this machine), auto, HOST:PORT")
     parser.add_argument("--ray-workers", metavar="COUNT", help="of the cluster (one for each GPU, else for each core)")
     return parser

@@ -6,7 +6,7 @@ Colours come from the page's variables, with values of their own for where there
 from collections.abc import Iterable, Sequence
 from html import escape
 
-INK, SOFT, LINE = "var(--bon-ink,#14161d)", "var(--bon-soft,#4b5262)", "var(--bon-line,#e4e6ed)"
+SOFT, LINE = "var(--bon-soft,#4b5262)", "var(--bon-line,#e4e6ed)"
 ACCENT, WIN, MEAN = "var(--bon-accent,#4a3fd6)", "var(--bon-win-dot,#0a8674)", "var(--bon-mean,#a34a06)"
 
 

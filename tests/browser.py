@@ -143,7 +143,7 @@ class Play:
 
 
 class Stage:
-    """Stands in for `handlers.load`: every load gives a sampler that plays `play`."""
+    """Stands in for `loaders.load`: every load gives a sampler that plays `play`."""
 
     name, target, unit, targets = "judge", "POSITIVE", "probability", ("NEGATIVE", "POSITIVE")
 

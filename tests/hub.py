@@ -1,4 +1,4 @@
-"""A small stand-in of the Hugging Face Hub on loopback: tiny models in the file formats of the originals."""
+"""Stand-ins of the Hugging Face Hub: on loopback, tiny models in the file formats of the originals; one for writing."""
 
 import hashlib
 import json
@@ -183,6 +183,20 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _hash(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
+
+
+class WrittenHub:
+    """Takes the calls of `HfApi` that write; those beyond the first are for who inherits it. `calls` lists them."""
+
+    def __init__(self, error: Exception | None = None):
+        self.error, self.calls = error, []
+
+    def create_repo(self, name: str, **how) -> str:
+        """Refuses with the error, where there is one."""
+        if self.error:
+            raise self.error
+        self.calls.append(("create", name, how))
+        return f"https://huggingface.co/{how['repo_type']}s/{name}"
 
 
 def put_gpt2(folder: Path, **config) -> None:

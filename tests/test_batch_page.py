@@ -22,7 +22,8 @@ from bon.batch import Task
 from bon.dataset import Dataset
 from bon.errors import InputError, LimitError
 from bon.schema import Settings
-from bon.ui import batched, deployment, guests, handlers, jobs, layout, theme
+from bon.ui import batched, deployment, guests, jobs, layout, loaders, theme
+from bon.ui.fields import FIELDS
 from tests.browser import App, free_port, open_page, violations
 from tests.test_compare import engine_of, sentiment
 
@@ -66,7 +67,7 @@ def served(sampler, tmp_path_factory):
     patch, port, loaded = pytest.MonkeyPatch(), free_port(), Future()
     loaded.set_result(sampler)
     patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
-    patch.setattr(handlers, "load", lambda *_, **__: loaded)
+    patch.setattr(loaders, "load", lambda *_, **__: loaded)
     demo = layout.build()
     demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
     yield f"http://127.0.0.1:{port}"
@@ -352,7 +353,7 @@ def public(monkeypatch, tmp_path, sampler, gate):
     loaded = Future()
     loaded.set_result(sampler)
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    monkeypatch.setattr(handlers, "load", lambda *_, **__: loaded)
+    monkeypatch.setattr(loaders, "load", lambda *_, **__: loaded)
     monkeypatch.setattr(deployment, "_here", deployment.Deployment(public=True, prompt=40, rate=1000, rows=70))
     monkeypatch.setattr(batched, "batches", jobs.Batches())
     gate.calls = 0
@@ -366,7 +367,7 @@ def asked(path: Path | None, who="1.2.3.4", pasted="", **changes) -> dict:
     form = {"prompt": "", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
             "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "", "reject": False, "select": "best",
             "softness": 0.1, "chat": None, **changes}
-    values = [*({**own, **changes}[name] for name in batched.OWN), *(form[name] for name in handlers.FIELDS)]
+    values = [*({**own, **changes}[name] for name in batched.OWN), *(form[name] for name in FIELDS)]
     return batched.start(visitor(who), path and str(path), pasted, None, "results", ".jsonl", *values)
 
 

@@ -13,7 +13,7 @@ from bon import cli, export, show
 from bon.errors import InputError
 from bon.schema import Candidate, Ended, Request, Scored, Settings, Started
 from bon.state import RunState
-from bon.ui import deployment, handlers, render, share
+from bon.ui import deployment, fields, render, share
 from bon.ui.deployment import Deployment
 from tests import test_page, tiny
 from tests.browser import App, violations
@@ -70,9 +70,9 @@ def answered(messages=CHAT) -> RunState:
 
 
 def test_the_entry_is_the_last_message_of_a_chat_or_a_text():
-    assert handlers.request_of(form_of(prompt="Well?", chat=BEFORE)).messages == tuple(CHAT)
+    assert fields.request_of(form_of(prompt="Well?", chat=BEFORE)).messages == tuple(CHAT)
     for text in (None, False, ""):
-        request = handlers.request_of(form_of(chat=text))
+        request = fields.request_of(form_of(chat=text))
         assert (request.prompt, request.messages) == ("This movie", None)
 
 
@@ -81,9 +81,9 @@ def test_the_entry_is_the_last_message_of_a_chat_or_a_text():
     ({"chat": [1]}, "prompt"), ({"chat": [{"role": "user"}]}, "prompt"),
 ])
 def test_what_is_no_chat_is_said_at_its_field(changes, field):
-    assert next(iter(handlers.faults(form_of(**changes)))) == field
+    assert next(iter(fields.faults(form_of(**changes)))) == field
     with pytest.raises(InputError):
-        handlers.request_of(form_of(**changes))
+        fields.request_of(form_of(**changes))
 
 
 def test_a_public_page_counts_every_message():

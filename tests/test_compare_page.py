@@ -13,7 +13,7 @@ from bon.compare import Contest
 from bon.comparison import Compared
 from bon.errors import ModelError
 from bon.scorers import CallableScorer
-from bon.ui import compared, handlers, layout, theme
+from bon.ui import compared, fields, layout, loaders, theme
 from tests.browser import App, free_port, open_page, violations
 from tests.test_compare import engine_of, sentiment
 
@@ -26,7 +26,7 @@ def served():
     """The page over tiny models, and the contest that it compares, which a test may exchange."""
     entrants = {"now": Contest(engine_of(0), sentiment(0), engine_of(1, name="tuned"), sentiment(4))}
     patch, port = pytest.MonkeyPatch(), free_port()
-    patch.setattr(handlers, "_contest", lambda settings: entrants["now"])
+    patch.setattr(loaders, "contest", lambda settings: entrants["now"])
     demo = layout.build()
     demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
     yield f"http://127.0.0.1:{port}", entrants
@@ -187,7 +187,7 @@ def test_models_that_cannot_be_loaded_are_said(page, monkeypatch):
     def missing(settings):
         raise ModelError("There is no folder nowhere.")
 
-    monkeypatch.setattr(handlers, "_contest", missing)
+    monkeypatch.setattr(loaders, "contest", missing)
     start(page, "This movie")
     phase(page, "failed")
     expect(page.locator(".comparison [role=alert]")).to_have_text("There is no folder nowhere.")
@@ -217,7 +217,7 @@ def test_phones_need_no_sideways_scrolling_and_axe_finds_nothing(served, browser
 def test_a_view_is_made_anew_for_few_of_many_prompts(served):
     entrants = Contest(served[1]["now"].base, served[1]["now"].scorer)
     showing, tables = compared.Showing(60), []
-    settings = handlers.request_of(dict.fromkeys(handlers.FIELDS) | {
+    settings = fields.request_of(dict.fromkeys(fields.FIELDS) | {
         "prompt": "-", "n": 1, "min_tokens": 1, "max_tokens": 1, "temperature": 1, "top_p": 1, "top_k": 0, "seed": "3",
         "softness": 0.1,
     }).settings

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from bon.errors import EngineError
 from bon.models import assets
-from bon.ui import handlers, layout, theme
+from bon.ui import journal, layout, loaders, theme
 from tests.browser import ROOT, Play, Stage, free_port, open_page, violations
 
 TEXTS = [
@@ -34,7 +34,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
 def _served():
     """The page over a scripted sampler, in this process."""
     stage, patch, port = Stage(), pytest.MonkeyPatch(), free_port()
-    patch.setattr(handlers, "load", stage.load)
+    patch.setattr(loaders, "load", stage.load)
     patch.setitem(layout.TURNS, "concurrency_limit", 1)  # so that a second visitor waits in line
     demo = layout.build()
     demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
@@ -272,7 +272,7 @@ def test_unexpected_failure_is_plain_and_logged(stage, visit, caplog):
     page = visit(stage)
     run(page)
     phase(page, "failed")
-    expect(page.locator(".bon [role=alert]")).to_have_text(handlers.UNEXPECTED)
+    expect(page.locator(".bon [role=alert]")).to_have_text(journal.UNEXPECTED)
     assert "secret" not in page.content()
     assert "RuntimeError" in caplog.text
     assert "secret" not in caplog.text  # an error's message may quote the prompt

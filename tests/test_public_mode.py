@@ -13,7 +13,7 @@ from gradio_client import Client
 
 from bon.errors import InputError, LimitError, ModelError
 from bon.schema import Request, Settings
-from bon.ui import deployment, handlers, layout, render, texts, theme
+from bon.ui import deployment, handlers, journal, layout, loaders, render, texts, theme
 from bon.ui.deployment import Deployment, Visitors, who
 from tests.browser import Play, Stage, free_port
 from tests.test_mcp import in_session
@@ -173,7 +173,7 @@ def serving(monkeypatch, **environment: str):
         monkeypatch.setenv(name, value)
     stage, port = Stage(), free_port()
     stage.play = Play(TEXTS, SCORES)
-    monkeypatch.setattr(handlers, "load", stage.load)
+    monkeypatch.setattr(loaders, "load", stage.load)
     demo = layout.build()
     demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
     try:
@@ -251,7 +251,7 @@ def test_agents_are_refused_and_limited_too(monkeypatch):
 def test_no_model_is_loaded_that_is_not_listed(monkeypatch):
     monkeypatch.setattr(deployment, "_here", public())
     with pytest.raises(InputError, match="offers the models"):
-        handlers.load("someone/else").result(30)
+        loaders.load("someone/else").result(30)
     (chips, *_), = handlers.prepare("someone/else", None)
     assert chips[1] == "not available"
     asked = {"target": "", "select": "best", "softness": 0.1}
@@ -349,7 +349,7 @@ def test_what_failed_is_still_found_by_its_kind_and_line(caplog):
         except KeyError as error:
             raise RuntimeError(SECRET) from error
     except RuntimeError as error:
-        handlers.report("A run failed", error)
+        journal.report("A run failed", error)
     assert "A run failed" in caplog.text
     assert "RuntimeError\nafter\n" in caplog.text
     assert "in inner" in caplog.text

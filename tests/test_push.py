@@ -11,19 +11,11 @@ from bon.dataset import Dataset
 from bon.errors import BonError, InputError
 from bon.schema import Settings
 from bon.scorers import CallableScorer
+from tests.hub import WrittenHub
 
 
-class Hub:
+class Hub(WrittenHub):
     """Takes the calls of `HfApi` that pushing makes."""
-
-    def __init__(self, error: Exception | None = None):
-        self.error, self.calls = error, []
-
-    def create_repo(self, name: str, **how) -> str:
-        if self.error:
-            raise self.error
-        self.calls.append(("create", name, how))
-        return f"https://huggingface.co/datasets/{name}"
 
     def create_commit(self, name: str, operations, **how) -> None:
         sent = {operation.path_in_repo: operation.path_or_fileobj for operation in operations}

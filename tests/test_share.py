@@ -8,7 +8,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from bon.ui import handlers, render, share
+from bon.ui import render, share
+from bon.ui.fields import FIELDS
 from tests import test_page
 from tests.browser import violations
 from tests.test_page import NASTY, PHONE, phase, run, settings, sideways, winner
@@ -55,13 +56,13 @@ def test_all_that_is_wrong_is_said_at_once():
     given, ignored = share.accepted(query, form_of())
     assert given == {}
     assert len(ignored) == 6
-    assert share.accepted(dict.fromkeys(handlers.FIELDS, NASTY), form_of())[0].keys() == {
+    assert share.accepted(dict.fromkeys(FIELDS, NASTY), form_of())[0].keys() == {
         "prompt", "model", "scorer", "target",
     }
 
 
 def test_a_blank_value_is_none():
-    assert share.accepted(dict.fromkeys(handlers.FIELDS, " "), form_of()) == ({}, [])
+    assert share.accepted(dict.fromkeys(FIELDS, " "), form_of()) == ({}, [])
 
 
 def test_labels_of_other_scorers_are_taken_on_trust():
@@ -70,7 +71,7 @@ def test_labels_of_other_scorers_are_taken_on_trust():
 
 def test_the_answer_has_a_value_for_every_output():
     answer = share.linked(form_of(), SimpleNamespace(query_params={"n": "200", "seed": "x"}))
-    assert len(answer) == len(handlers.FIELDS) + 2
+    assert len(answer) == len(FIELDS) + 2
     assert answer[-2] == 64
     assert answer[-1]["linked"] is True
     assert share.linked(form_of(), SimpleNamespace(query_params={}))[-1]["linked"] is False

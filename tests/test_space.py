@@ -14,6 +14,7 @@ from packaging.version import Version
 
 from bon import cli, models, publish
 from bon.errors import BonError, InputError, ModelError
+from tests.hub import WrittenHub
 
 ROOT = Path(__file__).parent.parent
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
@@ -64,17 +65,8 @@ def test_nothing_is_fetched_ahead():
 # Publishing.
 
 
-class Hub:
+class Hub(WrittenHub):
     """Takes the calls of `HfApi` that publishing makes."""
-
-    def __init__(self, error: Exception | None = None):
-        self.error, self.calls = error, []
-
-    def create_repo(self, name: str, **how) -> str:
-        if self.error:
-            raise self.error
-        self.calls.append(("create", name, how))
-        return f"https://huggingface.co/spaces/{name}"
 
     def upload_folder(self, **how) -> None:
         self.calls.append(("upload", how.pop("repo_id"), how))

@@ -7,7 +7,7 @@ import pytest
 
 from bon.schema import Candidate, Ended, Row, Scored, Settings, Started, Wrote
 from bon.state import RunState
-from bon.ui import handlers, render, texts
+from bon.ui import fields, render, texts, updates
 
 
 def state(scores, n=None, unit="probability", target="POSITIVE") -> RunState:
@@ -155,10 +155,10 @@ def test_chips_say_what_runs():
 
 
 def test_the_page_as_it_is_at_first_is_good():
-    assert handlers.faults(page()) == {}
-    settings = handlers.request_of(page(seed=" 7 ", scorer="logprob")).settings
+    assert fields.faults(page()) == {}
+    settings = fields.request_of(page(seed=" 7 ", scorer="logprob")).settings
     assert (settings.seed, settings.scorer, settings.n) == (7, "logprob", 16)
-    assert handlers.request_of(page()).settings.seed is None
+    assert fields.request_of(page()).settings.seed is None
 
 
 @pytest.mark.parametrize(
@@ -168,26 +168,26 @@ def test_the_page_as_it_is_at_first_is_good():
      ("seed", "7.5"), ("seed", "١٢x"), ("seed", str(2**53))],
 )
 def test_each_fault_is_found_at_its_field(field, value):
-    assert list(handlers.faults(page(**{field: value}))) == [field]
+    assert list(fields.faults(page(**{field: value}))) == [field]
 
 
 def test_all_faults_are_found_at_once():
-    found = handlers.faults(page(prompt="", n=0, min_tokens=90, max_tokens=4, temperature=-1, seed="x"))
+    found = fields.faults(page(prompt="", n=0, min_tokens=90, max_tokens=4, temperature=-1, seed="x"))
     assert set(found) == {"prompt", "n", "min_tokens", "temperature", "seed"}
 
 
 def test_the_validator_answers_for_every_input():
-    answers = handlers.check(*page(n=0).values())
-    assert list(page()) == list(handlers.FIELDS)
-    assert [answer["is_valid"] for answer in answers] == [name != "n" for name in handlers.FIELDS]
+    answers = fields.check(*page(n=0).values())
+    assert list(page()) == list(fields.FIELDS)
+    assert [answer["is_valid"] for answer in answers] == [name != "n" for name in fields.FIELDS]
 
 
 def test_thinned_shows_the_start_the_first_words_and_the_end_at_once():
     events = [Started("p", "lm", "judge", None, "score", Settings(n=1, seed=1), (500,))]
     events += [Wrote((Row(0, "w" * i, i),)) for i in range(1, 500)]
-    seen = [(phase, result.candidates[0].tokens) for phase, result in handlers.thinned(iter(events), every=3600)]
+    seen = [(phase, result.candidates[0].tokens) for phase, result in updates.thinned(iter(events), every=3600)]
     assert seen == [("writing", 0), ("writing", 1)]
-    assert len(list(handlers.thinned(iter(events), every=0))) == 500
+    assert len(list(updates.thinned(iter(events), every=0))) == 500
 
 
 def test_a_failure_loses_nothing_that_was_held_back():
@@ -199,7 +199,7 @@ def test_a_failure_loses_nothing_that_was_held_back():
 
     seen = []
     with pytest.raises(RuntimeError):
-        seen.extend(result for _, result in handlers.thinned(events(), every=3600))
+        seen.extend(result for _, result in updates.thinned(events(), every=3600))
     assert seen[-1].candidates[0].score == 0.5
 
 
@@ -212,8 +212,8 @@ def rejecting():
 
 
 def test_the_switch_for_early_rejection_drops_half_and_is_off_at_first():
-    assert handlers.request_of(page()).settings.reject == 0
-    assert handlers.request_of(page(reject=True)).settings.reject == 0.5
+    assert fields.request_of(page()).settings.reject == 0
+    assert fields.request_of(page(reject=True)).settings.reject == 0.5
 
 
 def test_dropped_candidates_are_shown_as_such_and_never_lead():

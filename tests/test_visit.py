@@ -6,7 +6,7 @@ import signal
 import pytest
 from playwright.sync_api import expect
 
-from bon.ui import handlers, layout, theme
+from bon.ui import layout, loaders, theme
 from tests.browser import App, Play, Stage, free_port, open_page
 from tests.test_page import phase, run, settings, to_tab, winner
 
@@ -54,7 +54,7 @@ def stage():
     """The page over a scripted sampler that writes the payloads."""
     stage, patch, port = Stage(), pytest.MonkeyPatch(), free_port()
     stage.play = Play([f" {payload}" for payload in PAYLOADS], [i / len(PAYLOADS) for i in range(len(PAYLOADS))])
-    patch.setattr(handlers, "load", stage.load)
+    patch.setattr(loaders, "load", stage.load)
     demo = layout.build()
     demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
     stage.url = f"http://127.0.0.1:{port}"

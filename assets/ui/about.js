@@ -1,7 +1,5 @@
 // The About tab: a small figure to play with, and the present settings as code.
 {
-  const MOST = 64;
-
   // Scores drawn evenly between 0 and 1, for which the best of N is N/(N+1) on average.
   bon.play = (element) => {
     const slider = bon.el("input", { type: "range", min: 0, max: 6, step: 1, "aria-label": bon.say("form.n") });

@@ -101,11 +101,8 @@
     bon.el("li", {}, bon.el("small", {}, bon.say("batch.row", { number: row })), " ", bon.heard(error));
 
   bon.batch = (element, props, watch, server) => {
-    const title = bon.el("b"),
-      line = bon.el("span"),
-      fill = bon.el("i"),
-      said = bon.el("p", { class: "unseen", role: "status", "aria-live": "polite" }),
-      alert = bon.el("div", { class: "alert", role: "alert", hidden: true }),
+    const status = bon.status(),
+      alert = bon.alert(),
       about = bon.el("p", { class: "under" }),
       tools = bon.el("div", { class: "tools" }),
       facts = bon.el("dl", { class: "facts" }),
@@ -122,8 +119,8 @@
     const root = bon.el(
       "section",
       { class: "batch", "aria-label": bon.say("batch.region") },
-      bon.el("div", { class: "status" }, bon.el("p", {}, title, " ", line), bon.el("div", { class: "meter", "aria-hidden": "true" }, fill)),
-      alert,
+      status.node,
+      alert.node,
       bon.el("div", { class: "head" }, about, tools),
       facts,
       notes,
@@ -131,14 +128,13 @@
       failures,
       same,
       earlier,
-      said,
+      status.said,
     );
     element.append(root);
     let timer = 0,
       asking = 0,
       complaint = "",
-      drawn = {},
-      spoken = "";
+      drawn = {};
 
     // Draws a part anew only where it has changed, so that what is selected or has the focus stays so.
     const put = (node, data, make) => {
@@ -180,15 +176,9 @@
 
     const draw = (views) => {
       const [view = { phase: "empty", title: bon.say("batch.empty"), line: bon.say("batch.empty.line") }, ...more] = views;
-      root.dataset.phase = view.phase;
-      root.setAttribute("aria-busy", GOES_ON.includes(view.phase));
-      const [head, rest] = [view.title, view.line].map(bon.words);
-      bon.text(title, head);
-      bon.text(line, rest);
-      fill.style.transform = `scaleX(${view.progress ?? 0})`;
-      const news = view.phase === "running" ? bon.say("batch.news") : `${head} ${rest}`;
-      if (news !== spoken) bon.text(said, (spoken = news));
-      complain(complaint || view.error);
+      const news = view.phase === "running" && bon.say("batch.news");
+      status.draw(root, view, GOES_ON.includes(view.phase), view.progress ?? 0, news);
+      alert.draw(complaint || view.error);
       bon.text(about, view.id ? `${view.name} · ${when(view.created)} · ${bon.say("batch.seed", { seed: view.seed })}` : "");
       put(tools, view.id ? [...(view.files ?? []), ...toolsOf(view)] : [], (one) => (one.path ? link(one) : tool(view.id)(one)));
       put(facts, view.facts ?? [], fact);
@@ -203,10 +193,6 @@
       facts.hidden = !view.facts;
       earlier.hidden = !more.length;
     };
-    const complain = (words) => {
-      bon.text(alert, bon.heard(bon.words(words)));
-      alert.hidden = !words;
-    };
 
     // Asks the server, and again while something goes on and somebody looks.
     const look = async () => {
@@ -217,7 +203,7 @@
         views = recall().length ? await server.seen(ids) : [];
         views.length; // where nobody answers, Gradio gives nothing
       } catch {
-        if (mine === asking) (complain(bon.say("lost.title")), (timer = setTimeout(look, 3 * EVERY)));
+        if (mine === asking) (alert.draw(bon.say("lost.title")), (timer = setTimeout(look, 3 * EVERY)));
         return;
       }
       if (mine !== asking) return;

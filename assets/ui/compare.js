@@ -59,17 +59,8 @@
   };
 
   bon.compare = (element, props, watch) => {
-    const title = bon.el("b"),
-      line = bon.el("span"),
-      fill = bon.el("i"),
-      said = bon.el("p", { class: "unseen", role: "status", "aria-live": "polite" });
-    const status = bon.el(
-      "div",
-      { class: "status" },
-      bon.el("p", {}, title, " ", line),
-      bon.el("div", { class: "meter", "aria-hidden": "true" }, fill),
-    );
-    const alert = bon.el("div", { class: "alert", role: "alert", hidden: true });
+    const status = bon.status(),
+      alert = bon.alert();
     const cardsNode = bon.el("div", { class: "cards" }),
       tableNode = bon.el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": bon.say("compare.table") }),
       figureNode = bon.el("div", { class: "drawing", tabindex: "0", role: "region", "aria-label": bon.say("compare.figure") }),
@@ -92,18 +83,17 @@
     const root = bon.el(
       "section",
       { class: "comparison", "aria-label": bon.say("compare.region") },
-      status,
-      alert,
+      status.node,
+      alert.node,
       cardsNode,
       found,
       notes,
-      said,
+      status.said,
     );
     element.append(root);
     const cards = [];
     const UNDER_WAY = ["loading", "writing"];
     let frame = 0,
-      spoken = "",
       shown = "",
       lost = false;
 
@@ -115,16 +105,9 @@
     const draw = () => {
       frame = 0;
       const view = overlaid(props.value);
-      root.dataset.phase = view.phase;
-      root.setAttribute("aria-busy", UNDER_WAY.includes(view.phase));
-      const [head, more] = [view.title, view.line].map(bon.words);
-      bon.text(title, head);
-      bon.text(line, more);
-      fill.style.transform = `scaleX(${view.progress ?? 0})`;
-      bon.text(alert, bon.heard(bon.words(view.error)));
-      alert.hidden = !view.error;
-      const news = view.phase === "writing" ? bon.say("compare.news") : `${head} ${more}`;
-      if (news !== spoken) bon.text(said, (spoken = news));
+      const news = view.phase === "writing" && bon.say("compare.news");
+      status.draw(root, view, UNDER_WAY.includes(view.phase), view.progress ?? 0, news);
+      alert.draw(view.error);
       if (view.phase === "loading") return;
       cardsNode.hidden = !view.cards;
       found.hidden = !view.rows;

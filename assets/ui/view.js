@@ -201,33 +201,28 @@
     );
 
   bon.view = (element, props, watch, server) => {
-    const title = bon.el("b"),
-      line = bon.el("span"),
-      fill = bon.el("i");
-    const meter = bon.el("div", { class: "meter", "aria-hidden": "true" }, fill);
-    const status = bon.el("div", { class: "status" }, bon.el("p", {}, title, " ", line), meter);
-    const alert = bon.el("div", { class: "alert", role: "alert", hidden: true });
+    const status = bon.status(),
+      alert = bon.alert();
     const card = bon.el("article", { class: "hero", "aria-label": bon.say("hero") });
     const insightNode = bon.el("div", { class: "insight" }),
       boardNode = bon.el("section", { class: "board" });
     const notes = bon.el("ul", { class: "notes" }),
       blank = bon.blank();
-    const said = bon.el("p", { class: "unseen", role: "status", "aria-live": "polite" });
     const root = bon.el(
       "section",
       { class: "bon", "aria-label": bon.say("result") },
-      status,
-      alert,
+      status.node,
+      alert.node,
       blank,
       card,
       insightNode,
       boardNode,
       notes,
-      said,
+      status.said,
     );
     element.append(root);
     const offer = bon.el("div", { class: "offer", role: "status", hidden: true });
-    status.before(offer);
+    status.node.before(offer);
 
     const light = (index, on) => (hero.light(index, on), board.light(index, on));
     const bubble = bon.bubble(root),
@@ -239,7 +234,6 @@
     let view = { phase: "empty" },
       queue = { busy: false },
       frame = 0,
-      spoken = "",
       bring = false,
       lost = false,
       draft = "", // of the run that is under way, a JSON text like its record
@@ -248,22 +242,14 @@
     const drawStatus = () => {
       const shown = overlaid(view, queue, lost);
       const at = shown.progress ?? (shown.phase === "done" ? 1 : 0);
-      root.dataset.phase = shown.phase;
-      root.setAttribute("aria-busy", UNDER_WAY.includes(shown.phase));
-      const [head, more] = [shown.title, shown.line].map(bon.words);
-      bon.text(title, head);
-      bon.text(line, more);
-      fill.style.transform = `scaleX(${at})`;
-      const news = shown.phase === "writing" ? bon.say("writing.news") : `${head} ${more}`;
-      if (news !== spoken) bon.text(said, (spoken = news));
+      status.draw(root, shown, UNDER_WAY.includes(shown.phase), at, shown.phase === "writing" && bon.say("writing.news"));
     };
 
     const draw = () => {
       frame = 0;
       drawStatus();
-      bon.text(alert, bon.heard(bon.words(view.error)));
-      alert.hidden = !view.error;
-      bon.chatting?.refused(view.field === "messages" ? alert.textContent : "");
+      alert.draw(view.error);
+      bon.chatting?.refused(view.field === "messages" ? alert.node.textContent : "");
       // While a model loads, what was there stays.
       if (view.phase === "loading") return;
       const has = Boolean(view.rows);
@@ -298,14 +284,10 @@
     // Shows a packed view that the server made of a record; one that could not be made leaves what is there.
     bon.show = (made) => {
       const { phase, error } = JSON.parse(made.view);
-      if (phase === "failed" && error) return complain(error);
+      if (phase === "failed" && error) return alert.draw(error);
       record = made.record; // nothing new has ended
       props.value = made;
       take();
-    };
-    const complain = (words) => {
-      bon.text(alert, bon.heard(bon.words(words)));
-      alert.hidden = false;
     };
     // Opens a kept run as it was, the form with it; gives the reason where that cannot be.
     bon.open = async (record, before = () => {}) => {
@@ -331,7 +313,7 @@
         const made = await server.ranked({ record: before, target, select, softness: Number(softness) });
         if (mine === asked && record === before) bon.show(made);
       } catch {
-        complain(bon.say("rank.lost"));
+        alert.draw(bon.say("rank.lost"));
       }
     };
 
@@ -342,7 +324,7 @@
       open.addEventListener("click", async () => {
         offer.hidden = true;
         const wrong = await bon.open(left).catch(() => bon.say("left.lost"));
-        if (wrong) complain(wrong);
+        if (wrong) alert.draw(wrong);
       });
       offer.append(bon.el("p", {}, bon.say("left")), open);
       offer.hidden = false;

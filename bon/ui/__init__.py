@@ -1,1 +1,3 @@
-"""The browser page: `render` says what is shown, `handlers` does the work, `layout` and `theme` say how it looks."""
+"""The browser page: `render` says what is shown, `layout` and `theme` say how it looks, and `handlers`, `batched` and
+`endpoint` answer what is asked of it.
+"""

@@ -23,9 +23,10 @@ from bon.batch import CANDIDATES, ROWS_MAX, failures
 from bon.dataset import Dataset, Row
 from bon.errors import BonError, InputError
 from bon.schema import Settings, clean
-from bon.ui import deployment, estimate, handlers, jobs
+from bon.ui import deployment, estimate, jobs, loaders
+from bon.ui.fields import FIELDS, settings_of
 from bon.ui.jobs import Batch, Order
-from bon.ui.journal import report
+from bon.ui.journal import UNEXPECTED, report
 from bon.ui.render import View
 from bon.ui.texts import carried, joined, say, unit_of
 from bon.wording import score_words
@@ -88,7 +89,7 @@ def preview(file: str | None, pasted: str, column: str | None = None) -> tuple[V
         return {"error": _named(error, file)}, gr.update(visible=False), 0
     except Exception as error:
         report("A file could not be looked at", error)
-        return {"error": handlers.UNEXPECTED}, gr.update(visible=False), 0
+        return {"error": UNEXPECTED}, gr.update(visible=False), 0
 
 
 def _previewed(path: Path, column: str | None) -> tuple[View, dict, int]:
@@ -158,7 +159,7 @@ def estimated(rows: int, n: Any, low: Any, high: Any, model: str, scorer: str | 
     try:
         one = Settings(n=n, min_tokens=low, max_tokens=high, model=model, scorer=scorer or None)
         together = max(1, min(ROWS_MAX, CANDIDATES // one.n, rows or 0))
-        seconds = handlers.speeds.seconds(dataclasses.replace(one, n=one.n * together))
+        seconds = estimate.speeds.seconds(dataclasses.replace(one, n=one.n * together))
     except InputError:
         return ""
     return estimate.words(seconds and rows and seconds * rows / together)
@@ -191,7 +192,8 @@ def start(visitor: gr.Request, file: str | None, pasted: str, column: str | None
         if not file and not (pasted or "").strip():
             raise InputError("input", say("error.batch.nothing"))
         own = dict(zip(OWN, values[: len(OWN)], strict=True))
-        settings = _settings(own, dict(zip(handlers.FIELDS, values[len(OWN):], strict=True)))
+        shared = dict(zip(FIELDS, values[len(OWN):], strict=True))
+        settings = settings_of(shared | own).with_seed()
         _check_here(settings)
 
         def put(folder: Path) -> Order:
@@ -210,12 +212,7 @@ def start(visitor: gr.Request, file: str | None, pasted: str, column: str | None
         return {"error": error.args[0], "at": time.time()}
     except Exception as error:
         report("A batch could not be begun", error)
-        return {"error": handlers.UNEXPECTED, "at": time.time()}
-
-
-def _settings(own: Mapping[str, Any], shared: Mapping[str, Any]) -> Settings:
-    values = {**shared, **own, "prompt": "-", "reject": False, "select": "best", "chat": None}
-    return handlers.request_of(values).settings.with_seed()
+        return {"error": UNEXPECTED, "at": time.time()}
 
 
 def _check_here(settings: Settings) -> None:
@@ -249,7 +246,7 @@ def _owner(visitor: gr.Request) -> str | None:
 
 
 def _load(settings: Settings) -> Any:
-    return handlers.load(settings.model, settings.scorer, target=settings.target, unit=settings.unit)
+    return loaders.load(settings.model, settings.scorer, target=settings.target, unit=settings.unit)
 
 
 def seen(ids: Sequence[str]) -> list[View]:
@@ -279,7 +276,7 @@ def act(asked: Mapping[str, str], visitor: gr.Request) -> View:
         error = wrong.args[0] if wrong.args else str(wrong)
     except Exception as wrong:
         report("A batch could not be resumed", wrong)
-        error = handlers.UNEXPECTED
+        error = UNEXPECTED
     return carried(view(found) | ({"error": error} if error else {}))
 
 

@@ -15,7 +15,7 @@ import gradio as gr
 from bon import zerogpu
 from bon.errors import BonError, LimitError
 from bon.schema import Request, Result, Settings
-from bon.ui import deployment
+from bon.ui import deployment, updates
 from bon.ui.journal import report
 
 #: Tokens a second that one may count on, with the scoring; and seconds to begin with.
@@ -40,7 +40,7 @@ def _seconds(candidates: int, settings: Settings) -> float:
 
 
 def run(request: Request) -> Iterator[tuple[str, Result]]:
-    """As `handlers.snapshots`."""
+    """As `runs.snapshots`."""
     return _told(_run(request))
 
 
@@ -50,7 +50,7 @@ def compare(prompts: list[str], settings: Settings) -> Iterator[dict[str, Any]]:
 
 
 def rerank(result: Result, *rules: Any) -> Result:
-    """The run ranked anew: see `handlers.reranked`."""
+    """The run ranked anew: see `updates.reranked`."""
     (_, anew), = _told(_rerank(result, *rules))
     return anew
 
@@ -58,31 +58,27 @@ def rerank(result: Result, *rules: Any) -> Result:
 @zerogpu.borrows(lambda request: _seconds(request.settings.n, request.settings))
 def _run(request: Request) -> Iterator[tuple[str, Any]]:
     from bon import api
-    from bon.ui import handlers
 
     def snapshots() -> Iterator[tuple[str, Result]]:
         settings = request.settings
         kind = {"target": settings.target, "unit": settings.unit}
-        return handlers.shown(request, api.load(settings.model, settings.scorer, **kind))
+        return updates.shown(request, api.load(settings.model, settings.scorer, **kind))
 
     yield from _safely(snapshots)
 
 
 @zerogpu.borrows(lambda prompts, settings: _seconds(2 * len(prompts) * settings.n, settings))
 def _compare(prompts: list[str], settings: Settings) -> Iterator[tuple[str, Any]]:
-    from bon.ui import handlers
-
-    yield from _safely(lambda: (("view", view) for view in handlers.comparing(prompts, settings)))
+    yield from _safely(lambda: (("view", view) for view in updates.comparing(prompts, settings)))
 
 
 @zerogpu.borrows(lambda *_: START)
 def _rerank(result: Result, *rules: Any) -> Iterator[tuple[str, Any]]:
     from bon import api
-    from bon.ui import handlers
 
     def ranked() -> Iterator[tuple[str, Result]]:
         sampler = api.load(result.settings.model, result.settings.scorer)
-        yield "result", handlers.reranked(sampler, result, *rules)
+        yield "result", updates.reranked(sampler, result, *rules)
 
     yield from _safely(ranked)
 

@@ -2,10 +2,13 @@
 
 from collections import deque
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
+from bon.errors import InputError
 from bon.schema import Result, Settings
+from bon.ui import deployment
 from bon.ui.texts import say
 
 #: Runs of one model and scorer that are remembered; the oldest go first.
@@ -51,6 +54,9 @@ def _work(settings: Settings) -> tuple[float, float]:
     return settings.max_tokens, settings.n * (settings.min_tokens + settings.max_tokens) / 2
 
 
+speeds = Speeds()
+
+
 def words(seconds: float | None) -> str:
     """An estimate for a reader, at the precision that it has."""
     if seconds is None:
@@ -60,3 +66,13 @@ def words(seconds: float | None) -> str:
     if seconds < 90:
         return say("estimate.seconds", seconds=f"{seconds:.0f}")
     return say("estimate.minutes", minutes=f"{seconds / 60:.0f}")
+
+
+def estimated(model: str, scorer: str | None, n: Any, low: Any, high: Any) -> str:
+    """How long a run of this size will take here; nothing where it is not known or the numbers are none."""
+    try:
+        model = model or deployment.here().model
+        size = Settings(n=n, min_tokens=low, max_tokens=high, model=model, scorer=scorer or None)
+    except InputError:
+        return ""
+    return words(speeds.seconds(size))

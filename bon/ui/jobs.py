@@ -14,7 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,8 @@ from bon.dataset import Dataset
 from bon.errors import BonError, InputError, LimitError
 from bon.schema import Settings
 from bon.ui.guests import Considerate, GaveWay, Halted, guests
-from bon.ui.journal import report
+from bon.ui.journal import UNEXPECTED, report
+from bon.ui.loaders import arrived
 from bon.ui.tally import Tally
 from bon.ui.texts import say
 
@@ -154,10 +155,10 @@ class Batch:
             self.save("failed", error=self.worded(error))
         except Exception as error:
             report("A batch failed", error)
-            self.save("failed", error=str(say("error.unexpected")))
+            self.save("failed", error=str(UNEXPECTED))
 
     def _loaded(self, waiting: Future) -> Any:
-        while not wait([waiting], timeout=0.1).done:
+        while not arrived(waiting, 0.1):
             if self._halt.is_set():
                 raise Halted
         return waiting.result()

@@ -8,8 +8,13 @@ from types import SimpleNamespace
 
 from gradio import queueing, routes
 
+from bon.ui.texts import say
+
 #: Loggers of servers that log an error with its message where a call cannot be answered.
 SERVERS = ("uvicorn.error", "asyncio", "mcp.server.lowlevel.server")
+
+#: What a visitor is told of what `report` logs.
+UNEXPECTED = say("error.unexpected")
 
 log = logging.getLogger("bon.ui")
 

@@ -8,7 +8,9 @@ from gradio import component_meta
 
 from bon import models, zerogpu
 from bon.schema import SELECTIONS
-from bon.ui import batched, compared, deployment, handlers, journal, render, share, texts, theme
+from bon.ui import batched, compared, deployment, endpoint, handlers, journal, render, share, texts, theme
+from bon.ui.estimate import estimated
+from bon.ui.fields import FIELDS, check
 from bon.ui.texts import label, say
 
 EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
@@ -92,7 +94,7 @@ def build() -> gr.Blocks:
             with gr.Tab(label(TABS[4]), id="about") as about:
                 about_tab()
         wire(page, form, view, chips)
-        about.select(None, [form[name] for name in handlers.FIELDS], None, js="(...all) => bon.code(...all)", **QUIET)
+        about.select(None, [form[name] for name in FIELDS], None, js="(...all) => bon.code(...all)", **QUIET)
         tabs = [first, compare, batch, history, about]
         page.load(None, None, tabs, js=f"() => bon.tabs(...{json.dumps(TABS)})", **QUIET)
         endpoints()
@@ -105,9 +107,9 @@ def endpoints() -> None:
     """What is public: the endpoint `/best_of_n`, and the same as the one tool of the MCP server."""
     if theme.serves_agents():
         # The first of two functions of one name keeps the name as a tool; of no type that MCP knows, the other is none.
-        gr.api(handlers.tool, api_name="best_of_n_as_json", **TURNS)
-        handlers.best_of_n._mcp_type = "endpoint"
-    gr.api(handlers.best_of_n, api_name="best_of_n", **TURNS)
+        gr.api(endpoint.tool, api_name="best_of_n_as_json", **TURNS)
+        endpoint.best_of_n._mcp_type = "endpoint"
+    gr.api(endpoint.best_of_n, api_name="best_of_n", **TURNS)
 
 
 def fragment(name: str) -> gr.HTML:
@@ -124,7 +126,7 @@ def header() -> gr.HTML:
     """Name, one line, and the chips that say what runs."""
     with gr.Row(elem_id="header"):
         fragment("brand")
-        shown = [say("chip.model", name=handlers.default_model()), say("chip.loading")]
+        shown = [say("chip.model", name=deployment.here().model), say("chip.loading")]
         chips = Drawn(shown, "chips", ("dom.js", "chips.js"), elem_id="chips")
         fragment("present")
         Drawn(None, "speaks", elem_id="language")
@@ -137,10 +139,10 @@ def generate_tab() -> tuple[dict[str, Any], gr.HTML]:
         with gr.Column(elem_id="form", scale=0, min_width=300):
             notice = Drawn(None, "linked", ("dom.js", "share.js"), elem_id="linked")
             form = {**prompt_fields(), **run_fields(), **settings_fields(), "notice": notice}
-            notice.value = share.notice({name: form[name].value for name in handlers.FIELDS})
+            notice.value = share.notice({name: form[name].value for name in FIELDS})
         with gr.Column(elem_id="result", scale=1, min_width=300):
-            scripts = ("dom.js", "tip.js", "charts.js", "files.js", "actions.js", "detail.js", "board.js", "share.js",
-                       "store.js", "view.js")
+            scripts = ("dom.js", "status.js", "tip.js", "charts.js", "files.js", "actions.js", "detail.js", "board.js",
+                       "share.js", "store.js", "view.js")
             view = ViewOfRun(
                 render.sample(theme.folder() / "sample.json"), "view", scripts, elem_id="view",
                 server_functions=[handlers.opened, handlers.ranked, handlers.exported],
@@ -158,10 +160,10 @@ def compare_tab(form: dict[str, Any]) -> None:
         n = gr.Number(16, label=label("compare.n"), elem_id="compare-n", min_width=84, scale=0)
         start = gr.Button(label("compare.start"), variant="primary", elem_id="compare-start", min_width=120, scale=0)
         stop = gr.Button(label("stop"), elem_id="compare-stop", min_width=84, scale=0)
-    shown = compared.sample(theme.folder() / "comparison.json")
-    view = Drawn(shown, "compare", ("dom.js", "files.js", "compare.js"), elem_id="comparison")
+    shown, scripts = compared.sample(theme.folder() / "comparison.json"), ("dom.js", "status.js", "files.js", "compare.js")
+    view = Drawn(shown, "compare", scripts, elem_id="comparison")
     run = start.click(
-        handlers.compare, [texts, n, *(form[name] for name in handlers.FIELDS)], view,
+        handlers.compare, [texts, n, *(form[name] for name in FIELDS)], view,
         show_progress="minimal", show_progress_on=view, **TURNS, **PRIVATE,
     )
     stop.click(None, cancels=[run], **QUIET)
@@ -180,7 +182,7 @@ def batch_tab(tab: gr.Tab, form: dict[str, Any]) -> None:
                 "", **named("batch.paste"), lines=4, max_lines=4, placeholder="\n".join(EXAMPLES[:3]),
                 elem_id="batch-paste", scale=1, min_width=240,
             )
-        preview = Drawn({}, "batchPreview", scripts := ("dom.js", "batch.js"), elem_id="batch-preview")
+        preview = Drawn({}, "batchPreview", scripts := ("dom.js", "status.js", "batch.js"), elem_id="batch-preview")
         rows = gr.State(0)
         chosen = batch_fields()
         with gr.Row(elem_id="batch-go"):
@@ -200,7 +202,7 @@ def batch_tab(tab: gr.Tab, form: dict[str, Any]) -> None:
         **found,
     )
     start.click(
-        batched.start, [file, pasted, *chosen.values(), *(form[name] for name in handlers.FIELDS)], view,
+        batched.start, [file, pasted, *chosen.values(), *(form[name] for name in FIELDS)], view,
         concurrency_limit=None, **QUIET,
     )
     same = [form[name] for name in batched.SHARED]
@@ -252,9 +254,9 @@ def named(key: str) -> dict[str, str]:
 def prompt_fields() -> dict[str, Any]:
     """The prompt, what stands before it where it is a message of a chat, and examples of both."""
     chat = Drawn(None, "chat", ("dom.js", "chat.js"), elem_id="chat")
-    chats = Drawn({"model": handlers.default_model(), "chats": None}, "chats", elem_id="chats")
+    chats = Drawn({"model": deployment.here().model, "chats": None}, "chats", elem_id="chats")
     prompt = gr.Textbox(
-        EXAMPLES[0], label=label("form.prompt"), info=label(f"hint.{handlers.default_model()}", label("hint")),
+        EXAMPLES[0], label=label("form.prompt"), info=label(f"hint.{deployment.here().model}", label("hint")),
         placeholder=label("form.prompt.empty"), lines=2, max_lines=8, elem_id="prompt",
     )
     fragment("back")
@@ -324,7 +326,7 @@ def model_fields() -> dict[str, Any]:
     """Which model writes and which one scores."""
     here = deployment.here()
     names = list(here.models) if here.public else [spec.name for spec in models.presets()]
-    default = handlers.default_model()
+    default = deployment.here().model
     free = {"allow_custom_value": True, "info": label("form.listed" if here.public else "form.named")}
     model = gr.Dropdown(
         names if default in names else [*names, default], value=default, label=label("form.model"), elem_id="model",
@@ -341,12 +343,12 @@ def wire(page: gr.Blocks, form: dict[str, Any], view: gr.HTML, chips: gr.HTML) -
     """Generate, Stop, and what happens when the page is opened or another model is chosen."""
     result = gr.State()  # what the view shows, for when it is stopped
     run = form["generate"].click(
-        handlers.generate, [form[name] for name in handlers.FIELDS], [view, result], validator=handlers.check,
+        handlers.generate, [form[name] for name in FIELDS], [view, result], validator=check,
         show_progress="minimal", show_progress_on=view, **TURNS, **PRIVATE,
     )
     form["stop"].click(None, cancels=[run], **QUIET)
     sizes = [form[name] for name in ("model", "scorer", "n", "min_tokens", "max_tokens")]
-    told = {"fn": handlers.estimated, "inputs": sizes, "outputs": form["estimate"], "queue": False, **QUIET}
+    told = {"fn": estimated, "inputs": sizes, "outputs": form["estimate"], "queue": False, **QUIET}
     gr.on([page.load, *(field.change for field in sizes)], trigger_mode="always_last", **told)
     run.success(**told)
     run.failure(render.stopped, [view, result], view, queue=False, **QUIET)
@@ -366,8 +368,8 @@ def wire(page: gr.Blocks, form: dict[str, Any], view: gr.HTML, chips: gr.HTML) -
 
 def fill_in(page: gr.Blocks, form: dict[str, Any]) -> Any:
     """The form as a link says when the page is opened, and as the browser's own scripts say (bon.enter) later."""
-    fields = [*(form[name] for name in handlers.FIELDS), form["slider"]]
-    first = {name: form[name].value for name in handlers.FIELDS}
+    fields = [*(form[name] for name in FIELDS), form["slider"]]
+    first = {name: form[name].value for name in FIELDS}
 
     def linked(request: gr.Request) -> list[Any]:
         return share.linked(first, request)

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from bon.ui import handlers
+from bon.ui.fields import FIELDS, faults
 from bon.ui.texts import say
 
 TEXTS = ("prompt", "target", "seed", "model", "scorer", "select")
@@ -28,7 +28,7 @@ def linked(form: Mapping[str, Any], request: gr.Request) -> list[Any]:
     given, ignored = accepted(dict(request.query_params or {}), form)
     told = notice(form, bool(given or ignored), ignored)
     slider = min(64, given["n"]) if "n" in given else gr.skip()
-    return [*(given.get(name, gr.skip()) for name in handlers.FIELDS), slider, told]
+    return [*(given.get(name, gr.skip()) for name in FIELDS), slider, told]
 
 
 def notice(form: Mapping[str, Any], linked: bool = False, ignored: list[str] | None = None) -> dict[str, Any]:
@@ -39,13 +39,13 @@ def notice(form: Mapping[str, Any], linked: bool = False, ignored: list[str] | N
 def accepted(query: Mapping[str, str], form: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The fields that a query string fills in, and in words what was ignored of it, field by field."""
     ignored = [said for name in query if (said := unknown(name))]
-    given = {name: value_of(name, query[name]) for name in handlers.FIELDS if query.get(name, "").strip()}
+    given = {name: value_of(name, query[name]) for name in FIELDS if query.get(name, "").strip()}
     if given.get("reject") not in (None, True, False):
         ignored.append(say("link.reject", value=repr(given.pop("reject"))))
     embedded = given.get("model", form["model"]) == "embedded" and "scorer" not in given
     if embedded and given.get("target", LABELS[0]) not in LABELS:
         ignored.append(say("link.target", value=repr(given.pop("target")), one=LABELS[0], other=LABELS[1]))
-    while found := handlers.faults({**form, **given}):
+    while found := faults({**form, **given}):
         for name, said in found.items():
             # At fault without being given: what it is measured against or goes with is.
             blamed = name if name in given else "chat" if name == "prompt" else "max_tokens"
@@ -59,7 +59,7 @@ def unknown(name: str) -> str:
     """What there is to say of a parameter that fills no field: nothing where it is meant for somebody else."""
     if name in ELSEWHERE:
         return say("link.elsewhere", name=name)
-    close = [] if name in handlers.FIELDS else difflib.get_close_matches(name, handlers.FIELDS, n=1, cutoff=0.8)
+    close = [] if name in FIELDS else difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.8)
     return say("link.unknown", name=repr(name), meant=close[0]) if close else ""
 
 
