@@ -52,7 +52,7 @@ def stream(
 
 
 def run_many(requests: Sequence[Request], engine: Engine, scorer: Scorer) -> list[Result]:
-    """The results of several requests that share a batch and that nobody watches."""
+    """The results of several requests that share a batch, with nobody else's, and that nobody watches."""
     events = stream_many(requests, engine, scorer, watched=False)
     return [event.result for _, event in events if isinstance(event, Done)]
 
@@ -64,9 +64,9 @@ def stream_many(
     """The events of several requests that share a batch, each with its request's number.
 
     `lengths` (one for all, or one per request) draws the caps in place of min_tokens and max_tokens. Where nobody
-    watches, no `Wrote` tells of texts that grow, and a scorer that takes candidates in groups is called for those of
-    all requests together; the candidates are the same. Raises `InputError` before any work where a request cannot
-    work, `ScoringError` or `EngineError` where the work fails.
+    watches, no `Wrote` tells of texts that grow, nobody else's texts are decoded along, and a scorer that takes
+    candidates in groups is called for those of all requests together; the candidates are the same. Raises `InputError`
+    before any work where a request cannot work, `ScoringError` or `EngineError` where the work fails.
     """
     each = lengths if isinstance(lengths, Sequence) else [lengths] * len(requests)
     runs = [_Run(request, engine, scorer, drawn, watched) for request, drawn in zip(requests, each, strict=True)]
@@ -94,10 +94,11 @@ class _Run:
         request = dataclasses.replace(request, settings=settings)
         self.lengths = LengthSampler(settings.min_tokens, settings.max_tokens + 1) if lengths is None else lengths
         ids = engine.encode(request)
+        alone = not watched  # who waits for a file wants it to be the same again
         watched = watched or settings.reject > 0  # what is dropped is chosen by unfinished texts
         self.together = scorer.incremental and not watched
         self.job = Job(ids, self._caps(request), request, certainty=getattr(scorer, "needs_certainty", False),
-                       watched=watched)
+                       watched=watched, alone=alone)
         # By the settings, not by the luck of the draw: what fits, fits with every seed.
         check_fits(len(ids), settings.max_tokens if lengths is None else max(self.job.caps), engine)
         self.prompt = request.prompt if request.prompt is not None else self._prompt_text(request, engine, ids)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -477,11 +478,6 @@ def test_a_killed_servers_batch_goes_on_and_is_that_of_the_command_line(browser,
     second.end()
     given = words.removeprefix("python -m bon batch in.csv in.best.jsonl ").split()
     done = subprocess.run([sys.executable, "-m", "bon", "batch", path, tmp_path / "out.jsonl", *given],
-                          capture_output=True, text=True)
+                          capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
-    # The page shares the model with other work, so rounding may turn a near-tie among 5,120 candidates.
-    ours, theirs = ([json.loads(line) for line in text.splitlines()]
-                    for text in (found, (tmp_path / "out.jsonl").read_bytes()))
-    assert [one["prompt"] for one in ours] == [one["prompt"] for one in theirs]
-    same = [our["completion"] == their["completion"] for our, their in zip(ours, theirs, strict=True)]
-    assert sum(same) >= 0.98 * len(same) == 0.98 * 320
+    assert found == (tmp_path / "out.jsonl").read_bytes()

@@ -123,6 +123,18 @@ def test_a_late_comer_joins_the_batch_and_changes_nothing(engine):
     assert max(widths) == 12
 
 
+def test_a_batch_for_a_file_meets_nobody_elses_rows(engine):
+    """Then what else runs cannot turn a near-tie, and the same file gives the same result."""
+    rows = [request(i, n=4, min_tokens=8, max_tokens=8) for i in range(2)]
+    with Widths(engine.model) as passes:
+        stream = flow.stream(request(0, n=7, min_tokens=60, max_tokens=60), engine, CallableScorer(by_length))
+        for _ in range(20):
+            next(stream)
+        flow.run_many(rows, engine, CallableScorer(by_length))
+        list(stream)
+    assert max(count for count, length in passes.rows if length == 1) == 8
+
+
 def test_long_and_short_prompts_join_each_other(engine, monkeypatch):
     monkeypatch.setattr("bon.engines.prefix.FEW", 20)
     alone = [run(engine, i, n=4) for i in range(8)]

@@ -14,7 +14,8 @@ class Job:
     Candidate i draws from the random stream (seed, query, i) of the request. unwanted: numbers of candidates that
     the consumer gives up while the job runs; the engine ends them as `rejected` before its next step. certainty:
     whether the candidates' self-certainty is wanted. watched: whether anybody looks at texts that are not complete;
-    where nobody does, the engine need not report rows that grew.
+    where nobody does, the engine need not report rows that grew. alone: whether nobody else's texts may be decoded
+    together with those of this call: then what else runs cannot turn a near-tie by rounding.
     """
 
     prompt_ids: tuple[int, ...]
@@ -23,6 +24,7 @@ class Job:
     unwanted: set[int] = field(default_factory=set)
     certainty: bool = False
     watched: bool = True
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

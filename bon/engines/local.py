@@ -116,11 +116,13 @@ class LocalEngine:
     def generate(self, jobs: Sequence[Job]) -> Iterator[Step]:
         """Continues every job's prompt, in one batch with whatever else the model is asked for at the time.
 
-        Callers with rules of their own, and models that only their own code can decode, get batches of their own.
+        Callers with rules of their own or jobs that stay alone, and models that only their own code can decode, get
+        batches of their own.
         """
-        shared = self.shares_prompts and self.rules.common
+        joins = self.shares_prompts and self.rules.common
         held = self.rules.use_cache and self.shares_prompts
-        pool = pool_of(self.model) if shared else Pool(self.rules, joins=False, shared=held)
+        alone = any(job.alone for job in jobs)
+        pool = pool_of(self.model) if joins and not alone else Pool(self.rules, joins, held)
         texts = [
             Text(self.tokenizer, self.rules.eos, self._skip, number, job, i)
             for number, job in enumerate(jobs) for i in range(len(job.caps))

@@ -160,8 +160,8 @@ def compare_tab(form: dict[str, Any]) -> None:
         n = gr.Number(16, label=label("compare.n"), elem_id="compare-n", min_width=84, scale=0)
         start = gr.Button(label("compare.start"), variant="primary", elem_id="compare-start", min_width=120, scale=0)
         stop = gr.Button(label("stop"), elem_id="compare-stop", min_width=84, scale=0)
-    shown, scripts = compared.sample(theme.folder() / "comparison.json"), ("dom.js", "status.js", "files.js", "compare.js")
-    view = Drawn(shown, "compare", scripts, elem_id="comparison")
+    shown = compared.sample(theme.folder() / "comparison.json")
+    view = Drawn(shown, "compare", ("dom.js", "status.js", "files.js", "compare.js"), elem_id="comparison")
     run = start.click(
         handlers.compare, [texts, n, *(form[name] for name in FIELDS)], view,
         show_progress="minimal", show_progress_on=view, **TURNS, **PRIVATE,
