@@ -39,6 +39,7 @@ def test_there_is_one_tool_with_a_schema_that_explains_itself(app):
 
 
 def test_an_agent_gets_the_winner_that_the_endpoint_gives(app):
+    app.cpu_when_idle()  # the app warms up: decoded together with that, a near-tie may turn
     answer = in_session(app, lambda session: session.call_tool("best_of_n", ASKED))
     assert not answer.isError
     found = json.loads(answer.content[0].text)
