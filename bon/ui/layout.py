@@ -231,10 +231,14 @@ def batch_fields() -> dict[str, Any]:
 
 def about_tab() -> None:
     """How it works, the present settings as code, and the cards of the models in the box."""
-    fragment("about")
-    with gr.Column(elem_id="about-more"):
-        Drawn(None, "play", ("dom.js", "tip.js", "charts.js", "actions.js", "about.js"), elem_id="play")
-        model_cards()
+    with gr.Row(elem_id="about-columns"):
+        with gr.Column(min_width=300):
+            fragment("how")
+            Drawn(None, "play", ("dom.js", "tip.js", "charts.js", "actions.js", "about.js"), elem_id="play")
+            fragment("about")
+            model_cards()
+        with gr.Column(min_width=300):
+            fragment("code")
 
 
 def model_cards() -> None:
