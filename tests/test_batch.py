@@ -407,6 +407,16 @@ def test_killed_at_random_instants_it_comes_to_the_same_bytes(file, tmp_path):
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_products_round_alike_with_any_number_of_threads():
+    """So a batch comes to the same with one core for each worker as with all of them for one."""
+    code = """if True:
+        import bon, torch
+        weight, rows = torch.randn(64, 256), torch.randn(7, 256)  # 7: two threads would take 3 and 4
+        made = [(torch.set_num_threads(n), torch.nn.functional.linear(rows, weight))[1] for n in (1, 2, 3)]
+        print(all(torch.equal(made[0], other) for other in made))"""
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "True"
+
+
 def test_ctrl_c_keeps_what_is_done(file, tmp_path):
     out = tmp_path / "out.jsonl"
     process = subprocess.Popen(run_of(file, out), cwd=ROOT, env=ENV, stderr=subprocess.PIPE, text=True,

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 import bon
 from bon import cli, flow, models
@@ -19,6 +20,7 @@ from bon.errors import EngineError, InputError, ModelError, ScoringError
 from bon.schema import Done, Ended, Request, Settings, Wrote
 from bon.scorers import CallableScorer, MeanLogprobScorer
 from bon.ui.deployment import Deployment
+from tests.browser import App, open_page
 from tests.servers import Fake, chunks, completion, good, started, text_of
 
 KEY = "sk-a-key-that-nobody-may-see"
@@ -455,6 +457,26 @@ def test_a_page_gets_its_server_from_the_environment_alone():
         Deployment.of({"BON_ENDPOINT": where["BON_ENDPOINT"]})
     with pytest.raises(InputError, match="no setting 'endpoint'"):
         Settings.of({"endpoint": where["BON_ENDPOINT"]})
+
+
+def test_the_page_writes_with_its_server_and_says_when_that_is_gone(fake, browser, monkeypatch):
+    server = fake()
+    app = App(BON_ENDPOINT=server.url, BON_MODEL="tiny", BON_API_KEY=KEY)
+    page = open_page(browser, app.wait().url)
+    expect(page.locator(".chips")).to_contain_text("model: tiny", timeout=60_000)
+    page.fill("#n input", "6")
+    page.click("#generate")
+    expect(page.locator(".bon")).to_have_attribute("data-phase", "done", timeout=60_000)
+    written = {text_of(body) for body in server.bodies if body["prompt"] == "This movie"}
+    assert page.locator(".bon blockquote span").last.text_content() in written
+    assert page.locator(".bon .row").count() == 5
+    server.behave = lambda handler, body, number: handler.send(500, {"error": {"message": f"out of order {KEY}"}})
+    page.click("#generate")
+    expect(page.locator(".bon [role=alert]")).to_contain_text("out of order", timeout=120_000)
+    assert KEY not in page.content()
+    assert (page.left, page.errors) == ([], [])
+    page.context.close()
+    app.end()
 
 
 # A server that nobody here wrote.
