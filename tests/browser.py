@@ -85,13 +85,14 @@ class App:
 
     def cpu_when_idle(self) -> float:
         """Seconds of processor time spent so far, read once they have stopped growing."""
-        now, before = self._cpu(), -1.0
+        now, before = self.cpu(), -1.0
         while now - before > 0.05:
             time.sleep(0.5)
-            now, before = self._cpu(), now
+            now, before = self.cpu(), now
         return now
 
-    def _cpu(self) -> float:
+    def cpu(self) -> float:
+        """Seconds of processor time spent so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -480,7 +480,6 @@ def test_reduced_motion_is_respected(stage, visit):
 
 
 def test_rows_glide_otherwise(stage, visit):
-    stage.play.hold = 4
     page = visit(stage)
     # What moves is caught in the act: it would be over by the time that a test looks.
     page.evaluate("""() => { const animate = Element.prototype.animate; window.moved = 0;
@@ -488,11 +487,15 @@ def test_rows_glide_otherwise(stage, visit):
             moved += this.matches('.row') && Boolean(frames[0].transform);
             return animate.call(this, frames, ...more);
         } }""")
-    run(page)
-    expect(page.locator(".bon .status b")).to_have_text("Scored 4 of 5")
-    assert page.evaluate("moved") > 0
-    stage.play.go.set()
-    phase(page, "done")
+    for _ in range(5):  # a browser with too little of the processor may draw two states as one
+        stage.play = Play(TEXTS, SCORES, hold=4)
+        run(page)
+        expect(page.locator(".bon .status b")).to_have_text("Scored 4 of 5")
+        if page.evaluate("moved") > 0:
+            return
+        stage.play.go.set()
+        phase(page, "done")
+    pytest.fail("no row glided")
 
 
 # The real app with the embedded models.
@@ -592,16 +595,17 @@ def test_stop_ends_the_computation(app, visit):
     page.fill("#n input", "256")
     settings(page, min_tokens=150, max_tokens=200)
 
-    def cost(stop: bool) -> float:
-        before = app.cpu_when_idle()
-        run(page)
-        phase(page, "writing", timeout=60_000)
-        if stop:
-            page.keyboard.press("Escape")
-        phase(page, "stopped" if stop else "done", timeout=300_000)
-        return app.cpu_when_idle() - before
-
-    assert cost(stop=True) < cost(stop=False) / 2
+    before = app.cpu_when_idle()
+    run(page)
+    phase(page, "done", timeout=300_000)
+    whole = app.cpu_when_idle() - before
+    run(page)
+    phase(page, "writing", timeout=60_000)
+    page.keyboard.press("Escape")
+    phase(page, "stopped")
+    # How long the key took to arrive is the browser's affair.
+    stopped = app.cpu()
+    assert app.cpu_when_idle() - stopped < whole / 4
 
 
 def test_another_model_can_be_chosen(app, visit, lm_folder, reward_folder):
