@@ -109,7 +109,7 @@ def test_a_server_that_dies_is_said_and_the_page_works_with_the_next(browser):
     app = App(GRADIO_SERVER_PORT=port)
     app.url = f"http://127.0.0.1:{port}"
     page = open_page(browser, app.wait().url)
-    settings(page, n=200, seed=1, min_tokens=120, max_tokens=200)
+    settings(page, n=256, seed=1, min_tokens=120, max_tokens=200)
     run(page)
     phase(page, "writing")
     page.wait_for_function("sessionStorage.length")
@@ -117,7 +117,7 @@ def test_a_server_that_dies_is_said_and_the_page_works_with_the_next(browser):
     app.process.wait()
     phase(page, "failed")
     expect(page.locator(".bon .status b")).to_have_text("The connection was lost.")
-    assert page.locator(".bon .row").count() == 200  # what was done stays
+    assert page.locator(".bon .row").count() == 256  # what was done stays
     again = App(GRADIO_SERVER_PORT=port)
     again.url = app.url
     again.wait()
