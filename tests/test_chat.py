@@ -447,7 +447,8 @@ def test_a_chat_is_accessible_and_fits(app, visit, axe, scheme, context):
     assert violations(page, axe) == []
     assert sideways(page) <= 0
     page.locator(".presents").click()
-    expect(page.locator(".turn").last).to_be_visible()
+    expect(page.locator(".turn").last).to_be_in_viewport(ratio=0.9)  # which was said last
+    assert page.evaluate("scrollY") == 0
     expect(page.locator(".chat details")).to_be_hidden()
     assert violations(page, axe) == []
     assert sideways(page) <= 0

@@ -13,7 +13,7 @@ from bon.ui import handlers, render
 from tests.browser import open_page, violations
 from tests.test_page import PHONE, phase, rows, run, settings, sideways, winner
 
-N, SEED = 8, 7
+N, SEED = 8, 8
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def visit(browser, app):
 
 @pytest.fixture
 def ran(visit):
-    """A page on which best of 8 with seed 7 has run."""
+    """A page on which best of 8 has run."""
     def ran(**context) -> Page:
         page = visit(**context)
         settings(page, n=N, seed=SEED)

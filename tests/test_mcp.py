@@ -7,7 +7,7 @@ import json
 import pytest
 from gradio_client import Client
 
-ASKED = {"prompt": "This movie", "n": 4, "seed": 7}
+ASKED = {"prompt": "This movie", "n": 4, "seed": 8}
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("mcp"), reason="gradio[mcp] is not installed")
 

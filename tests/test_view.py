@@ -85,6 +85,7 @@ def test_broken_keeps_what_is_done_and_says_why():
     view = render.broken(state([0.2], n=2).result(), "No memory.")
     assert (view["phase"], view["error"], view["rows"][0]["score"]) == ("failed", "No memory.", "0.200")
     assert "rows" not in render.broken(None, "No model.")
+    assert render.broken(state([], n=2).result(), "No memory.")["line"].startswith("None of 2 had been scored")
 
 
 def test_a_view_survives_its_way_to_the_browser():

@@ -31,6 +31,8 @@
     anew.className = "new";
     const bar = bon.el("div", { class: "bar" }, kind, anew);
     element.append(bon.el("div", { class: "chat" }, bar, waits, system, turns, fault));
+    const toLast = () => (turns.scrollTop = turns.scrollHeight);
+    new ResizeObserver(toLast).observe(turns); // present mode leaves room for the last turns alone
 
     let model = "", // the chosen one
       chats = null, // whether it has a chat template; null until it is known
@@ -67,7 +69,7 @@
       if (key !== turns.dataset.key) {
         turns.dataset.key = key;
         turns.replaceChildren(...rest.map(turn));
-        turns.scrollTop = turns.scrollHeight;
+        toLast();
       }
       waits.hidden = on || !aside?.length || chats !== false;
       bon.text(waits, waits.hidden ? "" : bon.say("chat.waits", { model }));

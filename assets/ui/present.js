@@ -13,7 +13,9 @@
     if (present) address.searchParams.set("view", "present");
     else address.searchParams.delete("view");
     history.replaceState(history.state, "", address);
-    if (present) one("#tabs [role='tab']")?.click();
+    if (!present) return;
+    one("#tabs [role='tab']")?.click();
+    scrollTo(0, 0);
   };
 
   const typing = (node) => node?.closest?.("input, textarea, select, [contenteditable='true'], [role='combobox']");

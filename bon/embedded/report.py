@@ -1,13 +1,15 @@
 """What the embedded models reach, measured, and the model cards that say so."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
-from bon import loading
+from bon import flow, loading
 from bon.embedded.grammar import writer
 from bon.embedded.ngrams import WEAK_BUCKETS, WEAK_SENTENCES
 from bon.embedded.phrases import banks, held_out, lexicon, sentences
+from bon.schema import Request, Result, Settings
 
 #: Prompts of every kind: subjects of the corpus, other openings, and starts that the grammar never writes.
 OPENINGS = (
@@ -64,7 +66,7 @@ def measure(folder: Path) -> Figures:
     judge, weak = (load(str(folder / "reviews"), str(folder / name)) for name in ("judge", "weak"))
     sampler = load(str(folder / "reviews"), str(folder / "sentiment"))
     samples = [sample(sampler, 10, seed) for seed in range(8)]
-    best = [sampler.run(opening, n=16, seed=16) for opening in OPENINGS]
+    best = runs(sampler, OPENINGS, 16, repeat(16))
     test = held_out("test")
     new = clear_texts(2000, seed=1_000_003)
     return Figures(
@@ -78,9 +80,15 @@ def measure(folder: Path) -> Figures:
     )
 
 
+def runs(sampler, prompts: Iterable[str], n: int, seeds: Iterable[int]) -> list[Result]:
+    """Best of n for each prompt with its seed, all decoded together."""
+    requests = [Request(prompt, Settings(n=n, seed=seed)) for prompt, seed in zip(prompts, seeds, strict=False)]
+    return flow.run_many(requests, sampler.engine, sampler.scorer)
+
+
 def sample(sampler, rounds: int, seed: int = 0) -> list[str]:
     """Texts, unpicked: for each round, one candidate of every opening."""
-    results = [sampler.run(opening, n=rounds, seed=seed) for opening in OPENINGS]
+    results = runs(sampler, OPENINGS, rounds, repeat(seed))
     by_index = [{c.index: r.prompt + c.text for c in r.candidates} for r in results]
     return [texts[i] for i in range(rounds) for texts in by_index]
 

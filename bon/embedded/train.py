@@ -241,7 +241,7 @@ def _train(model, steps: int, loss_of_next: Callable[[], Tensor], say: Callable[
     optimizers = _optimizers(model)
     warm = max(1, min(60, steps // 10))
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: peak * min(
-        (step + 1) / warm, height(min(1.0, step / steps)),
+        (step + 1) / warm, height(min(1.0, step / max(1, steps))),
     )) for optimizer in optimizers]
     mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(memory))
     model.train()

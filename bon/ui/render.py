@@ -128,7 +128,8 @@ def broken(result: Result | None, message: str) -> View:
     """The last view of a run that failed midway, with the reason: what was done stays."""
     if result is None:
         return failed(message)
-    kept = say("broken.kept", done=scored_count(result), of=len(result.candidates))
+    scored = scored_count(result)
+    kept = say("broken.kept" if scored else "broken.none", done=scored, of=len(result.candidates))
     return {**_cut_short(writing(result), result, "failed", say("broken.title"), kept), "error": message}
 
 
