@@ -32,7 +32,10 @@
     });
   };
 
-  const UNDER_WAY = ["queued", "loading", "writing"];
+  const WAITING = ["queued", "loading"],
+    UNDER_WAY = [...WAITING, "writing"];
+  // Milliseconds of a wait that nobody needs to be told of: most runs of a small model begin within them.
+  const SHORT = 400;
 
   // What the browser alone knows, laid over the view.
   const overlaid = (view, queue, lost) => {
@@ -234,6 +237,7 @@
     let view = { phase: "empty" },
       queue = { busy: false },
       frame = 0,
+      wait = 0,
       bring = false,
       lost = false,
       draft = "", // of the run that is under way, a JSON text like its record
@@ -243,6 +247,8 @@
       const shown = overlaid(view, queue, lost);
       const at = shown.progress ?? (shown.phase === "done" ? 1 : 0);
       status.draw(root, shown, UNDER_WAY.includes(shown.phase), at, shown.phase === "writing" && bon.say("writing.news"));
+      if (WAITING.includes(shown.phase)) wait ||= setTimeout(() => root.toggleAttribute("data-waits", true), SHORT);
+      else (clearTimeout(wait), (wait = 0), root.removeAttribute("data-waits"));
     };
 
     const draw = () => {
