@@ -10,6 +10,7 @@ from torch.nn.functional import linear
 
 from bon import packing
 from bon.engines import prefix
+from bon.engines.batch import _closed_up
 from bon.engines.decoder import PlainDecoder, SharedDecoder, fits
 from tests import tiny
 
@@ -130,7 +131,7 @@ def test_a_model_whose_attention_is_not_what_its_config_names_is_found_out():
 @pytest.mark.parametrize("shared", [True, False, None])
 @pytest.mark.parametrize("fixed", [False, True], ids=["", "steps for a CUDA graph"])
 def test_rows_that_join_and_prompts_that_leave_change_nobodys_logits(family, shared, fixed):
-    """A long prompt's rows end, others join twice, with prompts copied and held once side by side."""
+    """A long prompt's rows end, others join twice, with prompts copied and held once side by side, then copied."""
     model = model_of(FAMILIES[family])
     texts, logits = [], None
 
@@ -165,7 +166,15 @@ def test_rows_that_join_and_prompts_that_leave_change_nobodys_logits(family, sha
         last = begin([9], [0], 60, True)
         decoder.join(last)
         check(torch.cat([logits, last.logits]))
-        check(read(decoder, 11))
+        check(logits := read(decoder, 11))
+        copied = [not decoder.cache.lengths[owner] for owner in decoder.cache.owners]
+        if not any(copied):
+            return
+        decoder.keep(order := _closed_up(copied))  # every prompt that is held once leaves
+        texts[:] = [texts[i] for i in order]
+        decoder.join(begin([4], [0], 70, False))
+        for seed in range(12, 14):
+            check(read(decoder, seed))
 
 
 def test_the_models_own_attention_is_back_afterwards_and_after_a_failure():

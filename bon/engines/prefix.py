@@ -84,7 +84,8 @@ class SharedPrefixCache(Cache):
             mine.join(theirs, kept, longest)
         self.owners = [kept.index(owner) for owner in self.owners] + [len(kept) + owner for owner in other.owners]
         self.lengths, self.own = [self.lengths[i] for i in kept] + other.lengths, self.own + other.own
-        self.shared = self.shared or other.shared
+        # Copied prompts are empty here, and the last one that is held once may just have been dropped.
+        self.shared = any(self.lengths)
         self._group()
 
     def begin(self) -> None:
