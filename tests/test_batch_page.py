@@ -452,7 +452,7 @@ def test_a_failure_is_said_in_the_pages_words(public, tmp_path):
 
 
 def test_a_killed_servers_batch_goes_on_and_is_that_of_the_command_line(browser, tmp_path):
-    path = file_of(tmp_path, "in.csv", rows(320))
+    path = file_of(tmp_path, "in.csv", rows(160))
     first = App(GRADIO_TEMP_DIR=str(tmp_path / "gradio"))
     port = first.url.rpartition(":")[2]
     page = opened(browser, first.wait().url)

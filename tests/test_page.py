@@ -595,7 +595,7 @@ def test_negative_is_looked_for(app, visit):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads processor time from /proc")
 def test_stop_ends_the_computation(app, visit):
     page = visit(app)
-    page.fill("#n input", "256")
+    page.fill("#n input", "128")
     settings(page, min_tokens=150, max_tokens=200)
 
     before = app.cpu_when_idle()
