@@ -18,7 +18,7 @@ GROUP = 4096
 
 
 def writer(path: Path):
-    """What writes files of this ending: a function of rows, columns and a path. The rows may be gone through twice.
+    """What writes files of this ending: a function of rows, columns and a path. The rows may be gone through often.
 
     Raises `InputError` for an ending that has none, and for Parquet without pyarrow.
     """
@@ -81,12 +81,20 @@ def parquet(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) 
         for column, kind in kinds.items():
             kinds[column] = _common(arrow, kind, [row.get(column) for row in group])
     kinds = {column: arrow.string() if kind in (None, arrow.null()) else kind for column, kind in kinds.items()}
+    try:
+        _write(arrow, rows, kinds, path)
+    except (arrow.ArrowException, OverflowError, TypeError):  # rare, so it is not looked for beforehand
+        _write(arrow, rows, {column: kind if _holds(arrow, kind, column, rows) else arrow.string()
+                             for column, kind in kinds.items()}, path)
+
+
+def _write(arrow, rows: Iterable[dict[str, Any]], kinds: dict[str, Any], path: Path) -> None:
     schema = arrow.schema(list(kinds.items()))
     with arrow.parquet.ParquetWriter(path, schema) as file:
         for group in _groups(rows):
             file.write_table(arrow.table(
                 [arrow.array([_fitting(row.get(column), schema.field(column).type, arrow) for row in group],
-                             schema.field(column).type) for column in columns], schema))
+                             schema.field(column).type) for column in kinds], schema))
 
 
 def _common(arrow, kind: Any, values: Sequence[Any]) -> Any:
@@ -98,6 +106,17 @@ def _common(arrow, kind: Any, values: Sequence[Any]) -> Any:
         return arrow.unify_schemas(both, promote_options="permissive").field(0).type
     except (arrow.ArrowException, OverflowError):
         return None
+
+
+def _holds(arrow, kind: Any, column: str, rows: Iterable[dict[str, Any]]) -> bool:
+    """Whether Parquet can hold a column's values in this type."""
+    try:
+        for group in _groups(rows):
+            values = arrow.array([_fitting(row.get(column), kind, arrow) for row in group], kind)
+            arrow.parquet.write_table(arrow.table({column: values}), arrow.BufferOutputStream())
+    except (arrow.ArrowException, OverflowError, TypeError):
+        return False
+    return True
 
 
 def _fitting(value: Any, kind: Any, arrow) -> Any:

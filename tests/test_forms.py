@@ -161,6 +161,18 @@ def test_parquet_has_the_types_of_all_rows_and_text_for_a_mixture(tmp_path, monk
     assert read.schema.field("none").type == pyarrow.string()
 
 
+@pytest.mark.parametrize("values", [
+    [{}, {}], [[{"x": {}}], None], [2**60 + 1, 0.5], [True, 3], [[1], 3], [10**30, None], [[1, "x"], None],
+    [{"x": 1}, {"x": "z"}],
+])
+def test_parquet_takes_what_it_has_no_type_for_as_text(tmp_path, values):
+    rows = [{"meta": value, "n": i} for i, value in enumerate(values)]
+    writers.parquet(rows, ["meta", "n"], tmp_path / "a.parquet")
+    read = pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pylist()
+    assert [row["n"] for row in read] == [0, 1]
+    assert [row["meta"] and json.loads(row["meta"]) for row in read] == values
+
+
 def test_what_parquet_holds_and_json_does_not_is_told_in_words(tmp_path):
     row = {"when": datetime.datetime(2026, 1, 2, 3, 4), "raw": b"x"}
     writers.jsonl([row], (), tmp_path / "a.jsonl")
