@@ -177,6 +177,18 @@ def test_rows_that_join_and_prompts_that_leave_change_nobodys_logits(family, sha
             check(read(decoder, seed))
 
 
+@pytest.mark.parametrize("kernel", [True, False], ids=["processor", "other devices"])
+def test_a_prompt_that_is_hidden_whole_has_no_weight_in_float16_either(kernel, monkeypatch):
+    monkeypatch.setattr(prefix, "ON_PROCESSORS", kernel and prefix.ON_PROCESSORS)
+    model = tiny.gpt2().to(torch.float16)
+    with torch.inference_mode():
+        decoder = SharedDecoder(model, [tokens(49, 1)], [0, 0], 10, shared=True)
+        decoder.join(SharedDecoder(model, [[3, 4]], [0], 10, shared=False))
+        got = decoder.read(torch.tensor([1, 2, 5]))
+        expected = model(input_ids=torch.tensor([[3, 4, 5]]), use_cache=False).logits[0, -1].float()
+    assert (got[-1] - expected).abs().max() <= 0.02 * expected.abs().max()
+
+
 def test_the_models_own_attention_is_back_afterwards_and_after_a_failure():
     model = model_of(FAMILIES["llama"])
     before = model.config._attn_implementation

@@ -162,6 +162,57 @@ def test_one_users_stop_leaves_the_others_alone(engine):
     assert passes.rows[-1] == (7, 1)
 
 
+def test_who_leaves_while_anothers_prompt_is_read_takes_the_random_numbers_along(engine):
+    endless = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
+    alone, reading = run(endless, 3, n=4, min_tokens=60, max_tokens=60), threading.Event()
+
+    def slowly(_, args, kwargs):
+        if kwargs["input_ids"].shape[1] == len(endless.encode(request(3))):
+            reading.set()
+            time.sleep(0.3)
+
+    leaving = flow.stream(request(0, n=6, min_tokens=12, max_tokens=12), endless, CallableScorer(by_length))
+    for _ in range(8):
+        next(leaving)
+    handle = endless.model.register_forward_pre_hook(slowly, with_kwargs=True)
+    found = together(lambda: run(endless, 3, n=4, min_tokens=60, max_tokens=60),
+                     lambda: (reading.wait(60), leaving.close()))
+    handle.remove()
+    assert found[0] == alone
+
+
+@pytest.mark.parametrize(("first", "second"), [
+    ((2, {"n": 8, "min_tokens": 20, "max_tokens": 20}), (40, {"n": 1, "min_tokens": 1, "max_tokens": 1})),
+    ((200, {"n": 4, "min_tokens": 10, "max_tokens": 10}), (2, {"n": 6, "min_tokens": 250, "max_tokens": 250})),
+], ids=["a cap of one joins", "ended rows are carried past the context"])
+def test_steps_as_a_cuda_graph_takes_them_bear_any_company(engine, monkeypatch, first, second):
+    monkeypatch.setattr("bon.engines.decoder._captures", lambda model: True)
+    endless = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
+    asked = [Request(prompt_ids=tuple(range(1, length + 1)), settings=Settings(seed=5, **settings))
+             for length, settings in (first, second)]
+    alone = [facts(flow.run(request, endless, CallableScorer(by_length))) for request in asked]
+    writing = flow.stream(asked[0], endless, CallableScorer(by_length))
+    for _ in range(4):
+        next(writing)
+    joined = facts(flow.run(asked[1], endless, CallableScorer(by_length)))
+    assert [facts(list(writing)[-1].result), joined] == alone
+
+
+def test_a_long_prompt_that_joins_makes_nobodys_memory_wider(engine):
+    endless = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
+    writing = flow.stream(request(0, n=6, min_tokens=30, max_tokens=30), endless, CallableScorer(by_length))
+    for _ in range(6):
+        next(writing)
+    long = Request(prompt_ids=tuple(range(1, 201)), settings=Settings(n=1, seed=1, min_tokens=20, max_tokens=20))
+    joining = flow.stream(long, endless, CallableScorer(by_length))
+    for _ in range(6):
+        next(joining)
+    batch = pool.pool_of(endless.model)._batch
+    assert len(batch.texts) == 7
+    assert batch.decoder.cache.room < 60
+    joining.close(), writing.close()
+
+
 def test_nobody_works_for_a_stream_that_was_closed(engine):
     stream = flow.stream(request(1, n=9, min_tokens=30, max_tokens=30), engine, CallableScorer(by_length))
     for _ in range(6):
@@ -227,6 +278,24 @@ def test_out_of_memory_with_one_text_is_an_error_for_all(engine):
     found = together(*(lambda i=i: run(engine, i) for i in range(2)))
     handle.remove()
     assert all(isinstance(error, EngineError) for error in found)
+
+
+def test_a_prompt_that_memory_has_no_room_for_fails_alone(engine):
+    alone, huge = [run(engine, i, n=3) for i in (0, 2)], tuple(range(1, 101))
+
+    def none(_, args, kwargs):
+        time.sleep(0.002)
+        if kwargs["input_ids"].shape[1] == len(huge):
+            raise torch.OutOfMemoryError("out of memory")
+
+    handle = engine.model.register_forward_pre_hook(none, with_kwargs=True)
+    *found, error = together(
+        lambda: run(engine, 0, n=3), lambda: run(engine, 2, n=3),
+        lambda: flow.run(Request(prompt_ids=huge, settings=Settings(n=4)), engine, CallableScorer(by_length)),
+    )
+    handle.remove()
+    assert found == alone
+    assert isinstance(error, EngineError)
 
 
 def test_a_slow_reader_holds_nobody_up(engine):

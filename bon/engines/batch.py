@@ -95,19 +95,24 @@ class Text:
 class Batch:
     """Texts that are decoded together: their logits and random numbers, and the decoder that reads their tokens.
 
-    Making one reads the prompts. shared: through prompts that are held once, which any others can join.
+    Making one reads the prompts. shared: through prompts that are held once, which any others can join. beside: the
+    batch that this one is about to join.
     """
 
-    def __init__(self, model, texts: Sequence[Text], rules: Rules, shared: bool):
+    def __init__(self, model, texts: Sequence[Text], rules: Rules, shared: bool, beside: "Batch | None" = None):
         self.texts, self.rules = list(texts), rules
         exact = "cpu" if model.device.type == "mps" else model.device  # MPS has no float64
         self.uniforms = uniforms([text.stream() for text in texts], [text.cap for text in texts]).to(exact)
         self.process = rules.processors and rules.processors(len(texts[0].job.prompt_ids))
-        prompts = list(dict.fromkeys(text.job.prompt_ids for text in texts))
-        owners = [prompts.index(text.job.prompt_ids) for text in texts]
+        numbers: dict[tuple[int, ...], int] = {}
+        owners = [numbers.setdefault(text.job.prompt_ids, len(numbers)) for text in texts]
+        prompts = list(numbers)
         with torch.inference_mode():
             if shared:
-                self.decoder = SharedDecoder(model, prompts, owners, max(text.cap for text in texts) - 1)
+                room = max(1, max(text.cap for text in texts) - 1)
+                # A prompt that is copied makes the memory of all rows as wide as itself.
+                wider = beside is not None and room + max(map(len, prompts)) > beside.decoder.cache.room
+                self.decoder = SharedDecoder(model, prompts, owners, room, wider or None)
             else:
                 self.decoder = PlainDecoder(model, prompts, owners, rules.use_cache)
         self.logits, self.tokens = self.decoder.logits, None
@@ -121,6 +126,11 @@ class Batch:
     def expects(self) -> bool:
         """Whether others join with the next step."""
         return self._fresh is not None
+
+    @property
+    def members(self) -> list[Text]:
+        """The texts that are decoded, and those that join them with the next step."""
+        return self.texts + (self._fresh.texts if self._fresh else [])
 
     @property
     def going(self) -> bool:
@@ -157,11 +167,12 @@ class Batch:
         return [text for text, _ in going] + rejected
 
     def _merge(self, fresh: "Batch") -> None:
-        if not self.texts:
-            self.decoder, self.logits = fresh.decoder, fresh.logits
-        else:
-            self.decoder.join(fresh.decoder)
-            self.logits = torch.cat([self.logits, fresh.logits])
+        if not self.texts:  # who was here has ended or left
+            self.decoder, self.logits, self.uniforms, self.texts = (
+                fresh.decoder, fresh.logits, fresh.uniforms, fresh.texts)
+            return
+        self.decoder.join(fresh.decoder)
+        self.logits = torch.cat([self.logits, fresh.logits])
         width = max(self.uniforms.shape[1], fresh.uniforms.shape[1])
         both = [pad(numbers, (0, width - numbers.shape[1])) for numbers in (self.uniforms, fresh.uniforms)]
         self.uniforms, self.texts = torch.cat(both), self.texts + fresh.texts

@@ -72,7 +72,7 @@ class SharedDecoder:
         logits, caches = zip(*(self._prefill([prompts[i] for i in some]) for some in by_length.values()), strict=True)
         fixed = _captures(model) if fixed is None else fixed
         self.cache = SharedPrefixCache(caches, owners, room, shared, fixed)
-        self._step = Captured()
+        self._places, self._step = context(model.config), Captured()
         self.logits = torch.cat(logits)[torch.tensor(owners, device=model.device)]
 
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Any]:
@@ -100,7 +100,9 @@ class SharedDecoder:
         return out.logits[:, -1].float()
 
     def _read_fixed(self, tokens: Tensor) -> Tensor:
-        logits = self._forward(tokens, self.cache.plan.positions)
+        # Rows that ended and are carried along may have come past the last place that the model knows.
+        positions = self.cache.plan.positions
+        logits = self._forward(tokens, positions if self._places is None else positions.clamp(max=self._places - 1))
         self.cache.plan.advance()
         return logits
 
@@ -204,6 +206,12 @@ class PlainDecoder:
             self.cache.reorder_cache(rows)
         else:
             self.cache = None
+
+
+def context(config) -> int | None:
+    """The most tokens that a model of this config reads; None where it sets no limit."""
+    text = config.get_text_config()
+    return getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
 
 
 def fits(model) -> bool:

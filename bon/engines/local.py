@@ -13,7 +13,7 @@ import torch
 from bon import loading
 from bon.engines.base import Job, Step
 from bon.engines.batch import Rules, Text
-from bon.engines.decoder import fits
+from bon.engines.decoder import context, fits
 from bon.engines.pool import Pool, pool_of
 from bon.errors import InputError, ModelError
 from bon.schema import Request
@@ -37,7 +37,7 @@ class LocalEngine:
             )
         self.model, self.tokenizer = model, tokenizer
         self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
-        self.context = _context(model.config)
+        self.context = context(model.config)
         self.rules = rules or Rules(eos=_eos_ids(model, tokenizer))
         self.max_rows = max_rows
         self._skip = skip_special_tokens
@@ -105,7 +105,10 @@ class LocalEngine:
             text = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
         except Exception as error:  # templates raise what they like, for example over the order of roles
             raise InputError("messages", f"The chat template of {self.name} refuses these messages: {error}") from error
-        return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        ids = tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        if not ids:
+            raise InputError("messages", f"The chat template of {self.name} makes an empty text of these messages.")
+        return ids
 
     def _start_ids(self) -> tuple[int, ...]:
         start = self.tokenizer.bos_token_id
@@ -128,11 +131,6 @@ class LocalEngine:
             for number, job in enumerate(jobs) for i in range(len(job.caps))
         ]
         yield from pool.run(self.model, texts, self.max_rows, self.name)
-
-
-def _context(config) -> int | None:
-    text = config.get_text_config()
-    return getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
 
 
 def _eos_ids(model, tokenizer) -> tuple[int, ...]:

@@ -118,11 +118,13 @@ class Pool:
                     if not self._batch.going:
                         self._batch = None
         except Exception as error:
+            # What fails while prompts are read is the fault of nobody who is being written, nor of who waits.
+            at_work = set(fresh or self._batch.members)
+            concerned = [caller for caller in callers if not at_work.isdisjoint(caller.texts)]
             if isinstance(error, torch.OutOfMemoryError | RuntimeError) and loading.out_of_memory(error):
-                self._out_of_memory(callers, error, name)
+                self._out_of_memory(callers, concerned, error, name)
             else:
-                # What fails while prompts are read is the fault of nobody who is being written.
-                self._fail([c for c in callers if not fresh or not set(fresh).isdisjoint(c.texts)], error)
+                self._fail(concerned, error)
                 self._batch = self._batch if fresh else None
 
     def _waiting(self, callers: Sequence[_Caller], most: int) -> list[Text]:
@@ -138,10 +140,9 @@ class Pool:
         return outside[: max(0, room)]
 
     def _admit(self, model, texts: Sequence[Text]) -> None:
-        if self._batch is None:
-            self._width = 0
-        self._width += len(texts)
-        fresh = Batch(model, texts, self._rules, self._shared)
+        inside = self._batch.texts if self._batch else []
+        self._width = sum(text.ended is None for text in inside) + len(texts)
+        fresh = Batch(model, texts, self._rules, self._shared, self._batch)
         if self._batch is None:
             self._batch = fresh
         else:
@@ -174,13 +175,16 @@ class Pool:
             for text in caller.texts:
                 text.ended = text.ended or "stopped"
 
-    def _out_of_memory(self, callers: Sequence[_Caller], error: Exception, name: str) -> None:
+    def _out_of_memory(
+        self, callers: Sequence[_Caller], concerned: Sequence[_Caller], error: Exception, name: str
+    ) -> None:
         self._batch = None
         if self._width <= 1:
             said = f"Out of memory with a single candidate of {name}. Ask for fewer tokens, or take a smaller model."
             told = EngineError(said)
             told.__cause__ = error
-            self._fail(callers, told)
+            self._fail(concerned, told)
+            self._most = None
             return
         self._most = self._width // 2
         begun = [text for caller in callers for text in caller.texts if text.ended is None]

@@ -211,6 +211,11 @@ def _hidden_of_own(longest: int, window: int | None, own: Tensor) -> Tensor:
     return hidden * HIDDEN
 
 
+def _mask(hidden: Tensor, dtype: torch.dtype, group: int) -> Tensor:
+    """[rows, tokens] -> [rows, 1, group, tokens], finite in float16 too: what is hidden whole has a finite sum."""
+    return hidden[:, None, None].clamp(min=torch.finfo(dtype).min).to(dtype).expand(-1, -1, group, -1)
+
+
 class _Layer(CacheLayerMixin):
     """One layer: prompts [prompts, heads, tokens, dim] filled up on the right, own parts [rows, heads, room, dim]."""
 
@@ -257,12 +262,12 @@ class _Layer(CacheLayerMixin):
         query = query.view(rows, key.shape[1], group, dim)
         over_prompts, over_own = self.cache.plan.hidden(self.window)
         if over_own is not None:
-            over_own = over_own[:, None, None].to(key.dtype).expand(-1, -1, group, -1)
+            over_own = _mask(over_own, key.dtype, group)
         own, own_sum = attention(query.to(key.dtype), key, value, over_own, scaling)
         if not self.cache.shared:
             return own.reshape(rows, 1, heads, -1).to(query.dtype)
         if over_prompts is not None:
-            over_prompts = self.cache.by_prompt(over_prompts[:, None, None].to(query.dtype).expand(-1, -1, group, -1))
+            over_prompts = self.cache.by_prompt(_mask(over_prompts, query.dtype, group))
         prompt, prompt_sum = attention(
             self.cache.by_prompt(query), self.prompt_keys, self.prompt_values, over_prompts, scaling
         )
