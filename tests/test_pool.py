@@ -281,21 +281,22 @@ def test_out_of_memory_with_one_text_is_an_error_for_all(engine):
 
 
 def test_a_prompt_that_memory_has_no_room_for_fails_alone(engine):
-    alone, huge = [run(engine, i, n=3) for i in (0, 2)], tuple(range(1, 101))
+    """Who waits behind it, with a longer prompt, is not at fault."""
+    huge, longer = (Request(prompt_ids=tuple(range(1, length)), settings=Settings(n=2, seed=1, max_tokens=8))
+                    for length in (100, 120))
+    alone = facts(flow.run(longer, engine, CallableScorer(by_length)))
 
     def none(_, args, kwargs):
-        time.sleep(0.002)
-        if kwargs["input_ids"].shape[1] == len(huge):
+        time.sleep(0.05)  # in which the other comes
+        if kwargs["input_ids"].shape[1] == len(huge.prompt_ids):
             raise torch.OutOfMemoryError("out of memory")
 
     handle = engine.model.register_forward_pre_hook(none, with_kwargs=True)
-    *found, error = together(
-        lambda: run(engine, 0, n=3), lambda: run(engine, 2, n=3),
-        lambda: flow.run(Request(prompt_ids=huge, settings=Settings(n=4)), engine, CallableScorer(by_length)),
-    )
+    error, found = together(*(
+        lambda asked=asked: facts(flow.run(asked, engine, CallableScorer(by_length))) for asked in (huge, longer)))
     handle.remove()
-    assert found == alone
     assert isinstance(error, EngineError)
+    assert found == alone
 
 
 def test_a_slow_reader_holds_nobody_up(engine):
