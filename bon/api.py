@@ -11,6 +11,7 @@ from bon.engines.local import LocalEngine
 from bon.engines.remote import RemoteEngine
 from bon.errors import InputError
 from bon.lengths import DrawLength
+from bon.messages import say
 from bon.sampling import selection_luck
 from bon.schema import Candidate, Event, Request, Result, Scored, Settings
 from bon.scorers import Item, Scorer, SentimentScorer, WeightedScorer, as_scorer, checked_scores
@@ -58,10 +59,9 @@ class Sampler:
         Raises `InputError` where the scorer rates only what the model itself has written (log-probability).
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise InputError("texts", "texts must be a list of texts, such as ['A fine film.'].")
+            raise InputError("texts", say("error.texts_no_list", example="['A fine film.']"))
         if self.scorer.name in models.FREE:
-            name = self.scorer.name
-            raise InputError("scorer", f"{name} rates what the model writes during a run, not texts from elsewhere.")
+            raise InputError("scorer", say("error.scorer_needs_run", scorer=self.scorer.name))
         items = [Item("", Candidate(index=i, text=text)) for i, text in enumerate(texts)]
         return list(checked_scores(self.scorer, items).values) if items else []
 
@@ -86,7 +86,7 @@ class Sampler:
         here = {"model": self._model, "scorer": self._scorer_name}
         for name in ("model", "scorer"):
             if settings.get(name) not in (None, here[name]):
-                raise InputError(name, f"This sampler is loaded with {here[name]}; use bon.load for another {name}.")
+                raise InputError(name, say("error.sampler_has_another", value=here[name], name=name))
         chosen = Settings.of({**settings, **here})
         request = _checked(prompt, chosen, messages, unconditional, length_sampler)
         scorer = _looking_for(self.scorer, chosen.target, settings.get("unit"))
@@ -166,7 +166,7 @@ def _loaded_for(prompt, settings: dict[str, Any], model, scorer, device, dtype, 
 
 def _checked(prompt, settings: Settings, messages, unconditional: bool, length_sampler) -> Request:
     if length_sampler is not None and not callable(length_sampler):
-        raise InputError("length_sampler", "length_sampler must be a callable such as bon.LengthSampler(8, 33).")
+        raise InputError("length_sampler", say("error.length_sampler_not_callable", example="bon.LengthSampler(8, 33)"))
     return Request(prompt, settings, messages=messages, unconditional=unconditional)
 
 
@@ -181,9 +181,9 @@ def _looking_for(scorer: Scorer, target: str | None, unit: str | None) -> Scorer
                                for weight, part in scorer.parts])
     if not isinstance(scorer, SentimentScorer):
         if target is not None:
-            raise InputError("target", f"{scorer.name} has no labels, so there is no target to choose.")
+            raise InputError("target", say("error.scorer_without_labels", scorer=scorer.name))
         if unit not in (None, "probability", scorer.unit):
-            raise InputError("unit", f"{scorer.name} rates in its own unit ({scorer.unit}); leave unit out.")
+            raise InputError("unit", say("error.scorer_has_own_unit", scorer=scorer.name, unit=scorer.unit))
         return scorer
     target, unit = target or scorer.target, unit or scorer.unit
     if (target, unit) == (scorer.target, scorer.unit):

@@ -35,11 +35,11 @@ class Parser(argparse.ArgumentParser):
     """Reports what is wrong in one line."""
 
     def error(self, message: str):
-        say(f"{message}. See python -m bon --help.")
+        print_to_stderr(f"{message}. See python -m bon --help.")
         raise SystemExit(2)
 
 
-def say(message: str) -> None:
+def print_to_stderr(message: str) -> None:
     """Prints one line to standard error."""
     print(printable("bon: " + " ".join(message.split())), file=sys.stderr)
 

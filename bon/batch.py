@@ -21,6 +21,7 @@ from bon.dataset import Dataset, Row, Survey
 from bon.engines.base import Engine
 from bon.errors import BonError, InputError, ScoringError
 from bon.forms import BEST, Form, Record
+from bon.messages import say
 from bon.partial import Journal
 from bon.schema import Request, Result, Settings
 
@@ -53,9 +54,9 @@ class Task:
         self.form.check(self.settings, self.margin)
         writers.writer(self.output)
         if self.output.is_dir() or not self.output.parent.is_dir():
-            raise InputError("output", f"{self.output} is a folder, or its folder is not there. Name a file.")
+            raise InputError("output", say("error.output_is_no_file", path=str(self.output)))
         if self.output.exists() and self.output.samefile(self.dataset.path):
-            raise InputError("output", f"{self.output} is the input itself. Name another file.")
+            raise InputError("output", say("error.output_is_input", path=str(self.output)))
         self._check_room()
         self.survey  # noqa: B018  what is wrong with the input is said now
 
@@ -64,9 +65,8 @@ class Task:
         if self.resume or self.overwrite or not (self.output.exists() or begun.exists()):
             return
         if begun.exists():
-            raise InputError("output", f"There is an unfinished run of {self.output}: go on with it by --resume, or "
-                             "begin anew by --overwrite.")
-        raise InputError("output", f"{self.output} is there already. Name another file, or replace it by --overwrite.")
+            raise InputError("output", say("error.output_unfinished", path=str(self.output), resume="--resume"))
+        raise InputError("output", say("error.output_exists", path=str(self.output)))
 
     @property
     def complete(self) -> bool:
@@ -243,7 +243,7 @@ def _results(requests: Sequence[Request], engine: Engine, scorer: "Scorer") -> l
 
 
 def _said(error: Exception) -> str:
-    return str(error) if isinstance(error, BonError) else f"{type(error).__name__}: {error}"
+    return error.message if isinstance(error, BonError) else f"{type(error).__name__}: {error}"
 
 
 class _Output:
@@ -259,17 +259,16 @@ class _Output:
         for row, record in zip(self._task.dataset.rows(), self._journal.records(), strict=True):
             made = forms.rows(self._task.form, self._task.dataset, row, record, self._task.margin)
             self.left_out.update([made.left_out] if made.left_out else [])
-            self.notes |= dict.fromkeys(record.get("notes", ()))
+            self.notes |= dict.fromkeys(forms.notes_of(record))
             if "error" in record and len(self.errors) < 5:
-                self.errors[row.number] = record["error"]
+                self.errors[row.number] = forms.error_of(record)
             self.written += len(made.rows)
             yield from made.rows
 
 
 def _write(task: Task, journal: Journal) -> Finished:
     if task.dataset.sha256() != task.survey.sha256:
-        raise BonError(f"{task.dataset.path} is not what it was when the run began, so its rows and the results no "
-                       "longer belong together. Bring it back and go on with --resume.")
+        raise BonError(say("error.input_changed", path=str(task.dataset.path), resume="--resume"))
     output, columns = _Output(task, journal), forms.columns(task.form, task.dataset, task.survey)
     _put(task.output, lambda path: writers.writer(task.output)(output, columns, path))
     failed = sum("error" in record for record in journal.records())
@@ -296,8 +295,8 @@ def _put(place: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file)
         os.replace(begun, place)
     except OSError as error:
-        raise BonError(f"{place} could not be written ({error.strerror or error}). Every row is kept: make room and go "
-                       "on with --resume.") from error
+        raise BonError(say("error.output_not_written", path=str(place), reason=str(error.strerror or error),
+                           resume="--resume")) from error
     finally:
         begun.unlink(missing_ok=True)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bon.errors import EngineError
+from bon.messages import say
 from bon.schema import Request
 
 CONTESTANT = Path(__file__).with_name("contestants.py")
@@ -61,7 +62,7 @@ class Contestant:
     def _answer(self) -> dict:
         line = self._process.stdout.readline()
         if not line:
-            raise EngineError(f"The contestant {self.kind} ended with status {self._process.wait()}.")
+            raise EngineError(say("error.contestant_ended", name=self.kind, status=str(self._process.wait())))
         return json.loads(line)
 
     def __enter__(self):

@@ -9,8 +9,18 @@ from contextlib import closing
 from pathlib import Path
 
 from bon import __version__, models
-from bon.arguments import INTERRUPTED, SETTINGS, Parser, add_settings, checked_place, given_settings, numbers_in, say
+from bon.arguments import (
+    INTERRUPTED,
+    SETTINGS,
+    Parser,
+    add_settings,
+    checked_place,
+    given_settings,
+    numbers_in,
+    print_to_stderr,
+)
 from bon.errors import BonError, InputError, ModelError
+from bon.messages import say
 from bon.schema import Done, Request, Settings, whole
 
 
@@ -43,11 +53,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _failed(error: Exception) -> int:
     if isinstance(error, BonError):
-        say(str(error))
+        print_to_stderr(str(error))
         return 2 if isinstance(error, InputError | ModelError) else 1
     if sys.flags.dev_mode:
         raise error
-    say(f"{type(error).__name__}: {error} (python -X dev -m bon shows where)")
+    print_to_stderr(f"{type(error).__name__}: {error} (python -X dev -m bon shows where)")
     return 1
 
 
@@ -71,14 +81,14 @@ def _best(argv: list[str]) -> int:
 def _chat(args: argparse.Namespace) -> list | None:
     """The messages that were given, or None."""
     if args.messages and (args.chat or args.system):
-        raise InputError("messages", "--messages has the whole chat, so --chat and --system have no place beside it.")
+        raise InputError("messages", say("error.messages_and_chat"))
     if args.messages:
         from bon.prompts import read_messages
 
         return read_messages(args.messages)
     if args.chat is None:
         if args.system:
-            raise InputError("system", "--system goes with --chat, the message to answer.")
+            raise InputError("system", say("error.system_without_chat"))
         return None
     system = [{"role": "system", "content": args.system}] if args.system else []
     return [*system, {"role": "user", "content": args.chat}]
@@ -95,7 +105,7 @@ def _check_files(args: argparse.Namespace) -> None:
     for name in ("csv", "html"):
         file = getattr(args, name)
         if file and (Path(file).is_dir() or not Path(file).parent.is_dir()):
-            raise InputError(name, f"--{name} {file}: there is no such folder, or it is a folder itself. Name a file.")
+            raise InputError(name, say("error.option_names_no_file", option=f"--{name}", path=file))
 
 
 def _write_files(args: argparse.Namespace, makers: dict, found) -> None:
@@ -167,7 +177,7 @@ def _compare(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     _check_files(args)
     if args.file and args.prompts:
-        raise InputError("prompts", "Give prompts or --file, not both.")
+        raise InputError("prompts", say("error.prompts_and_file"))
     given = given_settings(args, COMPARED)
     checked = Settings.of(given)
     models.find(checked.model, checked.scorer)
@@ -265,7 +275,7 @@ def _bench(argv: list[str]) -> int:
     users = None if args.users is None else whole("users", args.users, 1)
     prompts_of_batch = None if args.batch is None else whole("batch", args.batch, 1)
     if args.models and not all((Path(args.models) / name / "config.json").is_file() for name in ("gpt2", "distilbert")):
-        raise ModelError(f"{args.models} must hold two models, in folders gpt2 and distilbert.")
+        raise ModelError(say("error.folder_without_two_models", path=args.models))
 
     from bon import bench
 
@@ -282,7 +292,8 @@ def _bench(argv: list[str]) -> int:
         return 0
     sizes = args.sizes.split(",")
     if unknown := set(sizes) - set(bench.SIZES):
-        raise InputError("sizes", f"sizes are {', '.join(bench.SIZES)}, not {', '.join(sorted(unknown))}.")
+        raise InputError("sizes", say("error.unknown_sizes", sizes=", ".join(bench.SIZES),
+                                      unknown=", ".join(sorted(unknown))))
     rows = bench.table(dtypes, turns, args.peer_python, sizes, counts, prompts, lengths, args.peer_dtype)
     shown = (json.dumps(dataclasses.asdict(row)) for row in rows) if args.json else bench.markdown(rows)
     for text in shown:

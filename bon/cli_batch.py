@@ -9,9 +9,19 @@ from typing import Any
 
 from bon import batch as batches
 from bon import forms
-from bon.arguments import INTERRUPTED, SETTINGS, Parser, add_settings, checked_place, given_settings, number_in, say
+from bon.arguments import (
+    INTERRUPTED,
+    SETTINGS,
+    Parser,
+    add_settings,
+    checked_place,
+    given_settings,
+    number_in,
+    print_to_stderr,
+)
 from bon.dataset import Dataset
 from bon.errors import InputError
+from bon.messages import say
 from bon.schema import Settings, number, whole
 from bon.show import printable
 
@@ -70,11 +80,11 @@ def _parser() -> argparse.ArgumentParser:
 def _count(args) -> int | None:
     """How many workers of a cluster are asked for."""
     if args.ray and args.dry_run:
-        raise InputError("dry_run", "--dry-run measures this machine alone: leave --ray out.")
+        raise InputError("dry_run", say("error.dry_run_with_ray"))
     if args.ray_workers is None:
         return None
     if not args.ray:
-        raise InputError("ray_workers", "--ray-workers goes with --ray.")
+        raise InputError("ray_workers", say("error.workers_without_ray"))
     return whole("ray_workers", number_in(args.ray_workers), 1)
 
 
@@ -115,7 +125,8 @@ def _preview(task, workers) -> int:
 
 def _run(task, workers, args) -> int:
     if task.form.trains and task.output.suffix.lower() == ".csv":
-        say("in CSV, texts that look like formulas begin with an apostrophe: train from .jsonl or .parquet.")
+        print_to_stderr("in CSV, texts that look like formulas begin with an apostrophe: train from .jsonl or "
+                        ".parquet.")
     deliver = (lambda finished: _push(args, task, finished)) if args.push_to_hub else None
     show, progress, finished = sys.stderr.isatty(), None, None
     try:
@@ -129,7 +140,7 @@ def _run(task, workers, args) -> int:
                     print(f"\r\033[K{progress_line(event)}", end="", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         done = f"{progress.done:,} of {progress.rows:,} rows are kept" if progress else "nothing was done yet"
-        say(f"stopped: {done}; the same command with --resume goes on.")
+        print_to_stderr(f"stopped: {done}; the same command with --resume goes on.")
         return INTERRUPTED
     finally:
         if show:
@@ -145,16 +156,16 @@ def _push(args, task, finished) -> None:
 
 def _report(task, finished) -> int:
     for row, error in finished.errors.items():
-        say(f"row {row} failed: {error}")
+        print_to_stderr(f"row {row} failed: {error}")
     for note in finished.notes:
-        say(note)
+        print_to_stderr(note)
     seed = finished.plan["seed"]
     print(f"{task.output}: {finished.written:,} rows from {finished.rows:,} prompts (seed {seed})")
     for reason, count in sorted(finished.left_out.items()):
         print(f"left out {forms.REASONS[reason]}: {count:,}")
     if finished.failed:
         where = batches.failures(task.output) if task.form.trains else "column error"
-        say(f"{finished.failed:,} of {finished.rows:,} rows failed: see {where}.")
+        print_to_stderr(f"{finished.failed:,} of {finished.rows:,} rows failed: see {where}.")
     return 1 if finished.failed else 0
 
 

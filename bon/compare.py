@@ -15,6 +15,7 @@ from bon import flow
 from bon.comparison import Compared, Comparison, Outcome, Writing
 from bon.engines.base import Engine
 from bon.errors import InputError
+from bon.messages import say
 from bon.prompts import PROMPTS_MAX, check_count
 from bon.schema import Candidate, Done, Request, Result, Settings
 from bon.scorers.base import Item, Scorer, checked_scores
@@ -74,21 +75,20 @@ def run(prompts: Sequence[str], contest: Contest, settings: Settings) -> Compari
 def _check(prompts: Sequence[str], contest: Contest, settings: Settings) -> None:
     check_count(prompts)
     if settings.reject or settings.select != "best":
-        raise InputError("select", "A comparison needs every candidate in full: leave reject and select out.")
+        raise InputError("select", say("error.comparison_needs_all"))
     for number, prompt in enumerate(prompts, start=1):
         try:
             for engine in filter(None, (contest.base, contest.tuned)):
                 flow.check_fits(len(engine.encode(Request(prompt, settings))), settings.max_tokens, engine)
         except InputError as error:
-            raise InputError("prompts", f"Prompt {number}: {error}") from error
+            message = say("error.numbered_prompt", number=str(number), error=error.message)
+            raise InputError("prompts", message) from error
 
 
 def _why_no_kl(contest: Contest, settings: Settings) -> tuple[str, ...]:
     if contest.tuned is None or (contest.measures_kl and not _cut(settings)):
         return ()
-    why = ("top-k or top-p cuts the distribution" if contest.measures_kl
-           else "the two models' tokenizers differ")
-    return (f"The tuned model's KL is not measured, since {why}: compare the scores alone.",)
+    return (say("note.no_kl_of_cut_distribution" if contest.measures_kl else "note.no_kl_across_tokenizers"),)
 
 
 def _cut(settings: Settings) -> bool:

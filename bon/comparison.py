@@ -14,6 +14,7 @@ import numpy as np
 
 from bon import stats
 from bon.lengths import LengthSampler
+from bon.messages import described, joined, say
 from bon.schema import Candidate, Result, Settings
 from bon.state import RunState, drawing_logprob
 
@@ -175,7 +176,7 @@ class Comparison:
 
     def sentence(self) -> str:
         """Which of best-of-N and the tuned model is ahead where, and whether the judge follows the scorer."""
-        return " ".join(filter(None, (self._against_tuned(), self._with_judge())))
+        return joined([self._against_tuned(), self._against_checkpoints(), self._with_judge()], " ")
 
     def _with_judge(self) -> str:
         """What the last fourfold of the samples brought in the scorer's eyes and in the judge's."""
@@ -190,37 +191,39 @@ class Comparison:
         scorer, judge = gain(_scores), gain(lambda candidates: [c.judge for c in candidates])
         if judge.low is None:
             return ""
-        verdict = ("gains too" if judge.low > 0 else "loses: the scorer is being over-optimised" if judge.high < 0
-                   else "sees no clear change")
-        return (f"From best of {n // 4} to best of {n} the scorer's mean changes by {scorer.mean:+.3f}; the judge "
-                f"{verdict}, {judge.mean:+.3f} (95% interval {judge.low:+.3f} to {judge.high:+.3f}).")
+        verdict = "gains" if judge.low > 0 else "loses" if judge.high < 0 else "same"
+        return say(
+            "comparison.judge", few=str(n // 4), many=str(n), scorer=f"{scorer.mean:+.3f}",
+            verdict=say(f"comparison.judge.{verdict}"), judge=f"{judge.mean:+.3f}", low=f"{judge.low:+.3f}",
+            high=f"{judge.high:+.3f}",
+        )
 
     def _against_tuned(self) -> str:
-        found = [d for d in self.differences() if d["name"] == "tuned"]
-        if not found:
-            return "There is no tuned model with a measured KL to compare best of N with."
-        (tuned,) = found
-        earlier = [d for d in self.differences() if d["name"] != "tuned" and d["difference"] is not None]
-        more = "; ".join(f"{'best of N' if d['difference'] > 0 else 'tuned'} by {abs(d['difference']):.3f} at "
-                         f"{d['kl']:.2f}" for d in earlier)
-        more = f" Against checkpoints of its training, ahead is {more} nats." if more else ""
+        tuned = next((d for d in self.differences() if d["name"] == "tuned"), None)
+        if tuned is None:
+            return say("comparison.no_tuned")
+        kl, n = f"{tuned['kl']:.2f}", self.settings.n
         if tuned["difference"] is None:
-            bound = f"{stats.kl_bound(self.settings.n):.2f}"
-            return (f"The tuned model lies {tuned['kl']:.2f} nats from its base, further than best of "
-                    f"{self.settings.n} goes (at most {bound}): take a larger N to compare at equal KL.{more}")
-        gap, low, high = tuned["difference"], tuned["low"], tuned["high"]
-        around = "" if low is None else f" (95% interval {low:+.3f} to {high:+.3f})"
-        if low is not None and low <= 0 <= high:
-            ahead = f"neither is clearly ahead: best of N scores {gap:+.3f} against it{around}"
-        else:
-            ahead = f"{'best of N' if gap > 0 else 'the tuned model'} is ahead: {gap:+.3f} for best of N{around}"
-        return f"At the tuned model's distance from its base, {tuned['kl']:.2f} nats, {ahead}.{more}"
+            return say("comparison.tuned_too_far", kl=kl, n=str(n), bound=f"{stats.kl_bound(n):.2f}")
+        difference, low, high = tuned["difference"], tuned["low"], tuned["high"]
+        undecided = low is not None and low <= 0 <= high
+        leader = "neither" if undecided else "best" if difference > 0 else "tuned"
+        ahead = say(f"comparison.ahead.{leader}", gap=f"{difference:+.3f}")
+        if low is not None:
+            ahead = say("comparison.with_interval", text=ahead, low=f"{low:+.3f}", high=f"{high:+.3f}")
+        return say("comparison.at_tuned", kl=kl, ahead=ahead)
+
+    def _against_checkpoints(self) -> str:
+        earlier = [d for d in self.differences() if d["name"] != "tuned" and d["difference"] is not None]
+        if not earlier or not any(d["name"] == "tuned" for d in self.differences()):
+            return ""
+        return say("comparison.checkpoints", leads=joined(map(_lead, earlier), "; "))
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison in plain JSON types: the samples, and the table and figure made from them."""
         out = dataclasses.asdict(dataclasses.replace(self, outcomes=(), points=()))
         del out["outcomes"], out["points"]
-        out["notes"] = list(self.notes)
+        out |= {"notes": [str(note) for note in self.notes], "note_keys": [described(note) for note in self.notes]}
         out["done"] = len(self.outcomes)
         out["table"] = [dataclasses.asdict(row) for row in self.rows()]
         out["figure"] = {
@@ -230,6 +233,12 @@ class Comparison:
         }
         out["samples"] = [_plain(outcome) for outcome in self.outcomes]
         return out
+
+
+def _lead(point: Mapping[str, Any]) -> str:
+    """Who is ahead at a checkpoint of the training, and by how much."""
+    leader = "best" if point["difference"] > 0 else "tuned"
+    return say(f"comparison.checkpoint.{leader}", gap=f"{abs(point['difference']):.3f}", kl=f"{point['kl']:.2f}")
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

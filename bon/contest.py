@@ -8,12 +8,12 @@ from bon import api, loading, models
 from bon.compare import Contest
 from bon.engines.local import LocalEngine
 from bon.errors import BonError
+from bon.messages import say
 
 #: What a tuned model's folder may say of its training: points of the figure.
 CHECKPOINTS = "checkpoints.json"
 NONE = "none"
-WEAK = ("The weak scorer learned from 1,000 sentences. It is there to be fooled: its own score goes on rising with N "
-        "while the judge's levels off.")
+WEAK = say("note.weak_scorer")
 
 
 def contest(model: str = "embedded", tuned: str | None = None, scorer: str | None = None, judge: str | None = None,
@@ -26,18 +26,18 @@ def contest(model: str = "embedded", tuned: str | None = None, scorer: str | Non
     sampler, spec = api.load(model, scorer, **kind), models.find(model, scorer)
     notes = [WEAK] if scorer == "weak" else []
 
-    def other(role: str, name: str | None, load):
+    def other(missing: str, name: str | None, load):
         if name is None or name == NONE:
             return None
         try:
             return load(name)
         except BonError as error:
-            notes.append(f"The {role} is missing: {error}")
+            notes.append(say(missing, error=error.message))
             return None
 
     where = {name: kind[name] for name in ("device", "dtype") if name in kind}
-    second = other("tuned model", tuned or spec.tuned, lambda name: _engine(name, **where))
-    watching = other("judge", judge or spec.judge, lambda name: _judge(name, sampler.scorer, spec, where))
+    second = other("note.tuned_model_missing", tuned or spec.tuned, lambda name: _engine(name, **where))
+    watching = other("note.judge_missing", judge or spec.judge, lambda name: _judge(name, sampler.scorer, spec, where))
     points = _points(tuned or spec.tuned, sampler.scorer) if second else ()
     return Contest(sampler.engine, sampler.scorer, second, watching, points, tuple(notes))
 

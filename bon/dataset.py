@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bon.errors import InputError
+from bon.messages import say
 from bon.schema import clean
 
 #: What a prompt's column is called, where nobody names it.
@@ -62,13 +63,13 @@ class Dataset:
                  skip_bad: bool = False):
         self.path, self.template, self.skip_bad = Path(path), template, skip_bad
         if column is not None and template is not None:
-            raise InputError("template", "Give a prompt column or a template, not both.")
+            raise InputError("template", say("error.column_and_template"))
         self._read = _reader(self.path)
         first = next((row for row in self._raw() if isinstance(row, dict)), None)
         if first is None:
             next(self.rows(), None)  # says what is wrong with the first
-            said = "no row that can be read" if skip_bad else "no rows"
-            raise InputError("input", f"{path} holds {said}. Give a file with at least one prompt.")
+            raise InputError("input", say("error.file_without_readable_rows" if skip_bad else "error.file_without_rows",
+                                          path=str(path)))
         self._parts = None if template is None else _template(template, first)
         self.column = None if self._parts else _column(column, list(first))
 
@@ -80,7 +81,7 @@ class Dataset:
             elif self.skip_bad:
                 yield Row(number, error=raw)
             else:
-                raise InputError("input", f"{self.path}: {raw} Mend it, or go on without it by --skip-bad.")
+                raise InputError("input", say("error.unreadable_row", path=str(self.path), error=raw))
 
     def survey(self) -> Survey:
         """Reads the whole file once."""
@@ -103,15 +104,16 @@ class Dataset:
         try:
             yield from self._read(self.path)
         except UnicodeDecodeError as error:
-            raise InputError("input", f"{self.path} is not text in UTF-8. Save it as UTF-8.") from error
+            raise InputError("input", say("error.file_not_utf8", path=str(self.path))) from error
         except OSError as error:
-            raise InputError("input", f"{self.path} cannot be read: {error.strerror or error}.") from error
+            reason = str(error.strerror or error)
+            raise InputError("input", say("error.file_unreadable", path=str(self.path), reason=reason)) from error
 
     def _row(self, number: int, columns: dict[str, Any]) -> Row:
         if self._parts is not None:
             absent = [name for _, name in self._parts if name is not None and columns.get(name) in (None, "")]
             if absent:
-                return Row(number, columns=columns, error=f"The template's {absent[0]} is missing in this row.")
+                return Row(number, columns=columns, error=say("error.template_column_missing", column=absent[0]))
             prompt = "".join(text + ("" if name is None else str(columns[name])) for text, name in self._parts)
             return Row(number, clean(prompt), columns=columns)
         value = columns.get(self.column)
@@ -121,8 +123,7 @@ class Dataset:
             return Row(number, messages=value, columns=columns)
         if value is None or isinstance(value, str):
             return Row(number, clean(value or ""), columns=columns)
-        said = f"The prompt must be a text or a list of messages, not {type(value).__name__}."
-        return Row(number, columns=columns, error=said)
+        return Row(number, columns=columns, error=say("error.prompt_of_wrong_type", type=type(value).__name__))
 
 
 def columns(path: str | Path) -> list[str]:
@@ -142,12 +143,12 @@ def _decoded(value: str) -> Any:
 def _column(wanted: str | None, columns: Sequence[str]) -> str:
     if wanted is not None:
         if wanted not in columns:
-            raise InputError("prompt_column", f"There is no column {wanted!r}. There are: {', '.join(columns)}.")
+            raise InputError("prompt_column", say("error.no_such_column", column=repr(wanted),
+                                                  columns=", ".join(columns)))
         return wanted
     found = [column for name in NAMES for column in columns if column.strip().casefold() == name]
     if not found and len(columns) > 1:
-        raise InputError("prompt_column", f"None of the columns is called prompt: {', '.join(columns)}. Name the one "
-                         "that holds the prompts by --prompt-column, or make them by --template.")
+        raise InputError("prompt_column", say("error.no_prompt_column", columns=", ".join(columns)))
     return (found or columns)[0]
 
 
@@ -156,15 +157,14 @@ def _template(template: str, columns: Mapping[str, Any]) -> list[tuple[str, str 
     try:
         parsed = list(string.Formatter().parse(template))
     except ValueError as error:
-        said = f"The template cannot be read: {error}. A brace itself is written twice."
-        raise InputError("template", said) from error
+        raise InputError("template", say("error.template_unreadable", error=str(error))) from error
     names = [name for _, name, _, _ in parsed if name is not None]
     odd = [name for _, name, spec, conversion in parsed if name is not None and (spec or conversion)]
     unknown = odd or [name for name in names if name not in columns]
     if unknown or not names:
-        said = f"names {{{unknown[0]}}}, which is no column" if unknown else "names no column"
-        raise InputError("template", f"The template {said}. Columns in braces make the prompt, such as "
-                         f"\"A review of {{{next(iter(columns))}}}:\". There are: {', '.join(columns)}.")
+        values = {"example": f"{{{next(iter(columns))}}}", "columns": ", ".join(columns)}
+        raise InputError("template", say("error.template_names_no_such_column", name=f"{{{unknown[0]}}}", **values)
+                         if unknown else say("error.template_names_no_column", **values))
     return [(text, name) for text, name, _, _ in parsed]
 
 
@@ -175,14 +175,14 @@ def _reader(path: Path):
     readers = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet, ".txt": _lines}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise InputError("input", f"{path} is none of {', '.join(readers)}: its ending says what a file is.")
+        raise InputError("input", say("error.input_of_unknown_ending", path=str(path), endings=", ".join(readers)))
     if not path.is_file():
-        raise InputError("input", f"There is no file {path}.")
+        raise InputError("input", say("error.no_such_file", path=str(path)))
     with open(path, "rb") as file:
         start = file.read(8192)
     if reader is not _parquet and b"\0" in start:
         utf16 = start[:2] in (b"\xff\xfe", b"\xfe\xff")
-        raise InputError("input", f"{path} is {'text in UTF-16' if utf16 else 'not text'}. Give text in UTF-8.")
+        raise InputError("input", say("error.file_in_utf16" if utf16 else "error.file_not_text", path=str(path)))
     return reader
 
 
@@ -204,9 +204,12 @@ def _object(number: int, line: str) -> dict[str, Any] | str:
         if "\\ud" in line.lower():  # half of a character of two, which no file can hold
             row = json.loads(clean(json.dumps(row, ensure_ascii=False)))
     except (ValueError, RecursionError) as error:
-        said = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-        return f"line {number} is not JSON ({said})."
-    return row if isinstance(row, dict) else f"line {number} is no JSON object, such as {{\"prompt\": \"This movie\"}}."
+        at_column = isinstance(error, json.JSONDecodeError)
+        reason = say("error.json_column", fault=error.msg, column=str(error.colno)) if at_column else str(error)
+        return say("error.line_not_json", line=str(number), reason=reason)
+    if not isinstance(row, dict):
+        return say("error.line_no_json_object", line=str(number), example='{"prompt": "This movie"}')
+    return row
 
 
 def _csv(path: Path) -> Iterator[dict[str, Any] | str]:
@@ -219,11 +222,11 @@ def _csv(path: Path) -> Iterator[dict[str, Any] | str]:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         heads = next(filter(None, _cells(reader)), [])
         if isinstance(heads, str) or len(set(heads)) < len(heads):
-            raise InputError("input", f"{path}: the heading names a column twice, or cannot be read: {start.strip()}")
+            raise InputError("input", say("error.csv_heading", path=str(path), heading=start.strip()))
         for cells in filter(None, _cells(reader)):
             if isinstance(cells, list) and len(cells) != len(heads):
-                cells = (f"line {reader.line_num} has {len(cells)} cells and the heading {len(heads)}: a text with "
-                         f"{delimiter!r} in it needs quotation marks around it.")
+                cells = say("error.csv_cells", line=str(reader.line_num), cells=str(len(cells)),
+                            columns=str(len(heads)), delimiter=repr(delimiter))
             yield cells if isinstance(cells, str) else dict(zip(heads, cells, strict=True))
 
 
@@ -234,7 +237,7 @@ def _cells(reader) -> Iterator[list[str] | str]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield f"line {reader.line_num} cannot be read ({error})."
+            yield say("error.csv_line", line=str(reader.line_num), error=str(error))
 
 
 def _parquet(path: Path) -> Iterator[dict[str, Any] | str]:
@@ -244,7 +247,7 @@ def _parquet(path: Path) -> Iterator[dict[str, Any] | str]:
             for batch in file.iter_batches(batch_size=256):
                 yield from batch.to_pylist()
     except arrow.ArrowException as error:
-        raise InputError("input", f"{path} is no Parquet file that can be read: {error}") from error
+        raise InputError("input", say("error.no_parquet_file", path=str(path), error=str(error))) from error
 
 
 def pyarrow() -> Any:
@@ -252,5 +255,5 @@ def pyarrow() -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise InputError("parquet", "Parquet needs a package that is not here: pip install pyarrow") from error
+        raise InputError("parquet", say("error.no_pyarrow")) from error
     return pyarrow

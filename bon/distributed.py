@@ -16,10 +16,11 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from bon import __version__, batch
+from bon import __version__, batch, messages
 from bon.dataset import Row
 from bon.errors import BonError, EngineError, InputError
 from bon.forms import Form, Record
+from bon.messages import say
 from bon.schema import Settings
 
 LOOPBACK = "127.0.0.1"
@@ -85,7 +86,7 @@ class RayWorkers:
             for item in made.iter_rows():
                 yield _unpacked(item["made"])
         except self._ray.exceptions.RayError as error:
-            raise EngineError(f"Ray gave up: {_last_line(error)} What is done is kept: --resume goes on.") from error
+            raise EngineError(say("error.ray_gave_up", error=_last_line(error), resume="--resume")) from error
 
     def _asked(self) -> dict[str, Any]:
         """What a worker says of itself and its models. What cannot work on the cluster shows here."""
@@ -94,13 +95,11 @@ class RayWorkers:
             found = _unpacked(self._ray.get(ask.remote(self._load)))
         except self._ray.exceptions.RayError as error:
             if "No module named 'bon'" in str(error):
-                raise InputError("ray", f"A worker has no bon. Install bon {__version__} on every machine of the "
-                                 "cluster, in the Python that runs Ray there, or send it along with the job: "
-                                 "ray job submit --working-dir.") from error
-            raise EngineError(f"A worker could not begin: {_last_line(error)}") from error
+                raise InputError("ray", say("error.worker_without_bon", version=__version__)) from error
+            raise EngineError(say("error.worker_could_not_begin", error=_last_line(error))) from error
         version = found.pop("version")
         if version != __version__:
-            raise InputError("ray", f"A worker has bon {version} and this is {__version__}. Install the same on all.")
+            raise InputError("ray", say("error.worker_of_other_version", version=version, own=__version__))
         return found
 
 
@@ -113,8 +112,8 @@ def room(nodes: Sequence[Mapping[str, float]], count: int | None, device: str | 
     cores = [int(node.get("CPU", 0)) for node in nodes]
     most = gpus or sum(cores)
     if not most or (count or 1) > most:
-        raise InputError("ray_workers", f"The cluster has room for {most} workers, one for each "
-                         f"{'GPU' if gpus else 'core'}, not {count or 1}.")
+        key = "error.too_many_workers_for_gpus" if gpus else "error.too_many_workers_for_cores"
+        raise InputError("ray_workers", say(key, most=str(most), given=str(count or 1)))
     if gpus:
         return count or gpus, {"num_gpus": 1}
     count = count or most
@@ -130,8 +129,11 @@ class Worker:
     def __init__(self, load: Callable[[], Any], facts: Mapping[str, Any], settings: Settings, form: Form):
         self._sampler, self._settings, self._form = load(), settings, form
         here = _described(self._sampler)
-        apart = [f"{name} {facts[name]} and {here[name]}" for name in facts if facts[name] != here[name]]
-        self._unlike = f"Workers are unlike each other ({', '.join(apart)}): name --device and --dtype." * bool(apart)
+        differences = messages.joined(
+            say("error.workers_differ_in", name=name, one=str(facts[name]), other=str(here[name]))
+            for name in facts if facts[name] != here[name]
+        )
+        self._unlike = say("error.workers_differ", differences=differences) if differences else None
 
     def __call__(self, item: Mapping[str, bytes]) -> dict[str, bytes]:
         return {"made": _packed(lambda: self._records(pickle.loads(item["rows"])))}
@@ -166,7 +168,7 @@ def _packed(work) -> bytes:
     except BonError as error:
         return pickle.dumps(error)
     except Exception as error:  # others may not survive the way
-        return pickle.dumps(EngineError(f"{type(error).__name__}: {error}"))
+        return pickle.dumps(EngineError(say("error.raised_on_worker", type=type(error).__name__, error=str(error))))
 
 
 def _unpacked(made: bytes) -> Any:
@@ -186,7 +188,7 @@ def _ray(near: bool) -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise InputError("ray", "Ray is not installed: pip install 'ray[data]' (bon's extra called ray).") from error
+        raise InputError("ray", say("error.no_ray")) from error
     return ray
 
 
@@ -199,9 +201,9 @@ def _start(ray: Any, address: str, near: bool) -> None:
         with _hushed():
             ray.init(address, **how)
     except Exception as error:  # of many kinds, with and without a class of its own
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError("ray", f"Ray could not be {'started' if address == 'local' else 'joined at ' + address}: "
-                         f"{said}") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError("ray", say("error.ray_not_started", reason=reason) if address == "local" else
+                         say("error.ray_not_joined", address=address, reason=reason)) from error
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = context.print_on_execution_start = False
@@ -225,13 +227,11 @@ def _check_answers(address: str) -> None:
     """What is wrong with an address, at once: Ray asks for minutes."""
     host, _, port = address.rpartition(":")
     if "/" in host or not host or not port.isdecimal():
-        raise InputError("ray", f"--ray takes local, auto or HOST:PORT (the port of ray start --head, 6379), not "
-                         f"{address}. From outside a cluster, hand the command in: ray job submit.")
+        raise InputError("ray", say("error.ray_address", address=address))
     try:
         socket.create_connection((host, int(port)), PATIENCE).close()
     except (OSError, OverflowError) as error:
-        raise InputError("ray", f"There is no Ray cluster at {address} ({error}). Start one by ray start --head, or "
-                         "take --ray local.") from error
+        raise InputError("ray", say("error.no_ray_cluster", address=address, reason=str(error))) from error
 
 
 def _last_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from bon import charts, figure
 from bon.comparison import Comparison, Estimate, Row
+from bon.messages import say
 from bon.schema import Candidate, Result
 from bon.show import facts
 from bon.wording import number_words, score_words, unit_words
@@ -113,9 +114,7 @@ def _page(title: str, body: str) -> str:
 
 def system(row: Row) -> str:
     """What a row of the table is called."""
-    names = {"base": "base", "tuned": "tuned", "best": f"best of {row.k}", "worst": f"worst of {row.k}",
-             "soft": f"soft best of {row.k}", "top": f"average of the best {row.k}"}
-    return names[row.kind]
+    return say(f"comparison.system.{row.kind}", k=str(row.k))
 
 
 def comparison_csv(comparison: Comparison) -> str:
@@ -139,44 +138,59 @@ def kl_kind(row: Row) -> str:
     return {"base": "exact", "tuned": "measured"}.get(row.kind, "at most")
 
 
-HEADS = ("system", "mean score", "wins against base", "KL, nats", "judge", "tokens", "seconds")
+HEADS = tuple(f"comparison.head.{name}" for name in ("system", "score", "wins", "kl", "judge", "tokens", "seconds"))
+#: What stands in a cell for a figure that there is none of.
+NONE = ("–", "")
+#: A cell of the table: a figure, and its interval, error or estimate, which is empty where there is none.
+Cell = tuple[str, str]
 
 
-def table(comparison: Comparison) -> list[list[str]]:
-    """The table for a reader, its heads first: without the best of 1, which is the base, and without empty columns."""
-    rows = [words(row) for row in comparison.rows() if (row.kind, row.k) != ("best", 1)]
-    kept = [i for i in range(len(HEADS)) if any(row[i] != "–" for row in rows)]
-    return [[row[i] for i in kept] for row in (HEADS, *rows)]
+def table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
+    """The table for a reader, heads and rows: without the best of 1, which is the base, and without empty columns."""
+    rows = [cells(row) for row in comparison.rows() if (row.kind, row.k) != ("best", 1)]
+    kept = [i for i in range(len(HEADS)) if any(row[i] != NONE for row in rows)]
+    return [say(HEADS[i]) for i in kept], [[row[i] for i in kept] for row in rows]
 
 
-def words(row: Row) -> list[str]:
+def cells(row: Row) -> list[Cell]:
     """A row of the table for a reader, in the order of `HEADS`."""
-    kl = {"": "–", "exact": "0", "measured": f"{row.kl or 0:.2f}", "at most": f"≤ {row.kl or 0:.2f}"}[kl_kind(row)]
-    if row.kl_error is not None:
-        kl += f" ± {row.kl_error:.2f}"
-    elif row.kl_estimate is not None and row.kl - row.kl_estimate >= 0.005:
-        kl += f" (about {row.kl_estimate:.2f})"
     return [
-        system(row), _with_interval(row.score, 3), _with_interval(row.wins, 0, percent=True), kl,
-        _with_interval(row.judge, 3) if row.judge else "–", f"{row.tokens:.0f}",
-        "–" if row.seconds is None else f"{row.seconds:.2f}",
+        (system(row), ""), _with_interval(row.score, 3), _with_interval(row.wins, 0, percent=True), _kl(row),
+        _with_interval(row.judge, 3) if row.judge else NONE, (f"{row.tokens:.0f}", ""),
+        NONE if row.seconds is None else (f"{row.seconds:.2f}", ""),
     ]
 
 
-def _with_interval(estimate: Estimate, decimals: int, percent: bool = False) -> str:
+def _kl(row: Row) -> Cell:
+    if row.kl is None:
+        return NONE
+    figure = {"exact": "0", "measured": f"{row.kl:.2f}", "at most": f"≤ {row.kl:.2f}"}[kl_kind(row)]
+    if row.kl_error is not None:
+        return figure, f"± {row.kl_error:.2f}"
+    if row.kl_estimate is not None and row.kl - row.kl_estimate >= 0.005:
+        return figure, say("comparison.kl_about", kl=f"{row.kl_estimate:.2f}")
+    return figure, ""
+
+
+def _with_interval(estimate: Estimate, decimals: int, percent: bool = False) -> Cell:
     scale, unit = (100, "%") if percent else (1, "")
 
     def number(value: float) -> str:
         return f"{scale * value:.{decimals}f}".replace("-", "−")
 
-    if estimate.low is None:
-        return number(estimate.mean) + unit
-    return f"{number(estimate.mean)}{unit} [{number(estimate.low)}, {number(estimate.high)}]"
+    interval = "" if estimate.low is None else f"[{number(estimate.low)}, {number(estimate.high)}]"
+    return number(estimate.mean) + unit, interval
+
+
+def _lines(comparison: Comparison) -> list[list[str]]:
+    """The table with its heads as the first line, each cell in one text."""
+    heads, rows = table(comparison)
+    return [heads, *([" ".join(filter(None, cell)) for cell in row] for row in rows)]
 
 
 def comparison_text(comparison: Comparison) -> str:
     """The table of a comparison for a terminal."""
-    rows = table(comparison)
+    rows = _lines(comparison)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in rows]
     told = f"{title(comparison)}, 95% intervals over prompts in brackets"
@@ -185,15 +199,21 @@ def comparison_text(comparison: Comparison) -> str:
 
 def title(comparison: Comparison) -> str:
     """What was compared, in a line."""
-    unit = f"{comparison.target} {comparison.unit}" if comparison.target else comparison.unit
+    unit = comparison.unit
+    if comparison.target:
+        unit = say(f"comparison.unit.{comparison.unit}", target=comparison.target)
     done, of = len(comparison.outcomes), comparison.prompts
-    count = f"{done} of {of} prompts" if done < of else "1 prompt" if of == 1 else f"{of} prompts"
-    return f"{count}, {comparison.base} scored by {comparison.scorer} ({unit}), n = {comparison.settings.n}"
+    key = "comparison.prompts" if done == of else "comparison.prompts_done"
+    count = say(key, n=of, done=str(done), of=str(of))
+    return say(
+        "comparison.title", prompts=count, model=comparison.base, scorer=comparison.scorer, unit=unit,
+        n=str(comparison.settings.n),
+    )
 
 
 def comparison_html(comparison: Comparison) -> str:
     """One page that needs nothing else: table, figure, and what was written for each prompt."""
-    heads, *rows = table(comparison)
+    heads, *rows = _lines(comparison)
     heads = "".join(f"<th>{escape(head)}</th>" for head in heads)
     rows = "".join(
         "<tr>" + "".join(f'<td class="n">{escape(word)}</td>' for word in row) + "</tr>" for row in rows

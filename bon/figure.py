@@ -1,12 +1,13 @@
 """The figure of a comparison as an SVG: score against the square root of KL."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
 from bon.comparison import Comparison, Estimate, Row
 from bon.drawing import ACCENT, LINE, MEAN, SOFT, WIN, image, line, text
-from bon.wording import NICE_STEPS, tick_words
+from bon.messages import joined, say
+from bon.wording import NICE_STEPS, tick_words, unit_words
 
 WIDTH, HEIGHT = 640, 400
 #: What the name of a checkpoint takes beside its point.
@@ -28,11 +29,12 @@ class _Plot:
         return round(HEIGHT - BOTTOM - (score - self.low) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM), 1)
 
 
-def svg(comparison: Comparison) -> str:
+def svg(comparison: Comparison, words: Callable[[str], str] = str) -> str:
     """The figure, or an empty text before the first prompt is done.
 
     The best-of-N curve with its points named by N, the tuned model and the checkpoints of its training as points, each
-    with 95% error bars; the judge's score of the same samples dashed.
+    with 95% error bars; the judge's score of the same samples dashed. words: what is written of a message: its English,
+    or `messages.carried` for a page that says it in another language.
     """
     rows = comparison.rows()
     best = [row for row in rows if row.kind == "best"]
@@ -40,8 +42,8 @@ def svg(comparison: Comparison) -> str:
     if not best:
         return ""
     plot = _plot(comparison, best, tuned)
-    spoken = f"Score against the square root of KL. {comparison.sentence()}"
-    parts = [*_axes(plot, comparison), *_judged(plot, best, tuned), *_curve(plot, best),
+    spoken = words(joined([say("comparison.figure"), comparison.sentence()], " "))
+    parts = [*_axes(plot, comparison, words), *_judged(plot, best, tuned), *_curve(plot, best),
              *_checkpoints(plot, comparison, tuned), *(_tuned(plot, tuned[0]) if tuned else ())]
     return image(WIDTH, HEIGHT, spoken, parts)
 
@@ -59,21 +61,21 @@ def _plot(comparison: Comparison, best: Sequence[Row], tuned: Sequence[Row]) -> 
     return _Plot(1.06 * math.sqrt(max(kls)), min(ends) - room, max(ends) + room)
 
 
-def _axes(plot: _Plot, comparison: Comparison) -> Iterator[str]:
+def _axes(plot: _Plot, comparison: Comparison, words: Callable[[str], str]) -> Iterator[str]:
     for value in _ticks(plot.low, plot.high):
         y = plot.y(value)
         yield f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}" stroke="{LINE}"/>'
         yield text(LEFT - 8, y + 4, tick_words(value), SOFT, "end")
     for value in _ticks(0.0, plot.most):
         yield text(plot.x(value), HEIGHT - BOTTOM + 20, tick_words(value), SOFT)
-    unit = f"{comparison.unit} of {comparison.target.lower()}" if comparison.target else comparison.unit
-    yield text(LEFT, TOP - 28, f"score, {unit}", SOFT, "start")
-    kinds = {row.kind: row for row in comparison.rows()}
-    names = [("best of N", BEST), *([("tuned", TUNED)] if "tuned" in kinds else [])]
-    names += [("judge (dashed)", JUDGE)] if kinds["base"].judge else []
-    words = "".join(f'<tspan fill="{colour}" dx="14">{name}</tspan>' for name, colour in names)
-    yield text(WIDTH - RIGHT, TOP - 28, words, SOFT, "end", 600)
-    yield text(WIDTH - RIGHT, HEIGHT - 8, "distance from the base model: square root of KL in nats", SOFT, "end")
+    score = say("comparison.score_axis", unit=unit_words(comparison.unit, comparison.target))
+    yield text(LEFT, TOP - 28, escape(words(score)), SOFT, "start")
+    systems = {row.kind: row for row in comparison.rows()}
+    names = [(say("comparison.curve"), BEST), *([(say("comparison.tuned"), TUNED)] if "tuned" in systems else [])]
+    names += [(say("comparison.judge_curve"), JUDGE)] if systems["base"].judge else []
+    legend = "".join(f'<tspan fill="{colour}" dx="14">{escape(words(name))}</tspan>' for name, colour in names)
+    yield text(WIDTH - RIGHT, TOP - 28, legend, SOFT, "end", 600)
+    yield text(WIDTH - RIGHT, HEIGHT - 8, escape(words(say("comparison.kl_axis"))), SOFT, "end")
 
 
 def _curve(plot: _Plot, best: Sequence[Row]) -> Iterator[str]:

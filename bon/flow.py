@@ -14,6 +14,7 @@ from itertools import chain, islice
 from bon.engines.base import Engine, Job, Step
 from bon.errors import InputError
 from bon.lengths import DrawLength, LengthSampler
+from bon.messages import say
 from bon.sampling import candidate_stream, selection_luck
 from bon.schema import (
     Candidate,
@@ -122,7 +123,9 @@ class _Run:
         if hasattr(self.lengths, "at"):
             return self.lengths.at(candidate_stream(request.settings.seed, request.query, index).random())
         if not callable(self.lengths):
-            raise InputError("length_sampler", "length_sampler must be a callable such as bon.LengthSampler(4, 16).")
+            raise InputError(
+                "length_sampler", say("error.length_sampler_not_callable", example="bon.LengthSampler(4, 16)")
+            )
         return whole("length_sampler", self.lengths(), 1)
 
     def note(self, event: Event) -> Event:
@@ -241,9 +244,7 @@ def _timed(steps: Iterator[Step]) -> Iterator[tuple[Step, float]]:
 def check_fits(prompt: int, new: int, engine: Engine) -> None:
     """Raises `InputError` where a prompt of so many tokens and so many new ones exceed the engine's context."""
     if engine.context is not None and prompt + new > engine.context:
-        raise InputError(
-            "prompt",
-            f"The prompt is {prompt} tokens long and up to {new} new ones are asked for, but {engine.name} holds "
-            f"{engine.context} in all: at most {max(0, engine.context - new)} for the prompt. Shorten it, or lower "
-            "max_tokens.",
-        )
+        raise InputError("prompt", say(
+            "error.prompt_too_long", tokens=str(prompt), new=str(new), model=engine.name, limit=str(engine.context),
+            most=str(max(0, engine.context - new)),
+        ))

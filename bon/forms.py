@@ -5,10 +5,12 @@ Pure functions from a row of the input and its record, which is what a batch kee
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 from bon.dataset import Dataset, Row, Survey
 from bon.errors import InputError
+from bon.messages import described, restored, say
 from bon.schema import Candidate, Result, Settings
 
 #: What a batch keeps of a row: plain JSON types.
@@ -54,13 +56,11 @@ class Form:
     def check(self, settings: Settings, margin: float) -> None:
         """Raises `InputError` for settings under which it would be empty or say nothing."""
         if self.name == "preference" and (settings.n < 2 or settings.select != "best"):
-            raise InputError("as", "Preferences set the best candidate against the worst one: that takes n of 2 or "
-                             "more, and no other selection.")
+            raise InputError("as", say("error.preference_needs_two"))
         if margin < 0 or (margin and self.name != "preference"):
-            raise InputError("margin", "margin is the least difference in score of a preference: 0 or more, with "
-                             "--as preference.")
+            raise InputError("margin", say("error.margin"))
         if settings.keep is not None and self.name != "scored":
-            raise InputError("keep", "keep says how many candidates of a row are written: it goes with --as scored.")
+            raise InputError("keep", say("error.keep_without_scored"))
 
 
 def record(row: int, result: Result, form: Form) -> Record:
@@ -70,12 +70,24 @@ def record(row: int, result: Result, form: Form) -> Record:
     out = {"row": row, "candidates": kept, "n": result.settings.n}
     if result.stats:
         out["mean"] = result.stats.mean
-    return out | ({"notes": list(result.notes)} if result.notes else {})
+    if result.notes:
+        out |= {"notes": [str(note) for note in result.notes], "note_keys": list(map(described, result.notes))}
+    return out
 
 
 def failure(row: int, error: str) -> Record:
     """The record of a row that failed."""
-    return {"row": row, "error": error}
+    return {"row": row, "error": str(error), "error_key": described(error)}
+
+
+def notes_of(record: Record) -> list[str]:
+    """The notes of a record, as messages where it has their keys."""
+    return list(map(restored, record.get("notes", ()), record.get("note_keys") or repeat(None)))
+
+
+def error_of(record: Record) -> str:
+    """The error of a record, as a message where it has its key."""
+    return restored(record["error"], record.get("error_key"))
 
 
 def columns(form: Form, dataset: Dataset, survey: Survey) -> list[str]:

@@ -10,6 +10,7 @@ from transformers.generation import WatermarkingConfig
 from bon.engines.local import Rules
 from bon.errors import InputError
 from bon.lengths import DrawLength
+from bon.messages import say
 from bon.schema import whole
 
 #: Fields that have their effect, or (special tokens, compilation) nothing left to do here.
@@ -68,7 +69,9 @@ class Wanted:
             raise
         except (ValueError, TypeError) as error:  # transformers' own checks of the values
             at_fault = self._at_fault()
-            raise InputError(at_fault, f"{at_fault} cannot work: {error}") from error
+            raise InputError(
+                at_fault, say("error.generation_field_invalid", name=at_fault, error=str(error))
+            ) from error
 
     def _at_fault(self) -> str:
         """The field that fails on its own, or the config where only several together do."""
@@ -144,8 +147,7 @@ class Wanted:
         most = whole("max_length", self.given["max_length"], 1)
         if most <= prompt_length:
             raise InputError(
-                "max_length",
-                f"max_length is {most} and the query has {prompt_length} tokens already: nothing is left to generate.",
+                "max_length", say("error.max_length_reached", most=str(most), tokens=str(prompt_length))
             )
         return _Capped(lengths, most - prompt_length)
 
@@ -174,10 +176,7 @@ class _Capped:
 def check_config(config: Any) -> None:
     """An `InputError` for a generation config that is none."""
     if config is not None and not isinstance(config, GenerationConfig):
-        raise InputError(
-            "generation_config",
-            f"generation_config must be a transformers.GenerationConfig, not {type(config).__name__}.",
-        )
+        raise InputError("generation_config", say("error.not_a_generation_config", type=type(config).__name__))
 
 
 def _set_fields(config: GenerationConfig | None) -> dict[str, Any]:
@@ -187,18 +186,17 @@ def _set_fields(config: GenerationConfig | None) -> dict[str, Any]:
 
 def _check_field(name: str, value: Any, of_model: bool = False) -> None:
     if name == "watermarking_config" and not isinstance(value, WatermarkingConfig | dict | None):
-        raise InputError(name, f"BestOfNSampler does not support {name} of type {type(value).__name__}.")
+        raise InputError(name, say("error.generation_type_unsupported", name=name, type=type(value).__name__))
     if name in HONOURED:
         return
     if name not in vars(GenerationConfig()) and name not in REFUSED_ARGUMENTS:
-        raise InputError(name, f"{name} is neither a field of a GenerationConfig nor an argument of generate.")
+        raise InputError(name, say("error.no_generation_field", name=name))
     if value is None or value is False or (name in NEUTRAL and value == NEUTRAL[name]):
         return
     if of_model:
-        remedy = f"The model's own generation_config asks for it: pass {name}={NEUTRAL.get(name)!r}."
+        remedy = say("error.generation_field_unsupported.of_model", name=name, value=repr(NEUTRAL.get(name)))
     else:
-        remedy = "Leave it out."
+        remedy = say("error.generation_field_unsupported.leave_out")
     raise InputError(
-        name,
-        f"BestOfNSampler does not support {name}={value!r}: it draws sample_size texts one token at a time. {remedy}",
+        name, say("error.generation_field_unsupported", name=name, value=repr(value), remedy=remedy)
     )

@@ -8,21 +8,21 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
 from bon.errors import BonError, InputError
+from bon.messages import say
 
 
 def check_name(name: str, kind: str) -> None:
     """Raises `InputError` for a name that no repository can have. kind: `Space` or `dataset`."""
     part = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
     if not re.fullmatch(f"{part}/{part}", name) or "--" in name or ".." in name or len(name) > 96:
-        raise InputError(kind.lower(), f"{name!r} is no name of a {kind}. Give USER/{kind.upper()}, such as "
-                         "ada/best-of-n.")
+        key = "error.not_a_space_name" if kind == "Space" else "error.not_a_dataset_name"
+        raise InputError(kind.lower(), say(key, name=repr(name)))
 
 
 def writing() -> HfApi:
     """The Hub with the token of this machine. Raises `InputError` where there is none."""
     if not get_token():
-        raise InputError("token", "There is no token of the Hub here. Log in with `hf auth login`, or set HF_TOKEN "
-                         "to one that may write.")
+        raise InputError("token", say("error.no_hub_token"))
     return HfApi()
 
 
@@ -34,9 +34,7 @@ def told(name: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status in (401, 403):
-            raise InputError("token", f"The Hub does not let this token write to {name}. Take one that may write, and "
-                             "a name under your own user or organisation.") from error
-        raise BonError(f"The Hub answered with status {status}. Try again later.") from error
+            raise InputError("token", say("error.hub_token_may_not_write", name=name)) from error
+        raise BonError(say("error.hub_status_on_writing", status=str(status))) from error
     except Exception as error:  # each layer of the network raises its own; the reader needs one sentence
-        raise BonError(f"The Hub could not be reached ({type(error).__name__}: {error}). Try again where there is a "
-                       "network: what has arrived is not sent twice.") from error
+        raise BonError(say("error.hub_unreachable_for_writing", error=f"{type(error).__name__}: {error}")) from error

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bon.errors import InputError
+from bon.messages import say
 from bon.schema import whole
 
 #: Any callable without arguments that returns a number of tokens.
@@ -24,10 +25,7 @@ class LengthSampler:
         self.min_value = whole("length_sampler", min_value, 1)
         self.max_value = whole("length_sampler", max_value, 1)
         if self.max_value <= self.min_value:
-            raise InputError(
-                "length_sampler",
-                f"LengthSampler({min_value}, {max_value}) is empty: the upper end is left out, so it must be larger.",
-            )
+            raise InputError("length_sampler", say("error.length_range_empty", low=str(min_value), high=str(max_value)))
         self._random = np.random.default_rng(seed)
 
     def __call__(self) -> int:

@@ -21,13 +21,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from bon import models, packing
 from bon.cache import LiveCache
 from bon.errors import InputError, ModelError
+from bon.messages import say
 
 
 def _limit() -> int:
-    said = os.environ.get("BON_CACHE", "4")
-    if not (said.isascii() and said.isdecimal() and int(said)):
-        raise InputError("BON_CACHE", f"BON_CACHE is the number of models that stay loaded, at least 1, not {said!r}.")
-    return int(said)
+    limit = os.environ.get("BON_CACHE", "4")
+    if not (limit.isascii() and limit.isdecimal() and int(limit)):
+        raise InputError("BON_CACHE", say("error.cache_limit", value=repr(limit)))
+    return int(limit)
 
 
 #: Models and their tokenizers, by kind, place, device and number type.
@@ -41,9 +42,9 @@ TORCH_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "float16": tor
 _ONE_AT_A_TIME = threading.Lock()
 #: For each kind of model: the architectures that can be it, and what to call it.
 KINDS = {
-    AutoModelForCausalLM: (transformers.MODEL_FOR_CAUSAL_LM_MAPPING, "causal language model"),
+    AutoModelForCausalLM: (transformers.MODEL_FOR_CAUSAL_LM_MAPPING, say("error.model_kind.causal")),
     AutoModelForSequenceClassification: (
-        transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, "text-classification model",
+        transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, say("error.model_kind.classifier"),
     ),
 }
 
@@ -61,7 +62,7 @@ def _checked_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError("device", f"There is no device {device!r} here. Leave it out to take the fastest.") from error
+        raise InputError("device", say("error.no_such_device", device=repr(device))) from error
     return device
 
 
@@ -98,7 +99,7 @@ def facts(model) -> Facts:
 
 def _named_dtype(dtype: str | None) -> str | None:
     if dtype and dtype != "auto" and dtype not in DTYPES:
-        raise InputError("dtype", f"dtype must be auto or one of {', '.join(DTYPES)}, not {dtype!r}.")
+        raise InputError("dtype", say("error.no_such_dtype", names=", ".join(DTYPES), value=repr(dtype)))
     return DTYPES.get(dtype)
 
 
@@ -121,7 +122,7 @@ def classifier(place: str, device: str | None = None, dtype: str | None = None):
 def _live(kind, place: str, device: str | None, dtype: str | None):
     device = choose_device(device)
     if dtype == "int8" and not (device == "cpu" and packing.can_round()):
-        raise InputError("dtype", "int8 needs a processor that multiplies it (VNNI or AMX). Leave dtype out.")
+        raise InputError("dtype", say("error.no_int8"))
     return LIVE.get((kind.__name__, place, device, dtype), lambda: _load(kind, place, device, dtype))
 
 
@@ -177,19 +178,17 @@ def _from_folder(kind, folder: str, place: str):
     )
     if report["missing_keys"]:
         # transformers would go on with random numbers in their place.
-        raise ModelError(
-            f"{place} lacks weights of a {KINDS[kind][1]} ({min(report['missing_keys'])}): it was saved as another "
-            "kind of model, or not in full."
-        )
+        weight = min(report["missing_keys"])
+        raise ModelError(say("error.weights_missing", model=place, kind=KINDS[kind][1], weight=weight))
     return model, tokenizer
 
 
 def _check_kind(kind, config, place: str) -> None:
     if kind is AutoModelForCausalLM and getattr(config, "is_encoder_decoder", False):
-        raise ModelError(f"{place} is a sequence-to-sequence model; bon samples from causal language models.")
+        raise ModelError(say("error.sequence_to_sequence", model=place))
     architectures, called = KINDS[kind]
     if type(config) not in architectures:
-        raise ModelError(f"{place} is a {config.model_type} model, which cannot be a {called}.")
+        raise ModelError(say("error.model_kind", model=place, type=config.model_type, kind=called))
 
 
 def _folder(place: str) -> str:
@@ -206,7 +205,7 @@ def _folder(place: str) -> str:
         return _copy(place, _why_unreachable(place, error), error)
     files = models.needed([file.rfilename for file in info.siblings or ()])
     if "config.json" not in files:
-        raise ModelError(f"The Hub's {place} has no config.json with safetensors or PyTorch weights beside it.")
+        raise ModelError(say("error.hub_without_weights", model=place))
     try:
         return snapshot_download(place, allow_patterns=files)
     except Exception as error:
@@ -222,40 +221,35 @@ def _copy(place: str, otherwise: str, error: Exception) -> str:
 def _why_unreachable(place: str, error: Exception) -> str:
     if refused := _why_refused(place, error):
         return refused
-    remedy = (f"run `hf download {place}` where there is a network, give a folder, or take the preset `embedded`, "
-              "which needs none.")
     if models.hub_is_off():
-        return f"{place} is not on this machine and HF_HUB_OFFLINE is set. Unset it, {remedy}"
-    return f"{place} is not on this machine and the Hub could not be reached ({_in_short(error)}). Try again, {remedy}"
+        return say("error.hub_off", model=place)
+    return say("error.hub_unreachable", model=place, error=_in_short(error))
 
 
 def _why_broken_off(place: str, error: Exception) -> str:
-    return _why_refused(place, error) or (
-        f"The download of {place} broke off ({_in_short(error)}). Ask again: the files that arrived are kept."
-    )
+    return _why_refused(place, error) or say("error.download_broken_off", model=place, error=_in_short(error))
 
 
 def _why_refused(place: str, error: Exception) -> str | None:
     # By type, not by status: a proxy's 403 says nothing about the model. Gated models are of this type too.
     if not any(isinstance(e, RepositoryNotFoundError) for e in _chain(error)):
         return None
-    return (f"The Hub has no model {place} that can be read without a token. Check its name, log in with "
-            f"`hf auth login`, or take a folder or one of the presets: {models.names()}.")
+    return say("error.hub_refused", model=place, names=models.names())
 
 
 def _why_unreadable(place: str, device: str, error: Exception) -> str:
     if out_of_memory(error) or isinstance(error, MemoryError):
-        return f"{place} does not fit into the memory of {device}. Take a smaller model or another device."
+        return say("error.model_too_large", model=place, device=device)
     if any(isinstance(e, pickle.UnpicklingError) for e in _chain(error)):
-        return f"The weights of {place} are pickled code, which bon does not run. Take safetensors instead."
+        return say("error.weights_pickled", model=place)
     if "custom code" in str(error):
-        return f"{place} is loaded by code of its own, which bon does not run. Take a model that transformers knows."
-    return f"{place} holds no model that transformers can load: {_first_line(error)}"
+        return say("error.model_has_code", model=place)
+    return say("error.model_unreadable", model=place, error=_first_line(error))
 
 
 def _in_short(error: Exception) -> str:
     answer = _answer(error)
-    return f"it answered with status {answer}" if answer else _first_line(error)
+    return say("error.hub_status", status=str(answer)) if answer else _first_line(error)
 
 
 def _answer(error: Exception) -> int | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bon.errors import InputError, ModelError
+from bon.messages import assets, say
 
 #: The files that hold weights, in the order in which they are preferred, and the index that lists them when many.
 WEIGHTS = (
@@ -38,12 +39,6 @@ class Spec:
     summary: str
     tuned: str | None = None
     judge: str | None = None
-
-
-def assets() -> Path:
-    """The folder of models, scripts and styles: beside the package in a checkout, inside it in a wheel."""
-    inside = Path(__file__).parent / "assets"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "assets"
 
 
 def presets() -> list[Spec]:
@@ -98,7 +93,7 @@ def weighted(scorer: str) -> list[tuple[float, str]]:
         return []
     parts = [re.fullmatch(r"\s*(-?\d+(?:\.\d+)?)\s*\*\s*(\S.*?)\s*", part) for part in scorer.split("+")]
     if not all(parts):
-        raise InputError("scorer", f"{_short(scorer)!r} is no sum of scorers such as 0.7*embedded+0.3*logprob.")
+        raise InputError("scorer", say("error.not_a_sum_of_scorers", value=repr(_short(scorer))))
     return [(float(part[1]), part[2]) for part in parts]
 
 
@@ -108,12 +103,12 @@ def checked_place(name: str, field: str = "model") -> str:
     folder = os.path.expanduser(name)
     if os.path.isdir(folder):
         if not os.path.isfile(os.path.join(folder, "config.json")):
-            raise ModelError(f"The folder {name} holds no model: there is no config.json in it.")
+            raise ModelError(say("error.folder_without_model", folder=name))
         return os.path.abspath(folder)
     if name.startswith((".", "/", "~", "\\")) or "\\" in name or os.path.isfile(folder):
-        raise ModelError(f"There is no folder {_short(name)}. Give a folder that holds a model, a Hub id or a preset.")
+        raise ModelError(say("error.no_such_folder", folder=_short(name)))
     if not _like_hub_id(name):
-        raise InputError(field, f"{_short(name)!r} is neither a preset ({names()}) nor a folder nor a Hub id.")
+        raise InputError(field, say("error.not_a_model_name", value=repr(_short(name)), names=names()))
     return name
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bon.errors import BonError, InputError
+from bon.messages import joined, say
 from bon.schema import Settings
 
 try:
@@ -73,7 +74,7 @@ class Journal:
             if flock:
                 flock(self._file, LOCK_EX | LOCK_NB)
         except OSError as error:
-            raise InputError("output", f"Another run is writing {self.output} at this moment.") from error
+            raise InputError("output", say("error.output_being_written", path=str(self.output))) from error
 
     def _begin(self) -> None:
         os.ftruncate(self._file, 0)
@@ -104,10 +105,9 @@ class Journal:
         names = dict.fromkeys([*before, *self.plan])
         apart = [name for name in names if before.get(name) != self.plan.get(name)]
         if apart:
-            told = "; ".join(f"{name} was {_short(before.get(name))} and is {_short(self.plan.get(name))}"
-                             for name in apart)
-            raise InputError("resume", f"The unfinished run of {self.output} was another one: {told}. Resume it as it "
-                             "was, or begin anew with --overwrite.")
+            differences = joined((say("error.plan_differs_in", name=name, before=_short(before.get(name)),
+                                      now=_short(self.plan.get(name))) for name in apart), "; ")
+            raise InputError("resume", say("error.plan_differs", path=str(self.output), differences=differences))
 
     def _write(self, text: str) -> None:
         left = text.encode()
@@ -116,8 +116,8 @@ class Journal:
                 left = left[os.write(self._file, left) :]
             os.fsync(self._file)
         except OSError as error:
-            raise BonError(f"{self.path} could not be written ({error.strerror}). {self.done} rows are kept: make room "
-                           "and go on with --resume.") from error
+            raise BonError(say("error.journal_not_written", path=str(self.path), reason=str(error.strerror),
+                               done=str(self.done), resume="--resume")) from error
 
 
 def _whole(line: bytes) -> dict[str, Any] | None:

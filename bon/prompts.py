@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bon import models
 from bon.errors import InputError
+from bon.messages import say
 
 #: The most that one comparison takes.
 PROMPTS_MAX = 10_000
@@ -23,11 +24,12 @@ def read_prompts(path: str) -> list[str]:
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = "is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be read ({error.strerror})"
-        raise InputError("prompts", f"The file {path} {why}. Give a text file with one prompt a line.") from error
+    except UnicodeDecodeError as error:
+        raise InputError("prompts", say("error.prompts_not_utf8", path=path)) from error
+    except OSError as error:
+        raise InputError("prompts", say("error.prompts_unreadable", path=path, reason=str(error.strerror))) from error
     if any("\0" in line for line in lines):
-        raise InputError("prompts", f"The file {path} is not text. Give a text file with one prompt a line.")
+        raise InputError("prompts", say("error.prompts_not_text", path=path))
     return checked_prompts(lines)
 
 
@@ -35,11 +37,12 @@ def read_messages(path: str) -> list:
     """The messages of a chat in a JSON file. Raises `InputError` for a file that is absent or holds no JSON list."""
     try:
         messages = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, RecursionError, ValueError) as error:
-        why = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else "is not JSON"
-        raise InputError("messages", f"The file {path} {why}. Give a list of objects with role and content.") from error
+    except OSError as error:
+        raise InputError("messages", say("error.chat_unreadable", path=path, reason=str(error.strerror))) from error
+    except (RecursionError, ValueError) as error:
+        raise InputError("messages", say("error.chat_not_json", path=path)) from error
     if not isinstance(messages, list):
-        raise InputError("messages", f"The file {path} holds no list. Give a list of objects with role and content.")
+        raise InputError("messages", say("error.chat_no_list", path=path))
     return messages
 
 
@@ -53,6 +56,6 @@ def checked_prompts(lines: Sequence[str]) -> list[str]:
 def check_count(prompts: Sequence[str]) -> None:
     """Raises `InputError` for none, or for more than a comparison takes."""
     if not prompts:
-        raise InputError("prompts", "There are no prompts to compare over. Give at least one.")
+        raise InputError("prompts", say("error.no_prompts"))
     if len(prompts) > PROMPTS_MAX:
-        raise InputError("prompts", f"There are {len(prompts):,} prompts; a comparison takes at most {PROMPTS_MAX:,}.")
+        raise InputError("prompts", say("error.too_many_prompts", given=len(prompts), most=PROMPTS_MAX))

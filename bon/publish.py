@@ -7,6 +7,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from bon import hub, models
 from bon.errors import ModelError
+from bon.messages import say
 
 #: What a Space runs, by the patterns of `upload_folder`, where a star takes slashes in.
 NEEDED = ["app.py", "README.md", "LICENSE", "requirements.txt", "bon/*", "assets/*"]
@@ -18,7 +19,7 @@ def folder() -> Path:
     """The checkout that this package is in. Raises `ModelError` where it is installed without one."""
     found = models.assets().parent
     if not (found / "app.py").is_file():
-        raise ModelError("There is no app.py beside this package: publish from a checkout of the project.")
+        raise ModelError(say("error.no_checkout"))
     return found
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bon.errors import InputError
+from bon.messages import described, say
 
 N_MAX = 4096
 #: More tokens than any model writes in one go: what lies above is a slip of the hand.
@@ -62,38 +63,41 @@ class Settings:
         put("max_tokens", whole("max_tokens", self.max_tokens, 1, TOKENS_MAX))
         if self.min_tokens > self.max_tokens:
             raise InputError(
-                "min_tokens",
-                f"min_tokens is {self.min_tokens} and max_tokens {self.max_tokens}: the least cannot exceed the most.",
+                "min_tokens", say("error.lengths_crossed", least=str(self.min_tokens), most=str(self.max_tokens))
             )
         put("temperature", number("temperature", self.temperature))
         if self.temperature <= 0:
-            raise InputError("temperature", f"temperature must be above 0, not {self.temperature:g}.")
+            raise InputError("temperature", say("error.temperature_not_above_0", value=f"{self.temperature:g}"))
         put("top_k", whole("top_k", self.top_k, 0))
         put("top_p", number("top_p", self.top_p))
         if not 0 < self.top_p <= 1:
-            raise InputError("top_p", f"top_p must be above 0 and at most 1 (1 is off), not {self.top_p:g}.")
+            raise InputError("top_p", say("error.top_p_out_of_range", value=f"{self.top_p:g}"))
         put("reject", number("reject", self.reject))
         if not 0 <= self.reject < 1:
-            raise InputError("reject", f"reject must be 0 (off) or a share below 1, such as 0.5, not {self.reject:g}.")
+            raise InputError("reject", say("error.reject_out_of_range", value=f"{self.reject:g}"))
         if self.select not in SELECTIONS:
-            raise InputError("select", f"select must be one of {', '.join(SELECTIONS)}, not {self.select!r}.")
+            raise InputError(
+                "select", say("error.not_one_of", name="select", names=", ".join(SELECTIONS), value=repr(self.select))
+            )
         put("softness", number("softness", self.softness))
         if self.softness <= 0:
-            raise InputError("softness", f"softness must be above 0, not {self.softness:g}; `best` takes the best.")
+            raise InputError("softness", say("error.softness_not_above_0", value=f"{self.softness:g}"))
         if self.seed is not None:
             put("seed", whole("seed", self.seed, 0, SEED_MAX))
         if self.keep is not None:
             put("keep", whole("keep", self.keep, 1, N_MAX))
             if self.keep > self.n:
-                raise InputError("keep", f"keep is {self.keep} but there are only n = {self.n} candidates.")
+                raise InputError("keep", say("error.keep_above_n", keep=str(self.keep), n=str(self.n)))
         if self.unit not in UNITS:
-            raise InputError("unit", f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}.")
+            raise InputError(
+                "unit", say("error.not_one_of", name="unit", names=", ".join(UNITS), value=repr(self.unit))
+            )
         for name in ("model", "scorer", "target"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value.strip()):
-                raise InputError(name, f"{name} must be a name, not {value!r}.")
+                raise InputError(name, say("error.not_a_name", name=name, value=repr(value)))
         if self.model is None:
-            raise InputError("model", "model must be a name: a preset, a Hub id or a folder.")
+            raise InputError("model", say("error.no_model_name"))
 
     def with_seed(self) -> "Settings":
         """These settings with a fresh seed where there was none, so that the run can be repeated."""
@@ -105,24 +109,31 @@ class Settings:
         known = [f.name for f in dataclasses.fields(cls)]
         for name in values:
             if name not in known:
-                raise InputError(name, f"There is no setting {name!r}. There are: {', '.join(known)}.")
+                raise InputError(name, say("error.no_such_setting", name=repr(name), names=", ".join(known)))
         return cls(**values)
 
 
 def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
     """`value` as an int within least..most, or an `InputError` that names the argument."""
-    said = f"{name} must be a whole number" + (f" from {least} to {most}" if most else f", at least {least}")
     if isinstance(value, bool):
-        raise InputError(name, f"{said}, not {value}.")
+        raise _not_whole(name, value, least, most)
     try:
         out = operator.index(value)
     except TypeError:
         if not (isinstance(value, float) and value.is_integer()):
-            raise InputError(name, f"{said}, not {value!r}.") from None
+            raise _not_whole(name, value, least, most) from None
         out = int(value)
     if out < least or (most is not None and out > most):
-        raise InputError(name, f"{said}, not {out}." if abs(out) < 10**15 else f"{said}.")
+        raise _not_whole(name, out, least, most)
     return out
+
+
+def _not_whole(name: str, value: Any, least: int, most: int | None) -> InputError:
+    limits = {"name": name, "least": str(least)} | ({"most": str(most)} if most else {})
+    key = "error.not_whole_from_to" if most else "error.not_whole_from"
+    if isinstance(value, int) and abs(value) >= 10**15:  # too many digits for a sentence
+        return InputError(name, say(f"{key}.far", **limits))
+    return InputError(name, say(key, **limits, value=repr(value)))
 
 
 def number(name: str, value: Any) -> float:
@@ -132,7 +143,7 @@ def number(name: str, value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         out = math.nan
     if not math.isfinite(out):
-        raise InputError(name, f"{name} must be a number, not {value!r}.")
+        raise InputError(name, say("error.not_a_number", name=name, value=repr(value)))
     return out
 
 
@@ -155,14 +166,14 @@ class Request:
     def __post_init__(self) -> None:
         given = [name for name in ("prompt", "messages", "prompt_ids") if getattr(self, name) is not None]
         if len(given) > 1:
-            raise InputError(given[1], f"Give one of {' and '.join(given)}, not both.")
+            raise InputError(given[1], say("error.two_prompts", names=" and ".join(given)))
         if self.messages is not None:
             object.__setattr__(self, "messages", checked_messages(self.messages))
         elif self.prompt_ids is None:
             if self.prompt is not None and not isinstance(self.prompt, str):
-                raise InputError("prompt", f"The prompt must be a text, not {type(self.prompt).__name__}.")
+                raise InputError("prompt", say("error.prompt_not_text", type=type(self.prompt).__name__))
             if not (self.prompt or "").strip() and not self.unconditional:
-                raise InputError("prompt", "The prompt is empty. Write a few words for the model to continue.")
+                raise InputError("prompt", say("error.prompt_empty"))
         if self.prompt_ids is not None:
             object.__setattr__(self, "prompt_ids", tuple(self.prompt_ids))
         object.__setattr__(self, "prompt", clean(self.prompt) if self.prompt is not None else None)
@@ -176,14 +187,14 @@ def clean(text: str) -> str:
 def checked_messages(messages: Sequence[Mapping[str, str]]) -> tuple[Mapping[str, str], ...]:
     """The messages of a chat with their texts cleaned, or an `InputError`."""
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
-        raise InputError("messages", "messages must be a list such as [{'role': 'user', 'content': 'Hello'}].")
+        raise InputError("messages", say("error.messages_no_list", example="[{'role': 'user', 'content': 'Hello'}]"))
     for message in messages:
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or not isinstance(
             message.get("content"), str
         ):
-            raise InputError("messages", f"Each message needs a text as role and as content, unlike {message!r}.")
+            raise InputError("messages", say("error.message_without_text", message=repr(message)))
     if not messages[-1]["content"].strip():
-        raise InputError("messages", "The last message is empty. Write a few words for the model to answer.")
+        raise InputError("messages", say("error.last_message_empty"))
     return tuple({k: clean(v) if isinstance(v, str) else v for k, v in message.items()} for message in messages)
 
 
@@ -283,7 +294,7 @@ class Result:
         """The result in plain JSON types, under the names that the command line and HTTP use too."""
         out = dataclasses.asdict(self)
         out["candidates"] = [{k: v for k, v in c.items() if k not in INTERNAL} for c in out["candidates"]]
-        out["notes"] = list(self.notes)
+        out |= {"notes": [str(note) for note in self.notes], "note_keys": [described(note) for note in self.notes]}
         if self.stats:
             out["stats"]["expected_best"] = list(self.stats.expected_best)
         if self.messages is None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from bon import selection, stats
 from bon.lengths import LengthSampler
+from bon.messages import say
 from bon.schema import (
     Candidate,
     Clock,
@@ -97,13 +98,11 @@ class RunState:
         if stopped:
             ranked = [dataclasses.replace(c, ended=c.ended or "stopped") for c in ranked]
             if self.scored < len(ranked):
-                notes.append(f"Stopped with {self.scored} of {len(ranked)} candidates scored: the figures are theirs.")
+                notes.append(say("note.stopped", scored=str(self.scored), of=str(len(ranked))))
         if rejected := sum(c.ended == "rejected" for c in ranked):
-            notes.append(f"Early rejection dropped {rejected} of {len(ranked)} candidates half written, so there are "
-                         "no figures of what fewer samples would have brought.")
+            notes.append(say("note.rejected", rejected=str(rejected), of=str(len(ranked))))
         if settings.select == "soft":
-            notes.append(f"Soft selection (softness {settings.softness:g}) chose the first by a draw: the curve of "
-                         "expected scores is that of plain best of k.")
+            notes.append(say("note.soft_selection", softness=f"{settings.softness:g}"))
         own = {"caps", "luck"}
         fields = {name: getattr(self.started, name) for name in Started.__dataclass_fields__ if name not in own}
         return Result(
@@ -152,9 +151,10 @@ def stopped(result: Result) -> Result:
 
 def _restored(result: Result, settings: Settings, luck: float = 0.0, target: str | None = None) -> RunState:
     """The state behind a result, under these settings."""
-    told = _of_candidates(result, result.settings).result().notes  # by the state itself: what it tells anew
+    # What the state notes by itself, it notes anew.
+    renewed = {name for note in _of_candidates(result, result.settings).result().notes for name in (note, note.key)}
     state = _of_candidates(result, settings, luck, target)
-    state.notes = [note for note in result.notes if note not in told]
+    state.notes = [note for note in result.notes if renewed.isdisjoint((note, getattr(note, "key", note)))]
     return state
 
 

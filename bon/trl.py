@@ -14,6 +14,7 @@ from bon.engines.local import LocalEngine
 from bon.errors import InputError, ModelError
 from bon.generation import Wanted, check_config
 from bon.lengths import DrawLength
+from bon.messages import say
 from bon.sampling import candidate_stream
 from bon.schema import SEED_MAX, Candidate, Done, Request, Result, Settings, whole
 from bon.scorers import CallableScorer
@@ -52,16 +53,18 @@ class BestOfNSampler:
         if self.n_candidates > self.sample_size:
             raise InputError(
                 "n_candidates",
-                f"n_candidates is {n_candidates} but only sample_size = {sample_size} texts are sampled per query.",
+                say("error.n_candidates_above_sample_size", n_candidates=str(n_candidates), size=str(sample_size)),
             )
         if not callable(length_sampler):
-            raise InputError("length_sampler", "length_sampler must be a callable such as bon.LengthSampler(4, 16).")
+            raise InputError(
+                "length_sampler", say("error.length_sampler_not_callable", example="bon.LengthSampler(4, 16)")
+            )
         if not callable(queries_to_scores):
-            raise InputError("queries_to_scores", "queries_to_scores must be a callable from texts to scores.")
+            raise InputError("queries_to_scores", say("error.queries_to_scores_not_callable"))
         if not callable(getattr(tokenizer, "decode", None)):
-            raise InputError("tokenizer", f"tokenizer must be the model's tokenizer, not {type(tokenizer).__name__}.")
+            raise InputError("tokenizer", say("error.not_a_tokenizer", type=type(tokenizer).__name__))
         if lengths not in ("per_candidate", "per_query"):
-            raise InputError("lengths", f"lengths must be per_candidate or per_query, not {lengths!r}.")
+            raise InputError("lengths", say("error.lengths_unknown", value=repr(lengths)))
         check_config(generation_config)
         self.seed = None if seed is None else whole("seed", seed, 0, SEED_MAX)
         self.model, self._causal = model, _causal(model, tokenizer)
@@ -131,10 +134,10 @@ def _causal(model: Any, tokenizer: Any) -> Any:
     """The causal language model in `model`, which may be a wrapper around it."""
     inner = getattr(model, "pretrained_model", model)
     if not hasattr(inner, "config"):
-        raise InputError("model", f"model must be a causal language model of transformers, not {type(model).__name__}.")
+        raise InputError("model", say("error.not_a_causal_model", type=type(model).__name__))
     LocalEngine(inner, tokenizer)  # refuses sequence-to-sequence models
     if not hasattr(inner, "generate"):
-        raise ModelError(f"{type(inner).__name__} has no language-model head: load it with AutoModelForCausalLM.")
+        raise ModelError(say("error.no_language_model_head", type=type(inner).__name__))
     return inner
 
 
@@ -142,9 +145,11 @@ def _check_device(device: Any, here: torch.device) -> None:
     try:
         asked = here if device is None else torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise InputError("device", f"device must be one that torch knows, such as {here}, not {device!r}.") from error
+        raise InputError("device", say("error.device_unknown", example=str(here), device=repr(device))) from error
     if asked.type != here.type:
-        raise InputError("device", f"device is {asked} but the model is on {here}. Move it: model.to({asked.type!r}).")
+        raise InputError(
+            "device", say("error.device_differs", device=str(asked), place=str(here), type=repr(asked.type))
+        )
 
 
 def _queries(given: Any, mask: Any, wanted: Wanted) -> list[tuple[int, ...]]:
@@ -153,13 +158,13 @@ def _queries(given: Any, mask: Any, wanted: Wanted) -> list[tuple[int, ...]]:
     if mask is not None:
         masks = _rows("attention_mask", mask, (int, bool))
         if [len(marks) for marks in masks] != [len(ids) for ids in queries]:
-            raise InputError("attention_mask", "attention_mask must have the shape of tokenized_query.")
+            raise InputError("attention_mask", say("error.attention_mask_shape"))
         queries = [[i for i, mark in zip(*both, strict=True) if mark] for both in zip(queries, masks, strict=True)]
     elif getattr(given, "ndim", 1) == 2:
         queries = [wanted.without_padding(ids) for ids in queries]
     if not queries or not all(queries):
         empty = queries.index([]) if queries else 0
-        raise InputError("tokenized_query", f"tokenized_query: query {empty} is empty; it needs at least one token id.")
+        raise InputError("tokenized_query", say("error.numbered_query_empty", number=str(empty)))
     return [tuple(ids) for ids in queries]
 
 
@@ -171,11 +176,7 @@ def _rows(name: str, given: Any, kinds: tuple[type, ...] = (int,)) -> list[list[
     # A tensor [1, tokens] within a list is one query.
     rows = [_only(row) for row in value] if several else [value]
     if not all(isinstance(row, list) and all(type(i) in kinds for i in row) for row in rows):
-        raise InputError(
-            name,
-            f"{name} must be whole numbers: a list, a tensor [tokens] or [queries, tokens], a list of lists or a list "
-            "of tensors. Encode texts with the tokenizer first.",
-        )
+        raise InputError(name, say("error.query_not_whole_numbers", name=name))
     return rows
 
 

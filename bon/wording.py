@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from bon.messages import message_or, say
+
 #: Steps between ticks of an axis that has no fixed ends, times a power of ten.
 NICE_STEPS = (1, 2, 2.5, 5, 10)
 
@@ -28,11 +30,17 @@ def share(value: float, axis: tuple) -> float:
 
 def unit_words(unit: str, target: str | None) -> str:
     """The score's unit for a reader: `probability of positive`."""
-    return f"{unit} of {label_words(target)}" if target else unit
+    unit = message_or(f"unit.{unit}", unit)
+    return say("unit.of", unit=unit, label=label_words(target)) if target else unit
 
 
 def label_words(label: str) -> str:
     """A scorer's label for a reader: POSITIVE shouts."""
+    return message_or(f"label.{quiet_label(label)}", quiet_label(label))
+
+
+def quiet_label(label: str) -> str:
+    """A scorer's label without capitals where it has nothing else."""
     return label.lower() if label.isupper() else label
 
 

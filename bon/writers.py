@@ -12,6 +12,7 @@ from typing import Any
 from bon.dataset import pyarrow
 from bon.errors import InputError
 from bon.export import harmless
+from bon.messages import say
 
 #: Rows of a Parquet file's row group.
 GROUP = 4096
@@ -25,7 +26,7 @@ def writer(path: Path):
     writers = {".jsonl": jsonl, ".ndjson": jsonl, ".csv": table, ".parquet": parquet}
     found = writers.get(path.suffix.lower())
     if found is None:
-        raise InputError("output", f"{path} is none of {', '.join(writers)}: its ending says what is written.")
+        raise InputError("output", say("error.output_of_unknown_ending", path=str(path), endings=", ".join(writers)))
     if found is parquet:
         pyarrow()
     return found
@@ -70,7 +71,7 @@ def plain(value: Any) -> Any:
         return value.decode("utf-8", "replace")
     if isinstance(value, decimal.Decimal | datetime.timedelta):
         return str(value)
-    raise InputError("input", f"A column holds {type(value).__name__}, which cannot be written as JSON: take Parquet.")
+    raise InputError("input", say("error.value_not_json", type=type(value).__name__))
 
 
 def parquet(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) -> None:

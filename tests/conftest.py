@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from bon.engines.local import LocalEngine
+from bon.errors import BonError
 from tests import tiny
 from tests.browser import App, chromium
 
@@ -17,6 +19,24 @@ from tests.browser import App, chromium
 def _one_thread():
     """Tiny matrices are slower on more threads, and a test machine has other work."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def errors_without_key(monkeypatch):
+    """Fails a test in which bon makes an error that has no key, which no language but English could show."""
+    plain, make = [], BonError.__init__
+
+    def checked(self, message=""):
+        make(self, message)
+        frame = sys._getframe(1)
+        while frame.f_globals["__name__"] == "bon.errors":
+            frame = frame.f_back
+        if frame.f_globals["__name__"].startswith("bon.") and self.key is None and not getattr(message, "parts", ()):
+            plain.append(f"{type(self).__name__}: {message}")
+
+    monkeypatch.setattr(BonError, "__init__", checked)
+    yield plain
+    assert plain == []
 
 
 @pytest.fixture(scope="module")

@@ -332,7 +332,8 @@ def test_the_dict_is_plain_json_with_the_promised_names_and_no_others(engine):
     out = best(engine).to_dict()
     assert json.loads(json.dumps(out, allow_nan=False)) == out
     assert list(out) == [
-        "prompt", "model", "scorer", "target", "unit", "settings", "candidates", "stats", "timing", "notes"
+        "prompt", "model", "scorer", "target", "unit", "settings", "candidates", "stats", "timing", "notes",
+        "note_keys",
     ]
     assert set(out["candidates"][0]) == {
         "rank", "index", "text", "score", "parts", "judge", "tokens", "cap", "ended", "logprob"

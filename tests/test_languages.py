@@ -1,25 +1,21 @@
 """The page's languages: the tables hold the same texts, all are used, and the page says nothing outside them."""
 
-import ast
+import csv
 import json
 import re
 import shutil
+from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import expect
 
-from bon import models
-from bon.errors import BonError
-from bon.prompts import checked_prompts
-from bon.schema import Request, Settings, Started
-from bon.state import RunState
-from bon.ui import texts
+from bon import messages
 from bon.ui.layout import EXAMPLES
 from tests.browser import ROOT, App, open_page, violations
 from tests.test_page import to_tab
 
-UI = ROOT / "assets" / "ui"
-ENGLISH = texts.tables()["en"]
+UI, TEXTS = ROOT / "assets" / "ui", ROOT / "assets" / "text"
+ENGLISH = messages.tables()["en"]
 
 
 def forms(text) -> list[str]:
@@ -30,9 +26,9 @@ def values_in(text: str) -> set[str]:
     return set(re.findall(r"\{(\w+)\}", text))
 
 
-@pytest.mark.parametrize("tag", [tag for tag in texts.tables() if tag != "en"])
+@pytest.mark.parametrize("tag", [tag for tag in messages.tables() if tag != "en"])
 def test_every_table_has_the_same_texts_with_the_same_values(tag):
-    table = texts.tables()[tag]
+    table = messages.tables()[tag]
     assert list(table) == list(ENGLISH)
     for key, text in ENGLISH.items():
         assert isinstance(text, str) == isinstance(table[key], str), key
@@ -43,7 +39,8 @@ def test_every_table_has_the_same_texts_with_the_same_values(tag):
 
 
 def sources() -> str:
-    files = [*(ROOT / "bon" / "ui").glob("*.py"), *UI.glob("*.js"), *UI.glob("*.html")]
+    python = [file for file in (ROOT / "bon").rglob("*.py") if "embedded" not in file.relative_to(ROOT).parts]
+    files = [*python, *UI.glob("*.js"), *UI.glob("*.html")]
     return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
@@ -51,58 +48,13 @@ def test_no_text_is_unused_and_none_is_missing():
     code = sources()
     literals = set(re.findall(r"""["'`]([a-z][\w.${}()? \-]*?)["'`]""", code))
     made = [re.compile(re.escape(re.sub(r"\$?\{.*?\}", "\0", one)).replace("\0", r"[\w.-]+"))
-            for one in literals if re.match(r"[a-z]+\.\$?\{", one)]
+            for one in literals if re.match(r"[a-z._]+\.\$?\{", one)]
     used = {key for key in ENGLISH if key in literals or any(one.fullmatch(key) for one in made)}
     used |= {f"{key}.info" for key in re.findall(r'named\("([\w.]+)"\)', code)}
-    elsewhere = ("core.", "unit.", "label.", "common.")
+    elsewhere = ("unit.", "label.", "common.")
     assert [key for key in ENGLISH if key not in used and not key.startswith(elsewhere)] == []
     asked = re.findall(r"""(?:say|label|named)\(\s*"([\w.-]+)"|data-say="([\w.-]+)\"""", code)
     assert [key for pair in asked for key in pair if key and key not in ENGLISH] == []
-
-
-#: What is put together from pieces; `of_bon` makes some of them.
-PIECES = {f"core.{key}" for key in (
-    "range", "range.far", "least", "least.far", "missing.tuned", "missing.judge", "sentence.far.more",
-    "sentence.at.more", "ahead.best", "ahead.tuned", "by.best", "by.tuned", "sentence.judge", "hub.off", "hub.away",
-)}
-
-
-def test_what_the_tables_have_of_the_rest_of_bon_is_what_it_says():
-    said = ""
-    for file in (ROOT / "bon").rglob("*.py"):
-        if "ui" not in file.parts and "embedded" not in file.relative_to(ROOT).parts:
-            nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-            said += "".join(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str))
-    whole = {key: text for key, text in ENGLISH.items() if key.startswith("core.") and key not in PIECES}
-    unsaid = {key for key, text in whole.items() for part in re.split(r"\{\w+\}", text) if part not in said}
-    assert unsaid == set()
-
-
-def said_by(call) -> str:
-    with pytest.raises(BonError) as raised:
-        call()
-    return str(raised.value)
-
-
-def of_bon() -> list[str]:
-    """Sentences of errors and notes, as they are really made."""
-    state = RunState()
-    state.add(Started("p", "lm", "judge", None, "score", Settings(n=2, seed=1, select="soft"), (5, 5), luck=0.5))
-    wrong = [{"n": 0}, {"n": "x"}, {"top_k": -1}, {"seed": -1}, {"temperature": 0}, {"temperature": "x"}, {"top_p": 2},
-             {"softness": 0}, {"min_tokens": 90}, {"model": ""}]
-    return [
-        *(said_by(lambda one=one: Settings(**one)) for one in wrong),
-        said_by(lambda: Request(" ")),
-        said_by(lambda: models.find("a b")),
-        said_by(lambda: models.find("./nowhere")),
-        said_by(lambda: models.find("embedded", "x*")),
-        said_by(lambda: checked_prompts(["a"] * 10_001)),
-        *state.result(stopped=True).notes,
-        "At the tuned model's distance from its base, 1.20 nats, neither is clearly ahead: best of N scores +0.012 "
-        "against it (95% interval −0.010 to +0.030). Against checkpoints of its training, ahead is best of N by 0.100 "
-        "at 0.40; tuned by 0.020 at 0.90 nats.",
-        "Score against the square root of KL. There is no tuned model with a measured KL to compare best of N with.",
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +71,19 @@ def open_page_in(browser, url, tag, width=1280, **more):
     return page
 
 
-def test_errors_and_notes_of_bon_are_said_in_the_visitors_language(spanish):
-    for english in of_bon():
-        heard = spanish.evaluate("english => bon.heard(english)", english)
-        assert heard != english
-        assert not re.search(r"\b(the|must|is|of|are|nats, neither)\b", heard), heard
-    unknown = "Nobody has ever said this; nor that."
-    assert spanish.evaluate("english => bon.heard(english)", unknown) == unknown
+def test_every_message_is_said_in_the_visitors_language_whatever_its_english(spanish):
+    carried, expected = [], []
+    for key, text in messages.tables()["es"].items():
+        values = {name: f"⟨{name}⟩" for name in values_in(forms(ENGLISH[key])[-1])} | {"n": 5}
+        carried.append(messages.carried(messages.say(key, **values)))
+        expected.append(forms(text)[-1].format(**values))
+    assert spanish.evaluate("texts => texts.map(bon.words)", carried) == expected
+    nested = messages.say("error.numbered_prompt", number="3", error=messages.say("error.prompt_empty"))
+    joined = messages.joined([nested, "as it is"], " ")
+    assert spanish.evaluate("bon.words", messages.carried(joined)) == (
+        f"Prompt 3: {messages.tables()['es']['error.prompt_empty']} as it is")
+    assert spanish.evaluate("bon.words", "Nobody has a key for this; nor that.") == (
+        "Nobody has a key for this; nor that.")
 
 
 def test_numbers_choose_their_plural_and_keep_the_decimal_point(spanish, app, browser):
@@ -151,7 +109,8 @@ SEEN = """() => {
   while (texts.nextNode()) {
     const node = texts.currentNode.parentElement;
     const text = (node.querySelector(":scope > :is(code, kbd)") ? node.textContent : texts.currentNode.data).trim();
-    if (text && shown(node)) found.push([text, node.getAttribute("class") ?? ""]);
+    const place = node.closest("#estimate, #batch-estimate")?.id ?? node.getAttribute("class") ?? "";
+    if (text && shown(node)) found.push([text, place]);
   }
   for (const node of document.querySelectorAll("[aria-label], [placeholder], [title], [data-tip]"))
     if (shown(node))
@@ -161,10 +120,26 @@ SEEN = """() => {
 }"""
 
 
-def tour(page):
-    """Takes the page through its tabs and states; yields the name of each once it is there."""
-    def said(key):
+#: Presses Stop in the moment in which ten candidates have their scores.
+STOP_SOON = """() => new MutationObserver((_, observer) => {
+  const title = document.querySelector(".bon[data-phase=writing] .status b");
+  if (!(/\\d+/.exec(title?.textContent) > 9)) return;
+  observer.disconnect();
+  document.querySelector("#stop").click();
+}).observe(document.querySelector(".bon"), { subtree: true, childList: true, characterData: true })"""
+
+
+def tour(page, folder):
+    """Takes the page through its tabs and states; yields the name of each once it is there. folder: for files."""
+    def word(key):
         return page.evaluate("key => bon.say(key)", key)
+
+    def follow(**query):
+        """Opens the page by a link that fills the form in so."""
+        page.goto(f"{page.url.partition('?')[0]}?{urlencode(query)}")
+        page.wait_for_selector(".bon[data-phase] .status b")
+        page.wait_for_selector(".linked:not([hidden])")
+        page.wait_for_function("() => !document.querySelector('.chips').textContent.includes(bon.say('chip.loading'))")
 
     page.set_default_timeout(120_000)
     yield "first"
@@ -173,8 +148,26 @@ def tour(page):
     page.click("#generate")
     page.wait_for_selector("#form .validation-error")
     yield "fault"
-    page.fill("#temperature input", "0.8")
-    page.fill("#n input", "12")
+    follow(prompt="This movie", n=0, top_p=5, unit="logit", temprature=1, reject=0.3, target="GOOD", chat="x",
+           scorer="1*")
+    yield "linked"
+    for name, query in {
+        "failed": {"model": "./nowhere"}, "too long": {"prompt": "This movie " * 200},
+    }.items():
+        follow(**{"prompt": "This movie", "scorer": "embedded", **query})
+        page.click("#generate")
+        page.wait_for_selector(".bon[data-phase=failed]")
+        yield name
+    follow(prompt="This movie", n=12, seed=5, reject=0.5, select="soft")
+    page.click("#generate")
+    page.wait_for_selector(".bon[data-phase=done]")
+    yield "rejected"
+    follow(prompt="This movie", n=256, seed=5, max_tokens=240, temperature=1.9)
+    page.evaluate(STOP_SOON)
+    page.click("#generate")
+    page.wait_for_selector(".bon[data-phase=stopped]")
+    yield "stopped"
+    follow(prompt="This movie", n=12, seed=7)
     page.evaluate("() => { window.kept = 0; document.addEventListener('bon:kept', () => window.kept++); }")
     for runs in (1, 2):
         page.click("#generate:not([data-running])")
@@ -183,30 +176,39 @@ def tour(page):
     page.click(".bon .hero .more")
     page.click(".bon .fold summary")
     yield "done"
-    to_tab(page, said("tab.compare"))
+    to_tab(page, word("tab.compare"))
     yield "compare"
     page.fill("#compare-prompts textarea", "This movie\nThe hotel room")
-    page.fill("#compare-n input", "4")
+    page.fill("#compare-n input", "16")
     page.click("#compare-start")
     page.wait_for_selector(".comparison[data-phase=done]", timeout=120_000)
     yield "compared"
-    to_tab(page, said("tab.batch"))
-    page.fill("#batch-paste textarea", "This movie\nThe hotel room")
+    to_tab(page, word("tab.batch"))
+    (folder / "empty.csv").write_text("prompt\n", encoding="utf-8")
+    page.set_input_files("#batch-file input[type=file]", folder / "empty.csv")
+    page.wait_for_selector(".preview .alert")
+    yield "empty"
+    with open(folder / "rows.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["prompt"], ["This movie"], [" "], ["This movie " * 200]])
+    page.click("#batch-file [aria-label]:has(svg):not(label) >> nth=0")
+    page.set_input_files("#batch-file input[type=file]", folder / "rows.csv")
     page.wait_for_selector(".preview li")
     yield "previewed"
+    page.fill("#batch-seed input", "7")
     page.click("#batch-start")
     page.wait_for_selector(".batch[data-phase=done]")
     page.click(".batch summary")
     yield "batch"
-    to_tab(page, said("tab.history"))
+    to_tab(page, word("tab.history"))
     page.locator(".history .run").nth(1).wait_for()
-    for box in page.locator(".history .choose").all():
+    for box in page.locator(".history .choose").all()[:2]:
         box.click()
     page.click("#history-compare")
     page.wait_for_selector(".pair svg")
     page.locator(".history .run .quiet").last.click()
+    page.get_by_role("button", name=word("undo")).wait_for()
     yield "history"
-    to_tab(page, said("tab.about"))
+    to_tab(page, word("tab.about"))
     page.wait_for_selector(".play svg")
     yield "about"
     page.click(".presents")
@@ -214,62 +216,79 @@ def tour(page):
     yield "present"
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_in_spanish_has_no_english_and_room_for_all(app, browser, axe, width):
-    spanish, english = texts.tables()["es"], []
-    own = {form for text in spanish.values() for form in forms(text)}
-    for key, text in ENGLISH.items():
-        for form in forms(text):
-            if form not in forms(spanish[key]) and re.search(r"[a-z]{3}", re.sub(r"\{\w+\}", "", form)):
-                pattern = re.escape(form.replace("`", "")).replace(r"\{", "{").replace(r"\}", "}")
-                english.append(re.compile(re.sub(r"\{\w+\}", r"[\\s\\S]+", pattern)))
-    english = [one for one in english if one.pattern not in (r"[\s\S]+\ of\ [\s\S]+", r"[\s\S]+\ to\ [\s\S]+")]
-    page = open_page_in(browser, app.url, "es-ES", width)
-    expect(page).to_have_title(spanish["page.title"])
-    for name in tour(page):
-        found = {text for text, where in page.evaluate(SEEN) if not WRITTEN.search(where)} - own
-        assert [text for text in found if any(one.fullmatch(text) for one in english)] == [], name
-        assert page.evaluate("document.documentElement.lang") == "es"
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        assert violations(page, axe) == [], name
-    assert page.errors == []
-    assert page.left == []
-    page.context.close()
+def visible_texts(page) -> set[tuple[str, str]]:
+    """What can be seen or is read out, with its place, every number as #.
+
+    Without what models wrote, and what comes and goes: estimates, and Gradio's own word that something is complete.
+    """
+    return {(re.sub(r"[\d.,\u202f]*\d", "#", text), place) for text, place in page.evaluate(SEEN)
+            if not (WRITTEN.search(place) or place.endswith(("estimate", "sr-only")))}
 
 
 @pytest.fixture(scope="module")
-def invented(tmp_path_factory):
-    """The app with a third language, of which every text stands in brackets: one more file, and nothing else."""
+def rewritten(tmp_path_factory):
+    """The app with every English text reversed, and with a third language in which every text stands in brackets."""
     folder = tmp_path_factory.mktemp("app")
     shutil.copy(ROOT / "app.py", folder)
     (folder / "bon").symlink_to(ROOT / "bon")
-    shutil.copytree(UI, folder / "assets" / "ui")
-    for name in ("models", "prompts.txt"):
+    shutil.copytree(TEXTS, folder / "assets" / "text")
+    for name in ("models", "prompts.txt", "ui"):
         (folder / "assets" / name).symlink_to(ROOT / "assets" / name)
 
-    def bracketed(text):
-        return f"⟦{text}⟧" if isinstance(text, str) else {form: bracketed(one) for form, one in text.items()}
+    def table(change):
+        return json.dumps({
+            key: change(text) if isinstance(text, str) else {form: change(one) for form, one in text.items()}
+            for key, text in ENGLISH.items()
+        })
 
-    table = {key: bracketed(text) for key, text in ENGLISH.items()}
-    (folder / "assets" / "ui" / "text" / "fr.json").write_text(json.dumps(table), encoding="utf-8")
+    (folder / "assets" / "text" / "en.json").write_text(table(backwards), encoding="utf-8")
+    (folder / "assets" / "text" / "fr.json").write_text(table(lambda text: f"⟦{text}⟧"), encoding="utf-8")
     app = App(folder)
     yield app.wait()
     app.end()
+
+
+def backwards(text: str) -> str:
+    """The text with its letters in reverse order, its values as they are."""
+    return "".join(part if part.startswith("{") else part[::-1] for part in re.split(r"(\{\w+\})", text))
+
+
+def test_the_page_in_spanish_does_not_depend_on_the_english_texts(app, rewritten, browser, tmp_path):
+    texts = []
+    for served in (app, rewritten):
+        page = open_page_in(browser, served.url, "es-ES")
+        expect(page).to_have_title(messages.tables()["es"]["page.title"])
+        expect(page.locator("html")).to_have_attribute("lang", "es")
+        texts.append({name: visible_texts(page) for name in tour(page, tmp_path)})
+        assert (page.errors, page.left) == ([], [])
+        page.context.close()
+    for name, plain in texts[0].items():
+        assert texts[1][name] == plain, name
+
+
+def test_the_page_in_spanish_is_accessible_and_has_room_on_a_phone(app, browser, axe, tmp_path):
+    page = open_page_in(browser, app.url, "es-ES", 390)
+    for name in tour(page, tmp_path):
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        assert violations(page, axe) == [], name
+    assert (page.errors, page.left) == ([], [])
+    page.context.close()
 
 
 #: Data, not texts: what models wrote and visitors typed, names, numbers, keys and files.
 DATA = re.compile(
     r"[\d\s.,:;/%+−≤<>=–±×…()\[\]|·•▼◀▲✕]*|(N = )?\d+|[ABNk]|embedded( sentiment)?|gpt2-imdb|CPU, \w+|step \d+|"
     r"\d+\.\d\d s|Chargement|Déposez le fichier ici|- ou -|Cliquez pour télécharger un fichier|"  # Gradio's
-    r"Click to upload or drop files|This movie\n[\w\n ]+"
+    r"Click to upload or drop files|This movie\n[\w\n ]+|(This movie )+(Thi)?|"
+    r"(empty|rows|\.csv)(\.\w+)*|[\d.]+\s[kKM]?B|⇣"
 )
 WRITTEN = re.compile(r"\b(text|prompt|words|piece|example|name)\b")
 
 
-def test_a_third_language_is_one_more_file_and_no_text_stands_outside_the_tables(invented, browser):
-    page = open_page(browser, invented.url, locale="fr")
+def test_a_third_language_is_one_more_file_and_no_text_stands_outside_the_tables(rewritten, browser, tmp_path):
+    page = open_page(browser, rewritten.url, locale="fr")
     outside = {
-        (name, text) for name in tour(page) for text, where in page.evaluate(SEEN)
+        (name, text) for name in tour(page, tmp_path) for text, where in page.evaluate(SEEN)
         if not (re.search("[⟦⟧]", text) or DATA.fullmatch(text) or WRITTEN.search(where))
         and not set(text.split("\n")) <= set(EXAMPLES)
     }

@@ -127,6 +127,7 @@ def test_names_of_the_dictionary_are_the_promised_ones_and_plain_json():
     out = bon.best_of_n("This movie", n=3, seed=1).to_dict()
     assert set(out) == {
         "prompt", "model", "scorer", "target", "unit", "settings", "candidates", "stats", "timing", "notes",
+        "note_keys",
     }  # fmt: skip
     assert set(out["candidates"][0]) == {
         "rank", "index", "text", "score", "parts", "judge", "tokens", "cap", "ended", "logprob",

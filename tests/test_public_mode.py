@@ -11,9 +11,10 @@ import httpx
 import pytest
 from gradio_client import Client
 
+from bon import messages
 from bon.errors import InputError, LimitError, ModelError
 from bon.schema import Request, Settings
-from bon.ui import deployment, handlers, journal, layout, loaders, render, texts, theme
+from bon.ui import deployment, handlers, journal, layout, loaders, render, theme
 from bon.ui.deployment import Deployment, Visitors, who
 from tests.browser import Play, Stage, free_port
 from tests.test_mcp import in_session
@@ -218,22 +219,21 @@ BAD = [{"model": "/etc"}, {"model": "someone/else"}, {"scorer": "someone/else"},
 
 @pytest.mark.parametrize("bad", BAD, ids=str)
 def test_no_door_lets_in_what_the_page_refuses(page, bad):
-    said = "This page offers|this page takes at most"
+    keys = r"error\.(models|scorers|candidates|tokens|characters)\b"
     form = FORM | bad
-    assert re.search(said, called(page, "generate", [*form.values()]))
+    assert re.search(keys, called(page, "generate", [*form.values()]))
     compared = [form["prompt"], form["n"], *form.values()]
-    assert re.search(said, called(page, "compare", compared))
-    with pytest.raises(Exception, match=said):
+    assert re.search(keys, called(page, "compare", compared))
+    with pytest.raises(Exception, match=r"This page offers|this page takes at most"):
         Client(page.url, verbose=False).predict(**{"prompt": "a", **bad}, api_name="/best_of_n")
     assert page.stage.runs == 0
 
 
 def test_no_door_lets_in_a_chat_longer_than_a_prompt_may_be(page):
     chat = [{"role": "assistant", "content": "a" * 41}]
-    said = "this page takes at most"
-    assert re.search(said, called(page, "generate", [*(FORM | {"chat": chat}).values()]))
+    assert "error.characters" in called(page, "generate", [*(FORM | {"chat": chat}).values()])
     messages = [*chat, {"role": "user", "content": "a"}]
-    with pytest.raises(Exception, match=said):
+    with pytest.raises(Exception, match="this page takes at most"):
         Client(page.url, verbose=False).predict(messages=messages, n=2, api_name="/best_of_n")
     assert page.stage.runs == 0
 
@@ -256,9 +256,10 @@ def test_no_model_is_loaded_that_is_not_listed(monkeypatch):
     assert chips[1] == "not available"
     asked = {"target": "", "select": "best", "softness": 0.1}
     asked["record"] = json.dumps(render.record(_result("someone/else")))
-    assert "offers the models" in str(handlers.ranked(asked, asking("a")))
+    assert "error.models" in str(handlers.ranked(asked, asking("a")))
     asked["record"] = json.dumps(render.record(_result("embedded", n=65)))
-    assert "at most 64" in str(handlers.ranked(asked, asking("a")))
+    refused = messages.revived(json.loads(handlers.ranked(asked, asking("a"))["view"]))
+    assert "at most 64" in refused["error"]
 
 
 def _result(model: str, n: int = 2):
@@ -273,8 +274,7 @@ def _result(model: str, n: int = 2):
 
 
 def test_too_many_prompts_are_refused(page):
-    said = called(page, "compare", ["a\n" * 33, 2, *FORM.values()])
-    assert "at most 32 prompts" in said
+    assert "error.prompts" in called(page, "compare", ["a\n" * 33, 2, *FORM.values()])
 
 
 def test_page_endpoint_and_comparison_share_one_limit(monkeypatch):
@@ -282,8 +282,8 @@ def test_page_endpoint_and_comparison_share_one_limit(monkeypatch):
         client = Client(page.url, verbose=False)
         client.predict("This movie", n=2, api_name="/best_of_n")
         assert "done.title" in called(page, "generate", [*FORM.values()])
-        assert "Try again in" in called(page, "generate", [*FORM.values()])
-        assert "Try again in" in called(page, "compare", ["a", 2, *FORM.values()])
+        assert "error.rate" in called(page, "generate", [*FORM.values()])
+        assert "error.rate" in called(page, "compare", ["a", 2, *FORM.values()])
         with pytest.raises(Exception, match=r"more than 2 runs a minute\. Try again in \d+ second"):
             client.predict("This movie", n=2, api_name="/best_of_n")
         assert page.stage.runs == 2
@@ -293,14 +293,14 @@ def test_on_a_space_each_visitor_has_a_limit_of_their_own(monkeypatch):
     with serving(monkeypatch, **{**PUBLIC, "BON_RATE": "1", "SPACE_ID": "me/bon"}) as page:
         form = [*FORM.values()]
         assert "done.title" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.1"})
-        assert "Try again" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.1"})
+        assert "error.rate" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.1"})
         assert "done.title" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.2"})
 
 
 def test_the_page_says_which_limits_hold_and_offers_the_list_alone(page, monkeypatch):
     config = page.demo.get_config_file()["components"]
     by_id = {c["props"].get("elem_id"): c["props"] for c in config}
-    assert "at most 64 candidates of 128 tokens" in texts.revived(by_id["limits"]["value"])
+    assert "at most 64 candidates of 128 tokens" in messages.revived(by_id["limits"]["value"])
     assert [value for _, value in by_id["model"]["choices"]] == ["embedded"]
     monkeypatch.delenv("BON_PUBLIC")
     private = layout.build().get_config_file()["components"]

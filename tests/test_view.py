@@ -5,9 +5,10 @@ import json
 
 import pytest
 
+from bon import wording
 from bon.schema import Candidate, Ended, Row, Scored, Settings, Started, Wrote
 from bon.state import RunState
-from bon.ui import fields, render, texts, updates
+from bon.ui import fields, render, updates
 
 
 def state(scores, n=None, unit="probability", target="POSITIVE") -> RunState:
@@ -142,9 +143,9 @@ def test_an_axis_without_scores_has_no_numbers():
 
 
 def test_units_are_named():
-    assert texts.unit_of("probability", "POSITIVE") == "probability of positive"
-    assert texts.unit_of("logit", "LABEL_1") == "logit of label_1"
-    assert texts.unit_of("reward", None) == "reward"
+    assert wording.unit_words("probability", "POSITIVE") == "probability of positive"
+    assert wording.unit_words("logit", "LABEL_1") == "logit of label_1"
+    assert wording.unit_words("reward", None) == "reward"
 
 
 def test_chips_say_what_runs():

@@ -28,7 +28,7 @@
     const draw = () => {
       const { title, line, prompts = [], error, command } = props.value ?? {};
       const parts = [
-        error && bon.el("p", { class: "alert" }, bon.heard(bon.words(error))),
+        error && bon.el("p", { class: "alert" }, bon.words(error)),
         command && code(command),
         title && bon.el("p", {}, bon.el("b", {}, bon.words(title)), " ", bon.words(line)),
         prompts.length && bon.el("ul", {}, ...prompts.map((text) => bon.el("li", {}, text))),
@@ -98,7 +98,7 @@
     );
   const fact = ({ value, name }) => bon.el("div", {}, bon.el("dt", {}, bon.words(name)), bon.el("dd", {}, bon.words(value)));
   const failure = ({ row, error }) =>
-    bon.el("li", {}, bon.el("small", {}, bon.say("batch.row", { number: row })), " ", bon.heard(error));
+    bon.el("li", {}, bon.el("small", {}, bon.say("batch.row", { number: row })), " ", bon.words(error));
 
   bon.batch = (element, props, watch, server) => {
     const status = bon.status(),
@@ -182,7 +182,7 @@
       bon.text(about, view.id ? `${view.name} · ${when(view.created)} · ${bon.say("batch.seed", { seed: view.seed })}` : "");
       put(tools, view.id ? [...(view.files ?? []), ...toolsOf(view)] : [], (one) => (one.path ? link(one) : tool(view.id)(one)));
       put(facts, view.facts ?? [], fact);
-      put(notes, view.notes ?? [], (text) => bon.el("li", {}, bon.heard(bon.words(text))));
+      put(notes, view.notes ?? [], (text) => bon.el("li", {}, bon.words(text)));
       put(latest, view.latest ?? [], winner);
       put(errors, view.errors ?? [], failure);
       put(command, view.command ? [view.command] : [], code);

@@ -34,28 +34,25 @@
     bon.el(
       "table",
       {},
-      bon.el("thead", {}, bon.el("tr", {}, ...heads.map((head) => bon.el("th", { scope: "col" }, bon.heard(head))))),
+      bon.el("thead", {}, bon.el("tr", {}, ...heads.map((head) => bon.el("th", { scope: "col" }, bon.words(head))))),
       bon.el(
         "tbody",
         {},
-        ...rows.map(([system, ...cells]) =>
-          bon.el("tr", {}, bon.el("th", { scope: "row" }, bon.heard(system)), ...cells.map((cell) => bon.el("td", {}, ...spread(cell)))),
+        ...rows.map(([[system], ...cells]) =>
+          bon.el("tr", {}, bon.el("th", { scope: "row" }, bon.words(system)), ...cells.map((cell) => bon.el("td", {}, ...parts(cell)))),
         ),
       ),
     );
 
-  // "0.71 [0.62, 0.80]": the interval is set apart.
-  const spread = (cell) => {
-    const [, value, interval] = /^(.*?)( [[(±].*)?$/.exec(cell);
-    return interval ? [value, bon.el("small", {}, bon.heard(interval))] : [value];
-  };
+  // A figure and its interval, error or estimate, which is set apart.
+  const parts = ([figure, range]) => (range ? [`${figure} `, bon.el("small", {}, bon.words(range))] : [figure]);
 
-  // The words of a drawing, which the server made in English.
+  // The words of a drawing, which the server sends by their keys.
   const translate = (node) => {
     const svg = node.querySelector("svg");
-    bon.set(svg, "aria-label", bon.heard(svg.getAttribute("aria-label")));
-    const words = document.createTreeWalker(svg, NodeFilter.SHOW_TEXT);
-    while (words.nextNode()) words.currentNode.data = bon.heard(words.currentNode.data);
+    bon.set(svg, "aria-label", bon.words(svg.getAttribute("aria-label")));
+    const texts = document.createTreeWalker(svg, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) texts.currentNode.data = bon.words(texts.currentNode.data);
   };
 
   bon.compare = (element, props, watch) => {
@@ -116,7 +113,7 @@
         cards[i].draw(data);
       });
       for (const extra of cards.splice(view.cards?.length ?? 0)) extra.node.remove();
-      notes.replaceChildren(...(view.notes || []).map((text) => bon.el("li", {}, bon.heard(text))));
+      notes.replaceChildren(...(view.notes || []).map((text) => bon.el("li", {}, bon.words(text))));
       files.replaceChildren(
         ...Object.entries(view.files || {}).map(([name, text]) => {
           const button = bon.el("button", { type: "button", class: "copy" }, bon.say("compare.download", { kind: name.split(".").pop().toUpperCase() }));
@@ -127,11 +124,11 @@
       const key = JSON.stringify([view.rows, view.figure]);
       if (!view.rows || key === shown) return;
       shown = key;
-      bon.text(about, bon.heard(view.about));
+      bon.text(about, bon.words(view.about));
       tableNode.replaceChildren(table(view.heads, view.rows));
       figureNode.innerHTML = view.figure; // the server's own drawing: numbers and escaped names
       translate(figureNode);
-      bon.text(sentence, bon.heard(view.sentence));
+      bon.text(sentence, bon.words(view.sentence));
     };
 
     bon.whenLost(element, (now) => {

@@ -81,14 +81,14 @@
     return parts.filter(Boolean).map((part) => bon.say(...part)).join(", ");
   };
 
-  // At fields Gradio writes the server's English, and now and then writes it again.
-  const translateFaults = () => {
+  // At fields Gradio writes what the server sent, keys and values, and now and then writes it again.
+  const sayFaults = () => {
     for (const fault of document.querySelectorAll("#form .validation-error")) {
       const texts = document.createTreeWalker(fault, NodeFilter.SHOW_TEXT);
       while (texts.nextNode()) {
         const node = texts.currentNode,
-          heard = bon.heard(node.data.trim());
-        if (heard !== node.data.trim()) node.data = heard;
+          words = bon.words(node.data.trim());
+        if (words !== node.data.trim()) node.data = words;
       }
     }
   };
@@ -114,7 +114,7 @@
     one("#settings-line").setAttribute("aria-controls", "settings");
     window.bon.running(Boolean(window.bon.busy));
     new MutationObserver((changes) => {
-      translateFaults();
+      sayFaults();
       if (changes.some((change) => [...change.addedNodes].some((node) => node.classList?.contains("validation-error"))))
         showFaults();
     }).observe(one("#form"), { childList: true, characterData: true, subtree: true });

@@ -78,7 +78,7 @@
       node.hidden = !linked;
       bon.text(title, bon.say("link.filled"));
       but.hidden = list.hidden = !ignored.length;
-      list.replaceChildren(...ignored.map((said) => bon.el("li", {}, bon.heard(bon.words(said)))));
+      list.replaceChildren(...ignored.map((said) => bon.el("li", {}, bon.words(said))));
     };
     watch("value", draw);
     draw();

@@ -31,7 +31,7 @@
   bon.alert = () => {
     const node = bon.el("div", { class: "alert", role: "alert", hidden: true });
     const draw = (words) => {
-      bon.text(node, bon.heard(bon.words(words)));
+      bon.text(node, bon.words(words));
       node.hidden = !words;
     };
     return { node, draw };

@@ -35,35 +35,15 @@
   };
   bon.known = (key, word) => (key in table ? bon.say(key) : word);
 
-  // What bon/ui/texts.py made of a text on its way here, [key, values] or texts with commas between them after a mark;
-  // a plain text stays as it is.
+  // A message that bon/messages.py carried: key and values, or texts to join, as JSON after a mark; the values of one may
+  // be messages themselves, as objects. A plain text stays as it is.
   const MARK = "\u0002";
   bon.words = (text) => {
-    if (!text?.startsWith?.(MARK)) return String(text ?? "");
-    const { key, values, parts } = JSON.parse(text.slice(1));
-    return parts ? parts.map(bon.words).join(", ") : bon.say(key, values);
+    const message = text?.startsWith?.(MARK) ? JSON.parse(text.slice(1)) : text;
+    if (typeof message !== "object" || message === null) return String(message ?? "");
+    const { key, values, parts, separator } = message;
+    return parts ? parts.map(bon.words).join(separator) : bon.say(key, values);
   };
-
-  // What errors, notes and tables say in English, in the visitor's language where the tables have it.
-  bon.heard = (english) => {
-    if (bon.language === ENGLISH || !english) return english;
-    for (const { key, pattern } of (patterns ||= heardOf())) {
-      const found = pattern.exec(english);
-      if (found) return bon.say(key, Object.fromEntries(Object.entries(found.groups ?? {}).map(value)));
-    }
-    return english;
-  };
-  let patterns = null;
-  const HEARD = /^(core|error|label|unit)\.(?!of$)/;
-  const value = ([name, text]) => [name, /^\d[\d,]*$/.test(text) ? Number(text.replaceAll(",", "")) : bon.heard(text)];
-  const heardOf = () =>
-    Object.entries(bon.tables[ENGLISH])
-      .filter(([key]) => HEARD.test(key))
-      .flatMap(([key, text]) => Object.values(typeof text === "object" ? text : { text }).map((text) => ({ key, text })))
-      .map(({ key, text }) => ({ key, pattern: patternOf(text), fixed: text.replace(/\{\w+\}/g, "").length }))
-      .sort((a, b) => b.fixed - a.fixed);
-  const patternOf = (text) =>
-    new RegExp(`^${text.replace(/[.*+?^$()|[\]\\]/g, "\\$&").replace(/\{(\w+)\}/g, "(?<$1>[^]*?)")}$`);
 
   // Puts texts into fixed pieces of the page: data-say names the key. What stands in backticks is code, or keys to press.
   bon.dress = (root) => {

@@ -261,7 +261,7 @@
       const has = Boolean(view.rows);
       blank.hidden = has || view.phase === "failed";
       card.hidden = boardNode.hidden = !has;
-      notes.replaceChildren(...(view.notes || []).map((text) => bon.el("li", {}, bon.heard(text))));
+      notes.replaceChildren(...(view.notes || []).map((text) => bon.el("li", {}, bon.words(text))));
       insight.draw(view);
       if (!has) return;
       hero.draw(view);
@@ -299,7 +299,7 @@
     bon.open = async (record, before = () => {}) => {
       const made = await server.opened(record),
         { rows, error } = JSON.parse(made.view);
-      if (!rows) return bon.heard(bon.words(error));
+      if (!rows) return bon.words(error);
       before();
       await bon.enter(bon.valuesOf(JSON.parse(record)));
       bon.show(made);

@@ -11,6 +11,7 @@ from bon.engines.base import Job, Step
 from bon.engines.endpoint import library, words
 from bon.engines.protocol import Ask, Garbled, Writing
 from bon.errors import EngineError
+from bon.messages import joined, say
 from bon.schema import Candidate
 
 #: How often the client itself asks again, with growing pauses, after 429, 5xx and dropped connections.
@@ -81,8 +82,7 @@ class Asking:
         self._put(ask, [one.candidate(i) for i, one in zip(ask.indices, written, strict=False)])
         if missing := ask.indices[len(written):]:
             self.engine.without.add("n")
-            self._note(f"The server brought {len(written)} of {len(ask.indices)} texts asked for at once (n); the "
-                       "missing ones were asked for one by one.")
+            self._note(say("note.server_brought_fewer", number=str(len(written)), of=str(len(ask.indices))))
             await _all(map(self._candidates, ask.alone(missing)))
 
     async def _answered(self, ask: Ask) -> list[Writing]:
@@ -167,21 +167,20 @@ class Asking:
     def _judge(self, one: Writing) -> None:
         """Notes what the server did not do for this text."""
         if one.text and not one.pairs and "logprobs" not in self.engine.without:
-            self._note("The server told no log-probabilities.")
+            self._note(say("note.server_without_logprobs"))
         if one.text and not one.pairs and one.guessed:
-            self._note("The server did not count the tokens of each text: they are estimated from its length.")
+            self._note(say("note.tokens_estimated"))
         if one.finish not in protocol.ENDS:
-            self._note(f"The server ended texts for a reason of its own: {str(one.finish)[:40]}.")
+            self._note(say("note.server_ended_texts", reason=str(one.finish)[:40]))
         if one.pairs and len(one.pairs) > one.ask.cap + 1:
-            self._note("The server wrote more tokens than it was asked for.")
+            self._note(say("note.server_wrote_more"))
 
     def _closing_notes(self) -> None:
         if self.again:
-            self._note(f"Turned away, lost or garbled by the server and asked again: {self.again} "
-                       f"request{'s' if self.again > 1 else ''}.")
+            self._note(say("note.requests_repeated", n=self.again))
         for texts in self._texts:
             if len(texts) >= SUSPICIOUS and all(max(texts, key=len).startswith(text) for text in texts):
-                self._note("All texts are one and the same up to their lengths: the server does not seem to sample.")
+                self._note(say("note.server_does_not_sample"))
 
     def _leaves_out(self, error: Exception, body: dict[str, Any]) -> bool:
         """Whether the server refused a parameter that can be left out, which it is from now on."""
@@ -195,19 +194,19 @@ class Asking:
                    if name in asked and re.search(rf"(?<![\w\\]){name}(?!\w)", str(error))]
         for name in refused:
             self.engine.without.add(name)
-            self._note(f"The server refused {name}; it was left out.")
+            self._note(say("note.parameter_refused", name=name))
         return bool(refused)
 
     def _words(self, error: Exception, ask: Ask) -> str:
         url, status = self.server.url, getattr(error, "status_code", None)
         if isinstance(error, Silent):
-            return f"{url} has sent nothing for {self.engine.patience:g} seconds. Is it busy, or still loading?"
+            return say("error.server_silent", url=url, seconds=f"{self.engine.patience:g}")
         if isinstance(error, Garbled):
-            return f"{url} answers, but not with a completion: {error}."
-        said = words(error, self.server)
+            return say("error.server_answer_garbled", url=url, error=str(error))
+        message = words(error, self.server)
         if status in (404, 405) and not ask.chat:
-            said += " A server that knows only chats wants messages in place of a prompt."
-        return said
+            return joined([message, say("error.server_only_chats")], " ")
+        return message
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bon.errors import InputError, ModelError
+from bon.messages import joined, say
 from bon.schema import Settings
 
 #: Where the key is looked for, in this order.
@@ -61,9 +62,9 @@ def checked_url(url: Any) -> str:
     except (ValueError, TypeError, AttributeError):
         good = False
     if not good:
-        raise InputError("endpoint", "endpoint must be a server's address such as http://127.0.0.1:8000/v1.")
+        raise InputError("endpoint", say("error.not_an_address"))
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise InputError("endpoint", f"The address may hold no password, key or query: put the key into {KEYS[0]}.")
+        raise InputError("endpoint", say("error.key_in_address", variable=KEYS[0]))
     return url.rstrip("/")
 
 
@@ -72,7 +73,7 @@ def library() -> Any:
     try:
         import openai
     except ImportError as error:
-        raise InputError("endpoint", "Servers are asked through the package openai: pip install openai") from error
+        raise InputError("endpoint", say("error.openai_missing")) from error
     return openai
 
 
@@ -89,9 +90,10 @@ def _listed(client: Any, server: Server) -> list[Any]:
     if status is not None and status >= 500 and server.model:
         return []
     if failed:
-        raise ModelError(words(failed, server) + (" Most addresses end in /v1." if status == 404 else ""))
+        hint = say("error.most_end_in_v1") if status == 404 else ""
+        raise ModelError(joined([words(failed, server), hint], " "))
     if not isinstance(listed, list) or not all(isinstance(getattr(entry, "id", None), str) for entry in listed):
-        raise ModelError(f"{server.url} answers, but not as OpenAI-compatible servers do. Most addresses end in /v1.")
+        raise ModelError(joined([say("error.server_not_openai", url=server.url), say("error.most_end_in_v1")], " "))
     return listed
 
 
@@ -99,12 +101,13 @@ def _chosen(listed: list[Any], model: str | None, url: str) -> str:
     names = [entry.id for entry in listed]
     if model in names or (model and not names):
         return model
-    have = f"It has: {', '.join(names[:20])}{', ...' if names[20:] else ''}." if names else "It names none."
+    shown = ", ".join(names[:20]) + (", ..." if names[20:] else "")
+    offer = say("error.server_has_models", names=shown) if names else say("error.server_names_none")
     # The default of `model` elsewhere stands for no choice here.
     if model not in (None, Settings.__dataclass_fields__["model"].default):
-        raise ModelError(f"{url} has no model {model}. {have}")
+        raise ModelError(say("error.server_without_model", url=url, model=model, offer=offer))
     if len(names) != 1:
-        raise ModelError(f"Say which model of {url} to take, by its name as `model`. {have}")
+        raise ModelError(say("error.server_model_not_chosen", url=url, offer=offer))
     return names[0]
 
 
@@ -125,14 +128,14 @@ def words(error: Exception, server: Server) -> str:
     """What an error of the client means, in a sentence without the key."""
     status, url = getattr(error, "status_code", None), server.url
     if status in (401, 403):
-        have = "does not take the key" if server.key else "wants a key"
-        return f"{url} {have} (status {status}). Set {KEYS[0]} to one that it takes."
+        key = "error.server_refuses_key" if server.key else "error.server_wants_key"
+        return say(key, url=url, status=str(status), variable=KEYS[0])
     if status:
-        return f"{url} answers with status {status}: {_told(error, server)}"
+        return say("error.server_status", url=url, status=str(status), error=_told(error, server))
     if "Timeout" in type(error).__name__:
-        return f"{url} takes too long to answer. Is it busy, or still loading?"
+        return say("error.server_slow", url=url)
     cause = error.__cause__ or error
-    return f"There is no answer from {url} ({_short(str(cause) or type(cause).__name__, server)}). Is the server up?"
+    return say("error.server_no_answer", url=url, error=_short(str(cause) or type(cause).__name__, server))
 
 
 def _told(error: Any, server: Server) -> str:

@@ -16,6 +16,7 @@ from bon.engines.batch import Rules, Text
 from bon.engines.decoder import context, fits
 from bon.engines.pool import Pool, pool_of
 from bon.errors import InputError, ModelError
+from bon.messages import say
 from bon.schema import Request
 
 #: Rows that are decoded together; a run of more goes in several batches.
@@ -32,9 +33,7 @@ class LocalEngine:
     def __init__(self, model, tokenizer, name: str | None = None, rules: Rules | None = None,
                  skip_special_tokens: bool = True, max_rows: int = MAX_ROWS):
         if getattr(model.config, "is_encoder_decoder", False):
-            raise ModelError(
-                f"{type(model).__name__} is a sequence-to-sequence model; bon samples from causal language models."
-            )
+            raise ModelError(say("error.sequence_to_sequence", model=type(model).__name__))
         self.model, self.tokenizer = model, tokenizer
         self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
         self.context = context(model.config)
@@ -78,19 +77,18 @@ class LocalEngine:
             return self._start_ids()
         ids = tuple(self.tokenizer(request.prompt, verbose=False)["input_ids"])
         if not ids:
-            raise InputError("prompt", f"The tokenizer of {self.name} makes no token of this prompt.")
+            raise InputError("prompt", say("error.prompt_without_tokens", model=self.name))
         return ids
 
     def _checked_ids(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         size = self.model.get_input_embeddings().num_embeddings
         if not ids:
-            raise InputError("tokenized_query", "A query is empty: it must hold at least one token id.")
+            raise InputError("tokenized_query", say("error.query_empty"))
         wrong = [i for i in ids if not 0 <= i < size]
         if wrong:
-            raise InputError(
-                "tokenized_query",
-                f"Token id {wrong[0]} is outside the vocabulary of {self.name}: ids go from 0 to {size - 1}.",
-            )
+            raise InputError("tokenized_query", say(
+                "error.token_outside_vocabulary", token=str(wrong[0]), model=self.name, last=str(size - 1),
+            ))
         return ids
 
     @property
@@ -99,21 +97,23 @@ class LocalEngine:
 
     def _chat_ids(self, messages) -> tuple[int, ...]:
         if not self._has_template:
-            raise InputError("messages", f"{self.name} has no chat template. Give a prompt instead of messages.")
+            raise InputError("messages", say("error.no_chat_template", model=self.name))
         chat = [dict(message) for message in messages]
         try:
             text = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
         except Exception as error:  # templates raise what they like, for example over the order of roles
-            raise InputError("messages", f"The chat template of {self.name} refuses these messages: {error}") from error
+            raise InputError(
+                "messages", say("error.chat_template_refuses", model=self.name, error=str(error))
+            ) from error
         ids = tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
         if not ids:
-            raise InputError("messages", f"The chat template of {self.name} makes an empty text of these messages.")
+            raise InputError("messages", say("error.chat_template_empty", model=self.name))
         return ids
 
     def _start_ids(self) -> tuple[int, ...]:
         start = self.tokenizer.bos_token_id
         if start is None:
-            raise InputError("prompt", f"{self.name} has no start token, so it needs a prompt. Write a few words.")
+            raise InputError("prompt", say("error.no_start_token", model=self.name))
         return (start,)
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[Step]:

@@ -19,6 +19,7 @@ from bon.engines.base import Step
 from bon.engines.batch import Batch, Rules, Text
 from bon.engines.decoder import eval_mode
 from bon.errors import EngineError
+from bon.messages import say
 from bon.schema import Candidate, Row
 
 # A pool knows its model only while somebody uses it: else no model would ever be let go of.
@@ -180,14 +181,13 @@ class Pool:
     ) -> None:
         self._batch = None
         if self._width <= 1:
-            said = f"Out of memory with a single candidate of {name}. Ask for fewer tokens, or take a smaller model."
-            told = EngineError(said)
-            told.__cause__ = error
-            self._fail(concerned, told)
+            failure = EngineError(say("error.out_of_memory_with_one", model=name))
+            failure.__cause__ = error
+            self._fail(concerned, failure)
             self._most = None
             return
         self._most = self._width // 2
         begun = [text for caller in callers for text in caller.texts if text.ended is None]
         for text in begun:
             text.restart()
-        self._tell(callers, begun, Step(note=f"Out of memory: went on with {self._most} candidates at a time."))
+        self._tell(callers, begun, Step(note=say("note.smaller_batches", n=self._most)))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bon.engines.base import Job
+from bon.messages import say
 from bon.schema import Candidate, Request, Row, Settings
 
 #: Candidates of one request, where the server takes `n`.
@@ -116,16 +117,10 @@ def _extra(kind: str, chat: bool, settings: Settings) -> dict[str, Any]:
 def doubts(kind: str, request: Request) -> list[str]:
     """What a server does not do with the settings, or may not do, as far as its kind tells."""
     if kind == "transformers":
-        common = ("The server (transformers serve) ignores n and log-probabilities, and draws from one random stream "
-                  "for all requests: the seed does not repeat the texts. With continuous batching it keeps the "
-                  "temperature and top_p of its first request")
-        if request.messages:
-            return [f"{common}. Whether it samples, and top_k, are the model's own for chats."]
-        return [f"{common}, and plain texts go on past their end."]
+        return [say("note.transformers_serve_chat" if request.messages else "note.transformers_serve_text")]
     if kind:
         return []
-    named = "seed and top_k were" if request.settings.top_k else "the seed was"
-    return [f"Whether {named} honoured cannot be known of this server."]
+    return [say("note.seed_and_top_k_unsure" if request.settings.top_k else "note.seed_unsure")]
 
 
 class Writing:

@@ -14,6 +14,7 @@ from bon.engines.base import Job, Step
 from bon.engines.endpoint import Server, connect
 from bon.engines.protocol import IGNORED
 from bon.errors import InputError
+from bon.messages import say
 from bon.schema import Request
 
 #: Requests that are on their way at once.
@@ -49,9 +50,9 @@ class RemoteEngine:
     def encode(self, request: Request) -> tuple[int, ...]:
         """Nothing: the server makes the tokens. Raises `InputError` for what can only be said in tokens."""
         if request.prompt_ids is not None:
-            raise InputError("tokenized_query", f"{self.name} takes texts, not token ids.")
+            raise InputError("tokenized_query", say("error.server_takes_texts", model=self.name))
         if request.messages is None and not (request.prompt or "").strip():
-            raise InputError("prompt", f"{self.name} needs a prompt. Write a few words for it to continue.")
+            raise InputError("prompt", say("error.server_needs_prompt", model=self.name))
         return ()
 
     def decode(self, ids: Sequence[int]) -> str:

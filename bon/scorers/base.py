@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bon.errors import BonError, ScoringError
+from bon.messages import say
 from bon.schema import Candidate
 
 
@@ -61,13 +62,13 @@ def checked_scores(scorer: Scorer, items: Sequence[Item]) -> Scores:
     except BonError:
         raise
     except Exception as error:
-        raise ScoringError(f"The scorer {scorer.name} failed: {type(error).__name__}: {error}") from error
+        cause = f"{type(error).__name__}: {error}"
+        raise ScoringError(say("error.scorer_failed", scorer=scorer.name, error=cause)) from error
     if len(values) != len(items):
-        raise ScoringError(f"The scorer {scorer.name} returned {len(values)} scores for {len(items)} texts.")
+        counts = {"scores": str(len(values)), "texts": str(len(items))}
+        raise ScoringError(say("error.scores_miscounted", scorer=scorer.name, **counts))
     for value, item in zip(values, items, strict=True):
         if not math.isfinite(value):
-            raise ScoringError(
-                f"The scorer {scorer.name} returned {value} for candidate {item.candidate.index}; a score must be a "
-                "finite number."
-            )
+            index = str(item.candidate.index)
+            raise ScoringError(say("error.score_not_finite", scorer=scorer.name, value=str(value), index=index))
     return Scores(values, scores.notes, scores.parts or [{}] * len(values))

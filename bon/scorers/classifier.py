@@ -13,6 +13,7 @@ from bon import loading, models
 from bon.computing import compute
 from bon.engines.decoder import eval_mode
 from bon.errors import InputError, ModelError, ScoringError
+from bon.messages import say
 from bon.schema import UNITS
 from bon.scorers.base import Item, Scores
 from bon.scorers.ngrams import NgramClassifier, is_ngrams
@@ -65,7 +66,7 @@ class Classifier:
                 return loading.LIVE.get((models.NGRAMS, place), lambda: NgramClassifier.load(place))
             return cls(*loading.classifier(place, device, dtype))
         if getattr(source, "model", None) is None or getattr(source, "tokenizer", None) is None:
-            raise InputError("scorer", f"A scorer's model must be a name or a pipeline, not {type(source).__name__}.")
+            raise InputError("scorer", say("error.scorer_model_type", type=type(source).__name__))
         return cls(source.model, source.tokenizer)
 
     @property
@@ -91,7 +92,7 @@ class Classifier:
         """
         encoded = [self._encode(text, special) for text in texts]
         cut = any(was_cut for _, was_cut in encoded)
-        notes = [f"The scorer reads {self.limit} tokens: longer texts lost their beginning."] if cut else []
+        notes = [say("note.scorer_truncated", limit=str(self.limit))] if cut else []
         call = _Call([ids for ids, _ in encoded])
         self._calls.append(call)
         # Calls that came while somebody computed are answered together, with the first of them.
@@ -153,9 +154,9 @@ class Classifier:
             if not loading.out_of_memory(error):
                 raise
             if len(rows) == 1:
-                raise ScoringError(f"Out of memory while scoring one text with {self.name}.") from error
+                raise ScoringError(say("error.out_of_memory_scoring_one", scorer=self.name)) from error
         half = len(rows) // 2
-        notes.append("Out of memory while scoring: went on with smaller batches.")
+        notes.append(say("note.scored_in_smaller_batches"))
         return torch.cat([self._run(rows[:half], notes), self._run(rows[half:], notes)])
 
     def _forward(self, rows: list[list[int]]) -> Tensor:
@@ -193,12 +194,12 @@ class SentimentScorer:
     def __init__(self, model: Any, target: str | None = "POSITIVE", unit: str = "probability",
                  with_prompt: bool = True, device: str | None = None, dtype: str | None = None):
         if unit not in UNITS:
-            raise InputError("unit", f"unit must be one of {', '.join(UNITS)}, not {unit!r}.")
+            raise InputError("unit", say("error.not_one_of", name="unit", names=", ".join(UNITS), value=repr(unit)))
         self.classifier = Classifier.of(model, device, dtype)
         self.name = model if isinstance(model, str) else self.classifier.name
         self.targets = self.classifier.labels
         if len(self.targets) < 2:
-            raise ModelError(f"{self.name} has a single output: it is a reward model, for `bon.RewardScorer`.")
+            raise ModelError(say("error.is_reward_model", scorer=self.name))
         self.unit, self.with_prompt = unit, with_prompt
         self.target = _named(target or "POSITIVE", self.targets, self.name)
 
@@ -232,9 +233,8 @@ class RewardScorer:
         self.classifier = Classifier.of(model, device, dtype)
         self.name = model if isinstance(model, str) else self.classifier.name
         if len(self.classifier.labels) != 1:
-            raise ModelError(
-                f"{self.name} has {len(self.classifier.labels)} outputs: it is a classifier, for `bon.SentimentScorer`."
-            )
+            outputs = str(len(self.classifier.labels))
+            raise ModelError(say("error.is_classifier", scorer=self.name, outputs=outputs))
         self.with_prompt = with_prompt
 
     def score(self, items: Sequence[Item]) -> Scores:
@@ -258,5 +258,5 @@ def _named(target: str, labels: Sequence[str], name: str) -> str:
         return target
     by_name = {label.casefold(): label for label in labels}
     if target.casefold() not in by_name:
-        raise InputError("target", f"{name} has no label {target!r}. It has: {', '.join(labels)}.")
+        raise InputError("target", say("error.no_such_label", scorer=name, label=repr(target), names=", ".join(labels)))
     return by_name[target.casefold()]

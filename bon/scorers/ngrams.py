@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bon.errors import ModelError
+from bon.messages import say
 from bon.models import NGRAMS
 
 NEGATIONS = frozenset(
@@ -71,7 +72,7 @@ class NgramClassifier:
             tensors = load_file(Path(folder) / "model.safetensors")
             return cls(tensors["weights"].float(), tensors["bias"].item(), Path(folder).name)
         except (OSError, KeyError, ValueError) as error:
-            raise ModelError(f"{folder} holds no n-gram model that can be read: {error}") from error
+            raise ModelError(say("error.ngrams_unreadable", folder=str(folder), error=str(error))) from error
 
     @cached_property
     def _buckets(self) -> int:

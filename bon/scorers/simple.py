@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from bon.errors import InputError, ScoringError
+from bon.messages import say
 from bon.scorers.base import Item, Scorer, Scores, checked_scores
 
 
@@ -20,7 +21,7 @@ class MeanLogprobScorer:
     def score(self, items: Sequence[Item]) -> Scores:
         """Mean log-probabilities. Raises `ScoringError` for an engine that does not tell them."""
         if any(c.tokens and c.logprob is None for c in _candidates(items)):
-            raise ScoringError("logprob needs the tokens' log-probabilities, which this engine does not tell.")
+            raise ScoringError(say("error.scorer_needs_logprobs"))
         return _means([c.logprob / c.tokens if c.tokens else None for c in _candidates(items)])
 
 
@@ -37,7 +38,7 @@ class SelfCertaintyScorer:
     def score(self, items: Sequence[Item]) -> Scores:
         """Mean self-certainty. Raises `ScoringError` for an engine that does not tell the words' probabilities."""
         if any(c.tokens and c.certainty is None for c in _candidates(items)):
-            raise ScoringError("self-certainty needs the probabilities of all words, which this engine does not tell.")
+            raise ScoringError(say("error.scorer_needs_probabilities"))
         return _means([c.certainty / c.tokens if c.tokens else None for c in _candidates(items)])
 
 
@@ -53,7 +54,7 @@ class WeightedScorer:
     def __init__(self, parts: Sequence[tuple[float, Scorer]]):
         names = [scorer.name for _, scorer in parts]
         if len(set(names)) < len(names) or not names:
-            raise InputError("scorer", "A weighted scorer needs at least one scorer, and each of them once.")
+            raise InputError("scorer", say("error.weighted_scorer_parts"))
         self.parts = list(parts)
         self.needs_certainty = any(getattr(scorer, "needs_certainty", False) for _, scorer in parts)
         self.name = " + ".join(f"{weight:g} {scorer.name}" for weight, scorer in parts)
@@ -83,7 +84,7 @@ class CallableScorer:
 
     def __init__(self, function: Callable[[list[str]], Iterable[float]], with_prompt: bool = True):
         if not callable(function):
-            raise InputError("scorer", f"A scorer must be a name, a pipeline or a callable, not {function!r}.")
+            raise InputError("scorer", say("error.not_a_scorer", value=repr(function)))
         self.function, self.with_prompt = function, with_prompt
         self.name = getattr(function, "__name__", type(function).__name__)
 

@@ -22,14 +22,14 @@ from bon import dataset, forms, zerogpu
 from bon.batch import CANDIDATES, ROWS_MAX, failures
 from bon.dataset import Dataset, Row
 from bon.errors import BonError, InputError
+from bon.messages import carried, joined, replaced, say
 from bon.schema import Settings, clean
 from bon.ui import deployment, estimate, jobs, loaders
 from bon.ui.fields import FIELDS, settings_of
 from bon.ui.jobs import Batch, Order
 from bon.ui.journal import UNEXPECTED, report
 from bon.ui.render import View
-from bon.ui.texts import carried, joined, say, unit_of
-from bon.wording import score_words
+from bon.wording import score_words, unit_words
 
 #: Rows of a batch on a private page; more are for the command line.
 PRIVATE_ROWS = 10_000
@@ -151,7 +151,7 @@ def _put(folder: Path, file: str | None, pasted: str) -> Path:
 
 def _named(error: BonError, file: str | None) -> str:
     """What an error says, with the file's name in place of where the server keeps it."""
-    return str(error).replace(str(file), Path(file).name) if file else str(error)
+    return replaced(error.message, file, Path(file).name) if file else error.message
 
 
 def estimated(rows: int, n: Any, low: Any, high: Any, model: str, scorer: str | None) -> str:
@@ -202,14 +202,12 @@ def start(visitor: gr.Request, file: str | None, pasted: str, column: str | None
             try:
                 return _order(path, name, column if file else None, form, ending, settings, visitor)
             except InputError as error:
-                if str(path) not in str(error):
-                    raise
-                raise InputError(error.field, str(error).replace(str(path), name)) from error
+                raise InputError(error.field, replaced(error.message, str(path), name)) from error
 
         made = batches.start(put, lambda: _load(settings), _owner(visitor))
         return {"started": made.id}
     except BonError as error:
-        return {"error": error.args[0], "at": time.time()}
+        return {"error": error.message, "at": time.time()}
     except Exception as error:
         report("A batch could not be begun", error)
         return {"error": UNEXPECTED, "at": time.time()}
@@ -273,7 +271,7 @@ def act(asked: Mapping[str, str], visitor: gr.Request) -> View:
                 deployment.here().admit(visitor, found.order.rows - found.told["done"])
             batches.resume(found, lambda: _load(settings), _owner(visitor))
     except BonError as wrong:
-        error = wrong.args[0] if wrong.args else str(wrong)
+        error = wrong.message
     except Exception as wrong:
         report("A batch could not be resumed", wrong)
         error = UNEXPECTED
@@ -320,7 +318,7 @@ def _time(seconds: float) -> str:
 def _facts(told: Mapping[str, Any], order: Order) -> list[View]:
     facts = []
     if "best" in told:
-        unit = unit_of(told["unit"], told["target"])
+        unit = unit_words(told["unit"], told["target"])
         facts = [{"value": score_words(told["best"]), "name": say("batch.mean", unit=unit)},
                  {"value": score_words(told["plain"]), "name": say("fact.mean")}]
     return [*facts, {"value": say("number", value=told["failed"]), "name": say("batch.failures", n=told["failed"])},

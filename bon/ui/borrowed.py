@@ -14,6 +14,7 @@ import gradio as gr
 
 from bon import zerogpu
 from bon.errors import BonError, LimitError
+from bon.messages import say
 from bon.schema import Request, Result, Settings
 from bon.ui import deployment, updates
 from bon.ui.journal import report
@@ -102,4 +103,5 @@ def _told(values: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
                     raise value or RuntimeError("What had the GPU failed.")
                 yield kind, value
     except gr.Error as error:  # `spaces` says so of a visitor's quota and of work that took too long, in HTML
-        raise LimitError(html.unescape(re.sub(r"<[^>]*>", "", str(error.message)))) from error
+        reason = html.unescape(re.sub(r"<[^>]*>", "", str(error.message)))
+        raise LimitError(say("error.zerogpu", reason=reason)) from error

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from bon import export, figure, stats
 from bon.comparison import Compared, Comparison, Writing
+from bon.messages import carried, joined, revived, say
 from bon.schema import Candidate, Result
 from bon.ui.render import View
-from bon.ui.texts import carried, joined, revived, say, unit_of
-from bon.wording import score_words
+from bon.wording import score_words, unit_words
 
 PARTS = ("base", "tuned", "best")
 
@@ -100,7 +100,7 @@ def card(part: str, result: Result) -> View:
     """One system's text for one prompt while it is written: the leader so far, its score, what it took."""
     timing = f"{result.timing.total:.2f} s" if result.timing.total else ""
     return _card(part, result.prompt, result.candidates[0], result.candidates, [timing],
-                 unit_of(result.unit, result.target))
+                 unit_words(result.unit, result.target))
 
 
 def cards_of(comparison: Comparison) -> dict[str, View]:
@@ -111,7 +111,7 @@ def cards_of(comparison: Comparison) -> dict[str, View]:
     if outcome.tuned:
         measured = say("compare.kl", kl=f"{stats.mean(outcome.log_ratios):.2f}") if outcome.log_ratios else ""
         shown["tuned"] = (outcome.tuned[0], outcome.tuned[:1], measured)
-    unit = unit_of(comparison.unit, comparison.target)
+    unit = unit_words(comparison.unit, comparison.target)
     return {part: _card(part, outcome.prompt, best, among, [f"{outcome.seconds[part]:.2f} s", kl], unit)
             for part, (best, among, kl) in shown.items()}
 
@@ -130,12 +130,12 @@ def _card(part: str, prompt: str, best: Candidate, among: Sequence[Candidate], f
 
 def told(comparison: Comparison) -> View:
     """Table, figure, the sentence made from the numbers, notes."""
-    heads, *rows = export.table(comparison)
+    heads, rows = export.table(comparison)
     return {
         "about": export.title(comparison),
         "heads": heads,
         "rows": rows,
-        "figure": figure.svg(comparison),
+        "figure": figure.svg(comparison, carried),
         "sentence": comparison.sentence(),
         "notes": list(comparison.notes),
     }

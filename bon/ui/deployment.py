@@ -17,8 +17,8 @@ from typing import Any
 from bon import models, zerogpu
 from bon.engines.endpoint import checked_url
 from bon.errors import InputError, LimitError
+from bon.messages import say
 from bon.schema import N_MAX, TOKENS_MAX, Request, Result, Settings, whole
-from bon.ui.texts import say
 
 #: Seconds over which a visitor's runs are counted.
 WINDOW = 60.0
@@ -110,7 +110,7 @@ class Deployment:
         model = said.get("BON_MODEL") or cls.__dataclass_fields__["model"].default
         public = said.get("BON_PUBLIC", "").lower()
         if public not in SWITCH:
-            raise InputError("BON_PUBLIC", f"BON_PUBLIC is 1 (strangers come) or 0, not {public!r}.")
+            raise InputError("BON_PUBLIC", say("error.bon_public", value=repr(public)))
         listed = [name for text in said.get("BON_MODELS", "").split(",") if (name := text.strip())]
         limits = {name: _number(said[limit[0]], *limit) for name, limit in LIMITS.items() if said.get(limit[0])}
         return cls(
@@ -213,11 +213,11 @@ def _endpoint(said: Mapping[str, str]) -> str | None:
     if not url:
         return None
     if zerogpu.is_on() or not said.get("BON_MODEL"):
-        raise InputError("BON_ENDPOINT", "BON_ENDPOINT wants BON_MODEL to name the server's model, and no ZeroGPU.")
+        raise InputError("BON_ENDPOINT", say("error.bon_endpoint_model"))
     try:
         return checked_url(url)
     except InputError as error:
-        raise InputError("BON_ENDPOINT", f"BON_ENDPOINT: {error}") from None
+        raise InputError("BON_ENDPOINT", say("error.bon_endpoint", error=error.message)) from None
 
 
 def _number(text: str, variable: str, least: int, most: int) -> int:

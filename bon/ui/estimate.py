@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from bon.errors import InputError
+from bon.messages import say
 from bon.schema import Result, Settings
 from bon.ui import deployment
-from bon.ui.texts import say
 
 #: Runs of one model and scorer that are remembered; the oldest go first.
 REMEMBERED = 24

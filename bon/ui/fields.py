@@ -6,9 +6,9 @@ from typing import Any
 import gradio as gr
 
 from bon.errors import InputError
+from bon.messages import carried, say
 from bon.schema import Request, Settings, whole
 from bon.ui import deployment
-from bon.ui.texts import say
 
 #: The page's inputs, in order; each is named as in `Settings`.
 FIELDS = (
@@ -56,7 +56,7 @@ def asked(prompt: str, chat: Any, settings: Settings) -> Request:
     try:
         return Request(settings=settings, messages=[*chat, {"role": "user", "content": prompt}])
     except InputError as error:
-        raise InputError("prompt", str(error)) from error
+        raise InputError("prompt", error.message) from error
 
 
 def faults(values: dict[str, Any]) -> dict[str, str]:
@@ -71,7 +71,7 @@ def faults(values: dict[str, Any]) -> dict[str, str]:
         except InputError as error:
             # At fault again although it has its default: then what it is measured against, the most tokens, is.
             again = error.field in found
-            found.setdefault(error.field, str(error))
+            found.setdefault(error.field, error.message)
             name = "max_tokens" if again else error.field
             values[name] = good[name]
     return found
@@ -80,4 +80,4 @@ def faults(values: dict[str, Any]) -> dict[str, str]:
 def check(*values: Any) -> list[dict]:
     """Gradio's validator: a message beside each field that cannot work."""
     found = faults(dict(zip(FIELDS, values, strict=True)))
-    return [gr.validate(name not in found, found.get(name, "")) for name in FIELDS]
+    return [gr.validate(name not in found, carried(found.get(name, ""))) for name in FIELDS]

@@ -9,14 +9,15 @@ import gradio as gr
 
 from bon import export, zerogpu
 from bon.errors import BonError
+from bon.messages import say
 from bon.prompts import checked_prompts, shipped_prompts
 from bon.schema import Request, Result
 from bon.ui import borrowed, compared, deployment, loaders, render, runs, updates
 from bon.ui.fields import FIELDS, request_of, settings_of
 from bon.ui.guests import guests
 from bon.ui.journal import UNEXPECTED, log, report
-from bon.ui.texts import label, say
-from bon.wording import label_words
+from bon.ui.texts import label
+from bon.wording import quiet_label
 
 #: Seconds between two drafts of a run, by which the browser keeps it should the server not live to end it.
 DRAFT_EVERY = 2.0
@@ -33,7 +34,7 @@ def generate(visitor: gr.Request, *values: Any) -> Iterator[tuple[render.View, R
                 draft, drawn_up = render.draft(result), time.monotonic()
             yield show(phase, result, request) | {"draft": draft}, result
     except BonError as error:
-        yield render.broken(result, str(error)) | {"field": getattr(error, "field", None)}, result
+        yield render.broken(result, error.message) | {"field": getattr(error, "field", None)}, result
     except Exception as error:
         report("A run failed", error)
         yield render.broken(result, UNEXPECTED), result
@@ -76,7 +77,7 @@ def _packed(view: Callable[[], render.View]) -> dict[str, Any]:
     try:
         return render.pack(view())
     except BonError as error:
-        return render.pack(render.failed(str(error)))
+        return render.pack(render.failed(error.message))
     except Exception as error:
         report("A run could not be shown again", error)
         return render.pack(render.failed(UNEXPECTED))
@@ -106,8 +107,8 @@ def compare(visitor: gr.Request, text: str, n: Any, *values: Any) -> Iterator[re
     except Exception as error:
         if not isinstance(error, BonError):
             report("A comparison failed", error)
-        said = str(error) if isinstance(error, BonError) else UNEXPECTED
-        yield showing.view("failed", said) if showing else render.failed(said)
+        message = error.message if isinstance(error, BonError) else UNEXPECTED
+        yield showing.view("failed", message) if showing else render.failed(message)
 
 
 def prepare(model: str, scorer: str | None, target: str | None = None) -> Iterator[tuple[Any, Any, Any]]:
@@ -137,6 +138,6 @@ def prepare(model: str, scorer: str | None, target: str | None = None) -> Iterat
 def targets(scorer: Any, chosen: str | None = None) -> dict:
     """The choice of labels to look for; hidden where the scorer has none."""
     labels = sorted(scorer.targets, key=lambda name: name != scorer.target)
-    choices = [(label(f"label.{label_words(name)}", label_words(name)), name) for name in labels]
+    choices = [(label(f"label.{quiet_label(name)}", quiet_label(name)), name) for name in labels]
     value = {} if chosen in labels else {"value": scorer.target}
     return gr.update(choices=choices, visible=bool(labels), **value)

@@ -26,12 +26,12 @@ from bon import batch, forms
 from bon.batch import Finished, Task
 from bon.dataset import Dataset
 from bon.errors import BonError, InputError, LimitError
+from bon.messages import carried, replaced, say
 from bon.schema import Settings
 from bon.ui.guests import Considerate, GaveWay, Halted, guests
 from bon.ui.journal import UNEXPECTED, report
 from bon.ui.loaders import arrived
 from bon.ui.tally import Tally
-from bon.ui.texts import say
 
 #: Batches that go on at the same time; their rows take turns.
 MOST = 4
@@ -140,11 +140,12 @@ class Batch:
         os.replace(begun, self.folder / "job.json")
 
     def worded(self, error: BonError) -> str:
-        """What an error says, in the page's words: no path of the server's, no option of the command line."""
+        """What an error says on the page: no path of the server's, no option of the command line."""
         if isinstance(error, InputError) and error.field == "resume":
-            return str(say("error.batch.changed"))
-        said = str(error).replace(str(self.folder / self.order.input), self.order.name)
-        return said.replace(f"{self.folder}{os.sep}", "").replace("--resume", "Resume")
+            return say("error.batch.changed")
+        message = replaced(error.message, str(self.folder / self.order.input), self.order.name)
+        message = replaced(message, f"{self.folder}{os.sep}", "")
+        return replaced(message, "--resume", say("batch.resume"))
 
     def _work(self, task: Task, load: Callable[[], Future], turn: threading.Lock) -> None:
         try:
@@ -152,10 +153,10 @@ class Batch:
         except Halted:
             self.save(self._halted)
         except BonError as error:
-            self.save("failed", error=self.worded(error))
+            self.save("failed", error=carried(self.worded(error)))
         except Exception as error:
             report("A batch failed", error)
-            self.save("failed", error=str(UNEXPECTED))
+            self.save("failed", error=carried(UNEXPECTED))
 
     def _loaded(self, waiting: Future) -> Any:
         while not arrived(waiting, 0.1):
@@ -196,7 +197,7 @@ class Batch:
 
     def _deliver(self, finished: Finished) -> None:
         self.save("done", told=self._told, seconds=time.monotonic() - self._begun, written=finished.written,
-                  left_out=finished.left_out, notes=list(finished.notes))
+                  left_out=finished.left_out, notes=carried(finished.notes))
 
     @property
     def rate(self) -> float | None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from gradio import queueing, routes
 
-from bon.ui.texts import say
+from bon.messages import say
 
 #: Loggers of servers that log an error with its message where a call cannot be answered.
 SERVERS = ("uvicorn.error", "asyncio", "mcp.server.lowlevel.server")

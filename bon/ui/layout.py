@@ -6,12 +6,13 @@ from typing import Any
 import gradio as gr
 from gradio import component_meta
 
-from bon import models, zerogpu
+from bon import messages, models, zerogpu
+from bon.messages import say
 from bon.schema import SELECTIONS
-from bon.ui import batched, compared, deployment, endpoint, handlers, journal, render, share, texts, theme
+from bon.ui import batched, compared, deployment, endpoint, handlers, journal, render, share, theme
 from bon.ui.estimate import estimated
 from bon.ui.fields import FIELDS, check
-from bon.ui.texts import label, say
+from bon.ui.texts import label
 
 EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
 #: Of messages, where a model answers.
@@ -47,7 +48,7 @@ class Drawn(gr.HTML):
 
     def postprocess(self, value: Any) -> Any:
         """Sends the value, its texts to be said in the visitor's language."""
-        return texts.carried(value)
+        return messages.carried(value)
 
     def api_info(self) -> dict[str, Any]:
         """Any JSON."""

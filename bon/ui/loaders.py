@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from bon.errors import InputError
+from bon.messages import say
 from bon.schema import Settings
 from bon.ui import deployment
-from bon.ui.texts import say
 
 _threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="load")
 

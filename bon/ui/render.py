@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from bon.errors import InputError
+from bon.messages import carried, joined, restored, revived, say
 from bon.schema import Candidate, Result, Settings, Stats, Timing, checked_messages
 from bon.show import at_most
 from bon.state import stopped as stopped_result
-from bon.ui.texts import carried, joined, revived, say, unit_of
-from bon.wording import axis_of, number_words, percent_words, score_words, share, tick_words
+from bon.wording import axis_of, number_words, percent_words, score_words, share, tick_words, unit_words
 
 View = dict[str, Any]
 
@@ -73,11 +73,18 @@ def read(text: str) -> Result:
         raw["candidates"] = tuple(Candidate(**c) for c in raw["candidates"])
         raw["stats"] = raw["stats"] and Stats(**raw["stats"])
         raw["timing"] = Timing(**raw["timing"])
+        raw["notes"] = _notes(raw.get("notes", ()), raw.pop("note_keys", None))
         if raw.get("messages") is not None:
             raw["messages"] = checked_messages(raw["messages"])
         return Result(**raw)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError("record", say("error.record")) from error
+
+
+def _notes(texts: Sequence[str], descriptions: Sequence[Any] | None) -> tuple[str, ...]:
+    """A record's notes with their keys; an older record has none."""
+    descriptions = descriptions or [None] * len(texts)
+    return tuple(restored(text, description) for text, description in zip(texts, descriptions, strict=True))
 
 
 def ended(result: Result) -> View:
@@ -149,7 +156,7 @@ def common(result: Result, phase: str) -> View:
         "messages": result.messages and list(result.messages),
         "n": len(result.candidates),
         "scored": scored_count(result),
-        "unit": unit_of(result.unit, result.target),
+        "unit": unit_words(result.unit, result.target),
         "winner": winner(result),
         "axis": {"ticks": [[share(t, axis), tick_words(t)] for t in axis[2]]},
         "mean": mean_mark(result, axis),

@@ -10,8 +10,8 @@ from typing import Any
 
 import gradio as gr
 
+from bon.messages import say
 from bon.ui.fields import FIELDS, faults
-from bon.ui.texts import say
 
 TEXTS = ("prompt", "target", "seed", "model", "scorer", "select")
 #: Settings that Python, command line and endpoint have and the page has not.

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bon import partial
+from bon import forms, partial
 from bon.dataset import Dataset
+from bon.messages import carried, shortened
 
 #: The latest winners and the first errors that are shown, and how much of their texts.
 SHOWN, LONG = 5, 1000
@@ -46,7 +47,7 @@ class Tally:
         if "error" in record:
             self.failed += 1
             if len(self._errors) < SHOWN:
-                self._errors.append({"row": row.number, "error": record["error"][:LONG]})
+                self._errors.append({"row": row.number, "error": carried(shortened(forms.error_of(record), LONG))})
             return
         best = record["candidates"][0]
         self._scored += 1

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from bon.models import assets
+from bon import messages
+from bon.messages import assets
 from bon.ui import deployment, texts
 from bon.ui.arrival import Arrival
 
@@ -72,7 +73,7 @@ def script(*names: str) -> str:
 
 def tables() -> str:
     """The tables of texts, as a tag for a page's head, before the scripts that read them."""
-    made = json.dumps(texts.tables(), ensure_ascii=False).replace("<", "\\u003c")
+    made = json.dumps(messages.tables(), ensure_ascii=False).replace("<", "\\u003c")
     return f"<script>\n(window.bon ??= {{}}).tables = {made};\n</script>\n"
 
 
