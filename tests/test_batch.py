@@ -4,17 +4,19 @@ import csv
 import json
 import os
 import pickle
-import random
 import resource
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+import torch
 
 from bon import api, batch, cli, forms, partial
 from bon.batch import Finished, Progress, Task
@@ -32,12 +34,17 @@ SETTINGS = Settings(n=4, seed=7, min_tokens=2, max_tokens=8)
 PROMPTS = ["This movie", "The plot of the film", "The hotel room", "This movie", "I was surprised that"]
 
 
+def written(folder: Path) -> Path:
+    """150 rows, of which some prompts are equal."""
+    rows = ({"id": i, "prompt": f"{PROMPTS[i % 5]}{' was' * (i % 3)}"} for i in range(150))
+    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "in.jsonl"
+
+
 @pytest.fixture
 def file(tmp_path) -> Path:
     """150 rows, of which some prompts are equal."""
-    rows = ({"id": i, "prompt": f"{PROMPTS[i % 5]}{' was' * (i % 3)}"} for i in range(150))
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tmp_path / "in.jsonl"
+    return written(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +55,18 @@ def scorer(classifier_folder):
 def finished(task: Task, engine, scorer) -> Finished:
     *_, last = batch.stream(task, engine, scorer)
     return last
+
+
+@pytest.fixture(scope="module")
+def whole(engine, scorer, tmp_path_factory):
+    """What a run over the 150 rows that nothing stops writes, in one of the forms; made once."""
+    @cache
+    def whole(form=forms.BEST) -> bytes:
+        file = written(tmp_path_factory.mktemp("whole"))
+        finished(task_of(file, form=form), engine, scorer)
+        return file.with_name("out.jsonl").read_bytes()
+
+    return whole
 
 
 def lines(path: Path) -> list[dict]:
@@ -86,11 +105,10 @@ def test_it_tells_how_far_it_is(file, engine, scorer):
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.parquet"])
-def test_every_format_holds_the_same(file, engine, scorer, name):
-    finished(task_of(file), engine, scorer)
-    want = lines(file.with_name("out.jsonl"))
+def test_every_format_holds_the_same(file, engine, scorer, whole, name):
+    want = [json.loads(line) for line in whole().splitlines()]
     path = file.with_name(name)
-    finished(task_of(file, output=path, overwrite=True), engine, scorer)
+    finished(task_of(file, output=path), engine, scorer)
     if name.endswith("parquet"):
         got = pyarrow.parquet.read_table(path).to_pylist()
     elif name.endswith("csv"):
@@ -125,35 +143,32 @@ def stopped_after(task: Task, engine, scorer, count: int) -> None:
 
 
 @pytest.mark.parametrize("form", [forms.BEST, forms.SFT, forms.PREFERENCE, forms.SCORED], ids=lambda form: form.name)
-def test_a_stopped_run_goes_on_and_comes_to_the_same_bytes(file, engine, scorer, form):
-    whole, parts = file.with_name("whole.jsonl"), file.with_name("parts.jsonl")
-    finished(task_of(file, output=whole, form=form), engine, scorer)
+def test_a_stopped_run_goes_on_and_comes_to_the_same_bytes(file, engine, scorer, whole, form):
+    parts = file.with_name("parts.jsonl")
     stopped_after(task_of(file, output=parts, form=form), engine, scorer, 2)
     events = list(batch.stream(task_of(file, output=parts, form=form, resume=True), engine, scorer))
     assert [event.done for event in events[:-1]] == [64, 128, 150]
     assert events[-2].done_now == 86
-    assert parts.read_bytes() == whole.read_bytes()
+    assert parts.read_bytes() == whole(form)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, -1, -30, -3000])
-def test_a_journal_cut_anywhere_is_mended(file, engine, scorer, cut):
-    whole, parts = file.with_name("whole.jsonl"), file.with_name("parts.jsonl")
-    finished(task_of(file, output=whole), engine, scorer)
+def test_a_journal_cut_anywhere_is_mended(file, engine, scorer, whole, cut):
+    parts = file.with_name("parts.jsonl")
     stopped_after(task_of(file, output=parts), engine, scorer, 3)
     journal = partial.place(parts)
     journal.write_bytes(journal.read_bytes()[:cut])
     finished(task_of(file, output=parts, resume=True), engine, scorer)
-    assert parts.read_bytes() == whole.read_bytes()
+    assert parts.read_bytes() == whole()
 
 
-def test_rubbish_at_the_end_of_a_journal_is_cut_off(file, engine, scorer):
-    whole, parts = file.with_name("whole.jsonl"), file.with_name("parts.jsonl")
-    finished(task_of(file, output=whole), engine, scorer)
+def test_rubbish_at_the_end_of_a_journal_is_cut_off(file, engine, scorer, whole):
+    parts = file.with_name("parts.jsonl")
     stopped_after(task_of(file, output=parts), engine, scorer, 2)
     with open(partial.place(parts), "ab") as opened:
         opened.write(b'{"row": 64}\n{"row": 66}\n' + bytes(100) + b"\n")
     finished(task_of(file, output=parts, resume=True), engine, scorer)
-    assert parts.read_bytes() == whole.read_bytes()
+    assert parts.read_bytes() == whole()
 
 
 def test_a_run_without_a_seed_is_resumed_with_the_one_it_had(file, engine, scorer):
@@ -213,14 +228,12 @@ def test_an_input_that_changes_on_the_way_is_noticed(file, engine, scorer):
 # Rows that fail.
 
 
-def test_bad_rows_fail_alone_and_the_others_are_as_without_them(file, engine, scorer):
-    good = lines(file)
-    finished(task_of(file), engine, scorer)
-    want = lines(file.with_name("out.jsonl"))
+def test_bad_rows_fail_alone_and_the_others_are_as_without_them(file, engine, scorer, whole):
+    good, want = lines(file), [json.loads(line) for line in whole().splitlines()]
     bad = {2: {"prompt": ""}, 5: {"prompt": "word " * 400}, 70: {"id": 5}, 71: {"prompt": 7},
            72: {"messages": [{"role": "user", "content": "x"}], "prompt": [{"role": "user", "content": "x"}]}}
     file.write_text("".join(json.dumps(bad.get(i, row)) + "\n" for i, row in enumerate(good)))
-    done = finished(task_of(file, overwrite=True), engine, scorer)
+    done = finished(task_of(file), engine, scorer)
     got = lines(file.with_name("out.jsonl"))
     assert {i for i, row in enumerate(got) if row["error"]} == set(bad)
     assert done.failed == 5
@@ -237,8 +250,9 @@ def test_a_scorer_that_fails_at_one_row_costs_that_row_alone(file, engine):
             raise ValueError("no hotels")
         return [float(len(text)) for text in texts]
 
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:50]))
     done = finished(task_of(file), engine, CallableScorer(fussy))
-    assert done.failed == 30
+    assert (done.rows, done.failed) == (50, 10)
     assert all(("hotel" in row["prompt"]) == ("no hotels" in (row["error"] or "")) for row in
                lines(file.with_name("out.jsonl")))
 
@@ -370,59 +384,65 @@ def test_progress_is_told_in_words():
     assert [duration(seconds) for seconds in (3, 99, 600, 7200)] == ["3 s", "99 s", "10 min", "2.0 h"]
 
 
-def run_of(file: Path, out: Path, *more: str) -> list[str]:
-    """The command on the models in the box, as a process of its own."""
-    return [sys.executable, "-m", "bon", "batch", str(file), str(out), "-n", "8", "--max-tokens", "12", "--seed", "7",
-            *more]
-
-
-ENV = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-
-def killed_until_done(file: Path, out: Path, kills: int, seed: int) -> int:
-    """Resumes again and again, killing `kills` times at random instants; how many kills came before the end."""
-    moments, come, journal = random.Random(seed), 0, partial.place(out)
-    for _ in range(kills):
-        begun = journal.stat().st_size if journal.exists() else 0
-        process = subprocess.Popen(run_of(file, out, "--resume"), cwd=ROOT, env=ENV, stdout=subprocess.DEVNULL)
-        further = begun + moments.randrange(10_000)  # bytes
-        while process.poll() is None and not _past(journal, further):
-            time.sleep(moments.random() / 20)
-        time.sleep(moments.random() / 2)
-        come += process.poll() is None
-        process.kill()
-        process.wait()
-    done = subprocess.run(run_of(file, out, "--resume"), cwd=ROOT, env=ENV, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return come
-
-
 def _past(path: Path, size: int) -> bool:
     return path.exists() and path.stat().st_size > size
 
 
-def test_killed_at_random_instants_it_comes_to_the_same_bytes(file, tmp_path):
+def run_of(file: Path, out: Path, *more: str) -> list[str]:
+    """The command on the models in the box."""
+    return ["batch", str(file), str(out), "-n", "8", "--max-tokens", "12", "--seed", "7", *more]
+
+
+def in_silence(argv: list[str]) -> None:
+    """The command, in a process of its own."""
+    torch.set_num_threads(1)
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        sys.exit(cli.main(argv))
+
+
+#: Bytes that the journal is to grow by, and seconds after that: before the first batch, between and within others.
+MOMENTS = [(-1, 0.0), (0, 0.0), (3000, 0.1), (6000, 0.3)]
+
+
+def test_killed_again_and_again_it_comes_to_the_same_bytes(file, tmp_path):
+    """Killed where the processes fork from one that has imported torch, which takes seconds."""
     whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
-    subprocess.run(run_of(file, whole), cwd=ROOT, env=ENV, check=True, capture_output=True)
-    assert killed_until_done(file, parts, 4, seed=1) >= 2
+    journal, come = partial.place(parts), 0
+    assert cli.main(run_of(file, whole)) == 0
+    processes = get_context("forkserver")
+    processes.set_forkserver_preload(["bon.cli_batch", "bon.api", "transformers"])
+    for further, pause in MOMENTS:
+        begun = journal.stat().st_size if journal.exists() else 0
+        process = processes.Process(target=in_silence, args=(run_of(file, parts, "--resume"),))
+        process.start()
+        while process.is_alive() and further >= 0 and not _past(journal, begun + further):
+            time.sleep(0.01)
+        time.sleep(pause)
+        come += process.is_alive()
+        process.kill()
+        process.join()
+    assert come >= 2
+    assert cli.main(run_of(file, parts, "--resume")) == 0
     assert parts.read_bytes() == whole.read_bytes()
     assert not list(tmp_path.glob("*.partial"))
 
 
 def test_products_round_alike_with_any_number_of_threads():
     """So a batch comes to the same with one core for each worker as with all of them for one."""
-    code = """if True:
-        import bon, torch
-        weight, rows = torch.randn(64, 256), torch.randn(7, 256)  # 7: two threads would take 3 and 4
+    weight, rows = torch.randn(64, 256), torch.randn(7, 256)  # 7: two threads would take 3 and 4
+    before = torch.get_num_threads()
+    try:
         made = [(torch.set_num_threads(n), torch.nn.functional.linear(rows, weight))[1] for n in (1, 2, 3)]
-        print(all(torch.equal(made[0], other) for other in made))"""
-    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "True"
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(made[0], other) for other in made)
 
 
 def test_ctrl_c_keeps_what_is_done(file, tmp_path):
     out = tmp_path / "out.jsonl"
-    process = subprocess.Popen(run_of(file, out), cwd=ROOT, env=ENV, stderr=subprocess.PIPE, text=True,
-                               preexec_fn=HEED)
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-m", "bon", *run_of(file, out)], cwd=ROOT, env=env,
+                               stderr=subprocess.PIPE, text=True, preexec_fn=HEED)
     while process.poll() is None and not _past(partial.place(out), 2000):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -445,9 +465,8 @@ def disk_of(size: int):
 
 
 @pytest.mark.parametrize("when", ["journal", "output"])
-def test_a_full_disk_is_told_and_what_was_done_is_kept(file, engine, scorer, when):
-    whole, parts = file.with_name("whole.jsonl"), file.with_name("parts.jsonl")
-    finished(task_of(file, output=whole), engine, scorer)
+def test_a_full_disk_is_told_and_what_was_done_is_kept(file, engine, scorer, whole, when):
+    parts = file.with_name("parts.jsonl")
     events = batch.stream(task_of(file, output=parts), engine, scorer)
     for _ in range(2 if when == "journal" else 4):
         last = next(events)
@@ -458,7 +477,7 @@ def test_a_full_disk_is_told_and_what_was_done_is_kept(file, engine, scorer, whe
     assert not list(file.parent.glob("*.writing"))
     first, *_ = batch.stream(task_of(file, output=parts, resume=True), engine, scorer)
     assert first.done == last.done
-    assert parts.read_bytes() == whole.read_bytes()
+    assert parts.read_bytes() == whole()
 
 
 def test_the_module_needs_no_torch():

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from contextlib import ExitStack, nullcontext
+from functools import cache
 
 import pytest
 
@@ -29,6 +31,29 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.fixture
+def _begun_once(work, begun, monkeypatch):
+    """Contestants at the one work are begun once for all tests: each takes seconds to import torch."""
+    def contestant(kind, asked, dtype, python=sys.executable):
+        assert (str(asked.folder), asked.n, asked.prompt, asked.lengths) == (str(work.folder), 3, 4, (3, 6))
+        return nullcontext(begun(kind, dtype, python))
+
+    monkeypatch.setattr(bench, "Contestant", contestant)
+
+
+@pytest.fixture(scope="module")
+def work(folder):
+    return bench.Work(folder, 3, 4, (3, 6))
+
+
+@pytest.fixture(scope="module")
+def begun(work):
+    """Begins a contestant, where it has not begun."""
+    with ExitStack() as stack:
+        real = bench.Contestant
+        yield cache(lambda kind, dtype, python: stack.enter_context(real(kind, work, dtype, python)))
+
+
 def test_a_texts_tokens_are_as_many_for_the_scorer_as_for_the_writer(folder):
     from transformers import AutoTokenizer
 
@@ -37,6 +62,7 @@ def test_a_texts_tokens_are_as_many_for_the_scorer_as_for_the_writer(folder):
     assert judge(writer.decode(ids))["input_ids"] == ids
 
 
+@pytest.mark.usefixtures("_begun_once")
 def test_the_command_prints_one_object_a_line_for_exactly_the_work_asked_for(folder, capsys):
     status = cli.main(["bench", "--models", str(folder), "-n", "3", "--prompt-tokens", "4", "--lengths", "3,6",
                        "--dtype", "float32", "--json"])
@@ -50,11 +76,12 @@ def test_the_command_prints_one_object_a_line_for_exactly_the_work_asked_for(fol
     assert (told["writes_in"], told["scores_in"]) == ("float32", "float32")
 
 
-def test_a_line_of_the_table_comes_from_turns_of_everybody(folder):
-    line, other = bench.lines("tiny", bench.Work(folder, 2, 4, (3, 6)), ["float32", "bf16"], turns=3)
+@pytest.mark.usefixtures("_begun_once")
+def test_a_line_of_the_table_comes_from_turns_of_everybody(work):
+    line, other = bench.lines("tiny", work, ["float32", "bf16"], turns=3)
     assert other.types["writes_in"] == "bf16"
     assert line.total >= line.prefill + line.score > 0
-    assert line.rate == pytest.approx(2 * 9 / (2 * line.prefill + 9 * line.step), rel=0.5)
+    assert line.rate == pytest.approx(3 * 9 / (2 * line.prefill + 9 * line.step), rel=0.5)
     assert set(line.times_longer) == set(line.writes_longer) == set(line.memory_of_peers) == {"transformers"}
     head, under, row = bench.markdown([line])
     assert head.count("|") == under.count("|") == row.count("|")
@@ -79,8 +106,9 @@ def test_turns_alternate_and_ratios_are_of_neighbours():
 
 
 def test_a_contestant_that_cannot_run_is_an_error_that_names_it(folder):
+    bare = getattr(sys, "_base_executable", sys.executable)  # of a virtual environment: without packages
     with pytest.raises(EngineError, match="ctranslate2"):
-        bench.Contestant("ctranslate2", bench.Work(folder, 2, 4), "int9", sys.executable)
+        bench.Contestant("ctranslate2", bench.Work(folder, 2, 4), "int9", bare)
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -170,9 +170,10 @@ def test_what_json_cannot_carry_further_is_made_whole(file):
 def test_a_million_rows_take_no_memory(file):
     import tracemalloc
 
-    path = file("a.jsonl", '{"prompt": "This movie", "id": 12345}\n' * 100_000)
+    path = file("a.jsonl", '{"prompt": "This movie", "id": 12345}\n' * 40_000)
+    assert path.stat().st_size > 1.5e6
     dataset = Dataset(path)
     tracemalloc.start()
-    assert sum(1 for _ in dataset.rows()) == 100_000
+    assert sum(1 for _ in dataset.rows()) == 40_000
     assert tracemalloc.get_traced_memory()[1] < 1e6
     tracemalloc.stop()

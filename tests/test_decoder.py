@@ -1,6 +1,7 @@
 """The fast path: its logits against the model's own with no cache, and weights laid out for the processor."""
 
 import gc
+from functools import cache
 from weakref import ref
 
 import pytest
@@ -51,9 +52,21 @@ SHAPES = {
 }
 
 
-def model_of(config, seed=0):
-    torch.manual_seed(seed)
+def built(config):
+    torch.manual_seed(0)
     return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+@cache
+def model_of(family):
+    """The one model of a family, for tests that leave it as it is."""
+    return built({**FAMILIES, **OTHERS}[family])
+
+
+@cache
+def own_logits(model, text):
+    """What follows a text by the model itself, with no cache."""
+    return model(input_ids=torch.tensor([text]), use_cache=False).logits[0, -1]
 
 
 def tokens(count, seed):
@@ -68,7 +81,7 @@ def largest_error(model, decoder, prompts, owners, steps=7):
     worst, logits = 0.0, decoder.logits
     for step in range(steps):
         for row, got in zip(rows, logits, strict=True):
-            expected = model(input_ids=torch.tensor([texts[row]]), use_cache=False).logits[0, -1]
+            expected = own_logits(model, tuple(texts[row]))
             worst = max(worst, ((got - expected).abs().max() / expected.abs().max()).item())
         if step in (2, 4) and len(rows) > 2:
             order = [len(rows) - 1, *range(1, len(rows) - 1)]
@@ -87,7 +100,7 @@ def largest_error(model, decoder, prompts, owners, steps=7):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_logits_are_those_of_the_model_without_a_cache(family, shape, shared, fixed):
     lengths, owners = SHAPES[shape]
-    model, prompts = model_of(FAMILIES[family]), [tokens(n, seed) for seed, n in enumerate(lengths)]
+    model, prompts = model_of(family), [tokens(n, seed) for seed, n in enumerate(lengths)]
     with torch.inference_mode():
         decoder = SharedDecoder(model, prompts, owners, room=7, shared=shared, fixed=fixed)
     assert fits(model)
@@ -98,7 +111,7 @@ def test_the_logits_are_those_of_the_model_without_a_cache(family, shape, shared
 def test_the_arithmetic_of_other_devices_gives_the_same_logits(family, monkeypatch):
     monkeypatch.setattr(prefix, "ON_PROCESSORS", False)
     lengths, owners = SHAPES["prompts of all lengths, rows in any order"]
-    model, prompts = model_of(FAMILIES[family]), [tokens(n, seed) for seed, n in enumerate(lengths)]
+    model, prompts = model_of(family), [tokens(n, seed) for seed, n in enumerate(lengths)]
     with torch.inference_mode():
         decoder = SharedDecoder(model, prompts, owners, room=7, shared=True)
     assert largest_error(model, decoder, prompts, owners) < 1e-4
@@ -106,7 +119,7 @@ def test_the_arithmetic_of_other_devices_gives_the_same_logits(family, monkeypat
 
 @pytest.mark.parametrize("family", OTHERS)
 def test_a_model_that_does_not_fit_is_found_out_and_decoded_its_own_way(family):
-    model, prompts, owners = model_of(OTHERS[family]), [tokens(6, 1), tokens(6, 2)], [0, 1, 0]
+    model, prompts, owners = model_of(family), [tokens(6, 1), tokens(6, 2)], [0, 1, 0]
     assert not fits(model)
     with torch.inference_mode():
         decoder = PlainDecoder(model, prompts, owners)
@@ -132,7 +145,7 @@ def test_a_model_whose_attention_is_not_what_its_config_names_is_found_out():
 @pytest.mark.parametrize("fixed", [False, True], ids=["", "steps for a CUDA graph"])
 def test_rows_that_join_and_prompts_that_leave_change_nobodys_logits(family, shared, fixed):
     """A long prompt's rows end, others join twice, with prompts copied and held once side by side, then copied."""
-    model = model_of(FAMILIES[family])
+    model = model_of(family)
     texts, logits = [], None
 
     def begin(lengths, owners, seed, shared):
@@ -148,7 +161,7 @@ def test_rows_that_join_and_prompts_that_leave_change_nobodys_logits(family, sha
 
     def check(logits):
         for text, got in zip(texts, logits, strict=True):
-            expected = model(input_ids=torch.tensor([text]), use_cache=False).logits[0, -1]
+            expected = own_logits(model, tuple(text))
             assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()
 
     with torch.inference_mode():
@@ -190,7 +203,7 @@ def test_a_prompt_that_is_hidden_whole_has_no_weight_in_float16_either(kernel, m
 
 
 def test_the_models_own_attention_is_back_afterwards_and_after_a_failure():
-    model = model_of(FAMILIES["llama"])
+    model = model_of("llama")
     before = model.config._attn_implementation
     with prefix.shared_attention(model):
         assert model.config._attn_implementation == prefix.NAME
@@ -202,7 +215,7 @@ def test_the_models_own_attention_is_back_afterwards_and_after_a_failure():
 
 
 def test_memory_for_the_prompt_does_not_grow_with_the_rows():
-    model, prompts = model_of(FAMILIES["gpt2"]), [tokens(60, 1)]
+    model, prompts = model_of("gpt2"), [tokens(60, 1)]
     with torch.inference_mode():
         one, many = (SharedDecoder(model, prompts, [0] * n, room=3, shared=True).cache for n in (1, 40))
     assert [layer.prompt_keys.shape for layer in one.layers] == [layer.prompt_keys.shape for layer in many.layers]
@@ -212,7 +225,7 @@ def test_memory_for_the_prompt_does_not_grow_with_the_rows():
 @pytest.mark.parametrize("fixed", [False, True])
 def test_memory_is_free_as_soon_as_nobody_reads_on(fixed):
     """Not when Python next looks for cycles: until then batch after batch would lie in memory."""
-    model = model_of(FAMILIES["llama"])
+    model = model_of("llama")
     gc.disable()
     try:
         with torch.inference_mode():
@@ -229,7 +242,7 @@ def test_memory_is_free_as_soon_as_nobody_reads_on(fixed):
 
 
 def test_memory_is_laid_out_once():
-    model, prompts = model_of(FAMILIES["gpt2"]), [tokens(4, 1)]
+    model, prompts = model_of("gpt2"), [tokens(4, 1)]
     with torch.inference_mode():
         decoder = SharedDecoder(model, prompts, [0] * 6, room=5)
         places = [(layer.keys.data_ptr(), layer.values.data_ptr()) for layer in decoder.cache.layers]
@@ -276,7 +289,7 @@ def test_a_packed_model_computes_what_it_computed(rounded, monkeypatch):
     if rounded and not packing.can_round():
         pytest.skip("not on this processor")
     monkeypatch.setattr(packing, "SMALLEST", 1)
-    for model in (tiny.gpt2(), tiny.classifier(), model_of(FAMILIES["qwen2"])):
+    for model in (tiny.gpt2(), tiny.classifier(), built(FAMILIES["qwen2"])):
         ids = torch.randint(0, WORDS, (3, 9), generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             before = model(input_ids=ids).logits

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,10 +58,14 @@ def place(tmp_path_factory):
 @pytest.fixture
 def hub(place):
     """The stand-in as it is on a machine that never asked it anything."""
+    emptied(place)
+    return place.hub
+
+
+def emptied(place) -> None:
     shutil.rmtree(place.home, ignore_errors=True)
     place.call(forget)
     place.hub.calm()
-    return place.hub
 
 
 @pytest.fixture
@@ -74,10 +79,19 @@ def forget() -> None:
 
 
 def command_line(argv: list[str]) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = cli.main(argv)
-    return status, out.getvalue(), err.getvalue()
+    """The command line. Standard error is that of the whole process, whoever holds on to it."""
+    out, kept = io.StringIO(), os.dup(2)
+    with tempfile.TemporaryFile() as err:
+        os.dup2(err.fileno(), 2)
+        try:
+            with contextlib.redirect_stdout(out):
+                status = cli.main(argv)
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+        err.seek(0)
+        return status, out.getvalue(), err.read().decode()
 
 
 def texts(out: str) -> list[str]:
@@ -92,24 +106,23 @@ def assert_one_line(err: str, *parts: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def classic(place, tmp_path_factory):
+def classic(place):
     """The classic pair as a user first runs it, and then again, and then something else, with the Hub switched off."""
-    place.hub.calm()
-    env = {**place.env, "HF_HOME": str(tmp_path_factory.mktemp("classic"))}
-    command = [sys.executable, "-m", "bon", *RUN, "--model", "gpt2-imdb"]
-    first = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    emptied(place)
+    first = place.call(command_line, [*RUN, "--model", "gpt2-imdb"])
     asked = place.hub.asked(".bin", "GET")
     place.hub.calm()
     both = [[*RUN, "--model", "gpt2-imdb"], [*RUN, "--model", "new/small"]]
     command = [sys.executable, "-c", f"from bon.cli import main; print(*[main(argv) for argv in {both!r}])"]
-    env["HF_HUB_OFFLINE"] = "1"
+    env = {**place.env, "HF_HUB_OFFLINE": "1"}
     off = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
     return SimpleNamespace(first=first, asked=asked, off=off, asked_when_off=list(place.hub.requests))
 
 
 def test_the_classic_pair_loads_from_the_files_of_the_originals(classic):
-    assert (classic.first.returncode, classic.first.stderr) == (0, "")
-    result = json.loads(classic.first.stdout)
+    status, out, err = classic.first
+    assert (status, err) == (0, "")
+    result = json.loads(out)
     assert (result["model"], result["target"], result["unit"]) == ("gpt2-imdb", "POSITIVE", "probability")
     assert [c["rank"] for c in result["candidates"]] == [1, 2, 3]
     assert {(model, file) for _, model, file, _ in classic.asked} == {
@@ -120,7 +133,7 @@ def test_the_classic_pair_loads_from_the_files_of_the_originals(classic):
 def test_with_the_hub_switched_off_a_copy_serves_and_an_absent_model_is_refused(classic):
     out, statuses = classic.off.stdout.splitlines()
     assert statuses == "0 2"
-    assert json.loads(out)["candidates"] == json.loads(classic.first.stdout)["candidates"]
+    assert json.loads(out)["candidates"] == json.loads(classic.first[1])["candidates"]
     assert_one_line(classic.off.stderr, "new/small", "HF_HUB_OFFLINE", "hf download new/small", "`embedded`")
     assert classic.asked_when_off == []
 

@@ -15,7 +15,8 @@ from bon import api, batch, cli, distributed, partial
 from bon.batch import Finished, Task
 from bon.dataset import Dataset
 from bon.errors import EngineError, InputError, ModelError
-from bon.schema import Settings
+from bon.schema import Candidate, Settings
+from bon.scorers import Item
 from tests.children import HEED
 
 if importlib.util.find_spec("ray") is None:  # not imported here: what the environment says of it counts from then on
@@ -49,8 +50,8 @@ def cluster():
 
 @pytest.fixture
 def file(tmp_path) -> Path:
-    """200 rows, of which some prompts are equal and one is empty: seven batches."""
-    rows = [{"id": i, "prompt": f"{PROMPTS[i % 5]}{' was' * (i % 3)}"} for i in range(200)]
+    """150 rows, of which some prompts are equal and one is empty: five batches."""
+    rows = [{"id": i, "prompt": f"{PROMPTS[i % 5]}{' was' * (i % 3)}"} for i in range(150)]
     rows[70]["prompt"] = ""
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path / "in.jsonl"
@@ -67,67 +68,75 @@ def plain(file: Path, loading: dict) -> bytes:
     return file.with_name("plain.jsonl").read_bytes()
 
 
-class Falling:
-    """A scorer whose process dies at its second call, once, as by SIGKILL from outside."""
+class Troubled:
+    """Rates by a classifier. Its process dies at its second call, once, as by SIGKILL from outside.
 
-    def __init__(self, mark: Path):
-        self.mark, self.calls = mark, 0
+    Where there is a file `gone` in the folder of signs, it rates nothing and says that the server is gone.
+    """
+
+    def __init__(self, classifier: str, signs: Path):
+        self.classifier, self.signs, self.calls = classifier, signs, 0
 
     def __call__(self, texts: list[str]) -> list[float]:
         self.calls += 1
-        if self.calls == 2 and not self.mark.exists():
-            self.mark.touch()
+        if self.calls == 2 and not (self.signs / "fell").exists():
+            (self.signs / "fell").touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return [float(len(text)) for text in texts]
+        if (self.signs / "gone").exists():
+            raise EngineError("The server is gone.")
+        items = [Item("", Candidate(index=i, text=text)) for i, text in enumerate(texts)]
+        return list(api.as_scorer(self.classifier).score(items).values)
 
 
-def test_two_workers_come_to_the_bytes_of_a_plain_run_and_a_stopped_run_goes_on(
-        cluster, file, lm_folder, classifier_folder):
-    loading = {"model": lm_folder, "scorer": classifier_folder}
-    want = plain(file, loading)
+def test_workers_without_bon_are_told(cluster, file, tmp_path, capsys, monkeypatch):
+    import ray
+
+    monkeypatch.chdir(tmp_path)  # workers find bon by the folder of the command, and here is none
+    assert cli.main(["batch", str(file), str(file.with_name("out.jsonl")), "--ray", cluster.address]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1), err
+    assert "A worker has no bon. Install bon" in err
+    assert not ray.is_initialized()
+
+
+def test_a_killed_worker_a_stop_and_an_error_lose_nothing_and_the_bytes_are_those_of_a_plain_run(
+        cluster, file, lm_folder, classifier_folder, tmp_path, monkeypatch):
+    """In few runs, since each worker of each takes seconds to begin."""
+    import ray
+
+    loading = {"model": lm_folder, "scorer": Troubled(classifier_folder, tmp_path)}
+    out = file.with_name("out.jsonl")
     with distributed.joined(cluster.address, loading) as workers:
         assert (workers.count, workers.each, workers.machines) == (2, {"num_cpus": 1}, 2)
-        *_, done = batch.stream_by(workers, task_of(file, "whole.jsonl"))
-        events = batch.stream_by(workers, task_of(file, "parts.jsonl"))
-        assert [next(events).done for _ in range(3)] == [0, 32, 64]
+        assert not (tmp_path / "fell").exists()
+        monkeypatch.setattr(distributed, "LOT", 4)
+        events = batch.stream_by(workers, task_of(file, out.name))
+        assert [next(events).done for _ in range(4)] == [0, 32, 64, 96]
         events.close()
-        *begun, _ = batch.stream_by(workers, task_of(file, "parts.jsonl", resume=True))
+        assert (tmp_path / "fell").exists()
+
+        workers.count = 1  # what so many began, any other number ends
+        monkeypatch.setattr(distributed, "LOT", 1)  # and between two lots nothing is lost either
+        events = batch.stream_by(workers, task_of(file, out.name, resume=True))
+        assert [next(events).done for _ in range(2)] == [96, 128]
+        (tmp_path / "gone").touch()
+        with pytest.raises(EngineError, match=r"^The server is gone\.$"):
+            next(events)
+        (tmp_path / "gone").unlink()
+        *begun, done = batch.stream_by(workers, task_of(file, out.name, resume=True))
+        with pytest.raises(ModelError, match="There is no folder /none"):
+            distributed.RayWorkers(ray, {"model": "/none"})
+    assert begun[0].done == 128
     assert isinstance(done, Finished)
-    assert (done.rows, done.failed, list(done.errors)) == (200, 1, [70])
-    assert begun[0].done == 64
-    assert file.with_name("whole.jsonl").read_bytes() == want
-    assert file.with_name("parts.jsonl").read_bytes() == want
+    assert (done.rows, done.written, done.failed, list(done.errors)) == (150, 150, 1, [70])
+    assert out.read_bytes() == plain(file, loading)
 
 
-def test_a_worker_killed_in_mid_run_loses_nothing_and_doubles_nothing(cluster, file, lm_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(distributed, "LOT", 4)  # and between two lots nothing is lost either
-    loading = {"model": lm_folder, "scorer": Falling(tmp_path / "fell")}
-    with distributed.joined(cluster.address, loading, 2) as workers:
-        *_, done = batch.stream_by(workers, task_of(file, "out.jsonl"))
-    assert (tmp_path / "fell").exists()
-    assert (done.rows, done.written) == (200, 200)
-    assert file.with_name("out.jsonl").read_bytes() == plain(file, loading)
-
-
-def test_what_fails_on_a_worker_is_said_as_it_is_said_here(cluster, file, lm_folder):
-    with (pytest.raises(ModelError, match="There is no folder /none"),
-          distributed.joined(cluster.address, {"model": "/none"})):
-        pass
-    loading = {"model": lm_folder, "scorer": out_of_reach}
-    with (distributed.joined(cluster.address, loading, 1) as workers,
-          pytest.raises(EngineError, match="The server is gone")):
-        list(batch.stream_by(workers, task_of(file, "out.jsonl")))
-
-
-def out_of_reach(texts):
-    raise EngineError("The server is gone.")
-
-
-def command(file: Path, *more: str, cwd: Path = ROOT, **env: str) -> subprocess.Popen:
+def command(file: Path, *more: str, **env: str) -> subprocess.Popen:
     """`python -m bon batch` in a process and a session of its own."""
     argv = [sys.executable, "-m", "bon", "batch", str(file), str(file.with_name("out.jsonl")), "-n", "8",
             "--min-tokens", "2", "--max-tokens", "8", "--seed", "7", *more]
-    return subprocess.Popen(argv, cwd=cwd, env={**os.environ, **ENV, "PYTHONPATH": str(ROOT), **env},
+    return subprocess.Popen(argv, cwd=ROOT, env={**os.environ, **ENV, "PYTHONPATH": str(ROOT), **env},
                             text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
                             preexec_fn=HEED)
 
@@ -163,20 +172,13 @@ def test_local_listens_on_loopback_alone_and_ctrl_c_keeps_what_is_done(file, lm_
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert "of 200 rows are kept; the same command with --resume goes on." in err
+    assert "of 150 rows are kept; the same command with --resume goes on." in err
     assert err.count("\n") == 1
     assert heard
     assert all(address.endswith("0100007F") for address in heard)
     sampler = api.load(**loading)
     list(batch.stream(task_of(file, "out.jsonl", resume=True), sampler.engine, sampler.scorer))
     assert file.with_name("out.jsonl").read_bytes() == plain(file, loading)
-
-
-def test_workers_without_bon_are_told(cluster, file, tmp_path):
-    process = command(file, "--ray", cluster.address, cwd=tmp_path)
-    out, err = process.communicate(timeout=300)
-    assert (process.returncode, out, err.count("\n")) == (2, "", 1), err
-    assert "A worker has no bon. Install bon" in err
 
 
 @pytest.mark.parametrize(("argv", "words"), [

@@ -1,6 +1,7 @@
 """BestOfNSampler: what people who port from TRL rely on, and what it repairs."""
 
 import random
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -79,16 +80,15 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("wrap", [lambda model: model, ValueHead], ids=["plain", "value head"])
-@pytest.mark.parametrize("n_candidates", [1, 2, 3])
-@pytest.mark.parametrize("sample_size", [1, 4, 10])
-@pytest.mark.parametrize("form", FORMS)
+WRAPS = {"plain": lambda model: model, "value head": ValueHead}
+#: Form, sample size, candidates and model: every two of them meet that can.
+MEETINGS = [(form, 1, 1, list(WRAPS)[i % 2]) for i, form in enumerate(FORMS)] + [
+    (form, (4, 10)[(i + n) % 2], n, list(WRAPS)[(i // 2 + n) % 2]) for i, form in enumerate(FORMS) for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(("form", "sample_size", "n_candidates", "wrap"), MEETINGS)
 def test_every_form_size_and_model_returns_the_best_first(form, sample_size, n_candidates, wrap, make, queries, model):
-    if n_candidates > sample_size:
-        with pytest.raises(bon.InputError, match="n_candidates"):
-            make(model=wrap(model), sample_size=sample_size, n_candidates=n_candidates)
-        return
-    scorer = Scripted(best=sample_size // 2)
+    wrap, scorer = WRAPS[wrap], Scripted(best=sample_size // 2)
     sampler = make(scorer, model=wrap(model), sample_size=sample_size, n_candidates=n_candidates)
     given = FORMS[form](queries)
     texts = sampler.generate(given)
@@ -101,6 +101,20 @@ def test_every_form_size_and_model_returns_the_best_first(form, sample_size, n_c
         assert best[0] == scored[scorer.best]
         others = [text for place, text in enumerate(scored) if place != scorer.best]
         assert best[1:] == others[::-1][: n_candidates - 1]
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+@pytest.mark.parametrize("n_candidates", [2, 3])
+def test_more_candidates_than_samples_are_refused(n_candidates, wrap, make, model):
+    with pytest.raises(bon.InputError, match="n_candidates"):
+        make(model=WRAPS[wrap](model), sample_size=1, n_candidates=n_candidates)
+
+
+def test_every_two_of_form_size_candidates_and_model_meet():
+    ways = {0: FORMS, 1: (1, 4, 10), 2: (1, 2, 3), 3: WRAPS}
+    missing = {(a, x, b, y) for a, b in combinations(ways, 2) for x in ways[a] for y in ways[b]}
+    missing -= {(a, met[a], b, met[b]) for met in MEETINGS for a, b in combinations(ways, 2)}
+    assert missing == {(1, 1, 2, 2), (1, 1, 2, 3)}  # more candidates than samples
 
 
 @pytest.mark.parametrize(

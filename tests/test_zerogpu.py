@@ -15,7 +15,7 @@ import bon
 from bon.errors import LimitError
 from bon.schema import Request
 from bon.ui import borrowed
-from tests.browser import ROOT, App, chromium, open_page
+from tests.browser import ROOT, App, open_page
 
 STAND_IN = Path(__file__).parent / "zerogpu"
 ASKED = {"prompt": "This movie", "n": 4, "seed": 7}
@@ -77,19 +77,19 @@ def test_errors_come_back_in_words(app):
         client.predict("This movie", model="gpt2-imdb", api_name="/best_of_n")
 
 
-def test_page_ranking_and_comparison_borrow_it_too(app):
-    with chromium() as browser:
-        page = open_page(browser, app.url)
-        page.click("#generate")
-        page.wait_for_selector(".bon[data-phase=done]", timeout=60_000)
-        page.get_by_label("negative").check()
-        page.wait_for_function("document.querySelector('.bon .unit').textContent.includes('negative')", timeout=60_000)
-        page.get_by_role("tab", name="Compare").click()
-        page.fill("#compare-prompts textarea", "This movie\nThe hotel room")
-        page.fill("#compare-n input", "4")
-        page.click("#compare-start")
-        page.wait_for_selector("#comparison table", timeout=120_000)
-        assert page.errors == []
+def test_page_ranking_and_comparison_borrow_it_too(app, browser):
+    page = open_page(browser, app.url)
+    page.click("#generate")
+    page.wait_for_selector(".bon[data-phase=done]", timeout=60_000)
+    page.get_by_label("negative").check()
+    page.wait_for_function("document.querySelector('.bon .unit').textContent.includes('negative')", timeout=60_000)
+    page.get_by_role("tab", name="Compare").click()
+    page.fill("#compare-prompts textarea", "This movie\nThe hotel room")
+    page.fill("#compare-n input", "4")
+    page.click("#compare-start")
+    page.wait_for_selector("#comparison .comparison[data-phase=done] table", timeout=120_000)
+    assert page.errors == []
+    page.context.close()
     assert [e["task"] for e in events(app, "working")[-3:]] == ["_run", "_rerank", "_compare"]
 
 
