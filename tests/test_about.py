@@ -8,8 +8,9 @@ import pytest
 from playwright.sync_api import expect
 
 from bon import cli
+from tests.browser import sideways
 from tests.test_generate import visit  # noqa: F401
-from tests.test_page import PHONE, settings, sideways, to_tab
+from tests.test_page import PHONE, settings, to_tab
 
 CODE = ("python", "shell", "client", "curl", "mcp")
 PROMPT = "It's a \"film\" with $HOME and `ticks`"

@@ -28,7 +28,6 @@ from bon.ui.fields import FIELDS
 from tests.browser import App, free_port, open_page, violations
 from tests.test_compare import engine_of, sentiment
 
-expect.set_options(timeout=60_000)
 NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=1} </script>"
 PROMPTS = ["This movie", "The plot of the film", "The hotel room"]
 SETTINGS = Settings(n=4, seed=7, min_tokens=2, max_tokens=8)

@@ -15,17 +15,16 @@ from bon.schema import Candidate, Ended, Request, Scored, Settings, Started
 from bon.state import RunState
 from bon.ui import deployment, fields, render, share
 from bon.ui.deployment import Deployment
-from tests import test_page, tiny
-from tests.browser import App, violations
+from tests import tiny
+from tests.browser import App, sideways, violations
 from tests.test_cli import assert_refused
 from tests.test_history import history
 from tests.test_keyboard import to
 from tests.test_mcp import in_session
-from tests.test_page import NASTY, PHONE, phase, run, settings, sideways, winner
-from tests.test_share import CLIPBOARD, copied
+from tests.test_page import CLIPBOARD, NASTY, PHONE, phase, run, settings, winner
+from tests.test_share import copied
 from tests.test_view import page as form_of
 
-visit = test_page.visit
 TEMPLATE = "{% for m in messages %}<{{ m.role }}> {{ m.content }}\n{% endfor %}<assistant>"
 REFUSING = (
     "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"

@@ -17,7 +17,6 @@ from bon.ui import compared, fields, layout, loaders, theme
 from tests.browser import App, free_port, open_page, violations
 from tests.test_compare import engine_of, sentiment
 
-expect.set_options(timeout=30_000)
 NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=1} </script>"
 
 

@@ -10,8 +10,8 @@ from playwright.sync_api import Page, expect
 
 import bon
 from bon.ui import handlers, render
-from tests.browser import open_page, violations
-from tests.test_page import PHONE, phase, rows, run, settings, sideways, winner
+from tests.browser import open_page, sideways, violations
+from tests.test_page import PHONE, phase, rows, run, settings, winner
 
 N, SEED = 8, 8  # a seed without near-ties, which turn where others are decoded along
 

@@ -8,12 +8,10 @@ from playwright.sync_api import Page, expect
 
 from bon.errors import EngineError
 from bon.ui import handlers, render
-from tests import test_page
-from tests.browser import App, Play, violations
-from tests.test_page import NASTY, PHONE, SCORES, TEXTS, phase, run, settings, sideways, to_tab, winner
+from tests.browser import SCORES, TEXTS, App, Play, sideways, violations
+from tests.test_page import NASTY, PHONE, phase, run, settings, to_tab, winner
 from tests.test_view import state
 
-stage, visit, _served = test_page.stage, test_page.visit, test_page._served
 #: What has broken pages: markup, templates, handlers, addresses, entities, odd characters, and a great length.
 TEXTS_OF_ALL_KINDS = (
     NASTY, "<svg onload=window.hacked=1>", "</script><script>window.hacked=1</script>", "${window.hacked=1}",

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser import Play
-from tests.test_page import _served, phase, stage, visit, winner  # noqa: F401
+from tests.test_page import phase, winner
 
 TEXTS = [f" was number {i}." for i in range(12)]
 
@@ -55,13 +55,13 @@ def write(page: Page, text: str) -> None:
 
 
 @pytest.fixture
-def page(stage, visit) -> Page:  # noqa: F811
+def page(stage, visit) -> Page:
     """The page over a scripted run of twelve candidates."""
     stage.play = Play(TEXTS, [i / 12 for i in range(12)])
     return visit(stage)
 
 
-def test_a_run_is_written_stopped_and_read(stage, page):  # noqa: F811
+def test_a_run_is_written_stopped_and_read(stage, page):
     stage.play.hold = 5
     to(page, "#prompt textarea")
     write(page, "My cat")
@@ -151,7 +151,7 @@ def test_the_tabs_are_gone_through(page):
         expect(page.get_by_role("tab", name=name)).to_have_attribute("aria-selected", "true")
 
 
-def test_present_mode_is_entered_used_and_left(stage, page):  # noqa: F811
+def test_present_mode_is_entered_used_and_left(stage, page):
     to(page, ".presents")
     page.keyboard.press("Enter")
     expect(page.locator("body")).to_have_attribute("data-present", "")
@@ -182,7 +182,7 @@ def test_the_focus_goes_round_in_the_order_of_the_page(page):
     assert [words for words in dict.fromkeys(round_trip) if words in landmarks] == landmarks
 
 
-def test_a_screen_reader_is_told_how_the_run_stands(stage, page):  # noqa: F811
+def test_a_screen_reader_is_told_how_the_run_stands(stage, page):
     page.evaluate("""() => {
         const said = document.querySelector(".bon [aria-live=polite]");
         window.told = [];

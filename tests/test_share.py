@@ -10,14 +10,11 @@ from playwright.sync_api import expect
 
 from bon.ui import render, share
 from bon.ui.fields import FIELDS
-from tests import test_page
-from tests.browser import violations
-from tests.test_page import NASTY, PHONE, phase, run, settings, sideways, winner
+from tests.browser import sideways, violations
+from tests.test_page import CLIPBOARD, NASTY, PHONE, phase, run, settings, winner
 from tests.test_view import page as form_of
 from tests.test_view import state
 
-stage, visit, _served = test_page.stage, test_page.visit, test_page._served
-CLIPBOARD = {"permissions": ["clipboard-read", "clipboard-write"]}
 HARMLESS = {"view": "present", "__theme": "dark", "utm_source": "mail", "run": "1"}
 
 
