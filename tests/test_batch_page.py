@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -25,7 +22,7 @@ from bon.errors import InputError, LimitError
 from bon.schema import Settings
 from bon.ui import batched, deployment, guests, jobs, layout, loaders, theme
 from bon.ui.fields import FIELDS
-from tests.browser import App, free_port, open_page, violations
+from tests.browser import free_port, open_page, violations
 from tests.test_compare import engine_of, sentiment
 
 NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=1} </script>"
@@ -445,38 +442,3 @@ def test_a_failure_is_said_in_the_pages_words(public, tmp_path):
     assert made.worded(InputError("input", f"{path} is odd")) == "mine.csv is odd"
     assert "another than when this batch began" in made.worded(InputError("resume", "x --overwrite"))
     assert issubclass(LimitError, Exception)
-
-
-# The whole product: the app in its own process, killed in mid-run.
-
-
-def test_a_killed_servers_batch_goes_on_and_is_that_of_the_command_line(browser, tmp_path):
-    path = file_of(tmp_path, "in.csv", rows(160))
-    first = App(GRADIO_TEMP_DIR=str(tmp_path / "gradio"))
-    port = first.url.rpartition(":")[2]
-    page = opened(browser, first.wait().url)
-    page.set_default_timeout(90_000)
-    started(page, path, re.compile("loading|running"), n=16, max=12)
-    expect(page.locator(".batch .winners li").first).to_be_visible(timeout=120_000)
-    state = page.context.storage_state()
-    first.process.kill()
-    first.process.wait()
-    expect(page.locator(".batch > .alert")).to_have_text("The connection was lost.")
-    page.context.close()
-
-    second = App(GRADIO_TEMP_DIR=str(tmp_path / "gradio"), GRADIO_SERVER_PORT=port)
-    second.url = first.url
-    page = opened(browser, second.wait().url, storage_state=state)
-    phase(page, "interrupted")
-    expect(page.locator(".batch .status")).to_contain_text("Resume goes on from there")
-    page.locator("[data-do=resume]").click()
-    expect(page.locator(".batch")).to_have_attribute("data-phase", "done", timeout=180_000)
-    found = downloaded(page).read_bytes()
-    words = page.locator(".batch .command").text_content()
-    page.context.close()
-    second.end()
-    given = words.removeprefix("python -m bon batch in.csv in.best.jsonl ").split()
-    done = subprocess.run([sys.executable, "-m", "bon", "batch", path, tmp_path / "out.jsonl", *given],
-                          capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr
-    assert found == (tmp_path / "out.jsonl").read_bytes()

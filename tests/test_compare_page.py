@@ -14,7 +14,7 @@ from bon.comparison import Compared
 from bon.errors import ModelError
 from bon.scorers import CallableScorer
 from bon.ui import compared, fields, layout, loaders, theme
-from tests.browser import App, free_port, open_page, violations
+from tests.browser import free_port, open_page, violations
 from tests.test_compare import engine_of, sentiment
 
 NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=1} </script>"
@@ -157,20 +157,6 @@ def test_a_failure_midway_says_why_and_keeps_what_was_done(page, served):
     expect(page.locator(".comparison [role=alert]")).to_contain_text("no more tea")
     assert "best of 4" in heads(page)
     expect(page.get_by_role("button", name="Download CSV")).to_be_visible()
-
-
-def test_a_server_that_is_gone_is_said_and_what_was_done_stays(browser):
-    app = App()
-    page = open_page(browser, app.wait().url)
-    page.get_by_role("tab", name="Compare").click()
-    start(page, "\n".join(f"This movie number {i}" for i in range(60)), n=64)
-    expect(page.locator(".comparison .status b")).to_have_text(re.compile(r"Prompt ([2-9]|\d\d) of 60"))
-    app.process.kill()
-    app.process.wait()
-    phase(page, "failed")
-    expect(page.locator(".comparison .status b")).to_have_text("The connection was lost.")
-    assert "best of 64" in heads(page)
-    page.context.close()
 
 
 @pytest.mark.parametrize(("prompts", "n", "said"), [

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from bon.errors import EngineError
 from bon.ui import handlers, render
-from tests.browser import SCORES, TEXTS, App, Play, sideways, violations
+from tests.browser import SCORES, TEXTS, Play, sideways, violations
 from tests.test_page import NASTY, PHONE, phase, run, settings, to_tab, winner
 from tests.test_view import state
 
@@ -368,29 +368,6 @@ def test_run_again_gives_the_same_and_is_kept_as_its_own_run(app, visit):
     assert page.locator(".bon .meta").text_content() == seed
     expect(page.locator("#temperature input")).to_have_value("0.9")
     assert len(listed(history(page))) == 2
-
-
-def test_history_survives_a_restart_of_the_server(browser, visit):
-    server = App()
-    try:
-        page = visit(server.wait())
-        page.fill("#n input", "4")
-        run(page)
-        phase(page, "done", timeout=120_000)
-        before = winner(page)
-        server.end()
-        again = App(GRADIO_SERVER_PORT=server.url.rsplit(":", 1)[1])
-        again.url = server.url
-        server = again.wait()
-        page.reload()
-        page.wait_for_selector(".bon[data-phase='sample']")
-        history(page)
-        assert listed(page)[0].rstrip("…") == before
-        act(page, "Open")
-        phase(page, "done")
-        assert winner(page) == before
-    finally:
-        server.end()
 
 
 # How it looks and who can use it.

@@ -1,13 +1,9 @@
-"""What a whole visit must survive: hostile texts everywhere, a server that dies, and a page that must not jump."""
-
-import os
-import signal
+"""What a whole visit must survive: hostile texts everywhere, a page that is left, and nothing that jumps."""
 
 import pytest
 from playwright.sync_api import expect
 
-from bon.ui import layout, loaders, theme
-from tests.browser import App, Play, Stage, free_port, open_page
+from tests.browser import Play, open_page
 from tests.test_page import phase, run, settings, to_tab, winner
 
 #: Each sets window.hacked, or asks for a picture, if it is taken for anything but text.
@@ -49,20 +45,6 @@ ${hacked=1}
 )
 
 
-@pytest.fixture
-def stage():
-    """The page over a scripted sampler that writes the payloads."""
-    stage, patch, port = Stage(), pytest.MonkeyPatch(), free_port()
-    stage.play = Play([f" {payload}" for payload in PAYLOADS], [i / len(PAYLOADS) for i in range(len(PAYLOADS))])
-    patch.setattr(loaders, "load", stage.load)
-    demo = layout.build()
-    demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
-    stage.url = f"http://127.0.0.1:{port}"
-    yield stage
-    demo.close()
-    patch.undo()
-
-
 def unharmed(page) -> None:
     assert page.evaluate("() => window.hacked") is None
     assert page.left == []
@@ -70,6 +52,7 @@ def unharmed(page) -> None:
 
 
 def test_no_text_of_prompt_or_model_is_taken_for_anything_else(browser, stage, tmp_path):
+    stage.play = Play([f" {payload}" for payload in PAYLOADS], [i / len(PAYLOADS) for i in range(len(PAYLOADS))])
     page = open_page(browser, stage.url)
     settings(page, n=len(PAYLOADS), seed=1)
     page.fill("#prompt textarea", "".join(PAYLOADS))
@@ -102,34 +85,6 @@ def test_no_text_of_prompt_or_model_is_taken_for_anything_else(browser, stage, t
     assert [payload for payload in PAYLOADS if payload not in text] == []
     report.context.close()
     page.context.close()
-
-
-def test_a_server_that_dies_is_said_and_the_page_works_with_the_next(browser):
-    port = str(free_port())
-    app = App(GRADIO_SERVER_PORT=port)
-    app.url = f"http://127.0.0.1:{port}"
-    page = open_page(browser, app.wait().url)
-    settings(page, n=256, seed=1, min_tokens=120, max_tokens=200)
-    run(page)
-    phase(page, "writing")
-    page.wait_for_function("sessionStorage.length")
-    os.kill(app.process.pid, signal.SIGKILL)
-    app.process.wait()
-    phase(page, "failed")
-    expect(page.locator(".bon .status b")).to_have_text("The connection was lost.")
-    assert page.locator(".bon .row").count() == 256  # what was done stays
-    again = App(GRADIO_SERVER_PORT=port)
-    again.url = app.url
-    again.wait()
-    page.reload()  # Gradio does so by itself, but takes its time
-    page.wait_for_selector(".bon[data-phase='sample']")
-    expect(page.locator(".bon .offer")).to_contain_text("is kept")
-    page.fill("#n input", "3")
-    run(page)
-    phase(page, "done", timeout=60_000)
-    assert page.locator(".bon .row").count() == 2
-    page.context.close()
-    again.end()
 
 
 SHIFTS = """() => {
