@@ -1,9 +1,8 @@
 """What a whole visit must survive: hostile texts everywhere, a page that is left, and nothing that jumps."""
 
-import pytest
 from playwright.sync_api import expect
 
-from tests.browser import Play, open_page
+from tests.browser import DESK, DRAWN, PHONE_SIZE, Play
 from tests.test_page import phase, run, settings, to_tab, winner
 
 #: Each sets window.hacked, or asks for a picture, if it is taken for anything but text.
@@ -51,9 +50,9 @@ def unharmed(page) -> None:
     assert page.errors == []
 
 
-def test_no_text_of_prompt_or_model_is_taken_for_anything_else(browser, stage, tmp_path):
+def test_no_text_of_prompt_or_model_is_taken_for_anything_else(browser, stage, visit, tmp_path):
     stage.play = Play([f" {payload}" for payload in PAYLOADS], [i / len(PAYLOADS) for i in range(len(PAYLOADS))])
-    page = open_page(browser, stage.url)
+    page = visit(stage)
     settings(page, n=len(PAYLOADS), seed=1)
     page.fill("#prompt textarea", "".join(PAYLOADS))
     run(page)
@@ -78,41 +77,46 @@ def test_no_text_of_prompt_or_model_is_taken_for_anything_else(browser, stage, t
     report.on("request", lambda request: asked.append(request.url))
     download.value.save_as(tmp_path / "run.html")
     report.goto((tmp_path / "run.html").as_uri())
-    report.wait_for_timeout(300)
+    report.evaluate(DRAWN)
     assert report.evaluate("() => window.hacked") is None
     assert len(asked) == 1
     text = report.text_content("body")
     assert [payload for payload in PAYLOADS if payload not in text] == []
     report.context.close()
-    page.context.close()
 
 
 SHIFTS = """() => {
     window.shifted = 0;
-    new PerformanceObserver((list) => {
-        for (const shift of list.getEntries()) if (!shift.hadRecentInput) window.shifted += shift.value;
-    }).observe({ type: "layout-shift" });
+    window.watcher?.disconnect();
+    window.watcher = new PerformanceObserver((list) => {
+        for (const shift of list.getEntries()) window.shifted += shift.value;
+    });
+    watcher.observe({ type: "layout-shift" });
 }"""
 
 
-@pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
-def test_arriving_text_shifts_nothing(browser, stage, size):
-    stage.play = Play([f" word{i}" * 12 for i in range(16)], [i / 16 for i in range(16)], hold=9)
-    page = open_page(browser, stage.url, viewport={"width": size[0], "height": size[1]})
+def test_arriving_text_shifts_nothing(stage, visit):
+    page = visit(stage)
     page.fill("#n input", "16")
+    for size in (DESK, PHONE_SIZE):
+        page.set_viewport_size(size)
+        nothing_shifts_from_the_first_words_on(stage, page)
+
+
+def nothing_shifts_from_the_first_words_on(stage, page):
+    stage.play = Play([f" word{i}" * 12 for i in range(16)], [i / 16 for i in range(16)], hold=9)
     page.keyboard.press("Control+Enter")
-    phase(page, "writing")
-    page.wait_for_timeout(700)  # a shift within half a second of a key counts as asked for
+    expect(page.locator(".bon .status b")).to_have_text("Scored 9 of 16")
+    page.evaluate(DRAWN)
     page.evaluate(SHIFTS)
     stage.play.go.set()
     phase(page, "done")
     assert page.evaluate("() => window.shifted") < 0.05
-    page.context.close()
 
 
-def test_a_run_that_the_page_is_left_in_is_kept_and_offered(browser, stage):
+def test_a_run_that_the_page_is_left_in_is_kept_and_offered(stage, visit):
     stage.play = Play([f" number {i} is fine." for i in range(6)], [i / 6 for i in range(6)], hold=4)
-    page = open_page(browser, stage.url)
+    page = visit(stage)
     page.fill("#prompt textarea", "My cat")
     settings(page, seed=5)
     run(page)
@@ -133,4 +137,3 @@ def test_a_run_that_the_page_is_left_in_is_kept_and_offered(browser, stage):
     phase(page, "sample")
     expect(page.locator(".bon .offer")).to_be_hidden()
     unharmed(page)
-    page.context.close()
