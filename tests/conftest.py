@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from bon.engines.local import LocalEngine
-from bon.ui import deployment, layout, loaders, theme
+from bon.ui import batched, deployment, layout, loaders, theme
 from tests import tiny
 from tests.browser import SCORES, TEXTS, App, Play, Stage, chromium, free_port, leave, loop_runs, open_page
 
@@ -121,6 +121,7 @@ def _here(tmp_path_factory):
     patch.undo()
     yield f"http://127.0.0.1:{port}", files
     demo.close()
+    batched.batches.close()
 
 
 @pytest.fixture
