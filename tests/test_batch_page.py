@@ -158,10 +158,10 @@ def alone(path: Path, output: Path, sampler, **how) -> bytes:
 
 def test_files_of_every_kind_come_in_and_go_out(page, tmp_path, sampler):
     pasted_lines_are_prompts(page)
-    for name in ("in.csv", "in.jsonl", "in.parquet", "in.txt"):
-        a_format_is_shown_done_and_brought_home(page, tmp_path, sampler, name)
-    the_result_has_the_chosen_form_and_format(page, tmp_path, "preference", "preference", ".parquet")
-    the_result_has_the_chosen_form_and_format(page, tmp_path, "sft", "SFT", ".csv")
+    for count, name in enumerate(("in.csv", "in.jsonl", "in.parquet", "in.txt"), 70):
+        a_format_is_shown_done_and_brought_home(page, tmp_path, sampler, name, count)
+    the_result_has_the_chosen_form_and_format(page, tmp_path, "preference", "preference", ".parquet", 6)
+    the_result_has_the_chosen_form_and_format(page, tmp_path, "sft", "SFT", ".csv", 5)
     an_earlier_batch_is_a_click_away(page)
     remove_deletes_all_of_it(page)
 
@@ -175,21 +175,21 @@ def pasted_lines_are_prompts(page):
     assert [row["prompt"] for row in made] == ["This movie", "The hotel room"]
 
 
-def a_format_is_shown_done_and_brought_home(page, tmp_path, sampler, name):
-    path = file_of(tmp_path, name, rows(70))
+def a_format_is_shown_done_and_brought_home(page, tmp_path, sampler, name, count):
+    path = file_of(tmp_path, name, rows(count))
     give(page, path)
-    expect(page.locator(".preview")).to_contain_text("70 rows")
+    expect(page.locator(".preview")).to_contain_text(f"{count} rows")
     assert page.locator(".preview li").all_inner_texts() == PROMPTS
     start(page)
     done(page, name)
     expect(page.locator(".batch .winners li")).to_have_count(5)
-    expect(page.locator(".batch .winners .prompt").first).to_have_text(PROMPTS[69 % 3])
+    expect(page.locator(".batch .winners .prompt").first).to_have_text(PROMPTS[(count - 1) % 3])
     assert downloaded(page).read_bytes() == alone(path, tmp_path / f"{name}.out.jsonl", sampler)
 
 
-def the_result_has_the_chosen_form_and_format(page, tmp_path, form, words, ending):
-    give(page, file_of(tmp_path, f"for-{form}.jsonl", rows(6)))
-    expect(page.locator(".preview")).to_contain_text("6 rows")
+def the_result_has_the_chosen_form_and_format(page, tmp_path, form, words, ending, count):
+    give(page, file_of(tmp_path, f"for-{form}.jsonl", rows(count)))
+    expect(page.locator(".preview")).to_contain_text(f"{count} rows")
     choose(page, "as", words)
     choose(page, "format", ending[1:].upper())
     start(page)
@@ -248,9 +248,9 @@ def test_what_cannot_work_is_said_where_it_is(page, tmp_path):
 def nothing_to_do_is_said(page):
     start(page)
     expect(page.locator(".batch > .alert")).to_have_text("Give a file of prompts, or paste some.")
-    start(page, n=0)
     page.fill("#batch-paste textarea", "This movie")
-    page.click("#batch-start")
+    expect(page.locator(".preview")).to_contain_text("1 row")
+    start(page, n=0)
     expect(page.locator(".batch > .alert")).to_contain_text("n must be a whole number from 1 to 256")
 
 
@@ -295,6 +295,7 @@ def rows_that_fail_are_counted_and_shown(page, tmp_path):
 
 def texts_stay_texts(page, tmp_path):
     give(page, file_of(tmp_path, "nasty.jsonl", [{"prompt": NASTY, NASTY: "x"}]))
+    expect(page.locator(".preview li")).to_have_count(1)
     expect(page.locator(".preview li")).to_have_text(NASTY)
     start(page)
     done(page, "nasty.jsonl")
