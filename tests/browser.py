@@ -1,6 +1,9 @@
 """What the browser tests stand on: Chromium, the real app in a process of its own, and a page with a scripted run."""
 
+import asyncio
+import atexit
 import contextlib
+import functools
 import os
 import shutil
 import socket
@@ -14,13 +17,31 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from bon.schema import Candidate, Clock, Done, Ended, Event, Row, Scored, Settings, Started, Timing, Wrote
 from bon.state import RunState
 
 ROOT = Path(__file__).parent.parent
+DESK, PHONE_SIZE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+CONTRAST = ("color-contrast",)
+#: What was asked for has been drawn: a frame begins after the one in which the page heard of it.
+DRAWN = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@functools.cache
+def driver() -> tuple[Playwright, asyncio.AbstractEventLoop]:
+    """Playwright, of which a process can have but one at a time, and its event loop."""
+    started = sync_playwright().start()
+    atexit.register(started.stop)
+    return started, asyncio.get_running_loop()
+
+
+def loop_runs(yes: bool) -> None:
+    """Playwright leaves its event loop running in the thread: for what opens no browser, it can count as not there."""
+    if driver.cache_info().currsize:
+        asyncio._set_running_loop(driver()[1] if yes else None)
 
 
 @contextlib.contextmanager
@@ -29,33 +50,103 @@ def chromium(*options: str) -> Iterator[Browser]:
     path = os.environ.get("BON_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
              "--disable-sync"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*quiet, *options])
-        yield browser
-        browser.close()
+    loop_runs(True)
+    browser = driver()[0].chromium.launch(executable_path=path, args=[*quiet, *options])
+    # Contexts of pages that have been left, by their options: what knows the page's scripts opens it in half the time.
+    browser.spare = {}
+    yield browser
+    browser.close()
 
 
 def open_page(browser: Browser, url: str, **context) -> Page:
     """The app's page with its result drawn; `page.left` and `page.errors` collect what should not happen."""
-    page = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context}).new_page()
-    page.left, page.errors, own = [], [], (url.partition("/?")[0], "data:", "blob:")
+    kind = repr(sorted(context.items()))
+    spare = browser.spare.setdefault(kind, [])
+    page = (spare.pop() if spare else browser.new_context(**{"viewport": DESK, **context})).new_page()
+    page.kind, page.left, page.errors, own = kind, [], [], (url.partition("/?")[0], "data:", "blob:")
     page.on("request", lambda r: page.left.append(r.url) if not r.url.startswith(own) else None)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(url)
-    page.wait_for_selector(".bon[data-phase] .status b")
-    # Chips that no longer say so: the page has asked the server what runs there.
-    page.wait_for_function("!document.querySelector('.chips').textContent.includes('loading')")
+    opened(page)
     return page
 
 
-def violations(page: Page, axe: str) -> list[str]:
-    # What is on its way from one place to another has no contrast to measure: it arrives now, nothing sets out.
+def opened(page: Page) -> None:
+    """Waits for the page to be there, as after a reload."""
+    page.wait_for_selector(".bon[data-phase] .status b")
+    # Chips that no longer say so: the page has asked the server what runs there.
+    page.wait_for_function("!document.querySelector('.chips').textContent.match(/loading|cargando/)")
+
+
+def leave(page: Page) -> None:
+    """Closes a page and wipes all that it stored: the next one finds nothing but the scripts."""
+    context, origin = page.context, page.evaluate("origin")
+    page.goto("about:blank")
+    asked = {"origin": origin, "storageTypes": "all"}
+    context.new_cdp_session(page).send("Storage.clearDataForOrigin", asked)
+    context.clear_cookies()
+    page.close()
+    if context.pages:
+        context.close()
+    else:
+        context.browser.spare[page.kind].append(context)
+
+
+def variant(page: Page, size: dict[str, int], scheme: str) -> None:
+    """Shows the page at a size and in a colour scheme; what follows that of itself has done so."""
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size(size)
+    page.evaluate(DRAWN)
+
+
+def violations(page: Page, axe: str, *rules: str) -> list[str]:
+    """What axe finds: by all of its rules, or by the ones given."""
+    with still(page):
+        return heard(page, axe, *rules)
+
+
+@contextlib.contextmanager
+def still(page: Page) -> Iterator[None]:
+    """What is on its way from one place to another has no contrast to measure: here nothing sets out."""
     page.emulate_media(reduced_motion="reduce")
-    page.evaluate("() => document.getAnimations().forEach(a => a.effect.getTiming().iterations < 9 && a.finish())")
-    page.evaluate(axe)
-    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")["violations"]
+    yield
     page.emulate_media(reduced_motion="no-preference")
+
+
+#: What begins to move arrives; what moves without an end goes on.
+ARRIVED = "() => document.getAnimations().forEach((a) => a.effect.getTiming().iterations < 9 && a.finish())"
+
+
+def heard(page: Page, axe: str, *rules: str) -> list[str]:
+    """What axe says of the page once all that moves has arrived."""
+    page.evaluate(ARRIVED)
+    if page.evaluate("!window.axe"):
+        page.evaluate(axe)
+    asked = {"resultTypes": ["violations"], **({"runOnly": rules} if rules else {})}
+    found = page.evaluate("(asked) => axe.run(document, asked)", asked)["violations"]
     return [f"{v['id']}: {[(n['html'], [c['message'] for c in n['any']]) for n in v['nodes']]}" for v in found]
+
+
+def sideways(page: Page) -> int:
+    """By how many pixels the page is wider than its window."""
+    return page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+
+
+def unfit(page: Page, axe: str) -> list[str]:
+    """What is wrong with the page as it stands: at a desk and on a phone, in light and in dark.
+
+    The size decides on all of axe's rules, the colours on contrast alone. Leaves the page at a desk in light.
+    """
+    found = []
+    with still(page):
+        for size, scheme, rules in ((PHONE_SIZE, "dark", ()), (PHONE_SIZE, "light", CONTRAST), (DESK, "dark", CONTRAST),
+                                    (DESK, "light", ())):
+            variant(page, size, scheme)
+            where = f"{size['width']} {scheme}"
+            found += [f"{where}: {fault}" for fault in heard(page, axe, *rules)]
+            if (over := sideways(page)) > 0:
+                found.append(f"{where}: {over} pixels too wide")
+    return found
 
 
 def free_port() -> int:
@@ -100,6 +191,13 @@ class App:
         """Ends the process."""
         self.process.terminate()
         self.process.wait()
+
+
+TEXTS = [
+    " was fine.", " was a delight from the first shot to the last.", " was dull.", " had me smiling all the way home.",
+    " is a sandwich. It has bread on both sides.",
+]
+SCORES = [0.5, 0.97, 0.04, 0.88, 0.31]
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Fixtures that every test file may use: tiny models in folders and in memory, made once."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -7,12 +8,17 @@ import tarfile
 
 import pytest
 import torch
+from playwright.sync_api import Page, expect
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from bon.engines.local import LocalEngine
 from bon.errors import BonError
+from bon.ui import batched, deployment, layout, loaders, theme
 from tests import tiny
-from tests.browser import App, chromium
+from tests.browser import SCORES, TEXTS, App, Play, Stage, chromium, free_port, leave, loop_runs, open_page
+
+# Other work may share the machine: a wait is there to end, not to measure.
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -82,25 +88,95 @@ def engine() -> LocalEngine:
 
 @pytest.fixture(scope="session")
 def axe(tmp_path_factory) -> str:
-    """The source of axe-core, from the npm registry."""
+    """The source of axe-core, from the npm registry, brought once for all that test side by side."""
     if not shutil.which("npm"):
         pytest.skip("axe-core comes from npm, which is not installed here")
     folder = tmp_path_factory.mktemp("axe")
-    subprocess.run(["npm", "pack", "--silent", "axe-core@4"], cwd=folder, check=True, capture_output=True)
-    with tarfile.open(next(folder.glob("axe-core-*.tgz"))) as tar:
-        return tar.extractfile("package/axe.min.js").read().decode()
+    here = folder.parent.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder
+    source = here / "axe.min.js"
+    if not source.exists():
+        subprocess.run(["npm", "pack", "--silent", "axe-core@4"], cwd=folder, check=True, capture_output=True)
+        with tarfile.open(next(folder.glob("axe-core-*.tgz"))) as tar:
+            (folder / "whole").write_bytes(tar.extractfile("package/axe.min.js").read())
+        (folder / "whole").replace(source)
+    return source.read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """What opens no page finds no event loop at work in its thread, whatever was tested before."""
+    loop_runs("browser" in item.fixturenames)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item):
+    """Fixtures of a file may close pages after a test that has none."""
+    loop_runs(True)
+
+
+@pytest.fixture(scope="session")
 def browser():
     """A headless Chromium."""
     with chromium() as browser:
         yield browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def app():
     """The real app, in a process of its own."""
     app = App()
     yield app.wait()
     app.end()
+
+
+@pytest.fixture(scope="session")
+def _here(tmp_path_factory):
+    """The page in this process: its address, and the folder of its files."""
+    patch, port, files = pytest.MonkeyPatch(), free_port(), str(tmp_path_factory.mktemp("gradio"))
+    patch.setenv("GRADIO_TEMP_DIR", files)
+    patch.setattr(loaders, "load", Stage().load)
+    patch.setitem(layout.TURNS, "concurrency_limit", 1)  # so that a second visitor waits in line
+    demo = layout.build()
+    demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
+    patch.undo()
+    yield f"http://127.0.0.1:{port}", files
+    demo.close()
+    batched.batches.close()
+
+
+@pytest.fixture
+def served(_here, monkeypatch) -> str:
+    """The address of the page in this process; what it loads and compares is up to the test."""
+    url, files = _here
+    monkeypatch.setenv("GRADIO_TEMP_DIR", files)
+    deployment.read()
+    return url
+
+
+@pytest.fixture
+def stage(served, monkeypatch):
+    """The page in this process over a scripted sampler, with five candidates and no stop on the way."""
+    stage = Stage()
+    stage.url, stage.play = served, Play(TEXTS, SCORES)
+    monkeypatch.setattr(loaders, "load", stage.load)
+    yield stage
+    stage.play.go.set()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens pages, and checks at the end that none of them left its host or had a script that failed."""
+    pages: list[Page] = []
+
+    def open_one(where, **context) -> Page:
+        pages.append(open_page(browser, where.url, **context))
+        return pages[-1]
+
+    yield open_one
+    for page in pages:
+        if page.is_closed():
+            page.context.close()
+        else:
+            leave(page)
+        assert page.left == []
+        assert page.errors == []

@@ -4,21 +4,31 @@ import ast
 import json
 import shlex
 
-import pytest
 from playwright.sync_api import expect
 
 from bon import cli
-from tests.test_generate import visit  # noqa: F401
-from tests.test_page import PHONE, settings, sideways, to_tab
+from tests.browser import PHONE_SIZE, sideways
+from tests.test_page import settings, to_tab
 
 CODE = ("python", "shell", "client", "curl", "mcp")
 PROMPT = "It's a \"film\" with $HOME and `ticks`"
 
 
-@pytest.fixture
-def code(visit):  # noqa: F811
+def test_the_present_settings_are_code_that_works(app, visit, capsys):
+    page = visit(app)
+    the_figure_draws_the_best_of_more(page)
+    page.get_by_role("tab", name="Generate").click()
+    code = code_of(page)
+    the_python_asks_for_the_present_settings(code)
+    the_command_line_runs_as_it_stands(code, capsys)
+    curl_sends_the_present_settings(code)
+    agents_are_told_the_address(code, app)
+    page.set_viewport_size(PHONE_SIZE)
+    the_cards_are_there_and_a_phone_holds_them(page)
+
+
+def code_of(page) -> dict[str, str]:
     """The code that the page shows for a prompt full of quotes and a few settings."""
-    page = visit()
     page.fill("#prompt textarea", PROMPT)
     page.get_by_label("negative").check()
     settings(page, n=5, seed=9, temperature=0.7)
@@ -27,7 +37,7 @@ def code(visit):  # noqa: F811
     return {node: page.text_content(f"code[data-code='{node}']") for node in CODE}
 
 
-def test_the_python_asks_for_the_present_settings(code):
+def the_python_asks_for_the_present_settings(code):
     call = next(node for node in ast.walk(ast.parse(code["python"])) if getattr(node, "keywords", None))
     assert ast.literal_eval(call.args[0]) == PROMPT
     given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
@@ -36,7 +46,7 @@ def test_the_python_asks_for_the_present_settings(code):
     assert any(isinstance(node, ast.Constant) and node.value == PROMPT for node in ast.walk(client))
 
 
-def test_the_command_line_runs_as_it_stands(code, capsys):
+def the_command_line_runs_as_it_stands(code, capsys):
     words = shlex.split(code["shell"])
     assert words[:4] == ["python", "-m", "bon", PROMPT]
     assert cli.main(words[3:]) == 0
@@ -47,17 +57,16 @@ def test_the_command_line_runs_as_it_stands(code, capsys):
     assert {name: found["settings"][name] for name in wanted} == wanted
 
 
-def test_curl_sends_the_present_settings(code):
+def curl_sends_the_present_settings(code):
     body = shlex.split(code["curl"].split(" -d ", 1)[1].rsplit(" | cut", 1)[0])[0]
     assert json.loads(body) == {"prompt": PROMPT, "n": 5, "target": "NEGATIVE", "temperature": 0.7, "seed": 9}
 
 
-def test_agents_are_told_the_address(code, app):
+def agents_are_told_the_address(code, app):
     assert json.loads(code["mcp"]) == {"mcpServers": {"bon": {"url": f"{app.url}/gradio_api/mcp/"}}}
 
 
-def test_the_figure_draws_the_best_of_more(visit):  # noqa: F811
-    page = visit()
+def the_figure_draws_the_best_of_more(page):
     to_tab(page, "About and API")
     assert page.locator(".play .dot").count() == 8
     page.locator(".play input").focus()
@@ -69,9 +78,7 @@ def test_the_figure_draws_the_best_of_more(visit):  # noqa: F811
     expect(page.locator(".play .said")).to_contain_text("Over 2 draws")
 
 
-def test_the_cards_are_there_and_a_phone_holds_them(visit):  # noqa: F811
-    page = visit(**PHONE)
-    to_tab(page, "About and API")
+def the_cards_are_there_and_a_phone_holds_them(page):
     card = page.locator(".card").filter(has_text="Sentiment: the scorer in the box")
     card.locator("button").first.click()
     expect(card).to_contain_text("Do not use it to decide anything about people")

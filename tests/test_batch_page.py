@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -23,12 +20,11 @@ from bon.batch import Task
 from bon.dataset import Dataset
 from bon.errors import InputError, LimitError
 from bon.schema import Settings
-from bon.ui import batched, deployment, guests, jobs, layout, loaders, theme
+from bon.ui import batched, deployment, guests, jobs, loaders
 from bon.ui.fields import FIELDS
-from tests.browser import App, free_port, open_page, violations
+from tests.browser import opened, unfit
 from tests.test_compare import engine_of, sentiment
 
-expect.set_options(timeout=60_000)
 NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=1} </script>"
 PROMPTS = ["This movie", "The plot of the film", "The hotel room"]
 SETTINGS = Settings(n=4, seed=7, min_tokens=2, max_tokens=8)
@@ -62,37 +58,34 @@ def sampler(gate):
     return Sampler(gate, sentiment(0), "embedded")
 
 
-@pytest.fixture(scope="module")
-def served(sampler, tmp_path_factory):
+@pytest.fixture
+def served(served, sampler, monkeypatch):
     """The page over tiny models."""
-    patch, port, loaded = pytest.MonkeyPatch(), free_port(), Future()
+    loaded = Future()
     loaded.set_result(sampler)
-    patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
-    patch.setattr(loaders, "load", lambda *_, **__: loaded)
-    demo = layout.build()
-    demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
-    yield f"http://127.0.0.1:{port}"
-    demo.close()
-    batched.batches.close()
-    patch.undo()
+    monkeypatch.setattr(loaders, "load", lambda *_, **__: loaded)
+    return served
 
 
 @pytest.fixture
-def page(served, browser, gate):
-    """The Batch tab; at the end nothing has left the host or failed in a script."""
+def open_tab(served, visit, gate):
+    """Opens the Batch tab; at the end nothing goes on."""
     gate.open.set()
     gate.calls = 0
-    page = opened(browser, served)
-    yield page
+
+    def open_tab():
+        page = visit(SimpleNamespace(url=served))
+        page.get_by_role("tab", name="Batch").click()
+        return page
+
+    yield open_tab
     gate.open.set()
-    page.context.close()
-    assert (page.left, page.errors) == ([], [])
 
 
-def opened(browser, url, **context):
-    page = open_page(browser, url, accept_downloads=True, **context)
-    page.get_by_role("tab", name="Batch").click()
-    return page
+@pytest.fixture
+def page(open_tab):
+    """The Batch tab."""
+    return open_tab()
 
 
 def rows(count: int) -> list[dict]:
@@ -137,6 +130,12 @@ def phase(page, name) -> None:
     expect(page.locator(".batch")).to_have_attribute("data-phase", name)
 
 
+def done(page, name: str) -> None:
+    """Waits until the batch of this name is shown, and done."""
+    expect(page.locator(".batch .under").first).to_contain_text(name)
+    phase(page, "done")
+
+
 def started(page, path: Path, name="running", **numbers) -> None:
     give(page, path)
     expect(page.locator(".preview b")).to_be_visible()
@@ -157,20 +156,17 @@ def alone(path: Path, output: Path, sampler, **how) -> bytes:
     return output.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["in.csv", "in.jsonl", "in.parquet", "in.txt"])
-def test_every_format_is_shown_done_and_brought_home(page, tmp_path, sampler, name):
-    path = file_of(tmp_path, name, rows(70))
-    give(page, path)
-    expect(page.locator(".preview")).to_contain_text("70 rows")
-    assert page.locator(".preview li").all_inner_texts() == PROMPTS
-    start(page)
-    phase(page, "done")
-    expect(page.locator(".batch .winners li")).to_have_count(5)
-    expect(page.locator(".batch .winners .prompt").first).to_have_text(PROMPTS[69 % 3])
-    assert downloaded(page).read_bytes() == alone(path, tmp_path / "out.jsonl", sampler)
+def test_files_of_every_kind_come_in_and_go_out(page, tmp_path, sampler):
+    pasted_lines_are_prompts(page)
+    for count, name in enumerate(("in.csv", "in.jsonl", "in.parquet", "in.txt"), 70):
+        a_format_is_shown_done_and_brought_home(page, tmp_path, sampler, name, count)
+    the_result_has_the_chosen_form_and_format(page, tmp_path, "preference", "preference", ".parquet", 6)
+    the_result_has_the_chosen_form_and_format(page, tmp_path, "sft", "SFT", ".csv", 5)
+    an_earlier_batch_is_a_click_away(page)
+    remove_deletes_all_of_it(page)
 
 
-def test_pasted_lines_are_prompts(page):
+def pasted_lines_are_prompts(page):
     page.fill("#batch-paste textarea", "This movie\n\n  The hotel room  \n")
     expect(page.locator(".preview")).to_contain_text("2 rows")
     start(page)
@@ -179,16 +175,26 @@ def test_pasted_lines_are_prompts(page):
     assert [row["prompt"] for row in made] == ["This movie", "The hotel room"]
 
 
-@pytest.mark.parametrize(("form", "words", "ending"), [
-    ("preference", "preference", ".parquet"), ("sft", "SFT", ".csv"),
-])
-def test_the_result_has_the_chosen_form_and_format(page, tmp_path, form, words, ending):
-    give(page, file_of(tmp_path, "in.jsonl", rows(6)))
+def a_format_is_shown_done_and_brought_home(page, tmp_path, sampler, name, count):
+    path = file_of(tmp_path, name, rows(count))
+    give(page, path)
+    expect(page.locator(".preview")).to_contain_text(f"{count} rows")
+    assert page.locator(".preview li").all_inner_texts() == PROMPTS
+    start(page)
+    done(page, name)
+    expect(page.locator(".batch .winners li")).to_have_count(5)
+    expect(page.locator(".batch .winners .prompt").first).to_have_text(PROMPTS[(count - 1) % 3])
+    assert downloaded(page).read_bytes() == alone(path, tmp_path / f"{name}.out.jsonl", sampler)
+
+
+def the_result_has_the_chosen_form_and_format(page, tmp_path, form, words, ending, count):
+    give(page, file_of(tmp_path, f"for-{form}.jsonl", rows(count)))
+    expect(page.locator(".preview")).to_contain_text(f"{count} rows")
     choose(page, "as", words)
     choose(page, "format", ending[1:].upper())
     start(page)
-    phase(page, "done")
-    expect(page.locator(".batch .head .download").first).to_contain_text(f"in.{form}{ending}")
+    done(page, f"for-{form}.jsonl")
+    expect(page.locator(".batch .head .download").first).to_contain_text(f"for-{form}.{form}{ending}")
     path = downloaded(page)
     if ending == ".parquet":
         found = pyarrow.parquet.read_table(path).to_pylist()
@@ -199,7 +205,68 @@ def test_the_result_has_the_chosen_form_and_format(page, tmp_path, form, words, 
     assert ({"chosen", "rejected"} if form == "preference" else {"completion"}) <= set(found[0])
 
 
-def test_the_column_is_found_or_asked_for(page, tmp_path):
+def an_earlier_batch_is_a_click_away(page):
+    expect(page.locator(".batch .under").first).to_contain_text("for-sft.jsonl")
+    page.get_by_role("button", name="Open: in.csv").click()
+    expect(page.locator(".batch .under").first).to_contain_text("in.csv")
+
+
+def remove_deletes_all_of_it(page):
+    kept = "JSON.parse(localStorage['bon-batches'])"
+    folder = jobs.root() / page.evaluate(f"{kept}[0]")
+    assert folder.is_dir()
+    page.on("dialog", lambda dialog: dialog.accept())
+    for left in range(page.evaluate(f"{kept}.length") - 1, -1, -1):
+        page.locator("[data-do=remove]").click()
+        page.wait_for_function(f"{kept}.length === {left}")
+        expect(page.locator(".batch .others li")).to_have_count(max(0, left - 1))
+    phase(page, "empty")
+    assert not folder.exists()
+
+
+#: Files that cannot work: their names, what is in them, and what is said.
+UNFIT = [
+    ("a.csv", b"prompt\n", "a.csv holds no row"),
+    ("a.txt", b"", "a.txt holds no row"),
+    ("b.txt", b"\x00\x01\x02", "b.txt is not text"),
+    ("a.jsonl", b"\xff\xfeno", "UTF"),
+    ("a.parquet", b"PAR1 not really", "a.parquet is no Parquet file"),
+    ("a.xlsx", b"PK", "a.xlsx is none of .csv"),
+    ("many.csv", b"prompt\n" + b"This movie\n" * 10_001, "at most 10,000"),
+]
+
+
+def test_what_cannot_work_is_said_where_it_is(page, tmp_path):
+    nothing_to_do_is_said(page)
+    for name, content, said in UNFIT:
+        a_file_that_cannot_work_is_said_so_without_the_servers_paths(page, tmp_path, name, content, said)
+    the_column_is_found_or_asked_for(page, tmp_path)
+    rows_that_fail_are_counted_and_shown(page, tmp_path)
+    texts_stay_texts(page, tmp_path)
+
+
+def nothing_to_do_is_said(page):
+    start(page)
+    expect(page.locator(".batch > .alert")).to_have_text("Give a file of prompts, or paste some.")
+    page.fill("#batch-paste textarea", "This movie")
+    expect(page.locator(".preview")).to_contain_text("1 row")
+    start(page, n=0)
+    expect(page.locator(".batch > .alert")).to_contain_text("n must be a whole number from 1 to 256")
+
+
+def a_file_that_cannot_work_is_said_so_without_the_servers_paths(page, tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    give(page, tmp_path / name)
+    expect(page.locator(".preview .alert")).to_contain_text(said)
+    start(page)
+    expect(page.locator(".batch > .alert")).to_contain_text(said)
+    assert "gradio" not in page.locator(".preview").inner_text() + page.locator(".batch").inner_text()
+    if "10,000" in said:
+        expect(page.locator(".preview code")).to_have_text(f"python -m bon batch {name} results.jsonl")
+    assert not any(jobs.root().iterdir()) or all((folder / "job.json").exists() for folder in jobs.root().iterdir())
+
+
+def the_column_is_found_or_asked_for(page, tmp_path):
     made = [{"title": "Night", "words": f"The film {i}"} for i in range(3)]
     give(page, file_of(tmp_path, "odd.csv", made))
     expect(page.locator(".preview")).to_have_text("Which column holds the prompts? ")
@@ -212,43 +279,13 @@ def test_the_column_is_found_or_asked_for(page, tmp_path):
     expect(page.locator(".batch .winners .prompt").first).to_have_text("The film 2")
 
 
-@pytest.mark.parametrize(("name", "content", "said"), [
-    ("a.csv", b"prompt\n", "a.csv holds no row"),
-    ("a.txt", b"", "a.txt holds no row"),
-    ("a.txt", b"\x00\x01\x02", "a.txt is not text"),
-    ("a.jsonl", b"\xff\xfeno", "UTF"),
-    ("a.parquet", b"PAR1 not really", "a.parquet is no Parquet file"),
-    ("a.xlsx", b"PK", "a.xlsx is none of .csv"),
-    ("a.csv", b"prompt\n" + b"This movie\n" * 10_001, "at most 10,000"),
-], ids=["empty", "blank", "binary", "latin", "parquet", "kind", "rows"])
-def test_a_file_that_cannot_work_is_said_so_without_the_servers_paths(page, tmp_path, name, content, said):
-    (tmp_path / name).write_bytes(content)
-    give(page, tmp_path / name)
-    expect(page.locator(".preview .alert")).to_contain_text(said)
-    start(page)
-    expect(page.locator(".batch > .alert")).to_contain_text(said)
-    assert "gradio" not in page.locator(".preview").inner_text() + page.locator(".batch").inner_text()
-    if "10,000" in said:
-        expect(page.locator(".preview code")).to_have_text("python -m bon batch a.csv results.jsonl")
-    assert not any(jobs.root().iterdir()) or all((folder / "job.json").exists() for folder in jobs.root().iterdir())
-
-
-def test_nothing_to_do_is_said(page):
-    start(page)
-    expect(page.locator(".batch > .alert")).to_have_text("Give a file of prompts, or paste some.")
-    start(page, n=0)
-    page.fill("#batch-paste textarea", "This movie")
-    page.click("#batch-start")
-    expect(page.locator(".batch > .alert")).to_contain_text("n must be a whole number from 1 to 256")
-
-
-def test_rows_that_fail_are_counted_and_shown(page, tmp_path):
+def rows_that_fail_are_counted_and_shown(page, tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_text('{"prompt": "This movie"}\n{"prompt": ""}\nno json\n', encoding="utf-8")
     give(page, path)
     expect(page.locator(".preview")).to_contain_text("1 row cannot be read and will count as failed")
     start(page)
-    phase(page, "done")
+    done(page, "in.jsonl")
     assert page.locator(".batch .errors li").count() == 2
     expect(page.locator(".batch .errors")).to_contain_text("line 3 is not JSON")
     expect(page.locator(".batch .facts")).to_contain_text("rows failed")
@@ -256,22 +293,42 @@ def test_rows_that_fail_are_counted_and_shown(page, tmp_path):
     assert [bool(row["error"]) for row in made] == [False, True, True]
 
 
-def test_a_batch_goes_on_without_its_tab_and_is_found_again(page, browser, served, gate, tmp_path, sampler):
+def texts_stay_texts(page, tmp_path):
+    give(page, file_of(tmp_path, "nasty.jsonl", [{"prompt": NASTY, NASTY: "x"}]))
+    expect(page.locator(".preview li")).to_have_count(1)
+    expect(page.locator(".preview li")).to_have_text(NASTY)
+    start(page)
+    done(page, "nasty.jsonl")
+    expect(page.locator(".batch .winners .prompt")).to_have_text(NASTY)
+    page.locator(".batch summary").click()
+    assert page.evaluate("window.hacked") is None
+
+
+def test_a_batch_goes_on_without_its_tab_and_from_where_it_was_stopped(open_tab, served, gate, tmp_path, sampler):
+    page = open_tab()
     path = file_of(tmp_path, "in.csv", rows(200))
+    wanted = alone(path, tmp_path / "out.jsonl", sampler)
+    gate.calls = 0
+    a_batch_goes_on_without_its_tab_and_is_found_again(page, served, gate, path, wanted)
+    stop_keeps_what_is_done_and_resume_comes_to_the_same(page, gate, path.rename(tmp_path / "again.csv"), wanted)
+    visitors_see_their_own_batches_alone(open_tab())
+
+
+def a_batch_goes_on_without_its_tab_and_is_found_again(page, served, gate, path, wanted):
     gate.open.clear()
     started(page, path)
     expect(page.locator(".batch .status")).to_contain_text("64 of 200 rows")
-    state = page.context.storage_state()
     page.goto("about:blank")
     gate.open.set()
-    again = opened(browser, served, storage_state=state)
-    phase(again, "done")
-    assert downloaded(again).read_bytes() == alone(path, tmp_path / "out.jsonl", sampler)
-    again.context.close()
+    page.goto(served)
+    opened(page)
+    page.get_by_role("tab", name="Batch").click()
+    phase(page, "done")
+    assert downloaded(page).read_bytes() == wanted
 
 
-def test_stop_keeps_what_is_done_and_resume_comes_to_the_same(page, gate, tmp_path, sampler):
-    path = file_of(tmp_path, "in.csv", rows(200))
+def stop_keeps_what_is_done_and_resume_comes_to_the_same(page, gate, path, wanted):
+    gate.calls = 0
     gate.open.clear()
     started(page, path)
     expect(page.locator(".batch .status")).to_contain_text("64 of 200 rows")
@@ -280,66 +337,31 @@ def test_stop_keeps_what_is_done_and_resume_comes_to_the_same(page, gate, tmp_pa
     expect(page.locator(".batch .status")).to_contain_text("Stopped at 64 of 200.")
     gate.open.set()
     page.locator("[data-do=resume]").click()
-    phase(page, "done")
-    assert downloaded(page).read_bytes() == alone(path, tmp_path / "out.jsonl", sampler)
+    done(page, path.name)
+    assert downloaded(page).read_bytes() == wanted
 
 
-def test_remove_deletes_all_of_it(page, tmp_path):
-    started(page, file_of(tmp_path, "in.csv", rows(3)), "done")
-    folder = jobs.root() / page.evaluate("JSON.parse(localStorage['bon-batches'])[0]")
-    assert folder.is_dir()
-    page.on("dialog", lambda dialog: dialog.accept())
-    page.locator("[data-do=remove]").click()
-    phase(page, "empty")
-    assert not folder.exists()
-
-
-def test_visitors_see_their_own_batches_alone(page, browser, served, tmp_path):
-    started(page, file_of(tmp_path, "mine.csv", rows(3)), "done")
-    other = opened(browser, served)
+def visitors_see_their_own_batches_alone(other):
     phase(other, "empty")
     # Nor by a made-up id, or one that would lead elsewhere.
     other.evaluate("localStorage['bon-batches'] = JSON.stringify(['x'.repeat(32), '../../etc', ''])")
     other.reload()
+    opened(other)
     other.get_by_role("tab", name="Batch").click()
     expect(other.locator(".batch > .alert")).to_have_text("A batch of this browser is no longer on the server.")
-    assert "mine.csv" not in other.content()
-    other.context.close()
+    assert "again.csv" not in other.content()
+    assert "in.csv" not in other.content()
 
 
-def test_an_earlier_batch_is_a_click_away(page, tmp_path):
-    started(page, file_of(tmp_path, "first.csv", rows(3)), "done")
-    started(page, file_of(tmp_path, "second.csv", rows(4)), "done")
-    expect(page.locator(".batch .under").first).to_contain_text("second.csv")
-    page.get_by_role("button", name="Open: first.csv").click()
-    expect(page.locator(".batch .under").first).to_contain_text("first.csv")
-
-
-def test_texts_stay_texts(page, tmp_path):
-    path = file_of(tmp_path, "in.jsonl", [{"prompt": NASTY, NASTY: "x"}])
-    give(page, path)
-    expect(page.locator(".preview li")).to_have_text(NASTY)
-    start(page)
-    phase(page, "done")
-    expect(page.locator(".batch .winners .prompt")).to_have_text(NASTY)
-    page.locator(".batch summary").click()
-    assert page.evaluate("window.hacked") is None
-
-
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_the_tab_is_accessible_and_fits(browser, served, axe, tmp_path, width, scheme):
-    page = opened(browser, served, viewport={"width": width, "height": 844}, color_scheme=scheme)
+def test_the_tab_is_accessible_and_fits(page, axe, tmp_path):
     phase(page, "empty")
-    assert violations(page, axe) == []
+    assert unfit(page, axe) == []
     give(page, file_of(tmp_path, f"{'long' * 20}.csv", rows(70)))
     expect(page.locator(".preview b")).to_be_visible()
-    assert violations(page, axe) == []
+    assert unfit(page, axe) == []
     start(page)
     phase(page, "done")
-    assert violations(page, axe) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.errors == []
-    page.context.close()
+    assert unfit(page, axe) == []
 
 
 # A page for strangers, and the rules without a browser.
@@ -446,38 +468,3 @@ def test_a_failure_is_said_in_the_pages_words(public, tmp_path):
     assert made.worded(InputError("input", f"{path} is odd")) == "mine.csv is odd"
     assert "another than when this batch began" in made.worded(InputError("resume", "x --overwrite"))
     assert issubclass(LimitError, Exception)
-
-
-# The whole product: the app in its own process, killed in mid-run.
-
-
-def test_a_killed_servers_batch_goes_on_and_is_that_of_the_command_line(browser, tmp_path):
-    path = file_of(tmp_path, "in.csv", rows(160))
-    first = App(GRADIO_TEMP_DIR=str(tmp_path / "gradio"))
-    port = first.url.rpartition(":")[2]
-    page = opened(browser, first.wait().url)
-    page.set_default_timeout(90_000)
-    started(page, path, re.compile("loading|running"), n=16, max=12)
-    expect(page.locator(".batch .winners li").first).to_be_visible(timeout=120_000)
-    state = page.context.storage_state()
-    first.process.kill()
-    first.process.wait()
-    expect(page.locator(".batch > .alert")).to_have_text("The connection was lost.")
-    page.context.close()
-
-    second = App(GRADIO_TEMP_DIR=str(tmp_path / "gradio"), GRADIO_SERVER_PORT=port)
-    second.url = first.url
-    page = opened(browser, second.wait().url, storage_state=state)
-    phase(page, "interrupted")
-    expect(page.locator(".batch .status")).to_contain_text("Resume goes on from there")
-    page.locator("[data-do=resume]").click()
-    expect(page.locator(".batch")).to_have_attribute("data-phase", "done", timeout=180_000)
-    found = downloaded(page).read_bytes()
-    words = page.locator(".batch .command").text_content()
-    page.context.close()
-    second.end()
-    given = words.removeprefix("python -m bon batch in.csv in.best.jsonl ").split()
-    done = subprocess.run([sys.executable, "-m", "bon", "batch", path, tmp_path / "out.jsonl", *given],
-                          capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr
-    assert found == (tmp_path / "out.jsonl").read_bytes()

@@ -15,17 +15,16 @@ from bon.schema import Candidate, Ended, Request, Scored, Settings, Started
 from bon.state import RunState
 from bon.ui import deployment, fields, render, share
 from bon.ui.deployment import Deployment
-from tests import test_page, tiny
-from tests.browser import App, violations
+from tests import tiny
+from tests.browser import DESK, PHONE_SIZE, App, unfit, variant
 from tests.test_cli import assert_refused
 from tests.test_history import history
 from tests.test_keyboard import to
 from tests.test_mcp import in_session
-from tests.test_page import NASTY, PHONE, phase, run, settings, sideways, winner
-from tests.test_share import CLIPBOARD, copied
+from tests.test_page import CLIPBOARD, NASTY, phase, ran, run, settings, winner
+from tests.test_share import copied
 from tests.test_view import page as form_of
 
-visit = test_page.visit
 TEMPLATE = "{% for m in messages %}<{{ m.role }}> {{ m.content }}\n{% endfor %}<assistant>"
 REFUSING = (
     "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -224,9 +223,19 @@ def chats(page) -> None:
 def said(page, message: str) -> None:
     """Sends a message and waits for the winner."""
     page.fill("#prompt textarea", message)
-    run(page)
-    page.wait_for_timeout(300)
-    phase(page, "done", timeout=120_000)
+    ran(page, timeout=120_000)
+
+
+def brief(page) -> None:
+    """Writes a system message."""
+    if page.locator(".chat details[open]").count() == 0:
+        page.click(".chat summary")
+    page.fill(".chat details textarea", "Be brief.")
+
+
+def begin(page, *messages) -> None:
+    """Begins another chat, and forgets the way back from what was before."""
+    page.evaluate("(messages) => bon.chatting.set(messages)", list(messages))
 
 
 def go_on(page) -> None:
@@ -250,9 +259,76 @@ def page(app, visit):
     return page
 
 
-def test_the_entry_changes_with_the_model(page, lm_folder, chatty):
+def test_a_chat_is_held_begun_anew_and_turned_into_a_text(page, lm_folder, chatty):
+    the_entry_is_a_message_of_a_chat(page)
+    an_empty_message_is_said_at_the_entry(page)
+    a_winner_becomes_the_models_turn_and_the_way_back_works(page)
+    a_new_chat_keeps_the_system_and_can_be_taken_back(page)
+    begin(page)
+    the_same_words_can_be_a_text(page)
+    the_entry_changes_with_the_model(page, lm_folder, chatty)
+    the_chat_survives_a_change_of_language(page)
+
+
+def the_entry_is_a_message_of_a_chat(page):
     expect(entry(page)).to_have_value("Which film tonight?")
     expect(page.locator("#examples .question").first).to_be_visible()
+
+
+def an_empty_message_is_said_at_the_entry(page):
+    page.fill("#prompt textarea", " ")
+    run(page)
+    expect(page.locator("#prompt div.validation-error")).to_contain_text("last message is empty")
+
+
+def a_winner_becomes_the_models_turn_and_the_way_back_works(page):
+    said(page, "Hi")
+    first = winner(page)
+    assert not first.startswith("Hi")
+    go_on(page)
+    expect(entry(page)).to_have_value("")
+    assert turns(page) == ["Hi", first.strip()]
+    brief(page)
+    said(page, "And then?")
+    sent = page.evaluate("bon.chatting.get()")
+    assert [m["role"] for m in sent] == ["system", "user", "assistant"]
+    go_on(page)
+    assert turns(page)[2:] == ["And then?", winner(page).strip()]
+    page.click(".back")
+    expect(entry(page)).to_have_value("And then?")
+    assert page.evaluate("bon.chatting.get()") == sent
+    page.click(".back")
+    expect(entry(page)).to_have_value("Hi")
+    assert page.evaluate("bon.chatting.get()") == []
+    expect(page.locator(".back")).to_be_hidden()
+
+
+def a_new_chat_keeps_the_system_and_can_be_taken_back(page):
+    brief(page)
+    said(page, "Hi")
+    go_on(page)
+    page.get_by_role("button", name="New chat").click()
+    expect(page.locator(".chat .turns")).to_be_hidden()
+    assert page.evaluate("bon.chatting.get()") == [{"role": "system", "content": "Be brief."}]
+    page.click(".back")
+    assert turns(page)[0] == "Hi"
+
+
+def the_same_words_can_be_a_text(page):
+    page.get_by_role("button", name="as plain text").click()
+    expect(page.locator("#prompt label")).to_contain_text("Prompt")
+    said(page, "Hi")
+    assert winner(page).startswith("Hi")
+    link = copied(page)
+    assert parse_qs(urlsplit(link).query)["chat"] == ["0"]
+    go_on(page)
+    assert entry(page).input_value().startswith("Hi")
+    page.get_by_role("button", name="as a chat").click()
+    chats(page)
+
+
+def the_entry_changes_with_the_model(page, lm_folder, chatty):
+    begin(page)
     said(page, "Hi")
     go_on(page)
     settings(page)
@@ -268,71 +344,60 @@ def test_the_entry_changes_with_the_model(page, lm_folder, chatty):
     assert turns(page)[0] == "Hi"
 
 
-def test_a_winner_becomes_the_models_turn_and_the_way_back_works(page):
+def the_chat_survives_a_change_of_language(page):
+    page.evaluate("(chat) => bon.chatting.set(chat)", BEFORE)
+    page.fill("#prompt textarea", "Well?")
+    page.locator("#language select").select_option("es")
+    expect(page.locator("#prompt label")).to_contain_text("Tu mensaje", timeout=60_000)
+    assert turns(page) == ["Hi", "Hello."]
+    expect(entry(page)).to_have_value("Well?")
+
+
+def test_a_chat_is_kept_carried_by_links_and_written_by_keyboard(visit, page):
+    the_keyboard_is_enough(page)
+    begin(page)
+    a_chat_is_kept_opened_run_again_and_ranked_anew(page)
+    begin(page)
+    a_link_brings_the_chat_and_the_same_answers(visit, page)
+    begin(page)
+    code_for_a_chat_is_what_its_user_would_write(page)
+
+
+def code_for_a_chat_is_what_its_user_would_write(page):
+    entry(page).fill("Which film tonight?")
+    page.get_by_role("tab", name="About and API").click()
+    code = page.locator("code[data-code=shell]")
+    expect(code).to_contain_text("--chat 'Which film tonight?'")
+    expect(page.locator("code[data-code=curl]")).to_contain_text('{"messages":[{"role":"user"')
+    page.get_by_role("tab", name="Generate").click()
+    page.evaluate("bon.chatting.set([{role: 'system', content: `It's`}])")
+    page.get_by_role("tab", name="About and API").click()
+    expect(code).to_contain_text("--system 'It'\\''s'")
+    page.get_by_role("tab", name="Generate").click()
+    page.evaluate("(chat) => bon.chatting.set(chat)", BEFORE)
+    page.get_by_role("tab", name="About and API").click()
+    expect(code).to_contain_text("--messages chat.json")
+
+
+def the_keyboard_is_enough(page):
     said(page, "Hi")
-    first = winner(page)
-    assert not first.startswith("Hi")
-    go_on(page)
-    expect(entry(page)).to_have_value("")
-    assert turns(page) == ["Hi", first.strip()]
-    page.click(".chat summary")
-    page.fill(".chat details textarea", "Be brief.")
-    said(page, "And then?")
-    sent = page.evaluate("bon.chatting.get()")
-    assert [m["role"] for m in sent] == ["system", "user", "assistant"]
-    go_on(page)
-    assert turns(page)[2:] == ["And then?", winner(page).strip()]
-    page.click(".back")
-    expect(entry(page)).to_have_value("And then?")
-    assert page.evaluate("bon.chatting.get()") == sent
-    page.click(".back")
-    expect(entry(page)).to_have_value("Hi")
-    assert page.evaluate("bon.chatting.get()") == []
-    expect(page.locator(".back")).to_be_hidden()
+    to(page, ".hero .acts button:nth-of-type(2)")
+    page.keyboard.press("Enter")
+    expect(page.locator(".turn")).to_have_count(2)
+    to(page, ".chat summary", "Shift+Tab")
+    page.keyboard.press("Enter")
+    to(page, ".chat details textarea")
+    page.keyboard.type("Be brief.")
+    to(page, ".chat .turns")
+    to(page, "#prompt textarea")
+    page.keyboard.type("And then?")
+    ran(page, lambda page: page.keyboard.press("Control+Enter"), timeout=120_000)
+    to(page, ".chat .new", "Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator(".turn")).to_have_count(0)
 
 
-def test_a_new_chat_keeps_the_system_and_can_be_taken_back(page):
-    page.click(".chat summary")
-    page.fill(".chat details textarea", "Be brief.")
-    said(page, "Hi")
-    go_on(page)
-    page.get_by_role("button", name="New chat").click()
-    expect(page.locator(".chat .turns")).to_be_hidden()
-    assert page.evaluate("bon.chatting.get()") == [{"role": "system", "content": "Be brief."}]
-    page.click(".back")
-    assert turns(page)[0] == "Hi"
-
-
-def test_the_same_words_can_be_a_text(page):
-    page.get_by_role("button", name="as plain text").click()
-    expect(page.locator("#prompt label")).to_contain_text("Prompt")
-    said(page, "Hi")
-    assert winner(page).startswith("Hi")
-    link = copied(page)
-    assert parse_qs(urlsplit(link).query)["chat"] == ["0"]
-    go_on(page)
-    assert entry(page).input_value().startswith("Hi")
-    page.get_by_role("button", name="as a chat").click()
-    chats(page)
-
-
-def test_a_link_brings_the_chat_and_the_same_answers(app, visit, page):
-    page.click(".chat summary")
-    page.fill(".chat details textarea", "Be brief.")
-    said(page, "Hi")
-    go_on(page)
-    said(page, NASTY)
-    other = visit(SimpleNamespace(url=copied(page)))
-    chats(other)
-    expect(entry(other)).to_have_value(NASTY)
-    assert turns(other) == turns(page)
-    expect(other.locator(".chat .gist")).to_have_text("Be brief.")
-    run(other)
-    phase(other, "done", timeout=120_000)
-    assert winner(other) == winner(page)
-
-
-def test_a_chat_is_kept_opened_run_again_and_ranked_anew(page):
+def a_chat_is_kept_opened_run_again_and_ranked_anew(page):
     said(page, "Hi")
     go_on(page)
     said(page, "And then?")
@@ -352,6 +417,21 @@ def test_a_chat_is_kept_opened_run_again_and_ranked_anew(page):
         page.locator(".menu summary").click()
         page.get_by_role("button", name="JSON").click()
     assert json.loads(download.value.path().read_text())["messages"][0]["content"] == "Hi"
+
+
+def a_link_brings_the_chat_and_the_same_answers(visit, page):
+    brief(page)
+    said(page, "Hi")
+    go_on(page)
+    said(page, NASTY)
+    other = visit(SimpleNamespace(url=copied(page)))
+    chats(other)
+    expect(entry(other)).to_have_value(NASTY)
+    assert turns(other) == turns(page)
+    expect(other.locator(".chat .gist")).to_have_text("Be brief.")
+    run(other)
+    phase(other, "done", timeout=120_000)
+    assert winner(other) == winner(page)
 
 
 def test_hostile_turns_do_not_execute(app, visit):
@@ -385,70 +465,24 @@ def test_a_template_that_refuses_the_system_says_so_at_the_field(app, visit, ref
     phase(page, "done", timeout=120_000)
 
 
-def test_an_empty_message_is_said_at_the_entry(page):
-    page.fill("#prompt textarea", " ")
-    run(page)
-    expect(page.locator("#prompt div.validation-error")).to_contain_text("last message is empty")
-
-
-def test_code_for_a_chat_is_what_its_user_would_write(page):
-    page.get_by_role("tab", name="About and API").click()
-    code = page.locator("code[data-code=shell]")
-    expect(code).to_contain_text("--chat 'Which film tonight?'")
-    expect(page.locator("code[data-code=curl]")).to_contain_text('{"messages":[{"role":"user"')
-    page.get_by_role("tab", name="Generate").click()
-    page.evaluate("bon.chatting.set([{role: 'system', content: `It's`}])")
-    page.get_by_role("tab", name="About and API").click()
-    expect(code).to_contain_text("--system 'It'\\''s'")
-    page.get_by_role("tab", name="Generate").click()
-    page.evaluate("(chat) => bon.chatting.set(chat)", BEFORE)
-    page.get_by_role("tab", name="About and API").click()
-    expect(code).to_contain_text("--messages chat.json")
-
-
-def test_the_chat_survives_a_change_of_language(page):
-    page.evaluate("(chat) => bon.chatting.set(chat)", BEFORE)
-    page.fill("#prompt textarea", "Well?")
-    page.locator("#language select").select_option("es")
-    expect(page.locator("#prompt label")).to_contain_text("Tu mensaje", timeout=60_000)
-    assert turns(page) == ["Hi", "Hello."]
-    expect(entry(page)).to_have_value("Well?")
-
-
-def test_the_keyboard_is_enough(page):
-    said(page, "Hi")
-    to(page, ".hero .acts button:nth-of-type(2)")
-    page.keyboard.press("Enter")
-    expect(page.locator(".turn")).to_have_count(2)
-    to(page, ".chat summary", "Shift+Tab")
-    page.keyboard.press("Enter")
-    to(page, ".chat details textarea")
-    page.keyboard.type("Be brief.")
-    to(page, ".chat .turns")
-    to(page, "#prompt textarea")
-    page.keyboard.type("And then?")
-    page.keyboard.press("Control+Enter")
-    phase(page, "done", timeout=120_000)
-    to(page, ".chat .new", "Shift+Tab")
-    page.keyboard.press("Enter")
-    expect(page.locator(".turn")).to_have_count(0)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("context", [{}, PHONE], ids=["desktop", "phone"])
-def test_a_chat_is_accessible_and_fits(app, visit, axe, scheme, context):
+def test_a_chat_is_accessible_and_fits(app, visit, axe):
     pairs = json.dumps([["system", "Be brief."], ["user", "w" * 300], ["assistant", "Hello. " * 60], ["user", "Hi"]])
-    url = f"{app.url}/?{urlencode({'prompt': 'Well?', 'chat': pairs, 'n': 2})}"
-    page = visit(SimpleNamespace(url=url), color_scheme=scheme, **context)
+    page = visit(SimpleNamespace(url=f"{app.url}/?{urlencode({'prompt': 'Well?', 'chat': pairs, 'n': 2})}"))
     chats(page)
     page.click(".chat summary")
     run(page)
     phase(page, "done", timeout=120_000)
-    assert violations(page, axe) == []
-    assert sideways(page) <= 0
+    assert unfit(page, axe) == []
+    for size in (PHONE_SIZE, DESK):
+        variant(page, size, "light")
+        page.locator(".presents").click()
+        present_mode_shows_what_was_said_last(page)
+        page.locator(".presents").click()
     page.locator(".presents").click()
-    expect(page.locator(".turn").last).to_be_in_viewport(ratio=0.9)  # which was said last
+    assert unfit(page, axe) == []
+
+
+def present_mode_shows_what_was_said_last(page):
+    expect(page.locator(".turn").last).to_be_in_viewport(ratio=0.9)
     assert page.evaluate("scrollY") == 0
     expect(page.locator(".chat details")).to_be_hidden()
-    assert violations(page, axe) == []
-    assert sideways(page) <= 0

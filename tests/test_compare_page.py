@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import threading
+from types import SimpleNamespace
 
 import pytest
 from playwright.sync_api import expect
@@ -13,35 +15,32 @@ from bon.compare import Contest
 from bon.comparison import Compared
 from bon.errors import ModelError
 from bon.scorers import CallableScorer
-from bon.ui import compared, fields, layout, loaders, theme
-from tests.browser import App, free_port, open_page, violations
+from bon.ui import compared, fields, loaders
+from tests.browser import unfit
 from tests.test_compare import engine_of, sentiment
 
-expect.set_options(timeout=30_000)
 NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=1} </script>"
 
 
 @pytest.fixture(scope="module")
-def served():
-    """The page over tiny models, and the contest that it compares, which a test may exchange."""
-    entrants = {"now": Contest(engine_of(0), sentiment(0), engine_of(1, name="tuned"), sentiment(4))}
-    patch, port = pytest.MonkeyPatch(), free_port()
-    patch.setattr(loaders, "contest", lambda settings: entrants["now"])
-    demo = layout.build()
-    demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
-    yield f"http://127.0.0.1:{port}", entrants
-    demo.close()
-    patch.undo()
+def contest() -> Contest:
+    """Tiny models to compare."""
+    return Contest(engine_of(0), sentiment(0), engine_of(1, name="tuned"), sentiment(4))
 
 
 @pytest.fixture
-def page(served, browser):
-    """The Compare tab; at the end nothing has left the host or failed in a script."""
-    page = open_page(browser, served[0], accept_downloads=True)
+def compared_with(monkeypatch):
+    """Gives the page a contest to compare."""
+    return lambda contest: monkeypatch.setattr(loaders, "contest", lambda settings: contest)
+
+
+@pytest.fixture
+def page(served, visit, contest, compared_with):
+    """The Compare tab over tiny models."""
+    compared_with(contest)
+    page = visit(SimpleNamespace(url=served))
     page.get_by_role("tab", name="Compare").click()
-    yield page
-    page.context.close()
-    assert (page.left, page.errors) == ([], [])
+    return page
 
 
 def start(page, prompts, n=4):
@@ -54,11 +53,31 @@ def phase(page, name):
     expect(page.locator(".comparison")).to_have_attribute("data-phase", name)
 
 
+def done(page, last):
+    """Waits for the comparison whose last prompt this is: what an earlier one left may be shown until then."""
+    expect(page.locator(".comparison .card .prompt").first).to_have_text(last)
+    phase(page, "done")
+
+
 def heads(page):
     return page.locator(".comparison tbody th").all_inner_texts()
 
 
-def test_the_tab_opens_with_a_finished_comparison_that_says_what_it_is(page):
+def test_systems_are_compared_with_all_that_is_told_and_kept_of_them(page, contest, compared_with, monkeypatch):
+    the_tab_opens_with_a_finished_comparison_that_says_what_it_is(page)
+    three_systems_stand_side_by_side_with_table_and_figure(page)
+    the_downloads_are_the_comparison_on_the_page(page)
+    texts_stay_texts(page)
+    what_is_missing_is_said_and_the_rest_stands(page, contest, compared_with)
+    compared_with(contest)
+    stop_keeps_the_prompts_that_are_done(page)
+    a_failure_midway_says_why_and_keeps_what_was_done(page, contest, compared_with)
+    what_cannot_work_is_said_in_the_tab(page, "This movie", 0, "from 1")
+    what_cannot_work_is_said_in_the_tab(page, "word " * 400, 4, "Prompt 1")
+    models_that_cannot_be_loaded_are_said(page, monkeypatch)
+
+
+def the_tab_opens_with_a_finished_comparison_that_says_what_it_is(page):
     phase(page, "sample")
     expect(page.locator(".comparison .status")).to_contain_text("A sample over the 32 prompts in the box.")
     assert page.locator(".comparison .card h2").all_inner_texts() == ["Base model", "Tuned model", "Best of 16"]
@@ -68,14 +87,9 @@ def test_the_tab_opens_with_a_finished_comparison_that_says_what_it_is(page):
                          "return t.scrollWidth - t.parentElement.clientWidth; }") == 0
 
 
-def test_without_its_sample_the_tab_says_what_it_is_for(tmp_path):
-    shown = compared.sample(tmp_path / "comparison.json")
-    assert (shown["phase"], shown["title"]) == ("empty", "Does tuning beat sampling?")
-
-
-def test_three_systems_stand_side_by_side_with_table_and_figure(page):
+def three_systems_stand_side_by_side_with_table_and_figure(page):
     start(page, "This movie\nThe hotel room")
-    phase(page, "done")
+    done(page, "The hotel room")
     assert page.locator(".comparison .card h2").all_inner_texts() == ["Base model", "Tuned model", "Best of 4"]
     assert heads(page) == ["base", "tuned", "best of 2", "best of 4", "soft best of 4", "average of the best 4",
                            "worst of 4"]
@@ -86,9 +100,7 @@ def test_three_systems_stand_side_by_side_with_table_and_figure(page):
     expect(page.locator(".comparison .sentence")).to_contain_text(re.compile("nats|ahead"))
 
 
-def test_the_downloads_are_the_comparison_on_the_page(page):
-    start(page, "This movie\nThe hotel room")
-    phase(page, "done")
+def the_downloads_are_the_comparison_on_the_page(page):
     shown = page.locator(".comparison tbody tr:first-child td").first.inner_text().split()[0]
     found = {}
     for kind in ("CSV", "JSON", "HTML"):
@@ -110,38 +122,33 @@ def test_the_downloads_are_the_comparison_on_the_page(page):
     report.close()
 
 
-def test_stop_keeps_the_prompts_that_are_done(page):
+def texts_stay_texts(page):
+    start(page, NASTY)
+    done(page, NASTY)
+    assert page.evaluate("window.hacked") is None
+
+
+def what_is_missing_is_said_and_the_rest_stands(page, contest, compared_with):
+    compared_with(Contest(contest.base, contest.scorer, notes=("The tuned model is missing: no such folder.",)))
+    start(page, "This movie")
+    done(page, "This movie")
+    assert page.locator(".comparison .card h2").all_inner_texts() == ["Base model", "Best of 4"]
+    expect(page.locator(".comparison .notes")).to_contain_text("The tuned model is missing: no such folder.")
+
+
+def stop_keeps_the_prompts_that_are_done(page):
     start(page, "\n".join(f"This movie number {i}" for i in range(60)), n=16)
     expect(page.locator(".comparison .status b")).to_have_text(re.compile(r"Prompt ([3-9]|\d\d) of 60"))
     page.click("#compare-stop")
     phase(page, "stopped")
     expect(page.locator(".comparison .status")).to_contain_text("What is done stays.")
     assert "best of 16" in heads(page)
-    start(page, "This movie")
-    phase(page, "done")
+    start(page, "The next movie")
+    done(page, "The next movie")
 
 
-def test_texts_stay_texts(page):
-    start(page, NASTY)
-    phase(page, "done")
-    expect(page.locator(".comparison .card .prompt").first).to_have_text(NASTY)
-    assert page.evaluate("window.hacked") is None
-
-
-def test_what_is_missing_is_said_and_the_rest_stands(page, served):
-    before = served[1]["now"]
-    served[1]["now"] = Contest(before.base, before.scorer, notes=("The tuned model is missing: no such folder.",))
-    try:
-        start(page, "This movie")
-        phase(page, "done")
-    finally:
-        served[1]["now"] = before
-    assert page.locator(".comparison .card h2").all_inner_texts() == ["Base model", "Best of 4"]
-    expect(page.locator(".comparison .notes")).to_contain_text("The tuned model is missing: no such folder.")
-
-
-def test_a_failure_midway_says_why_and_keeps_what_was_done(page, served):
-    before, calls = served[1]["now"], []
+def a_failure_midway_says_why_and_keeps_what_was_done(page, contest, compared_with):
+    calls = []
 
     def judge(texts):
         calls.append(texts)
@@ -149,73 +156,64 @@ def test_a_failure_midway_says_why_and_keeps_what_was_done(page, served):
             raise RuntimeError("no more tea")
         return [0.5] * len(texts)
 
-    served[1]["now"] = Contest(before.base, before.scorer, before.tuned, CallableScorer(judge))
-    try:
-        start(page, "This movie\nThe hotel room\nThe end")
-        phase(page, "failed")
-    finally:
-        served[1]["now"] = before
+    compared_with(Contest(contest.base, contest.scorer, contest.tuned, CallableScorer(judge)))
+    start(page, "This movie\nThe hotel room\nThe end")
     expect(page.locator(".comparison [role=alert]")).to_contain_text("no more tea")
+    phase(page, "failed")
     assert "best of 4" in heads(page)
     expect(page.get_by_role("button", name="Download CSV")).to_be_visible()
 
 
-def test_a_server_that_is_gone_is_said_and_what_was_done_stays(browser):
-    app = App()
-    page = open_page(browser, app.wait().url)
-    page.get_by_role("tab", name="Compare").click()
-    start(page, "\n".join(f"This movie number {i}" for i in range(60)), n=64)
-    expect(page.locator(".comparison .status b")).to_have_text(re.compile(r"Prompt ([2-9]|\d\d) of 60"))
-    app.process.kill()
-    app.process.wait()
-    phase(page, "failed")
-    expect(page.locator(".comparison .status b")).to_have_text("The connection was lost.")
-    assert "best of 64" in heads(page)
-    page.context.close()
-
-
-@pytest.mark.parametrize(("prompts", "n", "said"), [
-    ("This movie", 0, "from 1"), ("word " * 400, 4, "Prompt 1"),
-])
-def test_what_cannot_work_is_said_in_the_tab(page, prompts, n, said):
+def what_cannot_work_is_said_in_the_tab(page, prompts, n, said):
     start(page, prompts, n)
-    phase(page, "failed")
     expect(page.locator(".comparison [role=alert]")).to_contain_text(said)
+    phase(page, "failed")
 
 
-def test_models_that_cannot_be_loaded_are_said(page, monkeypatch):
+def models_that_cannot_be_loaded_are_said(page, monkeypatch):
     def missing(settings):
         raise ModelError("There is no folder nowhere.")
 
     monkeypatch.setattr(loaders, "contest", missing)
     start(page, "This movie")
-    phase(page, "failed")
     expect(page.locator(".comparison [role=alert]")).to_have_text("There is no folder nowhere.")
+    phase(page, "failed")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_phones_need_no_sideways_scrolling_and_axe_finds_nothing(served, browser, axe, scheme):
-    page = open_page(browser, served[0], viewport={"width": 390, "height": 844}, color_scheme=scheme)
-    page.get_by_role("tab", name="Compare").click()
-    assert violations(page, axe) == []
+def test_every_state_fits_and_is_accessible(page, axe, contest, compared_with):
+    found, calls, goes_on = {"sample": unfit(page, axe)}, [], threading.Event()
+
+    def judge(texts):
+        calls.append(texts)
+        if len(calls) > 4:
+            goes_on.wait(0.2)  # slow enough to be looked at
+        return [0.5] * len(texts)
+
     start(page, "This movie\nThe hotel room")
-    phase(page, "done")
-    assert violations(page, axe) == []
+    done(page, "The hotel room")
+    found["done"] = unfit(page, axe)
+    compared_with(Contest(contest.base, contest.scorer, contest.tuned, CallableScorer(judge)))
     start(page, "\n".join(f"This movie number {i}" for i in range(60)), n=16)
     phase(page, "writing")
-    assert violations(page, axe) == []
+    found["writing"] = unfit(page, axe)
+    phase(page, "writing")
     page.click("#compare-stop")
     phase(page, "stopped")
-    assert violations(page, axe) == []
+    goes_on.set()
+    found["stopped"] = unfit(page, axe)
     start(page, "This movie", n=0)
     phase(page, "failed")
-    assert violations(page, axe) == []
-    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-    page.context.close()
+    found["failed"] = unfit(page, axe)
+    assert {name: faults for name, faults in found.items() if faults} == {}
 
 
-def test_a_view_is_made_anew_for_few_of_many_prompts(served):
-    entrants = Contest(served[1]["now"].base, served[1]["now"].scorer)
+def test_without_its_sample_the_tab_says_what_it_is_for(tmp_path):
+    shown = compared.sample(tmp_path / "comparison.json")
+    assert (shown["phase"], shown["title"]) == ("empty", "Does tuning beat sampling?")
+
+
+def test_a_view_is_made_anew_for_few_of_many_prompts(contest):
+    entrants = Contest(contest.base, contest.scorer)
     showing, tables = compared.Showing(60), []
     settings = fields.request_of(dict.fromkeys(fields.FIELDS) | {
         "prompt": "-", "n": 1, "min_tokens": 1, "max_tokens": 1, "temperature": 1, "top_p": 1, "top_k": 0, "seed": "3",

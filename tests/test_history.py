@@ -3,17 +3,14 @@
 import json
 import re
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from bon.errors import EngineError
 from bon.ui import handlers, render
-from tests import test_page
-from tests.browser import App, Play, violations
-from tests.test_page import NASTY, PHONE, SCORES, TEXTS, phase, run, settings, sideways, to_tab, winner
+from tests.browser import DESK, DRAWN, PHONE_SIZE, SCORES, TEXTS, Play, sideways, unfit, variant
+from tests.test_page import NASTY, phase, ran, run, settings, to_tab, winner
 from tests.test_view import state
 
-stage, visit, _served = test_page.stage, test_page.visit, test_page._served
 #: What has broken pages: markup, templates, handlers, addresses, entities, odd characters, and a great length.
 TEXTS_OF_ALL_KINDS = (
     NASTY, "<svg onload=window.hacked=1>", "</script><script>window.hacked=1</script>", "${window.hacked=1}",
@@ -49,11 +46,29 @@ def plant(page: Page, **entry) -> None:
         } })""", entry)
 
 
+def wipe(page: Page) -> None:
+    """Empties the browser's storage, unseen by the page."""
+    generate(page)
+    page.evaluate("""() => new Promise((done) => {
+        const asked = indexedDB.open('bon-history', 1);
+        asked.onsuccess = () => {
+            const change = asked.result.transaction('runs', 'readwrite');
+            change.objectStore('runs').clear();
+            change.oncomplete = () => (asked.result.close(), done());
+        } })""")
+
+
 def history(page: Page) -> Page:
     """Goes to the tab, and waits until it is drawn."""
+    # When the tab comes up, whatever is in the list goes, and what is kept is read.
+    page.evaluate("document.querySelector('.history .runs')?.append(document.createElement('hr'))")
     to_tab(page, "History")
+    page.wait_for_selector(".history .runs hr", state="detached")
+    page.wait_for_selector(".history .runs", state="attached")
+    page.evaluate(DRAWN)
+    page.evaluate("() => bon.store.all().then(() => {})")
+    page.evaluate(DRAWN)
     expect(page.locator(".history .under")).not_to_be_empty()
-    page.wait_for_timeout(300)
     return page
 
 
@@ -73,53 +88,28 @@ def act(page: Page, name: str, row: int = 0) -> None:
 # What is kept.
 
 
-def test_a_browser_without_runs_is_told_what_will_be_here(stage, visit):
-    page = history(visit(stage))
+def test_runs_are_kept_listed_and_opened_as_they_were(stage, visit):
+    page, other = visit(stage), visit(stage)
+    a_browser_without_runs_is_told_what_will_be_here(page)
+    a_run_that_ends_meanwhile_appears_where_the_sample_does_not(stage, page)
+    a_run_is_kept_with_its_facts_and_survives_a_reload(page)
+    board = runs_are_listed_newest_first_with_how_they_ended(stage, page)
+    a_stopped_run_opens_as_stopped(page, board)
+    the_keyboard_opens_a_run_as_it_was_without_generating(stage, page)
+    assert listed(history(other)) == []  # nothing of one visitor is seen by another
+
+
+def a_browser_without_runs_is_told_what_will_be_here(page):
+    history(page)
     expect(page.locator(".history .blank")).to_contain_text("Every run that ends is kept here")
     expect(page.locator(".history .tools")).to_be_hidden()
     page.get_by_role("button", name="Generate the first").click()
     expect(page.locator("#generate")).to_be_visible()
 
 
-def test_a_run_is_kept_with_its_facts_and_survives_a_reload(stage, visit):
-    page = visit(stage)
-    settings(page, seed=11)
-    run(page)
-    phase(page, "done")
-    history(page)
-    for _ in range(2):
-        assert listed(page) == ["This movie was a delight from the first shot to the last."]
-        row = page.locator(".history .run")
-        expect(row.locator(".points")).to_have_text("0.970probability of positive")
-        assert row.locator(".facts > *").all_text_contents() == ["just now", "best of 5", "seed 11", "scripted"]
-        page.reload()
-        page.wait_for_selector(".bon[data-phase='sample']")
-        history(page)
-
-
-def test_runs_are_listed_newest_first_with_how_they_ended(stage, visit):
-    page = visit(stage)
-    run(page)
-    phase(page, "done")
-    stage.play = Play(TEXTS, SCORES, hold=3)
-    page.fill("#prompt textarea", "The second")
-    run(page)
-    expect(page.locator(".bon .status b")).to_have_text("Scored 3 of 5")
-    page.click("#stop")
-    phase(page, "stopped")
-    stage.play = Play(TEXTS, SCORES, hold=2, error=EngineError("No memory."))
-    stage.play.go.set()
-    page.fill("#prompt textarea", "The third")
-    run(page)
-    phase(page, "failed")
-    history(page)
-    assert [text.split(" was")[0] for text in listed(page)] == ["The third", "The second", "This movie"]
-    assert page.locator(".history .ended").all_text_contents() == ["broke off after 2 of 5", "stopped after 3 of 5"]
-
-
-def test_the_sample_is_not_kept_and_a_run_that_ends_meanwhile_appears(stage, visit):
+def a_run_that_ends_meanwhile_appears_where_the_sample_does_not(stage, page):
     stage.play.hold = 3
-    page = visit(stage)
+    settings(page, seed=11)
     run(page)
     phase(page, "writing")
     history(page)
@@ -129,56 +119,84 @@ def test_the_sample_is_not_kept_and_a_run_that_ends_meanwhile_appears(stage, vis
     expect(page.locator(".history .blank")).to_be_hidden()
 
 
-def test_nothing_of_one_visitor_is_seen_by_another(stage, visit):
-    one, other = visit(stage), visit(stage)
-    run(one)
-    phase(one, "done")
-    assert len(listed(history(one))) == 1
-    assert listed(history(other)) == []
-
-
-def test_the_newest_fifty_stay(stage, visit):
-    page = visit(stage)
-    keep(page, *(record(seed) for seed in range(55)))
-    history(page)
-    assert page.locator(".history .run").count() == 50
-    seeds = [re.search(r"seed (\d+)", text)[1] for text in page.locator(".history .facts").all_text_contents()]
-    assert set(seeds) == {str(seed) for seed in range(5, 55)}
-
-
-def test_a_few_megabytes_stay_and_the_newest_however_large(stage, visit):
-    page = visit(stage)
-    keep(page, *(record(seed, notes=["x" * 2_000_000]) for seed in range(4)))
-    assert page.evaluate("bon.store.all().then((all) => all.length)") == 2
-    keep(page, record(9, notes=["x" * 6_000_000]))
-    assert page.evaluate("bon.store.all().then((all) => all.map((one) => one.size > 6e6))") == [True]
-
-
-@pytest.mark.parametrize(("fault", "words"), [("closed", "lets the page store nothing"), ("full", "storage is full")])
-def test_a_browser_that_stores_nothing_says_so_and_the_page_works(stage, visit, fault, words):
-    page = visit(stage)
-    if fault == "closed":
-        page.add_init_script(CLOSED)
+def a_run_is_kept_with_its_facts_and_survives_a_reload(page):
+    for _ in range(2):
+        assert listed(page) == ["This movie was a delight from the first shot to the last."]
+        row = page.locator(".history .run")
+        expect(row.locator(".points")).to_have_text("0.970probability of positive")
+        assert row.locator(".facts > *").all_text_contents() == ["just now", "best of 5", "seed 11", "scripted"]
         page.reload()
         page.wait_for_selector(".bon[data-phase='sample']")
-    else:
-        quota = {"origin": stage.url, "quotaSize": 1}
-        page.context.new_cdp_session(page).send("Storage.overrideQuotaForOrigin", quota)
+        history(page)
+    generate(page)
+
+
+def runs_are_listed_newest_first_with_how_they_ended(stage, page) -> str:
+    stage.play = Play(TEXTS, SCORES, hold=3)
+    page.fill("#prompt textarea", "The second")
     run(page)
+    expect(page.locator(".bon .status b")).to_have_text("Scored 3 of 5")
+    page.click("#stop")
+    phase(page, "stopped")
+    board = page.text_content(".bon .board")
+    stage.play = Play(TEXTS, SCORES, hold=2, error=EngineError("No memory."))
+    stage.play.go.set()
+    page.fill("#prompt textarea", "The third")
+    run(page)
+    phase(page, "failed")
+    history(page)
+    assert [text.split(" was")[0] for text in listed(page)] == ["The third", "The second", "This movie"]
+    assert page.locator(".history .ended").all_text_contents() == ["broke off after 2 of 5", "stopped after 3 of 5"]
+    return board
+
+
+def a_stopped_run_opens_as_stopped(page, board):
+    page.reload()
+    page.wait_for_selector(".bon[data-phase='sample']")
+    history(page)
+    act(page, "Open", 1)
+    phase(page, "stopped")
+    expect(page.locator(".bon .status b")).to_have_text("Stopped after 3 of 5.")
+    assert page.text_content(".bon .board") == board
+
+
+def the_keyboard_opens_a_run_as_it_was_without_generating(stage, page):
+    stage.play, runs = Play(TEXTS, SCORES), stage.runs
+    page.fill("#prompt textarea", "The hotel room")
+    page.locator("#target label", has_text="negative").click()
+    settings(page, seed=12, temperature=0.7, top_k=9, max_tokens=40, n=17)
+    ran(page)
+    before = {part: page.text_content(f".bon {part}") for part in (".hero", ".insight", ".board", ".status")}
+    page.reload()
+    page.wait_for_selector(".bon[data-phase='sample']")
+    history(page)
+    page.focus("#history-clear")
+    page.keyboard.press("Tab")  # the box
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Open The hotel room"
+    page.keyboard.press("Enter")
     phase(page, "done")
-    history(page)
-    assert len(listed(page)) == 1
-    expect(page.locator(".history .trouble")).to_contain_text(words)
-    act(page, "Open")
+    assert {part: page.text_content(f".bon {part}") for part in before} == before
     expect(page.locator(".bon .hero")).to_be_focused()
-    history(page)
-    act(page, "Remove")
-    page.get_by_role("button", name="Undo").click()
-    expect(page.locator(".history .run")).to_have_count(1)
+    for field, value in {"seed": "12", "temperature": "0.7", "top_k": "9", "max_tokens": "40", "n": "17"}.items():
+        expect(page.locator(f"#{field} input")).to_have_value(value)
+    expect(page.locator("#prompt textarea")).to_have_value("The hotel room")
+    expect(page.locator("#target label.selected")).to_have_text("negative")
+    assert stage.runs == runs + 1
+    assert len(listed(history(page))) == 4
 
 
-def test_what_cannot_be_read_is_left_out_and_breaks_nothing(stage, visit):
+def test_so_much_is_kept_and_what_cannot_be_read_breaks_nothing(stage, visit):
     page = visit(stage)
+    what_cannot_be_read_is_left_out_and_breaks_nothing(page)
+    a_record_that_only_the_server_finds_broken_is_said(page)
+    a_server_that_does_not_answer_is_said(page)
+    while_a_run_goes_on_nothing_is_opened(stage, page)
+    the_newest_fifty_stay(page)
+    a_few_megabytes_stay_and_the_newest_however_large(page)
+
+
+def what_cannot_be_read_is_left_out_and_breaks_nothing(page):
     good = record()
     keep(page, good)
     faults = [
@@ -202,8 +220,8 @@ def test_what_cannot_be_read_is_left_out_and_breaks_nothing(stage, visit):
     assert listed(history(page)) == []
 
 
-def test_a_record_that_only_the_server_finds_broken_is_said(stage, visit):
-    page = visit(stage)
+def a_record_that_only_the_server_finds_broken_is_said(page):
+    wipe(page)
     keep(page, record(settings={"n": 0, "seed": 7}))
     history(page)
     act(page, "Open")
@@ -211,56 +229,19 @@ def test_a_record_that_only_the_server_finds_broken_is_said(stage, visit):
     expect(page.locator(".history")).to_be_visible()
 
 
-# What is done with it.
-
-
-def test_the_keyboard_opens_a_run_as_it_was_without_generating(stage, visit):
-    page = visit(stage)
-    page.fill("#prompt textarea", "The hotel room")
-    page.locator("#target label", has_text="negative").click()
-    settings(page, seed=11, temperature=0.7, top_k=9, max_tokens=40)
-    run(page)
-    phase(page, "done")
-    before = {part: page.text_content(f".bon {part}") for part in (".hero", ".insight", ".board", ".status")}
-    page.reload()
-    page.wait_for_selector(".bon[data-phase='sample']")
+def a_server_that_does_not_answer_is_said(page):
+    wipe(page)
+    keep(page, record(8))
     history(page)
-    page.focus("#history-clear")
-    page.keyboard.press("Tab")  # the box
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Open The hotel room"
-    page.keyboard.press("Enter")
-    phase(page, "done")
-    assert {part: page.text_content(f".bon {part}") for part in before} == before
-    expect(page.locator(".bon .hero")).to_be_focused()
-    for field, value in {"seed": "11", "temperature": "0.7", "top_k": "9", "max_tokens": "40", "n": "16"}.items():
-        expect(page.locator(f"#{field} input")).to_have_value(value)
-    expect(page.locator("#prompt textarea")).to_have_value("The hotel room")
-    expect(page.locator("#target label.selected")).to_have_text("negative")
-    assert stage.runs == 1
-    assert len(listed(history(page))) == 1
-
-
-def test_a_stopped_run_opens_as_stopped(stage, visit):
-    stage.play.hold = 3
-    page = visit(stage)
-    run(page)
-    expect(page.locator(".bon .status b")).to_have_text("Scored 3 of 5")
-    page.click("#stop")
-    phase(page, "stopped")
-    before = page.text_content(".bon .board")
-    page.reload()
-    page.wait_for_selector(".bon[data-phase='sample']")
-    history(page)
+    page.route(re.compile("component_server"), lambda route: route.abort())
     act(page, "Open")
-    phase(page, "stopped")
-    expect(page.locator(".bon .status b")).to_have_text("Stopped after 3 of 5.")
-    assert page.text_content(".bon .board") == before
+    expect(page.locator(".history .said")).to_contain_text("The server does not answer")
+    page.unroute_all()
 
 
-def test_while_a_run_goes_on_nothing_is_opened(stage, visit):
-    page = visit(stage)
-    keep(page, record())
+def while_a_run_goes_on_nothing_is_opened(stage, page):
+    wipe(page)
+    keep(page, record(9))
     stage.play.hold = 3
     run(page)
     phase(page, "writing")
@@ -269,46 +250,65 @@ def test_while_a_run_goes_on_nothing_is_opened(stage, visit):
         act(page, name)
         expect(page.locator(".history .said")).to_contain_text("A run is under way.")
     assert stage.runs == 1
+    stage.play.go.set()
+    expect(page.locator(".history .run")).to_have_count(2)
 
 
-def test_a_server_that_does_not_answer_is_said(stage, visit):
-    page = visit(stage)
-    keep(page, record())
+def the_newest_fifty_stay(page):
+    wipe(page)
+    keep(page, *(record(seed) for seed in range(55)))
     history(page)
-    page.route(re.compile("component_server"), lambda route: route.abort())
+    assert page.locator(".history .run").count() == 50
+    seeds = [re.search(r"seed (\d+)", text)[1] for text in page.locator(".history .facts").all_text_contents()]
+    assert set(seeds) == {str(seed) for seed in range(5, 55)}
+
+
+def a_few_megabytes_stay_and_the_newest_however_large(page):
+    wipe(page)
+    keep(page, *(record(seed, prompt="Much", notes=["x" * 2_000_000]) for seed in range(4)))
+    assert page.evaluate("bon.store.all().then((all) => all.length)") == 2
+    keep(page, record(9, notes=["x" * 6_000_000]))
+    assert page.evaluate("bon.store.all().then((all) => all.map((one) => one.size > 6e6))") == [True]
+
+
+def test_a_browser_that_stores_nothing_says_so_and_the_page_works(stage, visit):
+    page = visit(stage)
+    quota = {"origin": stage.url, "quotaSize": 1}
+    page.context.new_cdp_session(page).send("Storage.overrideQuotaForOrigin", quota)
+    the_trouble_is_said_and_the_page_works(page, "storage is full")
+    page.add_init_script(CLOSED)
+    page.reload()
+    page.wait_for_selector(".bon[data-phase='sample']")
+    the_trouble_is_said_and_the_page_works(page, "lets the page store nothing")
+    page.context.close()
+
+
+def the_trouble_is_said_and_the_page_works(page, words):
+    ran(page)
+    history(page)
+    assert len(listed(page)) == 1
+    expect(page.locator(".history .trouble")).to_contain_text(words)
     act(page, "Open")
-    expect(page.locator(".history .said")).to_contain_text("The server does not answer")
-
-
-def test_what_is_removed_can_be_had_back_by_keyboard(stage, visit):
-    page = visit(stage)
-    keep(page, *(record(seed) for seed in (1, 2, 3)))
+    expect(page.locator(".bon .hero")).to_be_focused()
     history(page)
-    page.locator(".history .run").nth(1).get_by_role("button", name="Remove").focus()
-    page.keyboard.press("Enter")
-    expect(page.locator(".history .run")).to_have_count(2)
-    expect(page.get_by_role("button", name="Undo")).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page.locator(".history .run")).to_have_count(3)
-    seeds = [text.split("seed ")[1][0] for text in page.locator(".history .facts").all_text_contents()]
-    assert seeds == ["3", "2", "1"]
-    act(page, "Remove", 1)
-    expect(page.locator(".history .gone")).to_contain_text("Removed")
-    page.reload()
-    page.wait_for_selector(".bon[data-phase='sample']")
-    assert len(listed(history(page))) == 2
-    page.get_by_role("button", name="Clear all").click()
-    expect(page.locator(".history .gone")).to_contain_text("2 runs removed.")
+    act(page, "Remove")
     page.get_by_role("button", name="Undo").click()
-    expect(page.locator(".history .run")).to_have_count(2)
-    page.get_by_role("button", name="Clear all").click()
-    page.reload()
-    page.wait_for_selector(".bon[data-phase='sample']")
-    assert listed(history(page)) == []
+    expect(page.locator(".history .run")).to_have_count(1)
 
 
-def test_two_runs_stand_side_by_side(stage, visit):
+# What is done with it.
+
+
+def test_runs_are_set_side_by_side_and_removed(stage, visit):
     page = visit(stage)
+    two_runs_stand_side_by_side(page)
+    what_shares_no_axis_is_said(page, 11, {"stats": None}, "No curve for B")
+    what_shares_no_axis_is_said(page, 21, {"unit": "reward", "target": None}, "share no axis")
+    nothing_of_it_goes_to_the_server_but_what_is_opened(page)
+    what_is_removed_can_be_had_back_by_keyboard(page)
+
+
+def two_runs_stand_side_by_side(page):
     first, second = record(1, [0.1, 0.5, 0.8]), record(2, [0.6, 0.97], prompt="The hotel room")
     second["settings"] |= {"temperature": 0.7, "n": 2}
     keep(page, first, second, record(3))
@@ -339,17 +339,58 @@ def test_two_runs_stand_side_by_side(stage, visit):
     expect(pair).to_be_hidden()
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"stats": None}, "No curve for B"), ({"unit": "reward", "target": None}, "share no axis"),
-])
-def test_what_shares_no_axis_is_said(stage, visit, changes, words):
-    page = visit(stage)
-    keep(page, record(1), record(2, **changes))
+def what_shares_no_axis_is_said(page, seed, changes, words):
+    wipe(page)
+    keep(page, record(seed), record(seed + 1, **changes))
     history(page)
     for i in (0, 1):
         page.locator(".history .choose input").nth(i).check()
     page.click("#history-compare")
     expect(page.locator(".history .pair figure .caption")).to_contain_text(words)
+
+
+def nothing_of_it_goes_to_the_server_but_what_is_opened(page):
+    wipe(page)
+    asked = []
+    page.on("request", lambda request: asked.append(request.post_data or ""))
+    secret = record(31, prompt="a secret prompt")
+    keep(page, secret, record(32))
+    history(page)
+    for i in (0, 1):
+        page.locator(".history .choose input").nth(i).check()
+    page.click("#history-compare")
+    act(page, "Remove")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".history .run")).to_have_count(2)
+    assert not any("secret" in data for data in asked)
+    assert handlers.opened(json.dumps(secret))["record"] == json.dumps(secret)
+
+
+def what_is_removed_can_be_had_back_by_keyboard(page):
+    wipe(page)
+    keep(page, *(record(seed) for seed in (1, 2, 3)))
+    history(page)
+    page.locator(".history .run").nth(1).get_by_role("button", name="Remove").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".history .run")).to_have_count(2)
+    expect(page.get_by_role("button", name="Undo")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator(".history .run")).to_have_count(3)
+    seeds = [text.split("seed ")[1][0] for text in page.locator(".history .facts").all_text_contents()]
+    assert seeds == ["3", "2", "1"]
+    act(page, "Remove", 1)
+    expect(page.locator(".history .gone")).to_contain_text("Removed")
+    page.reload()
+    page.wait_for_selector(".bon[data-phase='sample']")
+    assert len(listed(history(page))) == 2
+    page.get_by_role("button", name="Clear all").click()
+    expect(page.locator(".history .gone")).to_contain_text("2 runs removed.")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".history .run")).to_have_count(2)
+    page.get_by_role("button", name="Clear all").click()
+    page.reload()
+    page.wait_for_selector(".bon[data-phase='sample']")
+    assert listed(history(page)) == []
 
 
 def test_run_again_gives_the_same_and_is_kept_as_its_own_run(app, visit):
@@ -372,34 +413,16 @@ def test_run_again_gives_the_same_and_is_kept_as_its_own_run(app, visit):
     assert len(listed(history(page))) == 2
 
 
-def test_history_survives_a_restart_of_the_server(browser, visit):
-    server = App()
-    try:
-        page = visit(server.wait())
-        page.fill("#n input", "4")
-        run(page)
-        phase(page, "done", timeout=120_000)
-        before = winner(page)
-        server.end()
-        again = App(GRADIO_SERVER_PORT=server.url.rsplit(":", 1)[1])
-        again.url = server.url
-        server = again.wait()
-        page.reload()
-        page.wait_for_selector(".bon[data-phase='sample']")
-        history(page)
-        assert listed(page)[0].rstrip("…") == before
-        act(page, "Open")
-        phase(page, "done")
-        assert winner(page) == before
-    finally:
-        server.end()
-
-
 # How it looks and who can use it.
 
 
-def test_texts_stay_texts(stage, visit):
+def test_texts_of_all_kinds_stay_texts_at_any_width(stage, visit):
     page = visit(stage)
+    texts_stay_texts(page)
+    no_width_scrolls_sideways(page)
+
+
+def texts_stay_texts(page):
     for i, text in enumerate(TEXTS_OF_ALL_KINDS):
         told = record(i, prompt=text, model=text, scorer=text, target=text)
         for c in told["candidates"]:
@@ -421,59 +444,55 @@ def test_texts_stay_texts(stage, visit):
     assert page.locator(".history :is(script, img, iframe, a), .bon :is(script, img)").count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("context", [{}, PHONE], ids=["desktop", "phone"])
-def test_every_state_is_accessible(stage, visit, axe, scheme, context):
-    page = history(visit(stage, color_scheme=scheme, **context))
-    found = {"empty": violations(page, axe)}
+def no_width_scrolls_sideways(page):
+    wipe(page)
+    keep(page, record(1), record(2, prompt="w" * 300, model="m" * 90, unit="logit", scores=[-3.0, 2.0]),
+         record(2**53 - 1, prompt="word " * 90))
+    history(page)
+    assert too_wide(page) == {}
+    for i in (0, 1):
+        page.locator(".history .choose input").nth(i).check()
+    page.click("#history-compare")
+    expect(page.locator(".history .pair")).to_be_visible()
+    assert too_wide(page) == {}
+
+
+def too_wide(page) -> dict[int, int]:
+    """By how many pixels the page is too wide for windows of some widths, where it is."""
+    found = {}
+    for width in (360, 390, 700, 1920):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.evaluate(DRAWN)
+        found[width] = sideways(page)
+    return {width: over for width, over in found.items() if over > 0}
+
+
+def test_every_state_is_accessible(stage, visit, axe):
+    page = history(visit(stage))
+    found = {"empty": unfit(page, axe)}
     keep(page, record(1), record(2, [0.1, 0.3], prompt="The hotel room"), record(3))
     keep(page, record(4), phase="stopped")
     plant(page, id="fault", v=1, at=1, size=1, record="{")
     generate(page)
     history(page)
-    found["list"] = violations(page, axe)
+    found["list"] = unfit(page, axe)
     for i in (0, 2):
         page.locator(".history .choose input").nth(i).check()
     page.click("#history-compare")
     expect(page.locator(".history .pair svg")).to_be_visible()
-    found["pair"] = violations(page, axe)
+    found["pair"] = unfit(page, axe)
     act(page, "Remove", 1)
-    found["removed"] = violations(page, axe)
-    small = page.evaluate("""() => [...document.querySelectorAll('.history :is(button, label)')]
-        .filter((node) => node.checkVisibility()).map((node) => [node.textContent, node.getBoundingClientRect().height])
-        .filter(([, height]) => height < 43.5)""")
-    assert small == []
+    found["removed"] = unfit(page, axe)
+    for size in (PHONE_SIZE, DESK):
+        variant(page, size, "light")
+        assert small(page) == []
     page.get_by_role("button", name="Clear all").click()
-    found["cleared"] = violations(page, axe)
+    found["cleared"] = unfit(page, axe)
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
-@pytest.mark.parametrize("width", [360, 390, 700, 1920])
-def test_no_width_scrolls_sideways(stage, visit, width):
-    page = visit(stage, viewport={"width": width, "height": 844})
-    keep(page, record(1), record(2, prompt="w" * 300, model="m" * 90, unit="logit", scores=[-3.0, 2.0]),
-         record(2**53 - 1, prompt="word " * 90))
-    history(page)
-    assert sideways(page) <= 0
-    for i in (0, 1):
-        page.locator(".history .choose input").nth(i).check()
-    page.click("#history-compare")
-    expect(page.locator(".history .pair")).to_be_visible()
-    assert sideways(page) <= 0
-
-
-def test_nothing_of_it_goes_to_the_server_but_what_is_opened(stage, visit):
-    page = visit(stage)
-    asked = []
-    page.on("request", lambda request: asked.append(request.post_data or ""))
-    secret = record(prompt="a secret prompt")
-    keep(page, secret, record(8))
-    history(page)
-    for i in (0, 1):
-        page.locator(".history .choose input").nth(i).check()
-    page.click("#history-compare")
-    act(page, "Remove")
-    page.get_by_role("button", name="Undo").click()
-    expect(page.locator(".history .run")).to_have_count(2)
-    assert not any("secret" in data for data in asked)
-    assert handlers.opened(json.dumps(secret))["record"] == json.dumps(secret)
+def small(page) -> list:
+    """What is too small for a finger."""
+    return page.evaluate("""() => [...document.querySelectorAll('.history :is(button, label)')]
+        .filter((node) => node.checkVisibility()).map((node) => [node.textContent, node.getBoundingClientRect().height])
+        .filter(([, height]) => height < 43.5)""")

@@ -2,11 +2,10 @@
 
 import re
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser import Play
-from tests.test_page import _served, phase, stage, visit, winner  # noqa: F401
+from tests.test_page import phase, ran, winner
 
 TEXTS = [f" was number {i}." for i in range(12)]
 
@@ -38,7 +37,7 @@ def step(page: Page, key: str = "Tab") -> str:
     return focused["words"]
 
 
-def to(page: Page, selector: str, key: str = "Tab", most: int = 90) -> None:
+def to(page: Page, selector: str, key: str = "Tab", most: int = 150) -> None:
     """Moves the focus to what the selector means."""
     passed = []
     for _ in range(most):
@@ -54,15 +53,29 @@ def write(page: Page, text: str) -> None:
     page.keyboard.type(text)
 
 
-@pytest.fixture
-def page(stage, visit) -> Page:  # noqa: F811
-    """The page over a scripted run of twelve candidates."""
-    stage.play = Play(TEXTS, [i / 12 for i in range(12)])
-    return visit(stage)
+def scripted(hold: int | None = None) -> Play:
+    """A run of twelve candidates."""
+    return Play(TEXTS, [i / 12 for i in range(12)], hold=hold)
 
 
-def test_a_run_is_written_stopped_and_read(stage, page):  # noqa: F811
-    stage.play.hold = 5
+def test_a_run_is_set_up_written_and_stopped(stage, visit):
+    page = visit(stage)
+    a_screen_reader_is_told_how_the_run_stands(stage, page)
+    a_run_is_written_stopped_and_read(stage, page)
+    the_settings_are_changed_and_left_again(page)
+    the_tabs_are_gone_through(page)
+
+
+def test_a_result_is_gone_through_opened_and_presented(stage, visit):
+    page = visit(stage)
+    stage.play = scripted()
+    the_focus_goes_round_in_the_order_of_the_page(page)
+    a_result_is_opened_explained_and_taken_home(page)
+    present_mode_is_entered_used_and_left(page)
+
+
+def a_run_is_written_stopped_and_read(stage, page):
+    stage.play = scripted(5)
     to(page, "#prompt textarea")
     write(page, "My cat")
     to(page, "#examples .example")
@@ -86,13 +99,12 @@ def test_a_run_is_written_stopped_and_read(stage, page):  # noqa: F811
     page.keyboard.press("Space")
     phase(page, "stopped")
     expect(page.locator("#stop")).to_be_focused()
-    stage.play = Play(TEXTS, [i / 12 for i in range(12)])
+    stage.play = scripted()
     to(page, "#generate", "Shift+Tab")
-    page.keyboard.press("Space")
-    phase(page, "done")
+    ran(page, lambda page: page.keyboard.press("Space"))
 
 
-def test_the_settings_are_changed_and_left_again(page):
+def the_settings_are_changed_and_left_again(page):
     to(page, "#settings-line")
     page.keyboard.press("Enter")
     values = {"min_tokens": 4, "max_tokens": 20, "temperature": 0.8, "top_p": 0.9, "top_k": 5, "seed": 3}
@@ -118,9 +130,7 @@ def test_the_settings_are_changed_and_left_again(page):
     expect(page.locator("#temperature input")).to_be_hidden()
 
 
-def test_a_result_is_opened_explained_and_taken_home(page):
-    page.keyboard.press("Control+Enter")
-    phase(page, "done")
+def a_result_is_opened_explained_and_taken_home(page):
     to(page, ".hero .more")
     page.keyboard.press("Enter")
     expect(page.locator(".hero > .detail")).to_be_visible()
@@ -143,7 +153,7 @@ def test_a_result_is_opened_explained_and_taken_home(page):
     expect(page.locator(".fold .row").first).to_be_visible()
 
 
-def test_the_tabs_are_gone_through(page):
+def the_tabs_are_gone_through(page):
     to(page, "#tabs [role=tab]")
     for name in ("Compare", "History", "About and API", "Generate"):
         to(page, f"#tabs [role=tab][data-tab-id={name.split()[0].lower()}]")
@@ -151,12 +161,11 @@ def test_the_tabs_are_gone_through(page):
         expect(page.get_by_role("tab", name=name)).to_have_attribute("aria-selected", "true")
 
 
-def test_present_mode_is_entered_used_and_left(stage, page):  # noqa: F811
+def present_mode_is_entered_used_and_left(page):
     to(page, ".presents")
     page.keyboard.press("Enter")
     expect(page.locator("body")).to_have_attribute("data-present", "")
-    page.keyboard.press("2")
-    phase(page, "done")
+    ran(page, lambda page: page.keyboard.press("2"))
     assert winner(page).startswith("The hotel room")
     to(page, ".hero .more")
     page.keyboard.press("Escape")
@@ -164,7 +173,7 @@ def test_present_mode_is_entered_used_and_left(stage, page):  # noqa: F811
     expect(page.locator(":focus")).to_have_count(1)
 
 
-def test_the_focus_goes_round_in_the_order_of_the_page(page):
+def the_focus_goes_round_in_the_order_of_the_page(page):
     page.keyboard.press("Control+Enter")
     phase(page, "done")
     page.evaluate("document.activeElement.blur()")
@@ -182,18 +191,18 @@ def test_the_focus_goes_round_in_the_order_of_the_page(page):
     assert [words for words in dict.fromkeys(round_trip) if words in landmarks] == landmarks
 
 
-def test_a_screen_reader_is_told_how_the_run_stands(stage, page):  # noqa: F811
+def a_screen_reader_is_told_how_the_run_stands(stage, page):
     page.evaluate("""() => {
         const said = document.querySelector(".bon [aria-live=polite]");
         window.told = [];
         new MutationObserver(() => told.push(said.textContent)).observe(said, { childList: true });
     }""")
-    stage.play.hold = 5
+    stage.play = scripted(5)
     page.keyboard.press("Control+Enter")
     phase(page, "writing")
     page.keyboard.press("Escape")
     phase(page, "stopped")
-    stage.play = Play(TEXTS, [i / 12 for i in range(12)])
+    stage.play = scripted()
     page.keyboard.press("Control+Enter")
     phase(page, "done")
     told = [words for words in page.evaluate("told") if not re.match("Starting|Next in line", words)]

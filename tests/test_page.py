@@ -13,78 +13,38 @@ from playwright.sync_api import Page, expect
 
 from bon.errors import EngineError
 from bon.models import assets
-from bon.ui import journal, layout, loaders, theme
-from tests.browser import ROOT, Play, Stage, free_port, open_page, violations
+from bon.ui import journal
+from tests.browser import ARRIVED, DRAWN, PHONE_SIZE, ROOT, SCORES, TEXTS, Play, sideways, unfit, variant
 
-TEXTS = [
-    " was fine.", " was a delight from the first shot to the last.", " was dull.", " had me smiling all the way home.",
-    " is a sandwich. It has bread on both sides.",
-]
-SCORES = [0.5, 0.97, 0.04, 0.88, 0.31]
 NASTY = (
     "<script>window.hacked=1</script> ${window.hacked=1} {{#each value}}{{this}}{{/each}} "
     "\\x3cimg src=x onerror=window.hacked=1\\x3e <img src=x onerror=window.hacked=1> `${alert(1)}` &lt;b&gt;"
 )
-# Other work may share the machine: a wait is there to end, not to measure.
-expect.set_options(timeout=30_000)
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
-
-
-@pytest.fixture(scope="module")
-def _served():
-    """The page over a scripted sampler, in this process."""
-    stage, patch, port = Stage(), pytest.MonkeyPatch(), free_port()
-    patch.setattr(loaders, "load", stage.load)
-    patch.setitem(layout.TURNS, "concurrency_limit", 1)  # so that a second visitor waits in line
-    demo = layout.build()
-    demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
-    yield stage, f"http://127.0.0.1:{port}"
-    demo.close()
-    patch.undo()
-
-
-@pytest.fixture
-def stage(_served):
-    """The scripted sampler, with five candidates and no stop on the way."""
-    stage, stage.url = _served
-    stage.play, stage.loads, stage.runs = Play(TEXTS, SCORES), None, 0
-    yield stage
-    stage.play.go.set()
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens pages, and checks at the end that none of them left its host or had a script that failed."""
-    pages: list[Page] = []
-
-    def open_one(where, **context) -> Page:
-        pages.append(open_page(browser, where.url, **context))
-        return pages[-1]
-
-    yield open_one
-    for page in pages:
-        page.context.close()
-        assert page.left == []
-        assert page.errors == []
+PHONE = {"viewport": PHONE_SIZE, "has_touch": True}
+CLIPBOARD = {"permissions": ["clipboard-read", "clipboard-write"]}
+BEST = "This movie was a delight from the first shot to the last."
 
 
 def run(page: Page) -> None:
     page.click("#generate")
 
 
-SETTLED = """async () => {
-    for (let i = 0; i < 3; i++) await new Promise((drawn) => setTimeout(drawn, 100));
-    const ending = document.getAnimations().filter((a) => a.effect.getComputedTiming().iterations !== Infinity);
-    const late = new Promise((over) => setTimeout(over, 1500));
-    await Promise.race([Promise.allSettled(ending.map((a) => a.finished)), late]);
-}"""
+def ran(page: Page, start=run, **wait) -> None:
+    """A whole run, however quick it is and whatever was there before. start: what begins it."""
+    page.evaluate("""() => { window.over = false;
+        document.addEventListener("bon:ended", () => { window.over = true; }, { once: true }); }""")
+    start(page)
+    page.wait_for_function("window.over", **wait)
+    phase(page, "done")
 
 
 def phase(page: Page, name: str, **wait) -> None:
     """Waits for the result to be in a state."""
     expect(page.locator(".bon")).to_have_attribute("data-phase", name, **wait)
-    if name in ("done", "failed", "stopped"):  # what is drawn last, and what fades in, is there before anything is read
-        page.evaluate(SETTLED)
+    if name in ("done", "failed", "stopped"):  # the next run can begin, and all is drawn before anything is read
+        page.wait_for_function("!bon.busy")
+        page.evaluate(DRAWN)
+        page.evaluate(ARRIVED)
 
 
 def rows(page: Page) -> list[int]:
@@ -111,21 +71,46 @@ def settings(page: Page, **values) -> None:
         page.fill(f"#{name} input", str(value))
 
 
-def sideways(page: Page) -> int:
-    """By how many pixels the page is wider than its window."""
-    return page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+def rest(stage, page: Page) -> None:
+    """Brings the page back to a run of five that nothing holds."""
+    stage.play, stage.loads = Play(TEXTS, SCORES), None
+    page.fill("#prompt textarea", "This movie")
 
 
 # The states, one after the other, with a run that waits where the test wants it.
 
 
-def test_writing_shows_the_leader_and_sorts_what_is_scored(stage, visit):
-    stage.play.hold = 4
-    page = visit(stage)
+def test_a_run_is_shown_from_its_loading_to_its_end(stage, visit):
+    page = visit(stage, **CLIPBOARD)
+    stop_while_loading_works(stage, page)
+    loading_says_so_and_writing_shows_the_leader(stage, page)
+    done_shows_winner_facts_and_charts(page)
+    terms_explain_themselves_to_the_keyboard(page)
+    copy_gives_prompt_and_text(page)
+    losers_are_folded_away_but_there(stage, page)
+    a_single_candidate_is_shown_without_comparison(stage, page)
+    the_worst_can_be_selected(stage, page)
+
+
+def stop_while_loading_works(stage, page):
+    stage.loads = Future()
     run(page)
+    phase(page, "loading")
+    page.click("#stop")
+    phase(page, "stopped")
+    stage.loads.set_result(stage)
+    assert stage.runs == 0
+
+
+def loading_says_so_and_writing_shows_the_leader(stage, page):
+    stage.loads, stage.play = Future(), Play(TEXTS, SCORES, hold=4)
+    run(page)
+    phase(page, "loading")
+    expect(page.locator(".bon .status")).to_contain_text("Loading the model…")
+    stage.loads.set_result(stage)
     expect(page.locator(".bon .status b")).to_have_text("Scored 4 of 5")
     assert rows(page) == [1, 3, 0, 2, 4]
-    assert winner(page) == "This movie was a delight from the first shot to the last."
+    assert winner(page) == BEST
     expect(page.locator(".bon .tag")).to_have_text("Leading so far")
     expect(page.locator(".bon .row[data-index='4'] .words")).to_have_text("is a sandwich. It ha")
     expect(page.locator(".bon")).to_have_attribute("aria-busy", "true")
@@ -136,11 +121,8 @@ def test_writing_shows_the_leader_and_sorts_what_is_scored(stage, visit):
     assert rows(page) == [3, 0, 4, 2]
 
 
-def test_done_shows_winner_facts_and_charts(stage, visit):
-    page = visit(stage)
-    run(page)
-    phase(page, "done")
-    assert winner(page) == "This movie was a delight from the first shot to the last."
+def done_shows_winner_facts_and_charts(page):
+    assert winner(page) == BEST
     expect(page.locator(".bon .tag")).to_have_text("Winner of 5")
     assert page.text_content(".bon .points") == "0.970probability of positive+0.430 over one sample"
     assert page.eval_on_selector_all(".facts dd", "all => all.map(one => one.textContent)") == [
@@ -154,33 +136,24 @@ def test_done_shows_winner_facts_and_charts(stage, visit):
     assert re.fullmatch(r"seed \d+", facts[3])
 
 
-def test_a_single_candidate_is_shown_without_comparison(stage, visit):
-    stage.play = Play(TEXTS[:1], SCORES[:1])
-    page = visit(stage)
-    run(page)
-    phase(page, "done")
-    expect(page.locator(".bon .tag")).to_have_text("The only candidate")
-    expect(page.locator(".bon .gain")).to_have_text("")
-    assert rows(page) == []
+def terms_explain_themselves_to_the_keyboard(page):
+    term = page.get_by_role("button", name="win rate against one sample")
+    term.focus()
+    expect(page.locator(".bubble")).to_contain_text("n/(n+1)")
+    expect(term).to_have_accessible_description(re.compile("How often the best of 5"))
+    page.keyboard.press("Escape")
+    expect(page.locator(".bubble")).to_be_hidden()
 
 
-def test_the_worst_can_be_selected(stage, visit):
-    page = visit(stage)
-    page.click("#settings-line")
-    page.click("#select input")
-    page.get_by_role("option", name="the worst").click()
-    expect(page.locator("#settings-line")).to_contain_text("the worst first")
-    run(page)
-    phase(page, "done")
-    expect(page.locator(".bon .tag")).to_have_text("The worst of 5")
-    assert winner(page) == "This movie was dull."
+def copy_gives_prompt_and_text(page):
+    page.get_by_role("button", name="Copy", exact=True).click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == BEST
 
 
-def test_losers_are_folded_away_but_there(stage, visit):
+def losers_are_folded_away_but_there(stage, page):
     stage.play = Play([f" number {i}." for i in range(20)], [i / 20 for i in range(20)])
-    page = visit(stage)
-    run(page)
-    phase(page, "done")
+    ran(page)
     assert rows(page) == list(range(18, -1, -1))
     expect(page.locator(".row[data-index='12']")).to_be_visible()
     expect(page.locator(".row[data-index='11']")).to_be_hidden()
@@ -188,25 +161,23 @@ def test_losers_are_folded_away_but_there(stage, visit):
     expect(page.locator(".row[data-index='0']")).to_be_visible()
 
 
-def test_loading_says_so(stage, visit):
-    page = visit(stage)
-    stage.loads = Future()
-    run(page)
-    phase(page, "loading")
-    expect(page.locator(".bon .status")).to_contain_text("Loading the model…")
-    stage.loads.set_result(stage)
-    phase(page, "done")
+def a_single_candidate_is_shown_without_comparison(stage, page):
+    stage.play = Play(TEXTS[:1], SCORES[:1])
+    ran(page)
+    expect(page.locator(".bon .tag")).to_have_text("The only candidate")
+    expect(page.locator(".bon .gain")).to_have_text("")
+    assert rows(page) == []
 
 
-def test_stop_while_loading_works(stage, visit):
-    page = visit(stage)
-    stage.loads = Future()
-    run(page)
-    phase(page, "loading")
-    page.click("#stop")
-    phase(page, "stopped")
-    stage.loads.set_result(stage)
-    assert stage.runs == 0
+def the_worst_can_be_selected(stage, page):
+    rest(stage, page)
+    page.click("#settings-line")
+    page.click("#select input")
+    page.get_by_role("option", name="the worst").click()
+    expect(page.locator("#settings-line")).to_contain_text("the worst first")
+    ran(page)
+    expect(page.locator(".bon .tag")).to_have_text("The worst of 5")
+    assert winner(page) == "This movie was dull."
 
 
 def test_queue_shows_the_place_and_stop_leaves_it(stage, visit):
@@ -229,88 +200,73 @@ def test_queue_shows_the_place_and_stop_leaves_it(stage, visit):
     assert stage.runs == 2
 
 
-@pytest.mark.parametrize("how", ["click", "Escape"])
-def test_stop_keeps_what_is_done_and_ends_the_work(stage, visit, how):
-    stage.play.hold = 3
+def test_every_early_end_says_so_keeps_what_is_done_and_ends_the_work(stage, visit, caplog):
     page = visit(stage)
+    for how in ("click", "Escape"):
+        stop_keeps_what_is_done_and_ends_the_work(stage, page, how)
+    failure_midway_says_why_and_keeps_what_was_done(stage, page)
+    unexpected_failure_is_plain_and_logged(stage, page, caplog)
+    closing_the_tab_ends_the_work(stage, page)
+
+
+def stop_keeps_what_is_done_and_ends_the_work(stage, page, how):
+    stage.play = Play(TEXTS, SCORES, hold=3)
     run(page)
     expect(page.locator(".bon .status b")).to_have_text("Scored 3 of 5")
     page.click("#stop") if how == "click" else page.keyboard.press("Escape")
     phase(page, "stopped")
     expect(page.locator(".bon .status b")).to_have_text("Stopped after 3 of 5.")
     expect(page.locator(".bon .tag")).to_have_text("Best of the 3 that were scored")
-    assert winner(page) == "This movie was a delight from the first shot to the last."
+    assert winner(page) == BEST
     assert rows(page) == [0, 2, 3, 4]
     assert stage.play.closed.wait(10)
     # The device is free again: the next run begins although the first was never let go on.
     stage.play = Play(TEXTS, SCORES)
-    run(page)
-    phase(page, "done")
+    ran(page)
 
 
-def test_closing_the_tab_ends_the_work(stage, visit):
-    stage.play.hold = 1
-    page = visit(stage)
-    run(page)
-    phase(page, "writing")
-    page.context.close()
-    assert stage.play.closed.wait(20)
-
-
-def test_failure_midway_says_why_and_keeps_what_was_done(stage, visit):
-    stage.play.hold, stage.play.error = 3, EngineError("Memory ran out. Ask for fewer candidates.")
-    page = visit(stage)
+def failure_midway_says_why_and_keeps_what_was_done(stage, page):
+    stage.play = Play(TEXTS, SCORES, hold=3, error=EngineError("Memory ran out. Ask for fewer candidates."))
     run(page)
     phase(page, "writing")
     stage.play.go.set()
     phase(page, "failed")
     expect(page.locator(".bon [role=alert]")).to_have_text("Memory ran out. Ask for fewer candidates.")
     expect(page.locator(".bon .status")).to_contain_text("3 of 5 were scored")
-    assert winner(page) == "This movie was a delight from the first shot to the last."
+    assert winner(page) == BEST
 
 
-def test_unexpected_failure_is_plain_and_logged(stage, visit, caplog):
-    stage.play.hold, stage.play.error = 0, RuntimeError("a secret of the machine")
+def unexpected_failure_is_plain_and_logged(stage, page, caplog):
+    stage.play = Play(TEXTS, SCORES, hold=0, error=RuntimeError("a secret of the machine"))
     stage.play.go.set()
-    page = visit(stage)
     run(page)
-    phase(page, "failed")
     expect(page.locator(".bon [role=alert]")).to_have_text(journal.UNEXPECTED)
+    phase(page, "failed")
     assert "secret" not in page.content()
     assert "RuntimeError" in caplog.text
     assert "secret" not in caplog.text  # an error's message may quote the prompt
 
 
+def closing_the_tab_ends_the_work(stage, page):
+    stage.play = Play(TEXTS, SCORES, hold=1)
+    run(page)
+    phase(page, "writing")
+    page.context.close()
+    assert stage.play.closed.wait(20)
+
+
 # What goes in.
 
 
-def test_faults_are_shown_at_their_fields_and_nothing_runs(stage, visit):
+def test_the_form_is_filled_in_checked_and_sent(stage, visit):
     page = visit(stage)
-    page.fill("#prompt textarea", "   ")
-    page.fill("#n input", "257")
-    settings(page, min_tokens=40, temperature=0, top_p=1.5, top_k=-1, seed="soon")
-    page.click("#settings-line")
-    run(page)
-    for field, words in {
-        "prompt": "Write a few words", "n": "from 1 to 256", "min_tokens": "the least cannot exceed the most",
-        "temperature": "must be above 0", "top_p": "at most 1", "top_k": "at least 0", "seed": "whole number",
-    }.items():
-        expect(page.locator(f"#{field} div.validation-error")).to_contain_text(words)
-    expect(page.locator("#temperature input")).to_be_visible()
-    assert page.locator("div.validation-error").count() == 7
-    phase(page, "sample")
-    assert stage.runs == 0
-    page.fill("#prompt textarea", "This movie")
-    page.fill("#n input", "5")
-    for field, value in {"min_tokens": 8, "temperature": 1, "top_p": 1, "top_k": 0, "seed": 7}.items():
-        page.fill(f"#{field} input", str(value))
-    run(page)
-    phase(page, "done")
-    assert page.locator(".validation-error").count() == 0
+    control_enter_generates(stage, page)
+    example_slider_dice_and_summary(page)
+    faults_are_shown_at_their_fields_and_nothing_runs(stage, page)
+    texts_stay_texts(stage, page)
 
 
-def test_control_enter_generates(stage, visit):
-    page = visit(stage)
+def control_enter_generates(stage, page):
     page.focus("#prompt textarea")
     page.keyboard.press("End")
     page.keyboard.type(" again")
@@ -320,8 +276,7 @@ def test_control_enter_generates(stage, visit):
     assert stage.runs == 1
 
 
-def test_example_slider_dice_and_summary(stage, visit):
-    page = visit(stage)
+def example_slider_dice_and_summary(page):
     page.get_by_role("button", name="The hotel room").click()
     expect(page.locator("#prompt textarea")).to_have_value("The hotel room")
     page.focus("#n-slider input[type=range]")
@@ -338,18 +293,44 @@ def test_example_slider_dice_and_summary(stage, visit):
     )
 
 
-def test_texts_stay_texts(stage, visit):
-    stage.play = Play([f" {NASTY} one", f" {NASTY} two"], [0.2, 0.9])
-    page = visit(stage)
-    page.fill("#prompt textarea", NASTY)
+def faults_are_shown_at_their_fields_and_nothing_runs(stage, page):
+    runs = stage.runs
+    page.fill("#prompt textarea", "   ")
+    page.fill("#n input", "257")
+    for field, value in {"max_tokens": 32, "min_tokens": 40, "temperature": 0, "top_p": 1.5, "top_k": -1,
+                         "seed": "soon"}.items():
+        page.fill(f"#{field} input", str(value))
+    page.click("#settings-line")
+    expect(page.locator("#temperature input")).to_be_hidden()
     run(page)
-    phase(page, "done")
+    for field, words in {
+        "prompt": "Write a few words", "n": "from 1 to 256", "min_tokens": "the least cannot exceed the most",
+        "temperature": "must be above 0", "top_p": "at most 1", "top_k": "at least 0", "seed": "whole number",
+    }.items():
+        expect(page.locator(f"#{field} div.validation-error")).to_contain_text(words)
+    expect(page.locator("#temperature input")).to_be_visible()
+    assert page.locator("div.validation-error").count() == 7
+    phase(page, "done")  # as it was
+    assert winner(page).startswith("This movie again")
+    assert stage.runs == runs
+    page.fill("#prompt textarea", "This movie")
+    page.fill("#n input", "5")
+    for field, value in {"min_tokens": 8, "temperature": 1, "top_p": 1, "top_k": 0, "seed": 7}.items():
+        page.fill(f"#{field} input", str(value))
+    ran(page)
+    assert page.locator(".validation-error").count() == 0
+
+
+def texts_stay_texts(stage, page):
+    stage.play = Play([f" {NASTY} one", f" {NASTY} two"], [0.2, 0.9])
+    page.fill("#prompt textarea", NASTY)
+    ran(page)
     assert winner(page) == f"{NASTY} {NASTY} two"
     expect(page.locator(".row .words")).to_have_text(f"{NASTY} one")
     page.hover(".dot.best")
     expect(page.locator(".bubble")).to_contain_text("<script>")
     assert page.locator(".bon :is(script, img, b b)").count() == 0
-    settings(page, seed=NASTY)
+    page.fill("#seed input", NASTY)
     run(page)
     expect(page.locator("#seed div.validation-error")).to_contain_text("<script>")
     stage.play = Play(TEXTS, SCORES, hold=0, error=EngineError(NASTY))
@@ -363,37 +344,17 @@ def test_texts_stay_texts(stage, visit):
 # How it looks and who can use it.
 
 
-def test_terms_explain_themselves_to_the_keyboard(stage, visit):
+def test_every_state_is_accessible_fits_and_has_the_systems_colours(stage, visit, axe):
     page = visit(stage)
-    run(page)
-    phase(page, "done")
-    term = page.get_by_role("button", name="win rate against one sample")
-    term.focus()
-    expect(page.locator(".bubble")).to_contain_text("n/(n+1)")
-    expect(term).to_have_accessible_description(re.compile("How often the best of 5"))
-    page.keyboard.press("Escape")
-    expect(page.locator(".bubble")).to_be_hidden()
-
-
-def test_copy_gives_prompt_and_text(stage, visit):
-    page = visit(stage, permissions=["clipboard-read", "clipboard-write"])
-    run(page)
-    phase(page, "done")
-    page.get_by_role("button", name="Copy", exact=True).click()
-    expect(page.get_by_role("button", name="Copied")).to_be_visible()
-    copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied == "This movie was a delight from the first shot to the last."
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("context", [{}, PHONE], ids=["desktop", "phone"])
-def test_every_state_is_accessible(stage, visit, axe, scheme, context):
-    page = visit(stage, color_scheme=scheme, **context)
-    found = {"sample": violations(page, axe)}
+    assert light(page)
+    variant(page, PHONE_SIZE, "dark")
+    assert dark(page)
+    found = {"sample": unfit(page, axe)}
+    assert light(page)
     stage.loads = Future()
     run(page)
     phase(page, "loading")
-    found["loading"] = violations(page, axe)
+    found["loading"] = unfit(page, axe)
     stage.loads.set_result(stage)
     stage.loads, stage.play = None, Play(TEXTS, SCORES, hold=0)
     page.click("#stop")
@@ -403,35 +364,66 @@ def test_every_state_is_accessible(stage, visit, axe, scheme, context):
     page.click("#stop")
     expect(page.locator(".bon .tag")).to_have_text("Nothing was scored")
     expect(page.locator(".bon .board h2")).to_have_text("Candidates")
-    found["nothing scored"] = violations(page, axe)
+    phase(page, "stopped")
+    found["nothing scored"] = unfit(page, axe)
     stage.play = Play(TEXTS, SCORES, hold=3, error=EngineError("Memory ran out. Ask for fewer candidates."))
     stage.play.go.set()
     run(page)
     phase(page, "failed")
-    found["failed"] = violations(page, axe)
+    found["failed"] = unfit(page, axe)
     stage.play = Play(TEXTS, SCORES, hold=3)
     run(page)
     expect(page.locator(".bon .status b")).to_have_text("Scored 3 of 5")
-    found["writing"] = violations(page, axe)
+    found["writing"] = unfit(page, axe)
     stage.play.go.set()
     phase(page, "done")
-    found["done"] = violations(page, axe)
+    found["done"] = unfit(page, axe)
     settings(page, temperature=0)
     run(page)
     expect(page.locator("div.validation-error")).to_have_count(1)
-    found["faults"] = violations(page, axe)
+    found["faults"] = unfit(page, axe)
     to_tab(page, "About and API")
     expect(page.get_by_role("heading", name="How it works")).to_be_visible()
-    found["about"] = violations(page, axe)
+    found["about"] = unfit(page, axe)
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
-@pytest.mark.parametrize("width", [360, 390])
-def test_narrow_screens_do_not_scroll_sideways(stage, visit, width):
-    stage.play = Play([" " + "word " * 120, " " + "w" * 300, *TEXTS], [0.5, 0.99, *SCORES], hold=3)
-    page = visit(stage, viewport={"width": width, "height": 780}, has_touch=True)
-    assert sideways(page) <= 0
+def grounds(page: Page) -> list[int]:
+    """How bright the page, its result and its form are, from 0 to 765."""
+    return page.evaluate("""() => ['.gradio-container', '.hero', '#form'].map(
+        where => getComputedStyle(document.querySelector(where)).backgroundColor.match(/\\d+/g).slice(0, 3)
+            .reduce((sum, one) => sum + Number(one), 0))""")
+
+
+def light(page: Page) -> bool:
+    page.evaluate(ARRIVED)
+    return all(ground > 3 * 230 for ground in grounds(page))
+
+
+def dark(page: Page) -> bool:
+    page.evaluate(ARRIVED)
+    return all(ground < 3 * 40 for ground in grounds(page))
+
+
+def test_a_phone_in_the_dark_shows_it_all_in_its_width_and_for_fingers(stage, visit):
+    page = visit(stage, **PHONE, color_scheme="dark")
+    assert dark(page)
+    for width in (360, 390):
+        page.set_viewport_size({"width": width, "height": 780})
+        assert sideways(page) <= 0
     settings(page)
+    for width in (360, 390):
+        narrow_screens_do_not_scroll_sideways(stage, page, width)
+    page.set_viewport_size(PHONE_SIZE)
+    rest(stage, page)
+    ran(page)
+    targets_are_large_enough_for_a_finger(page)
+
+
+def narrow_screens_do_not_scroll_sideways(stage, page, width):
+    stage.play = Play([" " + "word " * 120, " " + "w" * 300, *TEXTS], [0.5, 0.99, *SCORES], hold=3)
+    page.set_viewport_size({"width": width, "height": 780})
+    page.evaluate("scrollTo(0, 0)")
     run(page)
     phase(page, "writing")
     assert sideways(page) <= 0
@@ -442,11 +434,7 @@ def test_narrow_screens_do_not_scroll_sideways(stage, visit, width):
     assert sideways(page) <= 0
 
 
-def test_targets_are_large_enough_for_a_finger(stage, visit):
-    page = visit(stage, **PHONE)
-    run(page)
-    phase(page, "done")
-    settings(page)
+def targets_are_large_enough_for_a_finger(page):
     small = page.evaluate(
         """() => [...document.querySelectorAll('#main :is(button, input, summary, textarea), [role=tab]')]
           .filter(node => node.checkVisibility() && !node.closest('[aria-hidden=true], .head'))
@@ -458,32 +446,16 @@ def test_targets_are_large_enough_for_a_finger(stage, visit):
     assert small == []
 
 
-def test_dark_follows_the_system(stage, visit):
-    colours = {}
-    for scheme in ("light", "dark"):
-        page = visit(stage, color_scheme=scheme)
-        colours[scheme] = page.evaluate("""() => ['.gradio-container', '.hero', '#form'].map(
-            where => getComputedStyle(document.querySelector(where)).backgroundColor)""")
-    assert all(sum(rgb(c)) > 3 * 230 for c in colours["light"])
-    assert all(sum(rgb(c)) < 3 * 40 for c in colours["dark"])
-
-
-def rgb(colour: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", colour)[:3]]
-
-
-def test_reduced_motion_is_respected(stage, visit):
-    stage.play.hold = 3
-    page = visit(stage, reduced_motion="reduce")
-    run(page)
-    phase(page, "writing")
+def test_rows_glide_unless_the_visitor_wants_no_motion(stage, visit):
+    page = visit(stage)
+    rows_glide(stage, page)
     stage.play.go.set()
     phase(page, "done")
-    assert page.evaluate("document.getAnimations().filter(a => a.effect.getTiming().duration > 1).length") == 0
+    page.emulate_media(reduced_motion="reduce")
+    reduced_motion_is_respected(stage, page)
 
 
-def test_rows_glide_otherwise(stage, visit):
-    page = visit(stage)
+def rows_glide(stage, page):
     # What moves is caught in the act: it would be over by the time that a test looks.
     page.evaluate("""() => { const animate = Element.prototype.animate; window.moved = 0;
         Element.prototype.animate = function (frames, ...more) {
@@ -501,6 +473,18 @@ def test_rows_glide_otherwise(stage, visit):
     pytest.fail("no row glided")
 
 
+def reduced_motion_is_respected(stage, page):
+    stage.play = Play(TEXTS, SCORES, hold=3)
+    run(page)
+    phase(page, "writing")
+    longest = "Math.max(0, ...document.getAnimations().map(a => a.effect.getTiming().duration))"
+    assert page.evaluate(longest) <= 1
+    stage.play.go.set()
+    expect(page.locator(".bon")).to_have_attribute("data-phase", "done")
+    page.evaluate(DRAWN)
+    assert page.evaluate(longest) <= 1
+
+
 # The real app with the embedded models.
 
 
@@ -510,63 +494,33 @@ def test_the_page_is_built_without_torch():
     assert done.stdout.strip() == "False"
 
 
-def test_empty_page_shows_the_sample(app, visit):
+def test_visitors_of_the_real_app_are_served_and_get_what_the_endpoint_gives(app, visit):
+    page, other = visit(app), visit(app)
+    empty_page_shows_the_sample(page)
+    two_at_once_are_served_together_and_get_their_own(app, [page, other])
+    a_run_grows_sorts_and_agrees_with_the_endpoint(app, page)
+    early_rejection_strikes_out_what_it_dropped(app, page)
+    negative_is_looked_for(page)
+
+
+def filled(page: Page, values: dict) -> None:
+    """Fills in fields that can be seen."""
+    for name, value in values.items():
+        page.fill(f"#{name} input", str(value))
+
+
+def empty_page_shows_the_sample(page):
     sample = json.loads((assets() / "ui" / "sample.json").read_text(encoding="utf-8"))
-    page = visit(app)
     phase(page, "sample")
     assert winner(page) == sample["prompt"] + sample["candidates"][0]["text"]
     expect(page.locator(".bon .tag")).to_contain_text("sample")
     expect(page.locator(".bon .status")).to_contain_text("press Generate")
 
 
-def test_a_run_grows_sorts_and_agrees_with_the_endpoint(app, visit):
-    page = visit(app)
-    page.evaluate("""() => { window.seen = new Set(); const bon = document.querySelector('.bon');
-        new MutationObserver(() => bon.dataset.phase === 'writing' && seen.add(bon.querySelector('.board').textContent))
-            .observe(bon, {subtree: true, childList: true, characterData: true}) }""")
-    page.fill("#n input", "64")
-    settings(page, min_tokens=64, max_tokens=200, seed=11)
-    run(page)
-    phase(page, "done", timeout=120_000)
-    assert page.evaluate("seen.size") >= 3
-    client = Client(app.url, verbose=False)
-    asked = {"n": 64, "min_tokens": 64, "max_tokens": 200, "seed": 11}
-    result = client.predict("This movie", **asked, api_name="/best_of_n")
-    best, *others = result["candidates"]
-    assert winner(page) == "This movie" + best["text"]
-    assert rows(page) == [c["index"] for c in others]
-    assert page.text_content(".points b") in (f"{best['score']:.3f}", "> 0.999")
-
-
-def test_early_rejection_strikes_out_what_it_dropped(app, visit):
-    page = visit(app)
-    page.fill("#n input", "16")
-    settings(page, min_tokens=20, max_tokens=60, seed=5)
-    page.check("#reject input")
-    expect(page.locator("#settings-line")).to_contain_text("early rejection")
-    run(page)
-    phase(page, "done", timeout=120_000)
-    client = Client(app.url, verbose=False)
-    asked = {"n": 16, "min_tokens": 20, "max_tokens": 60, "seed": 5, "reject": 0.5}
-    best, *others = client.predict("This movie", **asked, api_name="/best_of_n")["candidates"]
-    assert winner(page) == "This movie" + best["text"]
-    assert best["ended"] != "rejected"
-    assert rows(page) == [c["index"] for c in others]
-    dropped = page.locator('.bon .row[data-state="rejected"]')
-    assert dropped.count() == sum(c["ended"] == "rejected" for c in others) > 4
-    assert "line-through" in dropped.first.locator(".words").evaluate("node => getComputedStyle(node).textDecoration")
-    expect(dropped.first.locator(".tokens")).to_contain_text("dropped at ")
-    expect(page.locator(".bon .facts")).to_contain_text("dropped half written")
-    expect(page.locator(".bon .insight .curve")).to_be_hidden()
-    expect(page.locator(".bon .notes")).to_contain_text("Early rejection dropped")
-
-
-def test_two_visitors_at_once_are_served_together_and_get_their_own(app, visit):
-    pages = [visit(app), visit(app)]
+def two_at_once_are_served_together_and_get_their_own(app, pages):
     asked = [{"n": 32, "min_tokens": 100, "max_tokens": 200, "seed": seed} for seed in (1, 2)]
     for page, wanted in zip(pages, asked, strict=True):
-        page.fill("#n input", "32")
-        settings(page, **{name: value for name, value in wanted.items() if name != "n"})
+        settings(page, **wanted)
     for page in pages:
         run(page)
     for page in pages:
@@ -579,11 +533,45 @@ def test_two_visitors_at_once_are_served_together_and_get_their_own(app, visit):
         assert winner(page) == "This movie" + best["text"]
 
 
-def test_negative_is_looked_for(app, visit):
-    page = visit(app)
-    settings(page, seed=3)
-    run(page)
-    phase(page, "done", timeout=60_000)
+def a_run_grows_sorts_and_agrees_with_the_endpoint(app, page):
+    page.evaluate("""() => { window.seen = new Set(); const bon = document.querySelector('.bon');
+        new MutationObserver(() => bon.dataset.phase === 'writing' && seen.add(bon.querySelector('.board').textContent))
+            .observe(bon, {subtree: true, childList: true, characterData: true}) }""")
+    asked = {"n": 64, "min_tokens": 64, "max_tokens": 200, "seed": 11}
+    filled(page, asked)
+    ran(page, timeout=120_000)
+    assert page.evaluate("seen.size") >= 3
+    result = Client(app.url, verbose=False).predict("This movie", **asked, api_name="/best_of_n")
+    best, *others = result["candidates"]
+    assert winner(page) == "This movie" + best["text"]
+    assert rows(page) == [c["index"] for c in others]
+    assert page.text_content(".points b") in (f"{best['score']:.3f}", "> 0.999")
+
+
+def early_rejection_strikes_out_what_it_dropped(app, page):
+    asked = {"n": 16, "min_tokens": 20, "max_tokens": 60, "seed": 5}
+    filled(page, asked)
+    page.check("#reject input")
+    expect(page.locator("#settings-line")).to_contain_text("early rejection")
+    ran(page, timeout=120_000)
+    client = Client(app.url, verbose=False)
+    best, *others = client.predict("This movie", **asked, reject=0.5, api_name="/best_of_n")["candidates"]
+    assert winner(page) == "This movie" + best["text"]
+    assert best["ended"] != "rejected"
+    assert rows(page) == [c["index"] for c in others]
+    dropped = page.locator('.bon .row[data-state="rejected"]')
+    assert dropped.count() == sum(c["ended"] == "rejected" for c in others) > 4
+    assert "line-through" in dropped.first.locator(".words").evaluate("node => getComputedStyle(node).textDecoration")
+    expect(dropped.first.locator(".tokens")).to_contain_text("dropped at ")
+    expect(page.locator(".bon .facts")).to_contain_text("dropped half written")
+    expect(page.locator(".bon .insight .curve")).to_be_hidden()
+    expect(page.locator(".bon .notes")).to_contain_text("Early rejection dropped")
+    page.uncheck("#reject input")
+
+
+def negative_is_looked_for(page):
+    filled(page, {"n": 16, "min_tokens": 8, "max_tokens": 32, "seed": 3})
+    ran(page, timeout=60_000)
     best = winner(page)
     page.locator("#target label", has_text="negative").click()
     run(page)
@@ -595,12 +583,9 @@ def test_negative_is_looked_for(app, visit):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads processor time from /proc")
 def test_stop_ends_the_computation(app, visit):
     page = visit(app)
-    page.fill("#n input", "128")
-    settings(page, min_tokens=150, max_tokens=200)
-
+    settings(page, n=128, min_tokens=150, max_tokens=200)
     before = app.cpu_when_idle()
-    run(page)
-    phase(page, "done", timeout=300_000)
+    ran(page, timeout=300_000)
     whole = app.cpu_when_idle() - before
     run(page)
     phase(page, "writing", timeout=60_000)
@@ -611,7 +596,7 @@ def test_stop_ends_the_computation(app, visit):
     assert app.cpu_when_idle() - stopped < whole / 4
 
 
-def test_another_model_can_be_chosen(app, visit, lm_folder, reward_folder):
+def test_another_model_can_be_chosen_and_an_unknown_one_is_refused_by_name(app, visit, lm_folder, reward_folder):
     page = visit(app)
     expect(page.locator("#target")).to_be_visible()
     settings(page)
@@ -623,11 +608,6 @@ def test_another_model_can_be_chosen(app, visit, lm_folder, reward_folder):
     run(page)
     phase(page, "done", timeout=60_000)
     expect(page.locator(".points .unit")).to_have_text("reward")
-
-
-def test_an_unknown_model_is_refused_by_name(app, visit):
-    page = visit(app)
-    settings(page)
     page.fill("#model input", "./nowhere")
     page.keyboard.press("Enter")
     expect(page.locator(".chips")).to_contain_text("not available", timeout=60_000)

@@ -185,10 +185,25 @@ def serving(monkeypatch, **environment: str):
         deployment.read()
 
 
+@pytest.fixture(scope="module")
+def _built():
+    """A public page that anybody may come to often enough; what it loads is up to each test."""
+    with pytest.MonkeyPatch.context() as patch, serving(patch, **PUBLIC) as page:
+        built = deployment.here()
+        patch.undo()
+        deployment.read()
+        yield page, built
+
+
 @pytest.fixture
-def page(monkeypatch):
-    with serving(monkeypatch, **PUBLIC) as page:
-        yield page
+def page(_built, monkeypatch):
+    """A public page over a scripted sampler."""
+    page, built = _built
+    page.stage = Stage()
+    page.stage.play = Play(TEXTS, SCORES)
+    monkeypatch.setattr(loaders, "load", page.stage.load)
+    monkeypatch.setattr(deployment, "_here", built)
+    return page
 
 
 FORM = {
@@ -302,7 +317,7 @@ def test_the_page_says_which_limits_hold_and_offers_the_list_alone(page, monkeyp
     by_id = {c["props"].get("elem_id"): c["props"] for c in config}
     assert "at most 64 candidates of 128 tokens" in messages.revived(by_id["limits"]["value"])
     assert [value for _, value in by_id["model"]["choices"]] == ["embedded"]
-    monkeypatch.delenv("BON_PUBLIC")
+    monkeypatch.delenv("BON_PUBLIC", raising=False)
     private = layout.build().get_config_file()["components"]
     assert "limits" not in {c["props"].get("elem_id") for c in private}
 
@@ -314,26 +329,25 @@ FAILURES = [RuntimeError(SECRET), ValueError(SECRET), ModelError(f"{SECRET} is n
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=repr)
-def test_nothing_that_is_typed_or_written_reaches_the_log(monkeypatch, caplog, capfd, error):
+def test_nothing_that_is_typed_or_written_reaches_the_log(page, caplog, capfd, error):
     caplog.set_level(logging.DEBUG, logger="bon")
-    with serving(monkeypatch, **{**PUBLIC, "BON_RATE": "1000"}) as page:
-        for failing in (None, error):
-            page.stage.play = Play([SECRET, SECRET], SCORES, hold=1 if failing else None, error=failing)
-            page.stage.play.go.set()
-            called(page, "generate", [*(FORM | {"prompt": SECRET}).values()])
-            with contextlib.suppress(Exception):
-                Client(page.url, verbose=False).predict(SECRET, n=2, api_name="/best_of_n")
-            called(page, "compare", [SECRET, 2, *(FORM | {"model": SECRET}).values()])
-            called(page, "compare", [SECRET, 2, *FORM.values()])
-        httpx.get(page.url, params={"prompt": SECRET, "model": SECRET})
-        called(page, "prepare", [SECRET, SECRET, SECRET])
-        # What no form sends, but anybody can.
-        called(page, "generate", [*(FORM | {"n": SECRET}).values()])
-        called(page, "generate", [*(FORM | {"select": SECRET}).values()])
-        view = next(i for i, block in page.demo.blocks.items() if block.elem_id == "view")
-        for name in ("opened", "ranked", "exported"):
-            asked = {"component_id": view, "fn_name": name, "data": {"record": SECRET, "kind": SECRET}}
-            httpx.post(f"{page.url}/gradio_api/component_server", json=asked | {"session_hash": "s"})
+    for failing in (None, error):
+        page.stage.play = Play([SECRET, SECRET], SCORES, hold=1 if failing else None, error=failing)
+        page.stage.play.go.set()
+        called(page, "generate", [*(FORM | {"prompt": SECRET}).values()])
+        with contextlib.suppress(Exception):
+            Client(page.url, verbose=False).predict(SECRET, n=2, api_name="/best_of_n")
+        called(page, "compare", [SECRET, 2, *(FORM | {"model": SECRET}).values()])
+        called(page, "compare", [SECRET, 2, *FORM.values()])
+    httpx.get(page.url, params={"prompt": SECRET, "model": SECRET})
+    called(page, "prepare", [SECRET, SECRET, SECRET])
+    # What no form sends, but anybody can.
+    called(page, "generate", [*(FORM | {"n": SECRET}).values()])
+    called(page, "generate", [*(FORM | {"select": SECRET}).values()])
+    view = next(i for i, block in page.demo.blocks.items() if block.elem_id == "view")
+    for name in ("opened", "ranked", "exported"):
+        asked = {"component_id": view, "fn_name": name, "data": {"record": SECRET, "kind": SECRET}}
+        httpx.post(f"{page.url}/gradio_api/component_server", json=asked | {"session_hash": "s"})
     out, err = capfd.readouterr()
     assert page.stage.runs >= 4
     assert SECRET not in caplog.text + out + err

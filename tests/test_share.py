@@ -10,14 +10,11 @@ from playwright.sync_api import expect
 
 from bon.ui import render, share
 from bon.ui.fields import FIELDS
-from tests import test_page
-from tests.browser import violations
-from tests.test_page import NASTY, PHONE, phase, run, settings, sideways, winner
+from tests.browser import DRAWN, opened, unfit
+from tests.test_page import CLIPBOARD, NASTY, phase, run, settings, winner
 from tests.test_view import page as form_of
 from tests.test_view import state
 
-stage, visit, _served = test_page.stage, test_page.visit, test_page._served
-CLIPBOARD = {"permissions": ["clipboard-read", "clipboard-write"]}
 HARMLESS = {"view": "present", "__theme": "dark", "utm_source": "mail", "run": "1"}
 
 
@@ -80,9 +77,9 @@ def test_the_answer_has_a_value_for_every_output():
 # In the browser.
 
 
-def linked(visit, where, **query):
+def linked(visit, where, context=None, **query):
     """A page opened by a link."""
-    return visit(SimpleNamespace(url=f"{where.url}/?{urlencode(query)}"))
+    return visit(SimpleNamespace(url=f"{where.url}/?{urlencode(query)}"), **context or {})
 
 
 def copied(page) -> str:
@@ -95,9 +92,18 @@ def notice(page):
     return page.locator(".linked")
 
 
-def test_a_link_fills_the_form_and_runs_nothing(stage, visit):
+def test_a_link_fills_the_form_and_a_run_makes_one(stage, visit):
     page = linked(visit, stage, prompt="The hotel é & <b>", n=200, target="NEGATIVE", temperature=0.5, seed=7,
-                  reject=0.5, select="soft", softness=0.2, run=1, scorer="logprob", view="later")
+                  reject=0.5, select="soft", softness=0.2, run=1, scorer="logprob", view="later", __sign="secret")
+    a_link_fills_the_form_and_runs_nothing(stage, page)
+    the_link_of_a_run_says_what_is_not_as_at_first(page)
+    run(page)
+    phase(page, "done")
+    expect(notice(page)).to_be_hidden()
+    assert winner(page).startswith("The hotel é & <b>")
+
+
+def a_link_fills_the_form_and_runs_nothing(stage, page):
     expect(notice(page)).to_contain_text("Press Generate to run it.")
     expect(page.locator("#prompt textarea")).to_have_value("The hotel é & <b>")
     for field, value in {"n": "200", "n-slider": "64", "temperature": "0.5", "seed": "7", "softness": "0.2",
@@ -106,50 +112,18 @@ def test_a_link_fills_the_form_and_runs_nothing(stage, visit):
     expect(page.locator("#reject input")).to_be_checked()
     expect(page.locator("#target label.selected")).to_have_text("negative")
     expect(page.locator("#settings-line")).to_contain_text("seed 7")
-    page.wait_for_timeout(500)
+    page.evaluate(DRAWN)
     phase(page, "sample")
     assert stage.runs == 0
     assert "run=1" in page.url
     assert "view=later" in page.url
-    run(page)
-    phase(page, "done")
-    expect(notice(page)).to_be_hidden()
-    assert winner(page).startswith("The hotel é & <b>")
 
 
-def test_what_a_link_gets_wrong_is_said_and_the_rest_is_filled_in(stage, visit):
-    page = linked(visit, stage, prompt="Hi", n=0, seed="<img src=x onerror=window.hacked=1>", temprature=2)
-    expect(notice(page).locator("li")).to_have_count(3)
-    expect(notice(page)).to_contain_text("from 1 to 256")
-    expect(notice(page)).to_contain_text("<img")
-    expect(notice(page)).to_contain_text("Did you mean temperature?")
-    expect(page.locator("#prompt textarea")).to_have_value("Hi")
-    expect(page.locator("#n input")).to_have_value("16")
-    assert page.evaluate("window.hacked") is None
-    assert sideways(page) <= 0
-    page.get_by_role("button", name="Dismiss").click()
-    expect(notice(page)).to_be_hidden()
-
-
-def test_a_page_without_a_link_says_nothing(stage, visit):
-    page = linked(visit, stage, view="later", utm_source="mail")
-    page.wait_for_timeout(500)
-    expect(notice(page)).to_be_hidden()
-    expect(page.locator("#prompt textarea")).to_have_value("This movie")
-
-
-@pytest.mark.parametrize("prompt", [NASTY, "a\nb\tc  d ", "é\U0001f600\u202e&=#%+?", "wort " * 900])
-def test_prompts_arrive_as_they_were(stage, visit, prompt):
-    page = linked(visit, stage, prompt=prompt)
-    expect(page.locator("#prompt textarea")).to_have_value(prompt)
-    assert page.evaluate("window.hacked") is None
-
-
-def test_the_link_of_a_run_says_what_is_not_as_at_first(stage, visit):
-    page = linked(visit, stage, view="later", __sign="secret", n=3, temperature=2)
+def the_link_of_a_run_says_what_is_not_as_at_first(page):
     record = json.dumps(render.record(state([0.2, 0.9, 0.4]).result()))
     link = page.evaluate("(record) => bon.linkOf(JSON.parse(record))", record)
-    assert parse_qs(urlsplit(link).query) == {"view": ["later"], "prompt": ["This movie"], "n": ["3"], "seed": ["7"]}
+    others = {"view": ["later"], "run": ["1"]}
+    assert parse_qs(urlsplit(link).query) == {**others, "prompt": ["This movie"], "n": ["3"], "seed": ["7"]}
     everything = {"n": 200, "target": "NEGATIVE", "min_tokens": 2, "max_tokens": 9, "temperature": 0.7, "top_p": 0.9,
                   "top_k": 40, "model": "gpt2-imdb", "scorer": "logprob", "reject": 0.5, "select": "worst",
                   "softness": 0.3, "seed": 2**53 - 1}
@@ -162,8 +136,35 @@ def test_the_link_of_a_run_says_what_is_not_as_at_first(stage, visit):
     assert given == everything | {"prompt": told["prompt"], "seed": str(2**53 - 1), "reject": True}
 
 
-def test_a_prompt_that_no_address_bears_is_refused(stage, visit):
-    page = visit(stage, **CLIPBOARD)
+def test_what_a_link_gets_wrong_is_said_and_the_rest_is_filled_in(stage, visit, axe):
+    page = linked(visit, stage, prompt="Hi", n=0, seed="<img src=x onerror=window.hacked=1>", temprature=2)
+    expect(notice(page).locator("li")).to_have_count(3)
+    expect(notice(page)).to_contain_text("from 1 to 256")
+    expect(notice(page)).to_contain_text("<img")
+    expect(notice(page)).to_contain_text("Did you mean temperature?")
+    expect(page.locator("#prompt textarea")).to_have_value("Hi")
+    expect(page.locator("#n input")).to_have_value("16")
+    assert page.evaluate("window.hacked") is None
+    assert unfit(page, axe) == []
+    page.get_by_role("button", name="Dismiss").click()
+    expect(notice(page)).to_be_hidden()
+
+
+def test_links_bear_every_prompt_that_is_not_too_long_and_only_links_are_announced(stage, visit):
+    page = linked(visit, stage, CLIPBOARD, view="later", utm_source="mail")
+    a_page_without_a_link_says_nothing(page)
+    a_prompt_that_no_address_bears_is_refused(page)
+    for prompt in (NASTY, "a\nb\tc  d ", "é\U0001f600\u202e&=#%+?", "wort " * 900):
+        a_prompt_arrives_as_it_was(stage, page, prompt)
+
+
+def a_page_without_a_link_says_nothing(page):
+    page.evaluate(DRAWN)
+    expect(notice(page)).to_be_hidden()
+    expect(page.locator("#prompt textarea")).to_have_value("This movie")
+
+
+def a_prompt_that_no_address_bears_is_refused(page):
     page.fill("#prompt textarea", "word " * 3000)
     run(page)
     phase(page, "done")
@@ -171,8 +172,20 @@ def test_a_prompt_that_no_address_bears_is_refused(stage, visit):
     expect(page.get_by_role("button", name="Too long for a link")).to_be_visible()
 
 
-def test_run_copy_open_generate_gives_the_same_winner(app, visit):
+def a_prompt_arrives_as_it_was(stage, page, prompt):
+    page.goto(f"{stage.url}/?{urlencode({'prompt': prompt})}")
+    opened(page)
+    expect(page.locator("#prompt textarea")).to_have_value(prompt)
+    assert page.evaluate("window.hacked") is None
+
+
+def test_a_link_of_the_real_app_gives_the_same_winner_with_its_scorer(app, visit, lm_folder, classifier_folder):
     page = visit(app, **CLIPBOARD)
+    other = run_copy_open_generate_gives_the_same_winner(app, visit, page)
+    labels_of_another_scorer_survive_its_loading(app, other, lm_folder, classifier_folder)
+
+
+def run_copy_open_generate_gives_the_same_winner(app, visit, page):
     page.fill("#n input", "12")
     settings(page, temperature=0.8, max_tokens=24)
     page.locator("#target label", has_text="negative").click()
@@ -189,19 +202,11 @@ def test_run_copy_open_generate_gives_the_same_winner(app, visit):
     phase(other, "done", timeout=120_000)
     assert winner(other) == winner(page)
     assert other.text_content(".points b") == page.text_content(".points b")
+    return other
 
 
-def test_labels_of_another_scorer_survive_its_loading(app, visit, lm_folder, classifier_folder):
-    page = linked(visit, app, model=lm_folder, scorer=classifier_folder, target="NEGATIVE")
+def labels_of_another_scorer_survive_its_loading(app, page, lm_folder, classifier_folder):
+    asked = {"model": lm_folder, "scorer": classifier_folder, "target": "NEGATIVE"}
+    page.goto(f"{app.url}/?{urlencode(asked)}")
     expect(page.locator(".chips")).to_contain_text(classifier_folder, timeout=60_000)
     expect(page.locator("#target label.selected")).to_have_text("negative")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("context", [{}, PHONE], ids=["desktop", "phone"])
-def test_the_notice_is_accessible(stage, visit, axe, scheme, context):
-    where = SimpleNamespace(url=f"{stage.url}/?prompt=Hi&n=0")
-    page = visit(where, color_scheme=scheme, **context)
-    expect(notice(page)).to_be_visible()
-    assert violations(page, axe) == []
-    assert sideways(page) <= 0

@@ -1,13 +1,8 @@
-"""What a whole visit must survive: hostile texts everywhere, a server that dies, and a page that must not jump."""
+"""What a whole visit must survive: hostile texts everywhere, a page that is left, and nothing that jumps."""
 
-import os
-import signal
-
-import pytest
 from playwright.sync_api import expect
 
-from bon.ui import layout, loaders, theme
-from tests.browser import App, Play, Stage, free_port, open_page
+from tests.browser import DESK, DRAWN, PHONE_SIZE, Play
 from tests.test_page import phase, run, settings, to_tab, winner
 
 #: Each sets window.hacked, or asks for a picture, if it is taken for anything but text.
@@ -49,28 +44,15 @@ ${hacked=1}
 )
 
 
-@pytest.fixture
-def stage():
-    """The page over a scripted sampler that writes the payloads."""
-    stage, patch, port = Stage(), pytest.MonkeyPatch(), free_port()
-    stage.play = Play([f" {payload}" for payload in PAYLOADS], [i / len(PAYLOADS) for i in range(len(PAYLOADS))])
-    patch.setattr(loaders, "load", stage.load)
-    demo = layout.build()
-    demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
-    stage.url = f"http://127.0.0.1:{port}"
-    yield stage
-    demo.close()
-    patch.undo()
-
-
 def unharmed(page) -> None:
     assert page.evaluate("() => window.hacked") is None
     assert page.left == []
     assert page.errors == []
 
 
-def test_no_text_of_prompt_or_model_is_taken_for_anything_else(browser, stage, tmp_path):
-    page = open_page(browser, stage.url)
+def test_no_text_of_prompt_or_model_is_taken_for_anything_else(browser, stage, visit, tmp_path):
+    stage.play = Play([f" {payload}" for payload in PAYLOADS], [i / len(PAYLOADS) for i in range(len(PAYLOADS))])
+    page = visit(stage)
     settings(page, n=len(PAYLOADS), seed=1)
     page.fill("#prompt textarea", "".join(PAYLOADS))
     run(page)
@@ -95,69 +77,46 @@ def test_no_text_of_prompt_or_model_is_taken_for_anything_else(browser, stage, t
     report.on("request", lambda request: asked.append(request.url))
     download.value.save_as(tmp_path / "run.html")
     report.goto((tmp_path / "run.html").as_uri())
-    report.wait_for_timeout(300)
+    report.evaluate(DRAWN)
     assert report.evaluate("() => window.hacked") is None
     assert len(asked) == 1
     text = report.text_content("body")
     assert [payload for payload in PAYLOADS if payload not in text] == []
     report.context.close()
-    page.context.close()
-
-
-def test_a_server_that_dies_is_said_and_the_page_works_with_the_next(browser):
-    port = str(free_port())
-    app = App(GRADIO_SERVER_PORT=port)
-    app.url = f"http://127.0.0.1:{port}"
-    page = open_page(browser, app.wait().url)
-    settings(page, n=256, seed=1, min_tokens=120, max_tokens=200)
-    run(page)
-    phase(page, "writing")
-    page.wait_for_function("sessionStorage.length")
-    os.kill(app.process.pid, signal.SIGKILL)
-    app.process.wait()
-    phase(page, "failed")
-    expect(page.locator(".bon .status b")).to_have_text("The connection was lost.")
-    assert page.locator(".bon .row").count() == 256  # what was done stays
-    again = App(GRADIO_SERVER_PORT=port)
-    again.url = app.url
-    again.wait()
-    page.reload()  # Gradio does so by itself, but takes its time
-    page.wait_for_selector(".bon[data-phase='sample']")
-    expect(page.locator(".bon .offer")).to_contain_text("is kept")
-    page.fill("#n input", "3")
-    run(page)
-    phase(page, "done", timeout=60_000)
-    assert page.locator(".bon .row").count() == 2
-    page.context.close()
-    again.end()
 
 
 SHIFTS = """() => {
     window.shifted = 0;
-    new PerformanceObserver((list) => {
-        for (const shift of list.getEntries()) if (!shift.hadRecentInput) window.shifted += shift.value;
-    }).observe({ type: "layout-shift" });
+    window.watcher?.disconnect();
+    window.watcher = new PerformanceObserver((list) => {
+        for (const shift of list.getEntries()) window.shifted += shift.value;
+    });
+    watcher.observe({ type: "layout-shift" });
 }"""
 
 
-@pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
-def test_arriving_text_shifts_nothing(browser, stage, size):
-    stage.play = Play([f" word{i}" * 12 for i in range(16)], [i / 16 for i in range(16)], hold=9)
-    page = open_page(browser, stage.url, viewport={"width": size[0], "height": size[1]})
+def test_arriving_text_shifts_nothing(stage, visit):
+    page = visit(stage)
     page.fill("#n input", "16")
+    for size in (DESK, PHONE_SIZE):
+        page.set_viewport_size(size)
+        nothing_shifts_from_the_first_words_on(stage, page)
+
+
+def nothing_shifts_from_the_first_words_on(stage, page):
+    stage.play = Play([f" word{i}" * 12 for i in range(16)], [i / 16 for i in range(16)], hold=9)
     page.keyboard.press("Control+Enter")
-    phase(page, "writing")
-    page.wait_for_timeout(700)  # a shift within half a second of a key counts as asked for
+    expect(page.locator(".bon .status b")).to_have_text("Scored 9 of 16")
+    page.evaluate(DRAWN)
     page.evaluate(SHIFTS)
     stage.play.go.set()
     phase(page, "done")
     assert page.evaluate("() => window.shifted") < 0.05
-    page.context.close()
 
 
-def test_a_run_that_the_page_is_left_in_is_kept_and_offered(browser, stage):
+def test_a_run_that_the_page_is_left_in_is_kept_and_offered(stage, visit):
     stage.play = Play([f" number {i} is fine." for i in range(6)], [i / 6 for i in range(6)], hold=4)
-    page = open_page(browser, stage.url)
+    page = visit(stage)
     page.fill("#prompt textarea", "My cat")
     settings(page, seed=5)
     run(page)
@@ -178,4 +137,3 @@ def test_a_run_that_the_page_is_left_in_is_kept_and_offered(browser, stage):
     phase(page, "sample")
     expect(page.locator(".bon .offer")).to_be_hidden()
     unharmed(page)
-    page.context.close()
