@@ -15,6 +15,7 @@ from bon import api, batch, cli, distributed, partial
 from bon.batch import Finished, Task
 from bon.dataset import Dataset
 from bon.errors import EngineError, InputError, ModelError
+from bon.messages import say
 from bon.schema import Candidate, Settings
 from bon.scorers import Item
 from tests.children import HEED
@@ -83,7 +84,7 @@ class Troubled:
             (self.signs / "fell").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if (self.signs / "gone").exists():
-            raise EngineError("The server is gone.")
+            raise EngineError(say("error.zerogpu", reason="The server is gone."))
         items = [Item("", Candidate(index=i, text=text)) for i, text in enumerate(texts)]
         return list(api.as_scorer(self.classifier).score(items).values)
 
@@ -120,8 +121,9 @@ def test_a_killed_worker_a_stop_and_an_error_lose_nothing_and_the_bytes_are_thos
         events = batch.stream_by(workers, task_of(file, out.name, resume=True))
         assert [next(events).done for _ in range(2)] == [96, 128]
         (tmp_path / "gone").touch()
-        with pytest.raises(EngineError, match=r"^The server is gone\.$"):
+        with pytest.raises(EngineError, match=r"^The server is gone\.$") as gone:
             next(events)
+        assert gone.value.key == "error.zerogpu"
         (tmp_path / "gone").unlink()
         *begun, done = batch.stream_by(workers, task_of(file, out.name, resume=True))
         with pytest.raises(ModelError, match="There is no folder /none"):
