@@ -232,6 +232,11 @@ def test_names_become_engines_and_scorers(lm_folder, classifier_folder):
     assert contest.contest(lm_folder, "none", classifier_folder, "none").tuned is None
 
 
+def test_checkpoints_of_the_training_are_points_for_the_label_that_they_tell_of():
+    assert contest.contest("embedded").points
+    assert contest.contest("embedded", target="NEGATIVE").points == ()
+
+
 def test_closing_the_stream_keeps_the_prompts_that_are_done(entrants):
     events = compare.stream(PROMPTS, entrants, SETTINGS)
     seen = [next(events) for _ in range(3)]

@@ -1,5 +1,6 @@
 """ZeroGPU without its GPU: the app beside a stand-in for `spaces` that works in forks, as the real one does."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,9 +13,11 @@ import pytest
 from gradio_client import Client
 
 import bon
+from bon import zerogpu
 from bon.errors import LimitError
-from bon.schema import Request
-from bon.ui import borrowed
+from bon.schema import Request, Settings
+from bon.ui import borrowed, handlers
+from bon.ui.fields import FIELDS
 from tests.browser import ROOT, App, open_page
 
 STAND_IN = Path(__file__).parent / "zerogpu"
@@ -101,6 +104,26 @@ def test_a_gpu_that_is_not_lent_is_said_in_the_words_of_who_lends(monkeypatch):
     monkeypatch.setattr(borrowed, "_run", refused)
     with pytest.raises(LimitError, match=r"^You have exceeded your quota & more\. Try again in 1:00:00$"):
         list(borrowed.run(Request("This movie")))
+
+
+def test_a_visitor_who_leaves_ends_a_comparison_that_has_the_gpu(monkeypatch):
+    ended = []
+
+    def endless(prompts, settings):
+        try:
+            while True:
+                yield "view", {"phase": "writing"}
+        finally:
+            ended.append((prompts, settings.n))
+
+    monkeypatch.setattr(zerogpu, "is_on", lambda: True)
+    monkeypatch.setattr(borrowed, "_compare", endless)
+    form = {**dataclasses.asdict(Settings()), "prompt": "", "chat": None, "seed": "7"}
+    values = [form[name] for name in FIELDS]
+    shown = handlers.compare(None, "This movie\nThe hotel room", 4, *values)
+    assert [next(shown)["phase"] for _ in range(2)] == ["writing", "writing"]
+    shown.close()
+    assert ended == [(["This movie", "The hotel room"], 4)]
 
 
 def test_elsewhere_nothing_is_borrowed(tmp_path):
