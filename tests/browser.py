@@ -61,14 +61,24 @@ def chromium(*options: str) -> Iterator[Browser]:
 def open_page(browser: Browser, url: str, **context) -> Page:
     """The app's page with its result drawn; `page.left` and `page.errors` collect what should not happen."""
     kind = repr(sorted(context.items()))
-    spare = browser.spare.setdefault(kind, [])
-    page = (spare.pop() if spare else browser.new_context(**{"viewport": DESK, **context})).new_page()
+    if spare := browser.spare.get(kind):
+        page = spare.pop().new_page()
+        forget(page, "/".join(url.split("/")[:3]))
+    else:
+        page = browser.new_context(**{"viewport": DESK, **context}).new_page()
     page.kind, page.left, page.errors, own = kind, [], [], (url.partition("/?")[0], "data:", "blob:")
     page.on("request", lambda r: page.left.append(r.url) if not r.url.startswith(own) else None)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(url)
     opened(page)
     return page
+
+
+def forget(page: Page, origin: str) -> None:
+    """Wipes all that pages of an origin have stored in this page's context: it knows nothing but their scripts."""
+    asked = {"origin": origin, "storageTypes": "all"}
+    page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", asked)
+    page.context.clear_cookies()
 
 
 def opened(page: Page) -> None:
@@ -79,17 +89,12 @@ def opened(page: Page) -> None:
 
 
 def leave(page: Page) -> None:
-    """Closes a page and wipes all that it stored: the next one finds nothing but the scripts."""
-    context, origin = page.context, page.evaluate("origin")
-    page.goto("about:blank")
-    asked = {"origin": origin, "storageTypes": "all"}
-    context.new_cdp_session(page).send("Storage.clearDataForOrigin", asked)
-    context.clear_cookies()
+    """Closes a page, and lends its context to the next one."""
     page.close()
-    if context.pages:
-        context.close()
+    if page.context.pages:
+        page.context.close()
     else:
-        context.browser.spare[page.kind].append(context)
+        page.context.browser.spare.setdefault(page.kind, []).append(page.context)
 
 
 def variant(page: Page, size: dict[str, int], scheme: str) -> None:

@@ -112,6 +112,7 @@ def file_of(folder: Path, name: str, made: list[dict]) -> Path:
 def give(page, path: Path) -> None:
     if (before := page.locator("#batch-file [aria-label=Clear]")).count():
         before.click()
+        expect(page.locator(".preview")).to_be_empty()
     page.set_input_files("#batch-file input[type=file]", path)
 
 
@@ -173,6 +174,8 @@ def pasted_lines_are_prompts(page):
     phase(page, "done")
     made = [json.loads(line) for line in downloaded(page).read_text("utf-8").splitlines()]
     assert [row["prompt"] for row in made] == ["This movie", "The hotel room"]
+    page.fill("#batch-paste textarea", "")
+    expect(page.locator(".preview")).to_be_empty()
 
 
 def a_format_is_shown_done_and_brought_home(page, tmp_path, sampler, name, count):
@@ -252,6 +255,8 @@ def nothing_to_do_is_said(page):
     expect(page.locator(".preview")).to_contain_text("1 row")
     start(page, n=0)
     expect(page.locator(".batch > .alert")).to_contain_text("n must be a whole number from 1 to 256")
+    page.fill("#batch-paste textarea", "")
+    expect(page.locator(".preview")).to_be_empty()
 
 
 def a_file_that_cannot_work_is_said_so_without_the_servers_paths(page, tmp_path, name, content, said):

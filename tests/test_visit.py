@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from tests.browser import DESK, DRAWN, PHONE_SIZE, Play
+from tests.browser import DESK, DRAWN, PHONE_SIZE, Play, leave, open_page
 from tests.test_page import phase, run, settings, to_tab, winner
 
 #: Each sets window.hacked, or asks for a picture, if it is taken for anything but text.
@@ -137,3 +137,17 @@ def test_a_run_that_the_page_is_left_in_is_kept_and_offered(stage, visit):
     phase(page, "sample")
     expect(page.locator(".bon .offer")).to_be_hidden()
     unharmed(page)
+
+
+def test_what_a_page_stored_is_gone_when_its_context_is_lent_to_the_next(browser, stage):
+    page = open_page(browser, stage.url)
+    lent = page.context
+    page.evaluate("localStorage.x = 1; sessionStorage.y = 1; document.cookie = 'z=1'")
+    run(page)
+    page.wait_for_function("bon.store.all().then((all) => all.length)")
+    leave(page)
+    page = open_page(browser, stage.url)
+    assert page.context is lent
+    assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+    assert page.evaluate("bon.store.all().then((all) => all.length)") == 0
+    leave(page)
