@@ -46,12 +46,17 @@ def loop_runs(yes: bool) -> None:
 
 @contextlib.contextmanager
 def chromium(*options: str) -> Iterator[Browser]:
-    """A headless Chromium: BON_CHROMIUM's, the machine's own, or Playwright's. options: more of its own flags."""
+    """Chromium: BON_CHROMIUM's, the machine's own, or Playwright's; with BON_HEADED set it can be watched.
+
+    options: more of its own flags.
+    """
     path = os.environ.get("BON_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
              "--disable-sync"]
     loop_runs(True)
-    browser = driver()[0].chromium.launch(executable_path=path, args=[*quiet, *options])
+    browser = driver()[0].chromium.launch(
+        executable_path=path, args=[*quiet, *options], headless=not os.environ.get("BON_HEADED"),
+    )
     # Contexts of pages that have been left, by their options: what knows the page's scripts opens it in half the time.
     browser.spare = {}
     yield browser
