@@ -34,10 +34,10 @@ def test_a_visit_asks_nobody_but_the_server_and_survives_its_death(tmp_path: Pat
         the_run_says_so_and_keeps_what_is_done(page)
         the_comparison_says_so_and_keeps_what_is_done(page)
         the_batch_says_so(page)
+        page.goto("about:blank")  # else Gradio loads the page anew by itself, at its own time
         second = App(**again)
         second.url = first.url
-        second.wait()
-        page.reload()  # Gradio does so by itself, but takes its time
+        page.goto(second.wait().url)
         opened(page)
         the_run_that_broke_off_is_offered(page)
         earlier_runs_are_kept_and_open(page, before)
