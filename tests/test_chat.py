@@ -267,7 +267,6 @@ def test_a_chat_is_held_begun_anew_and_turned_into_a_text(page, lm_folder, chatt
     begin(page)
     the_same_words_can_be_a_text(page)
     the_entry_changes_with_the_model(page, lm_folder, chatty)
-    the_chat_survives_a_change_of_language(page)
 
 
 def the_entry_is_a_message_of_a_chat(page):
@@ -434,7 +433,7 @@ def a_link_brings_the_chat_and_the_same_answers(visit, page):
     assert winner(other) == winner(page)
 
 
-def test_hostile_turns_do_not_execute(app, visit):
+def test_hostile_turns_do_not_execute_and_turns_survive_a_change_of_language(app, visit):
     pairs = json.dumps([["system", NASTY], ["user", NASTY], ["assistant", NASTY], [NASTY, NASTY]])
     page = visit(SimpleNamespace(url=f"{app.url}/?{urlencode({'prompt': NASTY, 'chat': pairs, 'n': 2})}"))
     chats(page)
@@ -447,6 +446,8 @@ def test_hostile_turns_do_not_execute(app, visit):
     expect(page.locator("code[data-code=python]")).to_contain_text("messages=")
     history(page)
     assert page.evaluate("window.hacked") is None
+    page.get_by_role("tab", name="Generate").click()
+    the_chat_survives_a_change_of_language(page)
 
 
 def test_a_template_that_refuses_the_system_says_so_at_the_field(app, visit, refusing):

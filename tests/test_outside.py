@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from bon import cli
@@ -19,9 +20,23 @@ from tests.test_page import phase, ran, run, to_tab, winner
 MANY = {"n": 256, "seed": 1, "min_tokens": 120, "max_tokens": 200}
 
 
-def test_a_visit_asks_nobody_but_the_server_and_survives_its_death(tmp_path: Path):
+@pytest.fixture
+def start_app():
+    """Starts apps, and ends at last those that go on."""
+    apps: list[App] = []
+
+    def start_app(**environment: str) -> App:
+        apps.append(App(**environment))
+        return apps[-1]
+
+    yield start_app
+    for app in apps:
+        app.end()
+
+
+def test_a_visit_asks_nobody_but_the_server_and_survives_its_death(start_app, tmp_path: Path):
     log, prompts = tmp_path / "net.json", file_of(tmp_path, "in.csv", rows(130))
-    first = App(SPACE_ID="someone/best-of-n", GRADIO_TEMP_DIR=str(tmp_path / "gradio"))
+    first = start_app(SPACE_ID="someone/best-of-n", GRADIO_TEMP_DIR=str(tmp_path / "gradio"))
     again = {"GRADIO_TEMP_DIR": str(tmp_path / "gradio"), "GRADIO_SERVER_PORT": first.url.rpartition(":")[2]}
     with chromium(f"--log-net-log={log}") as own:
         page = open_page(own, first.wait().url)
@@ -34,10 +49,10 @@ def test_a_visit_asks_nobody_but_the_server_and_survives_its_death(tmp_path: Pat
         the_run_says_so_and_keeps_what_is_done(page)
         the_comparison_says_so_and_keeps_what_is_done(page)
         the_batch_says_so(page)
-        second = App(**again)
+        page.goto("about:blank")  # else Gradio loads the page anew by itself, at its own time
+        second = start_app(**again)
         second.url = first.url
-        second.wait()
-        page.reload()  # Gradio does so by itself, but takes its time
+        page.goto(second.wait().url)
         opened(page)
         the_run_that_broke_off_is_offered(page)
         earlier_runs_are_kept_and_open(page, before)
@@ -45,7 +60,6 @@ def test_a_visit_asks_nobody_but_the_server_and_survives_its_death(tmp_path: Pat
         command = the_batch_goes_on(page)
         found = downloaded(page).read_bytes()
         page.context.close()
-    second.end()
     the_batch_is_that_of_the_command_line(found, command, prompts, tmp_path / "out.jsonl")
     assert asked(log, first.url) == {first.url}
 
