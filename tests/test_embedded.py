@@ -265,7 +265,7 @@ def test_sample_comparison_of_the_page_is_made_again_from_its_seed(compared):
     again = json.loads(kept(compared))
     assert [row[0] for row in shown["rows"]] == [row[0] for row in again["rows"]]
     for column in (1, 4):  # the scorer's and the judge's mean
-        means = [[float(row[column].split()[0]) for row in made["rows"]] for made in (shown, again)]
+        means = [[float(row[column][0]) for row in made["rows"]] for made in (shown, again)]
         assert means[0] == pytest.approx(means[1], abs=0.02)
     assert shown["about"] == again["about"]
     assert [card["prompt"] for card in shown["cards"]] == [card["prompt"] for card in again["cards"]]

@@ -14,6 +14,8 @@ from playwright.sync_api import expect
 
 import bon
 from bon import cli, flow, models
+from bon.engines.asking import Asking
+from bon.engines.base import Job
 from bon.engines.endpoint import checked_url
 from bon.engines.remote import RemoteEngine
 from bon.errors import EngineError, InputError, ModelError, ScoringError
@@ -316,6 +318,15 @@ def test_closing_the_stream_cancels_what_is_on_its_way(fake):
     next(event for event in events if isinstance(event, Ended))
     events.close()
     assert all(left.acquire(timeout=5) for _ in range(7))
+
+
+def test_what_is_stopped_before_it_begins_asks_for_nothing(fake):
+    server, put = fake(), []
+    request = Request("This movie", Settings(n=2, seed=7))
+    asking = Asking(RemoteEngine.at(server.url), [Job((), (3, 3), request)], put.append)
+    asking.stop()
+    asking.run()
+    assert (put, server.bodies) == ([None], [])
 
 
 def test_no_more_requests_than_agreed_are_on_their_way(fake):

@@ -1,14 +1,15 @@
-"""What the page shows of a run, without a browser."""
+"""What the page shows of a run, without a browser, and what its server logs."""
 
 import dataclasses
 import json
+import logging
 
 import pytest
 
 from bon import wording
 from bon.schema import Candidate, Ended, Row, Scored, Settings, Started, Wrote
 from bon.state import RunState
-from bon.ui import fields, render, updates
+from bon.ui import fields, journal, render, updates
 
 
 def state(scores, n=None, unit="probability", target="POSITIVE") -> RunState:
@@ -260,3 +261,9 @@ def test_every_way_of_selecting_has_its_words(select, tag, first):
     assert view["winner"]["tag"] == tag
     assert view["facts"][0]["label"] == first
     assert len(view["facts"]) == {"best": 4, "worst": 4, "soft": 2}[select]
+
+
+def test_what_a_server_logs_that_is_no_error_stays_in_its_words(caplog):
+    journal.keep_servers_quiet()
+    logging.getLogger("asyncio").warning("Listening %s", "no more")
+    assert caplog.messages == ["Listening no more"]
