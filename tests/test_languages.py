@@ -162,10 +162,14 @@ def tour(page, folder):
     page.click("#generate")
     page.wait_for_selector(".bon[data-phase=done]")
     yield "rejected"
-    follow(prompt="This movie", n=256, seed=5, max_tokens=240, temperature=1.9)
-    page.evaluate(STOP_SOON)
-    page.click("#generate")
-    page.wait_for_selector(".bon[data-phase=stopped]")
+    for _ in range(10):  # a run may be over before Stop is heard
+        follow(prompt="This movie", n=256, seed=5, max_tokens=240, temperature=1.9)
+        page.evaluate(STOP_SOON)
+        page.click("#generate")
+        page.wait_for_selector(".bon:is([data-phase=stopped], [data-phase=done])")
+        if page.locator(".bon[data-phase=stopped]").count():
+            break
+    page.wait_for_selector(".bon[data-phase=stopped]", timeout=1000)
     yield "stopped"
     follow(prompt="This movie", n=12, seed=7)
     page.evaluate("() => { window.kept = 0; document.addEventListener('bon:kept', () => window.kept++); }")
