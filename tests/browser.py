@@ -74,6 +74,7 @@ def open_page(browser: Browser, url: str, **context) -> Page:
     page.kind, page.left, page.errors, own = kind, [], [], (url.partition("/?")[0], "data:", "blob:")
     page.on("request", lambda r: page.left.append(r.url) if not r.url.startswith(own) else None)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.set_default_timeout(120_000)
     page.goto(url)
     opened(page)
     return page

@@ -69,8 +69,7 @@ def test_systems_are_compared_with_all_that_is_told_and_kept_of_them(page, conte
     the_downloads_are_the_comparison_on_the_page(page)
     texts_stay_texts(page)
     what_is_missing_is_said_and_the_rest_stands(page, contest, compared_with)
-    compared_with(contest)
-    stop_keeps_the_prompts_that_are_done(page)
+    stop_keeps_the_prompts_that_are_done(page, contest, compared_with)
     a_failure_midway_says_why_and_keeps_what_was_done(page, contest, compared_with)
     what_cannot_work_is_said_in_the_tab(page, "This movie", 0, "from 1")
     what_cannot_work_is_said_in_the_tab(page, "word " * 400, 4, "Prompt 1")
@@ -136,13 +135,30 @@ def what_is_missing_is_said_and_the_rest_stands(page, contest, compared_with):
     expect(page.locator(".comparison .notes")).to_contain_text("The tuned model is missing: no such folder.")
 
 
-def stop_keeps_the_prompts_that_are_done(page):
+def slow(contest) -> tuple[Contest, threading.Event]:
+    """A contest that takes its time after its first prompts, until it is let go: nobody has to be quick to see it."""
+    calls, goes_on = [], threading.Event()
+
+    def judge(texts):
+        calls.append(texts)
+        if len(calls) > 4:
+            goes_on.wait(0.2)
+        return [0.5] * len(texts)
+
+    return Contest(contest.base, contest.scorer, contest.tuned, CallableScorer(judge)), goes_on
+
+
+def stop_keeps_the_prompts_that_are_done(page, contest, compared_with):
+    slowly, goes_on = slow(contest)
+    compared_with(slowly)
     start(page, "\n".join(f"This movie number {i}" for i in range(60)), n=16)
     expect(page.locator(".comparison .status b")).to_have_text(re.compile(r"Prompt ([3-9]|\d\d) of 60"))
     page.click("#compare-stop")
     phase(page, "stopped")
     expect(page.locator(".comparison .status")).to_contain_text("What is done stays.")
     assert "best of 16" in heads(page)
+    goes_on.set()
+    compared_with(contest)
     start(page, "The next movie")
     done(page, "The next movie")
 
@@ -181,18 +197,12 @@ def models_that_cannot_be_loaded_are_said(page, monkeypatch):
 
 
 def test_every_state_fits_and_is_accessible(page, axe, contest, compared_with):
-    found, calls, goes_on = {"sample": unfit(page, axe)}, [], threading.Event()
-
-    def judge(texts):
-        calls.append(texts)
-        if len(calls) > 4:
-            goes_on.wait(0.2)  # slow enough to be looked at
-        return [0.5] * len(texts)
-
+    found = {"sample": unfit(page, axe)}
     start(page, "This movie\nThe hotel room")
     done(page, "The hotel room")
     found["done"] = unfit(page, axe)
-    compared_with(Contest(contest.base, contest.scorer, contest.tuned, CallableScorer(judge)))
+    slowly, goes_on = slow(contest)
+    compared_with(slowly)
     start(page, "\n".join(f"This movie number {i}" for i in range(60)), n=16)
     phase(page, "writing")
     found["writing"] = unfit(page, axe)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -40,10 +42,9 @@ def test_a_visit_asks_nobody_but_the_server_and_survives_its_death(start_app, tm
     again = {"GRADIO_TEMP_DIR": str(tmp_path / "gradio"), "GRADIO_SERVER_PORT": first.url.rpartition(":")[2]}
     with chromium(f"--log-net-log={log}") as own:
         page = open_page(own, first.wait().url)
-        page.set_default_timeout(120_000)
         before = everything_is_looked_at_on_a_space_too(page)
         assert (page.left, page.errors) == ([], [])
-        batch_comparison_and_run_begin(page, prompts)
+        batch_comparison_and_run_begin(page, prompts, first)
         first.process.kill()
         first.process.wait()
         the_run_says_so_and_keeps_what_is_done(page)
@@ -82,20 +83,27 @@ def everything_is_looked_at_on_a_space_too(page: Page) -> str:
     return best
 
 
-def batch_comparison_and_run_begin(page: Page, prompts: Path) -> None:
+def batch_comparison_and_run_begin(page: Page, prompts: Path, app: App) -> None:
     to_tab(page, "Batch")
     started(page, prompts, re.compile("loading|running"), n=16, max=12)
     expect(page.locator(".batch .winners li").first).to_be_visible(timeout=120_000)
     to_tab(page, "Compare")
-    compare(page, "\n".join(f"This movie number {i}" for i in range(60)), n=128)
+    compare(page, "\n".join(f"This movie number {i}" for i in range(60)), n=64)
     expect(page.locator(".comparison .status b")).to_have_text(re.compile(r"Prompt ([2-9]|\d\d) of 60"))
     to_tab(page, "Generate")
     page.click("#settings-line")
     for name, value in MANY.items():
         page.fill(f"#{name} input", str(value))
     run(page)
+    for _ in range(1000):  # by fits and starts, so that no server outruns a page that has little of the processor
+        if page.evaluate("sessionStorage.length"):
+            break
+        app.process.send_signal(signal.SIGCONT)
+        time.sleep(0.2)
+        app.process.send_signal(signal.SIGSTOP)
+        page.wait_for_timeout(300)
     phase(page, "writing")
-    page.wait_for_function("sessionStorage.length")
+    assert page.evaluate("sessionStorage.length") == 1
 
 
 def the_run_says_so_and_keeps_what_is_done(page: Page) -> None:
@@ -108,7 +116,7 @@ def the_comparison_says_so_and_keeps_what_is_done(page: Page) -> None:
     to_tab(page, "Compare")
     comparison_phase(page, "failed")
     expect(page.locator(".comparison .status b")).to_have_text("The connection was lost.")
-    assert "best of 128" in heads(page)
+    assert "best of 64" in heads(page)
 
 
 def the_batch_says_so(page: Page) -> None:
