@@ -199,7 +199,7 @@ def a_screen_reader_is_told_how_the_run_stands(stage, page):
     }""")
     stage.play = scripted(5)
     page.keyboard.press("Control+Enter")
-    phase(page, "writing")
+    expect(page.locator(".bon .status b")).to_have_text("Scored 5 of 12")
     page.keyboard.press("Escape")
     phase(page, "stopped")
     stage.play = scripted()
