@@ -22,7 +22,7 @@ from bon.errors import EngineError, InputError, ModelError, ScoringError
 from bon.schema import Done, Ended, Request, Settings, Wrote
 from bon.scorers import CallableScorer, MeanLogprobScorer
 from bon.ui.deployment import Deployment
-from tests.browser import App, open_page
+from tests.browser import DRAWN, App, open_page
 from tests.servers import Fake, chunks, completion, good, started, text_of
 
 KEY = "sk-a-key-that-nobody-may-see"
@@ -480,6 +480,7 @@ def test_the_page_writes_with_its_server_and_says_when_that_is_gone(fake, browse
     page.fill("#n input", "6")
     page.click("#generate")
     expect(page.locator(".bon")).to_have_attribute("data-phase", "done", timeout=60_000)
+    page.evaluate(DRAWN)
     asked = [body for body in server.bodies if "max_tokens" in body]
     written = {text_of(body, child).strip() for body in asked for child in range(body.get("n", 1))}
     assert page.locator(".bon blockquote span").last.text_content().strip() in written
