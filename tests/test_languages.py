@@ -220,7 +220,7 @@ def tour(page, folder):
     yield "present"
 
 
-CLOCK = re.compile(r"[\d./]+s")
+CLOCK = re.compile(r"[\d./]+s|hace \d+ segundos?|ahora( mismo)?")
 
 
 def visible_texts(page) -> set[tuple[str, str]]:
