@@ -285,7 +285,7 @@ DATA = re.compile(
     r"[\d\s.,:;/%+−≤<>=–±×…()\[\]|·•▼◀▲✕]*|(N = )?\d+|[ABNk]|embedded( sentiment)?|gpt2-imdb|CPU, \w+|step \d+|"
     r"\d+\.\d\d s|Chargement|Déposez le fichier ici|- ou -|Cliquez pour télécharger un fichier|"  # Gradio's
     r"Click to upload or drop files|This movie\n[\w\n ]+|(This movie )+(Thi)?|"
-    r"(empty|rows|\.csv)(\.\w+)*|[\d.]+\s[kKM]?B|⇣|[\d./]+s"
+    r"(empty|rows|\.csv)(\.\w+)*|[\d.]+\s[kKM]?B|⇣|[\d./]+s|il y a \d+ \w+"
 )
 WRITTEN = re.compile(r"\b(text|prompt|words|piece|example|name)\b")
 
