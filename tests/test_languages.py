@@ -82,6 +82,10 @@ def test_every_message_is_said_in_the_visitors_language_whatever_its_english(spa
     joined = messages.joined([nested, "as it is"], " ")
     assert spanish.evaluate("bon.words", messages.carried(joined)) == (
         f"Prompt 3: {messages.tables()['es']['error.prompt_empty']} as it is")
+    for strange in ("\x02{", "\x02null", '\x02{"key": "no.such", "values": {}}'):  # typed, or sent by a server
+        assert spanish.evaluate("bon.words", strange) == strange
+        within = messages.carried(messages.say("chip.model", name=strange))
+        assert spanish.evaluate("bon.words", within) == f"modelo: {strange}"
     assert spanish.evaluate("bon.words", "Nobody has a key for this; nor that.") == (
         "Nobody has a key for this; nor that.")
 

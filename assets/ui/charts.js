@@ -141,7 +141,7 @@
       scored.length
         ? bon.say(view.mean ? "chart.spoken.mean" : "chart.spoken", {
             n: scored.length,
-            unit: view.unit,
+            unit: bon.words(view.unit),
             best: view.winner.score,
             mean: view.mean?.score,
           })

@@ -21,7 +21,8 @@
   const points = format.format(0.5).includes(".");
   bon.whole = (number) =>
     format.formatToParts(number).map(({ type, value }) => (type === "group" && !points ? "\u202f" : value)).join("");
-  const shown = (value) => (typeof value === "number" ? bon.whole(value) : bon.words(value));
+  const shown = (value) =>
+    typeof value === "number" ? bon.whole(value) : value?.key || value?.parts ? said(value) : String(value ?? "");
 
   // The text of a key. A number among the values is a whole one; the one named n chooses the plural form.
   const rules = {};
@@ -39,11 +40,14 @@
   // be messages themselves, as objects. A plain text stays as it is.
   const MARK = "\u0002";
   bon.words = (text) => {
-    const message = text?.startsWith?.(MARK) ? JSON.parse(text.slice(1)) : text;
-    if (typeof message !== "object" || message === null) return String(message ?? "");
-    const { key, values, parts, separator } = message;
-    return parts ? parts.map(bon.words).join(separator) : bon.say(key, values);
+    if (!text?.startsWith?.(MARK)) return String(text ?? "");
+    try {
+      return said(JSON.parse(text.slice(1)));
+    } catch {
+      return text; // somebody's text that begins so by itself
+    }
   };
+  const said = ({ key, values, parts, separator }) => (parts ? parts.map(shown).join(separator) : bon.say(key, values));
 
   // Puts texts into fixed pieces of the page: data-say names the key. What stands in backticks is code, or keys to press.
   bon.dress = (root) => {
