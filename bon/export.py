@@ -11,7 +11,7 @@ from bon import charts, figure
 from bon.comparison import Comparison, Estimate, Row
 from bon.messages import say
 from bon.schema import Candidate, Result
-from bon.show import facts
+from bon.show import facts, text_words
 from bon.wording import number_words, score_words, unit_words
 
 STYLE = """
@@ -94,7 +94,7 @@ def _thread(result: Result) -> str:
 def _candidate(c: Candidate) -> str:
     said = {"rejected": " (dropped)", "stopped": " (stopped)"}.get(c.ended or "", "")
     score = "–" if c.score is None else score_words(c.score)
-    return (f'<tr><td class="n">{c.rank or ""}</td><td class="n">{score}</td><td>{escape(c.text)}</td>'
+    return (f'<tr><td class="n">{c.rank or ""}</td><td class="n">{score}</td><td>{escape(text_words(c))}</td>'
             f'<td class="n">{c.tokens}{said}</td></tr>')
 
 

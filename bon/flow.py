@@ -15,6 +15,7 @@ from bon.engines.base import Engine, Job, Step
 from bon.errors import InputError
 from bon.lengths import DrawLength, LengthSampler
 from bon.messages import say
+from bon.rejection import Rejection
 from bon.sampling import candidate_stream, selection_luck
 from bon.schema import (
     Candidate,
@@ -109,7 +110,8 @@ class _Run:
             request.messages, selection_luck(settings.seed, request.query),
         )
         self.waiting: list[Candidate] = []
-        self.checkpoints = checkpoints(max(self.job.caps)) if settings.reject else []
+        self.rejection = Rejection(self.job.caps) if settings.reject else None
+        self.undecided: dict[int, Candidate] = {}
         self.spent = {"prefill": 0.0, "decode": 0.0, "score": 0.0}
 
     @staticmethod
@@ -139,16 +141,29 @@ class _Run:
         if step.note:
             yield self.note(Note(step.note))
         # What was given up may be written on for a step or two where others use the model: it counts no more.
-        if grown := [row for row in step.grown.get(number, ()) if row.index not in self.job.unwanted]:
+        grown = [row for row in step.grown.get(number, ()) if row.index not in self.job.unwanted]
+        ended = [c for c in step.ended.get(number, ()) if c.index not in self.job.unwanted]
+        if grown:
             yield self.note(Wrote(tuple(grown)))
-        for candidate in step.ended.get(number, ()):
-            if candidate.index not in self.job.unwanted:
-                self.waiting.append(candidate)
-                yield self.note(Ended(candidate))
+        if self.rejection:
+            for row in grown:
+                self.rejection.grew(self.state.candidates[row.index])
+            for candidate in ended:
+                self.rejection.ended(candidate.index)
+        yield from self._complete(ended)
         if number in step.grown or number in step.ended:
             yield from self._score_waiting()
             yield from self._reject()
             yield self.note(Clock(self._timing()))
+
+    def _complete(self, candidates: Sequence[Candidate]) -> Iterator[Event]:
+        """Lets candidates wait for their score; those that may yet be dropped are kept back until that is decided."""
+        for candidate in candidates:
+            if self.rejection and self.rejection.undecided(candidate.index):
+                self.undecided[candidate.index] = candidate
+            else:
+                self.waiting.append(candidate)
+                yield self.note(Ended(candidate))
 
     def _score_waiting(self) -> Iterator[Event]:
         over = all(c.ended for c in self.state.candidates)
@@ -170,25 +185,39 @@ class _Run:
         yield from map(self.note, (*events, Clock(self._timing())))
 
     def _reject(self) -> Iterator[Event]:
-        """At a checkpoint, gives up the share of unfinished candidates whose texts so far score lowest."""
-        going = [c for c in self.state.candidates if not c.ended and c.index not in self.job.unwanted]
-        if not self.checkpoints or not going or min(c.tokens for c in going) < self.checkpoints[0]:
-            return
-        self.checkpoints.pop(0)
-        count = int(self.job.request.settings.reject * len(going))
+        """At a checkpoint that all have come to, gives up the share of them whose texts score lowest there."""
+        while self.rejection and (standing := self.rejection.due()):
+            yield from self._drop_lowest(standing)
+            complete, self.undecided = list(self.undecided.values()), {}
+            yield from self._complete(complete)
+            yield from self._score_waiting()
+
+    def _drop_lowest(self, standing: Sequence[Candidate]) -> Iterator[Event]:
+        count = int(self.job.request.settings.reject * len(standing))
         if not count:
             return
-        scores, notes = self._scores(self._items(going))
+        scores, notes = self._scores(self._items(standing))
         for event in notes:
             yield self.note(event)
-        # Of equal ones those with the higher numbers go, as they would rank lower.
-        for scored in sorted(scores, key=lambda scored: (scored.score, -scored.index))[:count]:
-            self.job.unwanted.add(scored.index)
-            yield self.note(Ended(dataclasses.replace(self.state.candidates[scored.index], ended="rejected")))
-            yield self.note(scored)
+        rated = {scored.index: scored for scored in scores}
+
+        def worth(candidate: Candidate) -> tuple[float, int]:
+            # Of equal ones those with the higher numbers go, as they would rank lower; empty ones go before all.
+            scored = rated.get(candidate.index)
+            return scored.score if scored else -math.inf, -candidate.index
+
+        for candidate in sorted(standing, key=worth)[:count]:
+            self.job.unwanted.add(candidate.index)
+            self.rejection.dropped(candidate.index)
+            self.undecided.pop(candidate.index, None)
+            yield self.note(Ended(dataclasses.replace(candidate, ended="rejected")))
+            if candidate.index in rated:
+                yield self.note(rated[candidate.index])
 
     def _items(self, candidates: Sequence[Candidate]) -> list[Item]:
-        return [Item(self.prompt, candidate, self.job.request.messages) for candidate in candidates]
+        """What the scorer is asked to rate."""
+        return [Item(self.prompt, candidate, self.job.request.messages) for candidate in candidates
+                if not candidate.empty or getattr(self.scorer, "rates_empty", True)]
 
     def _scores(self, items: Sequence[Item]) -> tuple[list[Scored], list[Note]]:
         start = time.perf_counter()
@@ -223,14 +252,11 @@ def _score_together(runs: Sequence[_Run], scorer: Scorer) -> Iterator[tuple[int,
 
 
 def _rated(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Scored], list[Note]]:
+    if not items:
+        return [], []
     scores = checked_scores(scorer, items)
     scored = map(Scored, (item.candidate.index for item in items), scores.values, scores.parts)
     return list(scored), [Note(text) for text in scores.notes]
-
-
-def checkpoints(longest: int) -> list[int]:
-    """Tokens at which early rejection looks at the texts: 4, and twice as many each time, below the largest cap."""
-    return [4 << i for i in range(longest.bit_length()) if 4 << i < longest]
 
 
 def _timed(steps: Iterator[Step]) -> Iterator[tuple[Step, float]]:

@@ -202,7 +202,8 @@ def checked_messages(messages: Sequence[Mapping[str, str]]) -> tuple[Mapping[str
 class Candidate:
     """One continuation and what became of it.
 
-    index: its number in the run (and the key of its random stream). rank: 1 is best; None while unscored.
+    index: its number in the run (and the key of its random stream). rank: 1 is best; None while unscored. score: None
+    before it is rated, and for good where the text is empty (`bon.scorers.Scorer`).
     text: the continuation only. tokens: generated, end of text not counted. cap: its drawn length.
     ended: `eos`, `length`, `rejected`, `stopped`, or None while it is being written.
     logprob: sum of its tokens' log-probabilities under the raw model, nats, end of text not counted.
@@ -229,6 +230,16 @@ class Candidate:
     token_ids: tuple[int, ...] = field(default=(), repr=False)
     pieces: tuple[tuple[str, float], ...] = field(default=(), repr=False)
 
+    @property
+    def empty(self) -> bool:
+        """Whether its text is nothing but white space."""
+        return not self.text.strip()
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more becomes of it: it has its score, was dropped, or is complete without a text to rate."""
+        return self.score is not None or self.ended == "rejected" or (self.empty and self.ended in ("eos", "length"))
+
 
 #: Fields of a candidate that serve other modules and are no part of a result's public names.
 INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids", "pieces"})
@@ -236,11 +247,12 @@ INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids", "pieces"})
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What best-of-N bought, over the scored candidates (see `bon.stats` for each formula).
+    """What best-of-N bought, over the N scored candidates (see `bon.stats` for each formula).
 
     mean: one sample, on average. expected_best: for k = 1..N. kl_bound, kl_estimate: nats, or None where the
-    formula does not apply. win_rate: of the best of N against one fresh sample, an upper bound where scores tie; None
-    under soft selection. Where the worst is selected, all of them are of the worst.
+    formula does not apply (empty texts have no score, so the scored are no plain sample). win_rate: of the best of N
+    against one fresh sample, an upper bound where scores tie; None under soft selection. Where the worst is selected,
+    all of them are of the worst.
     """
 
     mean: float
@@ -266,9 +278,9 @@ class Timing:
 class Result:
     """A run's outcome: the candidates, best first, and what the numbers rest on.
 
-    Candidates that early rejection dropped come after the complete ones, with the score that they had then;
-    candidates that were stopped before they were scored come last, with score and rank None. Shows itself as text in
-    a terminal and as a table in a notebook.
+    Candidates that early rejection dropped come after the complete ones, with the score that they had then; candidates
+    without a score come last, with rank None: they were stopped before they had one, or their texts are empty.
+    Shows itself as text in a terminal and as a table in a notebook.
     """
 
     prompt: str

@@ -58,9 +58,14 @@ def _of_what(result: Result) -> str:
     return f"best of {result.settings.n} by {looked_for}"
 
 
+def text_words(c: Candidate) -> str:
+    """The text of a candidate, or words in its place where it is empty."""
+    return "(no text)" if c.empty else c.text
+
+
 def _row(c: Candidate, width: int) -> str:
     head = f"{c.rank or '-':>4}  {'   -  ' if c.score is None else f'{c.score:6.3f}'}  "
-    text = printable(c.text).strip() or "(no text)"
+    text = printable(text_words(c)).strip()
     if c.ended == "rejected":
         text += f" (dropped after {c.tokens} tokens)"
     return textwrap.fill(text, width, initial_indent=head, subsequent_indent=" " * len(head))
@@ -73,7 +78,7 @@ def as_html(result: Result) -> str:
     prompt = "" if result.messages else f'<span style="opacity:.55">{escape(result.prompt)}</span>'
     rows = "".join(
         f"<tr><td {cell}>{c.rank or ''}</td><td {cell}><b>{'' if c.score is None else f'{c.score:.3f}'}</b></td>"
-        f'<td {cell}>{prompt}{escape(c.text)}</td>'
+        f'<td {cell}>{prompt}{escape(text_words(c))}</td>'
         f"<td {cell}>{c.tokens}{' (dropped)' if c.ended == 'rejected' else ''}</td></tr>"
         for c in result.candidates
     )

@@ -97,10 +97,11 @@ class RunState:
         notes = list(self.notes)
         if stopped:
             ranked = [dataclasses.replace(c, ended=c.ended or "stopped") for c in ranked]
-            if self.scored < len(ranked):
+            if not all(c.settled for c in ranked):
                 notes.append(say("note.stopped", scored=str(self.scored), of=str(len(ranked))))
         if rejected := sum(c.ended == "rejected" for c in ranked):
             notes.append(say("note.rejected", rejected=str(rejected), of=str(len(ranked))))
+        notes += _of_empty(ranked)
         if settings.select == "soft":
             notes.append(say("note.soft_selection", softness=f"{settings.softness:g}"))
         own = {"caps", "luck"}
@@ -129,6 +130,17 @@ class RunState:
             kl_estimate=stats.kl_estimate(n, log_e) if plain and log_e is not None else None,
             win_rate=None if select == "soft" else stats.win_rate(n),
         )
+
+
+def _of_empty(candidates: Sequence[Candidate]) -> list[str]:
+    """What to say of texts that are empty and hence have no score; nothing where there are none."""
+    complete = [c for c in candidates if c.ended in ("eos", "length")]
+    empty = sum(c.score is None and c.empty for c in complete)
+    if not empty:
+        return []
+    if empty == sum(c.ended != "rejected" for c in candidates):
+        return [say("note.all_empty")]
+    return [say("note.empty", n=empty, of=str(len(candidates)))]
 
 
 def ranked_anew(result: Result, settings: Settings, luck: float, scores: Sequence[Scored] = (),

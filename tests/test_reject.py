@@ -1,11 +1,15 @@
 """Early rejection: who is dropped, what stays the same for those who stay, and what it saves."""
 
+from contextlib import closing
+
 import pytest
 
 from bon import flow, show
+from bon.engines.base import Step
 from bon.engines.local import LocalEngine, Rules
 from bon.errors import InputError, ScoringError
-from bon.schema import Ended, Request, Scored, Settings, Wrote
+from bon.rejection import checkpoints
+from bon.schema import Candidate, Ended, Request, Row, Scored, Settings, Wrote
 from bon.scorers import CallableScorer, MeanLogprobScorer, SentimentScorer
 from bon.scorers.classifier import Classifier
 from tests import tiny
@@ -106,6 +110,61 @@ def test_the_figures_of_plain_best_of_n_are_left_out_and_a_note_says_so(engine):
     assert show.as_html(kept)
 
 
+@pytest.mark.parametrize("scorer", [lambda: CallableScorer(vowels), MeanLogprobScorer])
+def test_company_and_full_batches_change_nobody_who_is_dropped(engine, scorer):
+    def facts(result):
+        return [(c.index, c.rank, c.text, c.tokens, c.ended, pytest.approx(c.score)) for c in result.candidates]
+
+    alone = facts(run(engine, scorer(), n=24))
+    small = LocalEngine(engine.model, engine.tokenizer, name="tiny", rules=engine.rules, max_rows=10)
+    assert facts(run(small, scorer(), n=24)) == alone
+    with closing(flow.stream(Request("The hotel", Settings(n=8, seed=1, min_tokens=30, max_tokens=60)), small,
+                             scorer())) as company:
+        for _ in range(6):  # the other run is under way and leaves room for a few
+            next(company)
+        assert facts(run(small, scorer(), n=24)) == alone
+
+
+def test_more_candidates_than_a_batch_holds_lose_the_same_share(engine):
+    endless = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
+    shares = []
+    for n in (512, 768):
+        kept = run(endless, n=n, min_tokens=12, max_tokens=12)
+        shares.append(sum(c.ended == "rejected" for c in kept.candidates) / n)
+    assert shares == [0.75, 0.75]
+
+
+class Blank:
+    """An engine whose candidates of even numbers write blanks for five tokens; all end after twelve."""
+
+    name, context = "blank", None
+
+    def encode(self, request):
+        return (1,)
+
+    def describe(self):
+        return {}
+
+    def generate(self, jobs):
+        (job,) = jobs
+        for tokens in range(1, 13):
+            texts = {i: (" " * 5 + "a" * 7 if i % 2 == 0 else "b" * 12)[:tokens] for i in range(8) if i not in
+                     job.unwanted}
+            if tokens < 12:
+                yield Step(grown={0: [Row(i, text, tokens, -float(i)) for i, text in texts.items()]})
+            else:
+                yield Step(ended={0: [Candidate(i, text, tokens=12, cap=12, ended="length", logprob=-float(i))
+                                      for i, text in texts.items()]})
+
+
+def test_a_text_that_is_still_empty_is_dropped_first_and_has_no_score():
+    kept = run(Blank(), MeanLogprobScorer(), n=8, min_tokens=12, max_tokens=12, reject=0.25)
+    first = [c for c in kept.candidates if c.ended == "rejected" and c.tokens == 4]
+    assert [(c.index, c.score, c.rank) for c in first] == [(4, None, None), (6, None, None)]
+    assert [c.index for c in kept.candidates if c.ended == "rejected" and c.tokens == 8] == [7]
+    assert kept.best.index == 0
+
+
 def test_without_rejection_nothing_is_scored_twice(engine):
     calls = []
 
@@ -167,6 +226,6 @@ def test_a_share_that_cannot_be_dropped_is_refused(wrong):
 
 
 def test_checkpoints_double_and_end_before_the_longest_text():
-    assert [flow.checkpoints(n) for n in (1, 4, 5, 8, 9, 32, 33)] == [
+    assert [checkpoints(n) for n in (1, 4, 5, 8, 9, 32, 33)] == [
         [], [], [4], [4], [4, 8], [4, 8, 16], [4, 8, 16, 32]
     ]

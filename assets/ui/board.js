@@ -47,6 +47,7 @@
 
   // Of a text that is being written the end is of interest, of one that is written the beginning.
   const shownText = ({ text, state }, live) => {
+    if (!text.trim() && !["writing", "scoring"].includes(state)) return bon.say("board.empty");
     if (!live) return text.trim();
     return state === "writing" ? text.slice(-LIVE_TEXT).trimStart() : text.trimStart().slice(0, LIVE_TEXT);
   };

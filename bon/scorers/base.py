@@ -37,7 +37,8 @@ class Scorer(Protocol):
     """Rates complete candidates; higher is better.
 
     name, unit and target are shown beside the scores. `targets`: the labels one can look for. `incremental`:
-    whether candidates may be scored in groups as they finish, instead of all of a prompt's in one call.
+    whether candidates may be scored in groups as they finish, instead of all of a prompt's in one call. A scorer with
+    an attribute `rates_empty` that is False is not asked for texts of nothing but white space: they get no score.
     """
 
     name: str

@@ -189,7 +189,7 @@ class SentimentScorer:
     or the continuation alone. Raises `InputError` for a target that the model does not have.
     """
 
-    incremental = True
+    incremental, rates_empty = True, False
 
     def __init__(self, model: Any, target: str | None = "POSITIVE", unit: str = "probability",
                  with_prompt: bool = True, device: str | None = None, dtype: str | None = None):
@@ -227,7 +227,7 @@ class RewardScorer:
     has one. Raises `ModelError` for a model with several outputs.
     """
 
-    incremental, unit, target, targets = True, "reward", None, ()
+    incremental, rates_empty, unit, target, targets = True, False, "reward", None, ()
 
     def __init__(self, model: Any, with_prompt: bool = True, device: str | None = None, dtype: str | None = None):
         self.classifier = Classifier.of(model, device, dtype)

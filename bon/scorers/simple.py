@@ -12,34 +12,33 @@ from bon.scorers.base import Item, Scorer, Scores, checked_scores
 class MeanLogprobScorer:
     """Rates a candidate by its mean log-probability: the sum over its tokens / their number, nats per token.
 
-    From the model's raw logits, so temperature, top-k and top-p do not enter. An empty candidate has no mean; it is
-    rated one nat below the lowest of its run.
+    From the model's raw logits, so temperature, top-k and top-p do not enter. Without a token there is no mean.
     """
 
-    name, unit, target, targets, incremental = "logprob", "nats per token", None, (), False
+    name, unit, target, targets, incremental, rates_empty = "logprob", "nats per token", None, (), False, False
 
     def score(self, items: Sequence[Item]) -> Scores:
         """Mean log-probabilities. Raises `ScoringError` for an engine that does not tell them."""
-        if any(c.tokens and c.logprob is None for c in _candidates(items)):
+        if any(c.logprob is None or not c.tokens for c in _candidates(items)):
             raise ScoringError(say("error.scorer_needs_logprobs"))
-        return _means([c.logprob / c.tokens if c.tokens else None for c in _candidates(items)])
+        return Scores([c.logprob / c.tokens for c in _candidates(items)])
 
 
 class SelfCertaintyScorer:
     """Rates a candidate by how far the model's predictions were from knowing nothing; it needs no reward model.
 
     The mean over its tokens of -(1/V) sum over the V words j of log(V p_j), nats, from raw logits (self-certainty,
-    arXiv 2502.18581). An empty candidate is rated one nat below the lowest of its run.
+    arXiv 2502.18581). Without a token there is no mean.
     """
 
-    name, unit, target, targets, incremental = "self-certainty", "nats", None, (), False
+    name, unit, target, targets, incremental, rates_empty = "self-certainty", "nats", None, (), False, False
     needs_certainty = True
 
     def score(self, items: Sequence[Item]) -> Scores:
         """Mean self-certainty. Raises `ScoringError` for an engine that does not tell the words' probabilities."""
-        if any(c.tokens and c.certainty is None for c in _candidates(items)):
+        if any(c.certainty is None or not c.tokens for c in _candidates(items)):
             raise ScoringError(say("error.scorer_needs_probabilities"))
-        return _means([c.certainty / c.tokens if c.tokens else None for c in _candidates(items)])
+        return Scores([c.certainty / c.tokens for c in _candidates(items)])
 
 
 class WeightedScorer:
@@ -57,6 +56,7 @@ class WeightedScorer:
             raise InputError("scorer", say("error.weighted_scorer_parts"))
         self.parts = list(parts)
         self.needs_certainty = any(getattr(scorer, "needs_certainty", False) for _, scorer in parts)
+        self.rates_empty = all(getattr(scorer, "rates_empty", True) for _, scorer in parts)
         self.name = " + ".join(f"{weight:g} {scorer.name}" for weight, scorer in parts)
 
     def score(self, items: Sequence[Item]) -> Scores:
@@ -77,7 +77,7 @@ def _spread(values: Sequence[float]) -> np.ndarray:
 class CallableScorer:
     """Rates texts by any callable from a list of texts to one number each (list, array or tensor).
 
-    It is called once for each prompt, with all of its candidates in the order of their numbers.
+    It is called once for each prompt, with all of its candidates in the order of their numbers, empty ones among them.
     """
 
     unit, target, targets, incremental = "score", None, (), False
@@ -92,11 +92,6 @@ class CallableScorer:
         """What the callable says."""
         scores = self.function([item.text(self.with_prompt) for item in items])
         return Scores(scores.tolist() if hasattr(scores, "tolist") else list(scores))
-
-
-def _means(means: Sequence[float | None]) -> Scores:
-    lowest = min((mean for mean in means if mean is not None), default=0.0)
-    return Scores([lowest - 1 if mean is None else mean for mean in means])
 
 
 def _candidates(items: Sequence[Item]):

@@ -89,7 +89,7 @@ def _notes(texts: Sequence[str], descriptions: Sequence[Any] | None) -> tuple[st
 
 def ended(result: Result) -> View:
     """The view of a run that has ended, in full or not."""
-    return done(result) if all(c.score is not None for c in result.candidates) else halted(result)
+    return done(result) if all(c.settled for c in result.candidates) else halted(result)
 
 
 def halted(result: Result) -> View:
@@ -119,9 +119,12 @@ def done(result: Result) -> View:
     n = len(result.candidates)
     shown = common(result, "done")
     shown.update(title=say("done.title"), line=say("done.line", of=n, spent=spent(result.timing)))
-    shown["winner"]["tag"] = say(f"tag.{result.settings.select}", of=n) if n > 1 else say("tag.only")
-    shown.update(insight(result), record=record(result))
-    return shown
+    if shown["winner"]:
+        shown["winner"]["tag"] = say(f"tag.{result.settings.select}", of=n) if n > 1 else say("tag.only")
+        shown.update(insight(result))
+    else:
+        shown["line"] = spent(result.timing)
+    return shown | {"record": record(result)}
 
 
 def stopped(view: View, result: Result | None) -> View:
@@ -141,7 +144,7 @@ def broken(result: Result | None, message: str) -> View:
 
 
 def _cut_short(view: View, result: Result, phase: str, title: str, line: str) -> View:
-    rows = [{**row, "state": "stopped"} if row["score"] is None else row for row in view["rows"]]
+    rows = [{**row, "state": "stopped"} if row["state"] in ("writing", "scoring") else row for row in view["rows"]]
     winner = view["winner"] and {**view["winner"], "tag": say("tag.scored", n=view["scored"])}
     said = {"phase": phase, "title": title, "line": line, "progress": None}
     return {**view, **said, "rows": rows, "winner": winner, "record": record(stopped_result(result))}
@@ -212,9 +215,13 @@ def row(c: Candidate, axis: tuple) -> dict[str, Any]:
 
 
 def state(c: Candidate) -> str:
-    """What a candidate is at: being written, being scored, scored, or dropped by early rejection."""
+    """What a candidate is at: being written, being scored, scored, empty and hence without a score, or dropped by
+    early rejection.
+    """
     if c.ended == "rejected":
         return "rejected"
+    if c.score is None and c.settled:
+        return "empty"
     return "scored" if c.score is not None else "scoring" if c.ended else "writing"
 
 
