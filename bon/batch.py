@@ -212,8 +212,8 @@ def records(rows: Sequence[Row], engine: Engine, scorer: "Scorer", settings: Set
     out = []
     for row in rows:
         result = errors.get(row.number) or results[row.number]
-        failed = isinstance(result, Exception)
-        out.append(forms.failure(row.number, _said(result)) if failed else forms.record(row.number, result, form))
+        error = _said(result) if isinstance(result, Exception) else forms.why_nothing_is_kept(result)
+        out.append(forms.failure(row.number, error) if error else forms.record(row.number, result, form))
     return out
 
 
@@ -256,14 +256,23 @@ class _Output:
         self.written, self.left_out = 0, Counter()
         self.errors: dict[int, str] = {}
         self.notes: dict[str, None] = {}
+        self.with_empty = 0
         for row, record in zip(self._task.dataset.rows(), self._journal.records(), strict=True):
             made = forms.rows(self._task.form, self._task.dataset, row, record, self._task.margin)
             self.left_out.update([made.left_out] if made.left_out else [])
-            self.notes |= dict.fromkeys(forms.notes_of(record))
+            notes = forms.notes_of(record)
+            # Each row counts its own empty texts: of all rows one number says enough.
+            of_empty = {note for note in notes if getattr(note, "key", "") == "note.empty"}
+            self.with_empty += bool(of_empty)
+            self.notes |= dict.fromkeys(note for note in notes if note not in of_empty)
             if "error" in record and len(self.errors) < 5:
                 self.errors[row.number] = forms.error_of(record)
             self.written += len(made.rows)
             yield from made.rows
+
+    def all_notes(self) -> tuple[str, ...]:
+        """What the reader should know of the rows."""
+        return (*self.notes, *([say("note.rows_with_empty", n=self.with_empty)] if self.with_empty else ()))
 
 
 def _write(task: Task, journal: Journal) -> Finished:
@@ -278,7 +287,7 @@ def _write(task: Task, journal: Journal) -> Finished:
         errors = (record for record in journal.records() if "error" in record)
         _put(failures(task.output), lambda path: writers.jsonl(errors, (), path))
     return Finished(journal.plan, task.survey.rows, failed, output.written, dict(output.left_out), output.errors,
-                    tuple(output.notes))
+                    output.all_notes())
 
 
 def failures(output: Path) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bon import flow
-from bon.comparison import Compared, Comparison, Outcome, Writing
+from bon.comparison import Compared, Comparison, Outcome, Writing, scored
 from bon.engines.base import Engine
 from bon.errors import InputError
 from bon.messages import say
@@ -55,14 +55,16 @@ def stream(prompts: Sequence[str], contest: Contest, settings: Settings) -> Iter
     """
     settings = settings.with_seed()
     _check(prompts, contest, settings)
+    notes = contest.notes + _why_no_kl(contest, settings)
     comparison = Comparison(
         contest.base.name, contest.tuned and contest.tuned.name, contest.scorer.name,
         contest.judge and contest.judge.name, contest.scorer.target, contest.scorer.unit, settings, len(prompts),
-        points=contest.points, notes=contest.notes + _why_no_kl(contest, settings),
+        points=contest.points, notes=notes,
     )
     for number, prompt in enumerate(prompts):
         outcome = yield from _outcome(number, prompt, contest, settings)
-        comparison = dataclasses.replace(comparison, outcomes=(*comparison.outcomes, outcome))
+        outcomes = (*comparison.outcomes, outcome)
+        comparison = dataclasses.replace(comparison, outcomes=outcomes, notes=notes + _of_empty(outcomes))
         yield Compared(comparison)
 
 
@@ -91,6 +93,13 @@ def _why_no_kl(contest: Contest, settings: Settings) -> tuple[str, ...]:
     return (say("note.no_kl_of_cut_distribution" if contest.measures_kl else "note.no_kl_across_tokenizers"),)
 
 
+def _of_empty(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    texts = [c for o in outcomes for c in (*o.base, o.opponent, *o.tuned)]
+    empty, left_out = sum(c.score is None for c in texts), sum(not o.scored for o in outcomes)
+    notes = [say("note.empty_compared", n=empty, of=str(len(texts)))] if empty else []
+    return tuple(notes + ([say("note.prompts_left_out", n=left_out)] if left_out else []))
+
+
 def _cut(settings: Settings) -> bool:
     return settings.top_p < 1 or settings.top_k > 0
 
@@ -115,7 +124,7 @@ def _outcome(number: int, prompt: str, contest: Contest, settings: Settings) -> 
     seconds = {"base": one.timing.total, "best": best.timing.total}
     if tuned_one:
         seconds["tuned"] = tuned_one.timing.total
-    return Outcome(prompt, _judged(best, contest.judge), opponent.best, tuned, ratios, seconds)
+    return Outcome(prompt, _judged(best, contest.judge), opponent.candidates[0], tuned, ratios, seconds)
 
 
 def _told(number: int, part: str, events: Iterator, shown: bool) -> Iterator[Writing]:
@@ -130,12 +139,14 @@ def _told(number: int, part: str, events: Iterator, shown: bool) -> Iterator[Wri
 
 
 def _judged(result: Result, judge: Scorer | None) -> tuple[Candidate, ...]:
-    """The candidates in the order of their numbers, with the judge's scores."""
+    """The candidates in the order of their numbers, with the judge's scores of those that the scorer rates."""
     candidates = sorted(result.candidates, key=lambda c: c.index)
     if judge is None:
         return tuple(candidates)
-    scores = checked_scores(judge, [Item(result.prompt, c) for c in candidates]).values
-    return tuple(dataclasses.replace(c, judge=score) for c, score in zip(candidates, scores, strict=True))
+    rated = scored(candidates)
+    scores = checked_scores(judge, [Item(result.prompt, c) for c in rated]).values if rated else []
+    by_index = {c.index: score for c, score in zip(rated, scores, strict=True)}
+    return tuple(dataclasses.replace(c, judge=by_index.get(c.index)) for c in candidates)
 
 
 def _log_ratios(prompt, tuned: Sequence[Candidate], contest: Contest, settings: Settings) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ Plain values and formulas, without models: `bon.compare` fills it.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -26,7 +26,7 @@ TOP = 4
 class Outcome:
     """One prompt: the candidates in the order of their numbers, each with its score and the judge's.
 
-    base: n of the base model; opponent: one more. tuned: n, or none. log_ratios: log p_tuned - log p_base of each of
+    base: n of the base model; opponent: one more. tuned: n, or none. Empty texts have no score (`bon.scorers.Scorer`). log_ratios: log p_tuned - log p_base of each of
     the tuned ones, nats; none where the tokenizers differ or the distribution is cut. seconds: of one run for one
     sample of base and of tuned, and of the run for the best of n.
     """
@@ -37,6 +37,11 @@ class Outcome:
     tuned: tuple[Candidate, ...] = ()
     log_ratios: tuple[float, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def scored(self) -> bool:
+        """Whether each model has written a text that has a score."""
+        return all(any(c.score is not None for c in texts) for texts in (self.base, self.tuned) if texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +95,16 @@ class Comparison:
         """Whether every prompt is done."""
         return len(self.outcomes) == self.prompts
 
+    @cached_property
+    def counted(self) -> tuple[Outcome, ...]:
+        """The outcomes that the figures are made from: without the prompts for which a model wrote empty texts alone."""
+        return tuple(outcome for outcome in self.outcomes if outcome.scored)
+
     def rows(self) -> list[Row]:
-        """The table: base, tuned, best of 1, 2, 4, ... and n, and the other ways of selecting among n."""
+        """The table: base, tuned, best of 1, 2, 4, ... and n, and the other ways of selecting among n.
+
+        Of n candidates some may have no score: best of k is over the k that hold one, all else over the scored ones.
+        """
         return self._rows
 
     @cached_property
@@ -99,19 +112,19 @@ class Comparison:
         return [self._row(system) for system in systems(self.settings) if self._wrote(system)]
 
     def _wrote(self, system: "System") -> bool:
-        return bool(self.outcomes) and (system.kind != "tuned" or bool(self.outcomes[0].tuned))
+        return bool(self.counted) and (system.kind != "tuned" or bool(self.counted[0].tuned))
 
     def _row(self, system: "System") -> Row:
-        among = [o.tuned if system.kind == "tuned" else o.base for o in self.outcomes]
+        among = [o.tuned if system.kind == "tuned" else o.base for o in self.counted]
 
         def over_prompts(values) -> Estimate:
             return interval([
-                system.average(_scores(candidates), values(candidates, outcome.opponent))
-                for candidates, outcome in zip(among, self.outcomes, strict=True)
+                system.average(_scores(texts), values(texts, outcome.opponent))
+                for texts, outcome in zip(map(system.rated, among), self.counted, strict=True)
             ])
 
-        judged = all(c.judge is not None for candidates in among for c in candidates)
-        timed = [o.seconds.get(system.timed_as) for o in self.outcomes] if system.timed_as else [None]
+        judged = _judged(among)
+        timed = [o.seconds.get(system.timed_as) for o in self.counted] if system.timed_as else [None]
         return Row(
             system.kind, system.k, over_prompts(lambda candidates, _: _scores(candidates)),
             over_prompts(lambda candidates, opponent: wins(_scores(candidates), opponent)),
@@ -125,10 +138,10 @@ class Comparison:
         if system.kind == "base":
             return none | {"kl": 0.0}
         if system.kind == "best":
-            estimates = [self._kl_estimate(o, system.k) for o in self.outcomes]
+            estimates = [self._kl_estimate(o, system.k) for o in self.counted]
             estimate = None if None in estimates else stats.mean(estimates)
             return none | {"kl": stats.kl_bound(system.k), "kl_estimate": estimate}
-        means = [stats.mean(o.log_ratios) for o in self.outcomes if o.log_ratios]
+        means = [stats.mean(o.log_ratios) for o in self.counted if o.log_ratios]
         if system.kind != "tuned" or not means:
             return none
         return none | {"kl": stats.mean(means), "kl_error": stats.standard_error(means)}
@@ -164,7 +177,7 @@ class Comparison:
         row = next((row for row in self.rows() if row.kind == "tuned" and row.kl is not None), None)
         return [] if row is None else [{
             "name": "tuned", "kl": row.kl, "kl_error": row.kl_error, "score": row.score.mean,
-            "each": [stats.mean(_scores(o.tuned)) for o in self.outcomes],
+            "each": [stats.mean(_scores(scored(o.tuned))) for o in self.counted],
         }]
 
     def _at(self, root: float) -> np.ndarray | None:
@@ -172,20 +185,24 @@ class Comparison:
         roots = [math.sqrt(stats.kl_bound(k)) for k in range(1, self.settings.n + 1)]
         if root > roots[-1] + 1e-9:
             return None
-        return np.array([np.interp(root, roots, stats.expected_best(_scores(o.base))) for o in self.outcomes])
+        return np.array([np.interp(root, roots, stats.expected_best(_scores(o.base))) for o in self.counted])
 
     def sentence(self) -> str:
-        """Which of best-of-N and the tuned model is ahead where, and whether the judge follows the scorer."""
+        """Which of best-of-N and the tuned model is ahead where, and whether the judge follows the scorer; nothing
+        where there are no figures yet.
+        """
+        if not self.counted:
+            return ""
         return joined([self._against_tuned(), self._against_checkpoints(), self._with_judge()], " ")
 
     def _with_judge(self) -> str:
         """What the last fourfold of the samples brought in the scorer's eyes and in the judge's."""
         n = self.settings.n
-        if n < 16 or not all(c.judge is not None for o in self.outcomes for c in o.base):
+        if n < 16 or not _judged(o.base for o in self.counted):
             return ""
 
         def gain(values) -> Estimate:
-            curves = [stats.expected_best(_scores(o.base), values(o.base)) for o in self.outcomes]
+            curves = [stats.expected_best(_scores(o.base), values(o.base)) for o in self.counted]
             return interval([curve[n - 1] - curve[n // 4 - 1] for curve in curves])
 
         scorer, judge = gain(_scores), gain(lambda candidates: [c.judge for c in candidates])
@@ -228,8 +245,8 @@ class Comparison:
         out["table"] = [dataclasses.asdict(row) for row in self.rows()]
         out["figure"] = {
             "points": [dict(point) for point in self.points],
-            "differences": self.differences() if self.outcomes else [],
-            "sentence": self.sentence() if self.outcomes else "",
+            "differences": self.differences() if self.counted else [],
+            "sentence": self.sentence(),
         }
         out["samples"] = [_plain(outcome) for outcome in self.outcomes]
         return out
@@ -264,9 +281,13 @@ class System:
 
     kind: str
     k: int
-    average: Callable[[Sequence[float], Sequence[float]], float]
+    average: Callable[[Sequence[float | None], Sequence[float]], float]
     samples: int
     timed_as: str | None
+
+    def rated(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """The candidates that the average is over: best of k knows what to make of those without a score."""
+        return candidates if self.kind == "best" else scored(candidates)
 
 
 def systems(settings: Settings) -> list[System]:
@@ -295,13 +316,33 @@ def powers(n: int) -> list[int]:
     return [*(1 << i for i in range((n - 1).bit_length())), n]
 
 
-def _scores(candidates: Sequence[Candidate]) -> list[float]:
+def scored(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those that have a score."""
+    return [c for c in candidates if c.score is not None]
+
+
+def winner(candidates: Sequence[Candidate]) -> Candidate:
+    """The one of highest score, of equal ones the first; the first of all where none has a score."""
+    return max(candidates, key=lambda c: (-math.inf if c.score is None else c.score, -c.index))
+
+
+def _scores(candidates: Sequence[Candidate]) -> list[float | None]:
     return [c.score for c in candidates]
 
 
-def wins(scores: Sequence[float], opponent: Candidate) -> list[float]:
-    """For each score 1 where it beats the opponent's, one half where it ties, else 0."""
-    return [1.0 if score > opponent.score else 0.5 if score == opponent.score else 0.0 for score in scores]
+def _judged(groups: Iterable[Sequence[Candidate]]) -> bool:
+    """Whether the judge has rated all that has a score."""
+    return all(c.judge is not None for candidates in groups for c in scored(candidates))
+
+
+def wins(scores: Sequence[float | None], opponent: Candidate) -> list[float | None]:
+    """For each score 1 where it beats the opponent's (or the opponent has none), one half where it ties, else 0."""
+    def beats(score: float | None) -> float | None:
+        if score is None or opponent.score is None:
+            return None if score is None else 1.0
+        return 1.0 if score > opponent.score else 0.5 if score == opponent.score else 0.0
+
+    return list(map(beats, scores))
 
 
 def interval(values: Sequence[float]) -> Estimate:

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from bon import charts, figure
-from bon.comparison import Comparison, Estimate, Row
+from bon.comparison import Comparison, Estimate, Row, winner
 from bon.messages import say
 from bon.schema import Candidate, Result
 from bon.show import facts, text_words
@@ -74,11 +74,11 @@ def run_html(result: Result) -> str:
     settings = "; ".join(f"{k} {v}" for k, v in result.to_dict()["settings"].items() if v is not None)
     notes = "".join(f"<p>{escape(note)}</p>" for note in result.notes)
     said = best and (_text("", best.text.strip()) if result.messages else _text(result.prompt, best.text))
-    winner = f"""<blockquote>{said}</blockquote>
+    first = f"""<blockquote>{said}</blockquote>
 <p><span class="big">{score_words(best.score)}</span> {escape(unit)}{lift}</p>""" if best else ""
     return _page("Best of N", f"""<h1>Best of {len(result.candidates)}</h1>
 <p>{escape(result.model)}, scored by {escape(result.scorer)}</p>
-{_thread(result)}{winner}<p>{escape("; ".join(facts(result)))}.</p>{notes}{drawn}
+{_thread(result)}{first}<p>{escape("; ".join(facts(result)))}.</p>{notes}{drawn}
 <h2>Every candidate</h2>
 <div class="scroll"><table><thead><tr><th>rank</th><th>score</th><th>text</th><th>tokens</th></tr></thead>
 <tbody>{rows}</tbody></table></div>
@@ -91,10 +91,13 @@ def _thread(result: Result) -> str:
                    for said in result.messages or ())
 
 
+def _score(c: Candidate) -> str:
+    return "–" if c.score is None else score_words(c.score)
+
+
 def _candidate(c: Candidate) -> str:
     said = {"rejected": " (dropped)", "stopped": " (stopped)"}.get(c.ended or "", "")
-    score = "–" if c.score is None else score_words(c.score)
-    return (f'<tr><td class="n">{c.rank or ""}</td><td class="n">{score}</td><td>{escape(text_words(c))}</td>'
+    return (f'<tr><td class="n">{c.rank or ""}</td><td class="n">{_score(c)}</td><td>{escape(text_words(c))}</td>'
             f'<td class="n">{c.tokens}{said}</td></tr>')
 
 
@@ -224,14 +227,13 @@ def comparison_html(comparison: Comparison) -> str:
 base, measured with its standard error for the tuned model, an upper bound (and an estimate) for best of N.</p>
 <div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>
 <figure>{figure.svg(comparison)}</figure>
-<p>{escape(comparison.sentence()) if comparison.outcomes else ""}</p>{notes}
+<p>{escape(comparison.sentence())}</p>{notes}
 <h2>What was written</h2>
 <div class="scroll"><table><thead><tr><th>base, one sample</th><th>tuned, one sample</th><th>best of
 {comparison.settings.n}</th></tr></thead><tbody>{"".join(map(_written, comparison.outcomes))}</tbody></table></div>""")
 
 
 def _written(outcome) -> str:
-    best = max(outcome.base, key=lambda c: (c.score, -c.index))
-    shown = [outcome.base[0], outcome.tuned[0] if outcome.tuned else None, best]
-    cells = ("–" if c is None else f"{_text(outcome.prompt, c.text)} <b>{c.score:.3f}</b>" for c in shown)
+    shown = [outcome.base[0], outcome.tuned[0] if outcome.tuned else None, winner(outcome.base)]
+    cells = ("–" if c is None else f"{_text(outcome.prompt, text_words(c))} <b>{_score(c)}</b>" for c in shown)
     return "<tr>" + "".join(f"<td>{text}</td>" for text in cells) + "</tr>"

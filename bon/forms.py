@@ -75,6 +75,11 @@ def record(row: int, result: Result, form: Form) -> Record:
     return out
 
 
+def why_nothing_is_kept(result: Result) -> str | None:
+    """The note of a result that says why nothing in it has a score; None where something has."""
+    return next((note for note in result.notes if getattr(note, "key", "") == "note.all_empty"), None)
+
+
 def failure(row: int, error: str) -> Record:
     """The record of a row that failed."""
     return {"row": row, "error": str(error), "error_key": described(error)}

@@ -11,8 +11,11 @@ def mean(scores: Sequence[float]) -> float:
     return float(np.mean(np.asarray(scores, dtype=float)))
 
 
-def expected_best(scores: Sequence[float], judge: Sequence[float] | None = None) -> list[float]:
+def expected_best(scores: Sequence[float | None], judge: Sequence[float] | None = None) -> list[float]:
     """Expected best score of k samples for k = 1..N, from the N scores of one prompt: exact over all subsets.
+
+    None stands for a sample without a score, which loses against all others: the expectation is then over the subsets
+    that hold a score.
 
     With `judge`, a second score of the same candidates in the same order: the expected judge's score of the
     candidate that the first score selects; ties in `scores` share their weight. E[max of k] is the sum over
@@ -20,20 +23,21 @@ def expected_best(scores: Sequence[float], judge: Sequence[float] | None = None)
     w_N = k/N, w_i = w_(i+1) (i-k+1)/i. Raises `ValueError` for no scores or lists of unequal length.
     """
     r = np.asarray(scores, dtype=float)
-    if r.ndim != 1 or not len(r):
+    if r.ndim != 1 or np.isnan(r).all():
         raise ValueError("expected_best needs a list of at least one score.")
     g = r if judge is None else np.asarray(judge, dtype=float)
     if g.shape != r.shape:
         raise ValueError("expected_best needs one judge's score for each score.")
+    n, g, r = len(r), g[~np.isnan(r)], r[~np.isnan(r)]
     order = np.argsort(r, kind="stable")
     values = r[order] if judge is None else _mean_of_ties(r[order], g[order])
-    n = len(r)
     k = np.arange(1, n + 1, dtype=float)
     weight, total = k / n, k / n * values[-1]
-    for i in range(n - 1, 0, -1):
+    weights = weight
+    for i in range(n - 1, n - len(r), -1):
         weight = weight * np.maximum(i - k + 1, 0.0) / i
-        total += weight * values[i - 1]
-    return total.tolist()
+        weights, total = weights + weight, total + weight * values[i - 1 - n + len(r)]
+    return (total if len(r) == n else total / weights).tolist()
 
 
 def _mean_of_ties(ascending: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -1,13 +1,19 @@
 """Texts of nothing but white space: they have no score, win under no rule, and the figures are of the others."""
 
+import json
+
+import numpy as np
 import pytest
 
-from bon import api, flow, show
+from bon import api, batch, compare, export, flow, show
+from bon.compare import Contest
+from bon.dataset import Dataset
 from bon.engines.local import LocalEngine, Rules
+from bon.forms import BEST, FORMS
 from bon.schema import Request, Settings
 from bon.scorers import CallableScorer, MeanLogprobScorer, SelfCertaintyScorer, SentimentScorer, WeightedScorer
 from bon.scorers.classifier import Classifier
-from bon.ui import render
+from bon.ui import compared, render
 from tests import tiny
 
 OURS = {
@@ -107,3 +113,45 @@ def test_ranked_anew_the_empty_stay_without_a_score(hasty):
         assert [(c.index, c.score is None) for c in after.candidates] == [(c.index, c.score is None)
                                                                           for c in fresh.candidates]
         assert after.notes == before.notes
+
+
+def test_a_comparison_is_over_the_texts_that_there_are(hasty, mute):
+    settings, prompts = Settings(n=8, seed=3, max_tokens=8), ["This movie", "The hotel", "I was surprised", "a", "b"]
+    found = compare.run(prompts, Contest(hasty, OURS["sentiment"](), hasty, MeanLogprobScorer()), settings)
+    told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    counted = [s for s in told["samples"] if all(any(c["score"] is not None for c in s[name])
+                                                 for name in ("base", "tuned"))]
+    rows = {(row["kind"], row["k"]): row for row in told["table"]}
+    means = [np.mean([c["score"] for c in s["base"] if c["score"] is not None]) for s in counted]
+    bests = [max(c["score"] for c in s["base"] if c["score"] is not None) for s in counted]
+    assert rows["base", 1]["score"]["mean"] == pytest.approx(np.mean(means))
+    assert rows["best", 1]["score"]["mean"] == pytest.approx(np.mean(means))
+    assert rows["best", 8]["score"]["mean"] == pytest.approx(np.mean(bests))
+    assert rows["best", 8]["judge"]["mean"] is not None
+    assert "note.empty_compared" in [note["key"] for note in told["note_keys"]]
+    assert "(no text)" in export.comparison_html(found)
+    assert export.comparison_text(found)
+    assert compared.told(found)["rows"]
+    assert compared.cards_of(found)["best"]["score"]
+    silent = compare.run(prompts, Contest(mute, MeanLogprobScorer()), settings)
+    assert [note.key for note in silent.notes] == ["note.empty_compared", "note.prompts_left_out"]
+    assert (silent.rows(), silent.sentence()) == ([], "")
+    assert all((export.comparison_html(silent), export.comparison_text(silent), export.comparison_csv(silent)))
+    assert compared.told(silent)["rows"] == []
+    assert compared.cards_of(silent)["best"]["score"] == ""
+
+
+@pytest.mark.parametrize("form", [None, "sft", "preference", "scored"])
+def test_a_row_whose_texts_are_all_empty_fails_with_that_sentence(hasty, mute, form, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"prompt": "This movie"}\n{"prompt": "The hotel"}\n')
+    for engine, name in ((hasty, "some.jsonl"), (mute, "none.jsonl")):
+        task = batch.Task(Dataset(tmp_path / "in.jsonl"), tmp_path / name, Settings(n=16, seed=3, max_tokens=8),
+                          FORMS.get(form, BEST))
+        *_, finished = batch.stream(task, engine, MeanLogprobScorer())
+        rows = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+        completions = [row[key] for row in rows for key in ("completion", "chosen", "rejected") if row.get(key)]
+        assert all(text.strip() for text in completions)
+        assert finished.failed == (2 if engine is mute else 0)
+    assert {error.key for error in finished.errors.values()} == {"note.all_empty"}
+    assert len(rows) == (0 if form else 2)
+    assert form or "Every text is empty" in rows[0]["error"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bon import export, figure, stats
-from bon.comparison import Compared, Comparison, Writing
+from bon.comparison import Compared, Comparison, Writing, winner
 from bon.messages import carried, joined, revived, say
 from bon.schema import Candidate, Result
 from bon.ui.render import View
@@ -106,7 +106,7 @@ def card(part: str, result: Result) -> View:
 def cards_of(comparison: Comparison) -> dict[str, View]:
     """The cards of the prompt that was done last."""
     outcome = comparison.outcomes[-1]
-    best = max(outcome.base, key=lambda c: (c.score, -c.index))
+    best = winner(outcome.base)
     shown = {"base": (outcome.base[0], outcome.base[:1], "KL 0"), "best": (best, outcome.base, "")}
     if outcome.tuned:
         measured = say("compare.kl", kl=f"{stats.mean(outcome.log_ratios):.2f}") if outcome.log_ratios else ""
