@@ -15,6 +15,7 @@ from bon.messages import say
 from bon.sampling import selection_luck
 from bon.schema import Candidate, Event, Request, Result, Scored, Settings
 from bon.scorers import Item, Scorer, SentimentScorer, WeightedScorer, as_scorer, checked_scores
+from bon.scorers.simple import CarriedScorer
 from bon.state import ranked_anew
 
 #: A chat.
@@ -60,8 +61,9 @@ class Sampler:
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise InputError("texts", say("error.texts_no_list", example="['A fine film.']"))
-        if self.scorer.name in models.FREE:
-            raise InputError("scorer", say("error.scorer_needs_run", scorer=self.scorer.name))
+        for scorer in (part for _, part in getattr(self.scorer, "parts", [(1.0, self.scorer)])):
+            if scorer.name in models.FREE:
+                raise InputError("scorer", say("error.scorer_needs_run", scorer=scorer.name))
         items = [Item("", Candidate(index=i, text=text)) for i, text in enumerate(texts)]
         return list(checked_scores(self.scorer, items).values) if items else []
 
@@ -75,12 +77,26 @@ class Sampler:
         """
         given = {"target": target, "select": select, "softness": softness}
         settings = dataclasses.replace(result.settings, **{k: v for k, v in given.items() if v is not None})
-        scorer, scored = _looking_for(self.scorer, settings.target, result.unit), []
-        if scorer.target != result.target:
-            rated = [c for c in result.candidates if c.score is not None]
-            scores = checked_scores(scorer, [Item(result.prompt, c, result.messages) for c in rated])
-            scored = map(Scored, (c.index for c in rated), scores.values, scores.parts)
-        return ranked_anew(result, settings, selection_luck(settings.seed, 0), list(scored), scorer.target)
+        scores, label = self._rated_anew(result, settings)
+        return ranked_anew(result, settings, selection_luck(settings.seed, 0), scores, label)
+
+    def _rated_anew(self, result: Result, settings: Settings) -> tuple[list[Scored], str | None]:
+        """New scores where the settings look for another label than the result's, and the label of all scores."""
+        rated = [c for c in result.candidates if c.score is not None]
+        if not isinstance(self.scorer, WeightedScorer):
+            scorer = _looking_for(self.scorer, settings.target, result.unit)
+            return (_scored(scorer, rated, result) if scorer.target != result.target else []), scorer.target
+        before, after = (_looking_for(self.scorer, chosen.target, None).parts for chosen in (result.settings, settings))
+        changed = {now.name for (_, was), (_, now) in zip(before, after, strict=True) if was.target != now.target}
+        if not changed:
+            return [], None
+        scorer = WeightedScorer([
+            (weight, part if part.name in changed or any(part.name not in c.parts for c in rated)
+             else CarriedScorer(part.name)) for weight, part in after
+        ])
+        # The sums of dropped candidates were never over the complete ones.
+        groups = [[c for c in rated if (c.ended == "rejected") == dropped] for dropped in (False, True)]
+        return [scored for some in groups for scored in _scored(scorer, some, result)], None
 
     def _request(self, prompt, messages, unconditional, length_sampler, settings) -> tuple[Request, Scorer]:
         here = {"model": self._model, "scorer": self._scorer_name}
@@ -168,6 +184,13 @@ def _checked(prompt, settings: Settings, messages, unconditional: bool, length_s
     if length_sampler is not None and not callable(length_sampler):
         raise InputError("length_sampler", say("error.length_sampler_not_callable", example="bon.LengthSampler(8, 33)"))
     return Request(prompt, settings, messages=messages, unconditional=unconditional)
+
+
+def _scored(scorer: Scorer, candidates: Sequence[Candidate], result: Result) -> list[Scored]:
+    if not candidates:
+        return []
+    scores = checked_scores(scorer, [Item(result.prompt, c, result.messages) for c in candidates])
+    return list(map(Scored, (c.index for c in candidates), scores.values, scores.parts))
 
 
 def _place(source: Any) -> Any:

@@ -26,9 +26,9 @@ TOP = 4
 class Outcome:
     """One prompt: the candidates in the order of their numbers, each with its score and the judge's.
 
-    base: n of the base model; opponent: one more. tuned: n, or none. Empty texts have no score (`bon.scorers.Scorer`). log_ratios: log p_tuned - log p_base of each of
-    the tuned ones, nats; none where the tokenizers differ or the distribution is cut. seconds: of one run for one
-    sample of base and of tuned, and of the run for the best of n.
+    base: n of the base model; opponent: one more. tuned: n, or none. Empty texts have no score. log_ratios: log p_tuned
+    - log p_base of each of the tuned ones, nats; none where the tokenizers differ or the distribution is cut. seconds:
+    of one run for one sample of base and of tuned, and of the run for the best of n.
     """
 
     prompt: str
@@ -97,7 +97,7 @@ class Comparison:
 
     @cached_property
     def counted(self) -> tuple[Outcome, ...]:
-        """The outcomes that the figures are made from: without the prompts for which a model wrote empty texts alone."""
+        """The outcomes that the figures are made from: without those in which a model wrote empty texts alone."""
         return tuple(outcome for outcome in self.outcomes if outcome.scored)
 
     def rows(self) -> list[Row]:

@@ -103,7 +103,7 @@ class RunState:
             notes.append(say("note.rejected", rejected=str(rejected), of=str(len(ranked))))
         notes += _of_empty(ranked)
         if settings.select == "soft":
-            notes.append(say("note.soft_selection", softness=f"{settings.softness:g}"))
+            notes.append(_of_soft_selection(settings))
         own = {"caps", "luck"}
         fields = {name: getattr(self.started, name) for name in Started.__dataclass_fields__ if name not in own}
         return Result(
@@ -132,6 +132,10 @@ class RunState:
         )
 
 
+def _of_soft_selection(settings: Settings) -> str:
+    return say("note.soft_selection", softness=f"{settings.softness:g}")
+
+
 def _of_empty(candidates: Sequence[Candidate]) -> list[str]:
     """What to say of texts that are empty and hence have no score; nothing where there are none."""
     complete = [c for c in candidates if c.ended in ("eos", "length")]
@@ -148,16 +152,44 @@ def ranked_anew(result: Result, settings: Settings, luck: float, scores: Sequenc
     """The candidates of a run that has ended, ranked by other rules: nothing is generated.
 
     settings: with another `select` or `softness`. luck: the uniform number that soft selection chooses by. scores: new
-    ones, in place of the old. target: the label that they are of.
+    ones, in place of the old. target: the label that they are of. Where the run kept only some of its candidates, these
+    are ranked, and the figures stay as they were while the scores do.
     """
+    if _incomplete(result):
+        return _kept_ranked_anew(result, settings, luck, scores, target)
     state = _restored(result, settings, luck, target)
     for event in scores:
         state.add(event)
     return state.result()
 
 
+def _incomplete(result: Result) -> bool:
+    """Whether the result holds only some of its run's candidates."""
+    return len(result.candidates) < result.settings.n
+
+
+def _kept_ranked_anew(result: Result, settings: Settings, luck: float, scores: Sequence[Scored], target: str | None
+                      ) -> Result:
+    changed = {scored.index: {"score": scored.score, "parts": scored.parts} for scored in scores}
+    candidates = [dataclasses.replace(c, **changed.get(c.index, {})) for c in result.candidates]
+    stats = None if scores else result.stats
+    own = {"note.kept_ranked", "note.kept_ranked_without_figures", "note.soft_selection"}
+    notes = [note for note in result.notes if getattr(note, "key", None) not in own]
+    key = "note.kept_ranked" if stats else "note.kept_ranked_without_figures"
+    notes.append(say(key, n=len(candidates), of=str(settings.n)))
+    if settings.select == "soft":
+        notes.append(_of_soft_selection(settings))
+    return dataclasses.replace(
+        result, settings=settings, target=target or result.target, stats=stats, notes=tuple(notes),
+        candidates=tuple(selection.rank(candidates, settings.select, settings.softness, luck)),
+    )
+
+
 def stopped(result: Result) -> Result:
     """What a run had come to when it was stopped."""
+    if _incomplete(result):
+        ended = tuple(dataclasses.replace(c, ended=c.ended or "stopped") for c in result.candidates)
+        return dataclasses.replace(result, candidates=ended)
     return _restored(result, result.settings).result(stopped=True)
 
 

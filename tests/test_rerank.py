@@ -110,3 +110,50 @@ def test_a_stopped_run_keeps_what_it_has():
         (0, "eos", ((" a", -1.0), (" b", -1.0))), (1, "stopped", ((" b", -1.0),)),
     ]
     assert made.notes == ("Stopped with 1 of 2 candidates scored: the figures are theirs.",)
+
+
+@pytest.mark.parametrize("other", [{"select": "worst"}, {"select": "soft"}, {"target": "NEGATIVE"}])
+def test_of_a_run_that_kept_a_few_these_are_ranked(sampler, other):
+    run = sampler.run(PROMPT, **RUN, keep=4)
+    made = sampler.rerank(run, **other)
+    assert {c.index for c in made.candidates} == {c.index for c in run.candidates}
+    assert [c.rank for c in made.candidates] == [1, 2, 3, 4]
+    if "target" in other:
+        assert (made.stats, made.target) == (None, "NEGATIVE")
+        whole = {c.index: c.score for c in sampler.run(PROMPT, **RUN, **other).candidates}
+        assert all(c.score == pytest.approx(whole[c.index], abs=1e-6) for c in made.candidates)
+        assert [note.key for note in made.notes] == ["note.kept_ranked_without_figures"]
+    else:
+        assert made.stats == run.stats
+        assert made.notes[0].key == "note.kept_ranked"
+    again = sampler.rerank(made, **other)
+    assert (again.notes, again.candidates) == (made.notes, made.candidates)
+    assert [c.ended for c in stopped(run).candidates] == [c.ended for c in run.candidates]
+
+
+@pytest.mark.parametrize("other", [{"target": "NEGATIVE"}, {"select": "worst"}, {"select": "soft", "softness": 0.3},
+                                   {"target": "NEGATIVE", "select": "worst"}])
+def test_a_weighted_sum_is_ranked_anew_as_the_run_would_have_been(lm_folder, classifier_folder, other):
+    sampler = bon.load(lm_folder, f"0.7*{classifier_folder}+0.3*logprob")
+    run, wanted = sampler.run(PROMPT, **RUN), sampler.run(PROMPT, **RUN, **other)
+    for result in (run, render.read(render.pack(render.done(run))["record"])):
+        made = sampler.rerank(result, **other)
+        assert [c.index for c in made.candidates] == [c.index for c in wanted.candidates]
+        assert [c.score for c in made.candidates] == pytest.approx([c.score for c in wanted.candidates], abs=1e-4)
+        assert [dict(c.parts) for c in made.candidates] == [pytest.approx(dict(c.parts)) for c in wanted.candidates]
+        assert (made.settings, made.notes, made.unit) == (wanted.settings, wanted.notes, wanted.unit)
+
+
+def test_a_sum_over_the_kept_is_normalised_over_them(lm_folder, classifier_folder):
+    sampler = bon.load(lm_folder, f"0.7*{classifier_folder}+0.3*logprob")
+    made = sampler.rerank(sampler.run(PROMPT, **RUN, keep=4), target="NEGATIVE")
+    assert sum(c.score for c in made.candidates) == pytest.approx(0, abs=1e-6)
+    assert made.stats is None
+
+
+@pytest.mark.parametrize("sum_of", ["0.7*{0}+0.3*logprob", "0.7*self-certainty+0.3*logprob", "0.3*logprob"])
+def test_a_sum_that_needs_a_run_rates_no_texts(lm_folder, classifier_folder, sum_of):
+    sampler = bon.load(lm_folder, sum_of.format(classifier_folder))
+    with pytest.raises(InputError) as error:
+        sampler.score(["A fine film.", "A dull one."])
+    assert (error.value.field, error.value.key) == ("scorer", "error.scorer_needs_run")

@@ -68,6 +68,19 @@ class WeightedScorer:
         return Scores(total.tolist(), tuple(note for scores in made for note in scores.notes), parts)
 
 
+class CarriedScorer:
+    """Gives candidates the score that they carry among their parts under a scorer's name."""
+
+    unit, target, targets, incremental = "score", None, (), False
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def score(self, items: Sequence[Item]) -> Scores:
+        """What the candidates carry."""
+        return Scores([item.candidate.parts[self.name] for item in items])
+
+
 def _spread(values: Sequence[float]) -> np.ndarray:
     """Values with mean 0 and standard deviation 1; all 0 where they are equal."""
     away = np.asarray(values, dtype=float) - np.mean(values)
