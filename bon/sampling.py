@@ -53,6 +53,7 @@ def shape(logits: Tensor, sampling: Sampling) -> Tensor:
         before = probabilities.cumsum(-1) - probabilities
         # A token stays while those before it have not reached top_p; the first always stays.
         cut = before >= sampling.top_p
+        cut[:, 0] = False  # also where float32 takes top_p for 0
         logits = logits.masked_fill(torch.empty_like(cut).scatter_(-1, places, cut), -torch.inf)
     return logits
 

@@ -19,6 +19,8 @@ N_MAX = 4096
 TOKENS_MAX = 1_000_000
 #: Seeds stay whole in JavaScript, where a number has 53 bits.
 SEED_MAX = 2**53 - 1
+#: The least and the most that temperature, top-p and softness may be: beyond, float32 takes them for 0 or infinity.
+FLOAT_MIN, FLOAT_MAX = 1e-30, 1e30
 UNITS = ("probability", "logit", "margin")
 SELECTIONS = ("best", "worst", "soft")
 
@@ -68,10 +70,12 @@ class Settings:
         put("temperature", number("temperature", self.temperature))
         if self.temperature <= 0:
             raise InputError("temperature", say("error.temperature_not_above_0", value=f"{self.temperature:g}"))
+        self._check_float32("temperature")
         put("top_k", whole("top_k", self.top_k, 0))
         put("top_p", number("top_p", self.top_p))
         if not 0 < self.top_p <= 1:
             raise InputError("top_p", say("error.top_p_out_of_range", value=f"{self.top_p:g}"))
+        self._check_float32("top_p")
         put("reject", number("reject", self.reject))
         if not 0 <= self.reject < 1:
             raise InputError("reject", say("error.reject_out_of_range", value=f"{self.reject:g}"))
@@ -82,6 +86,7 @@ class Settings:
         put("softness", number("softness", self.softness))
         if self.softness <= 0:
             raise InputError("softness", say("error.softness_not_above_0", value=f"{self.softness:g}"))
+        self._check_float32("softness")
         if self.seed is not None:
             put("seed", whole("seed", self.seed, 0, SEED_MAX))
         if self.keep is not None:
@@ -98,6 +103,12 @@ class Settings:
                 raise InputError(name, say("error.not_a_name", name=name, value=repr(value)))
         if self.model is None:
             raise InputError("model", say("error.no_model_name"))
+
+    def _check_float32(self, name: str) -> None:
+        value = getattr(self, name)
+        if not FLOAT_MIN <= value <= FLOAT_MAX:
+            limits = {"least": f"{FLOAT_MIN:g}", "most": f"{FLOAT_MAX:g}"}
+            raise InputError(name, say("error.beyond_float32", name=name, **limits, value=f"{value:g}"))
 
     def with_seed(self) -> "Settings":
         """These settings with a fresh seed where there was none, so that the run can be repeated."""

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from bon import computing, flow
-from bon.engines import pool
+from bon.engines import batch, pool
 from bon.engines.base import Job
 from bon.engines.local import LocalEngine, Rules
-from bon.errors import EngineError
+from bon.errors import EngineError, InputError
 from bon.schema import Ended, Request, Settings, Wrote
 from bon.scorers import CallableScorer
 from tests import tiny
@@ -237,6 +237,39 @@ def test_a_failure_reaches_everybody_in_the_batch_and_the_next_run_works(engine)
     handle.remove()
     assert all(isinstance(error, RuntimeError) for error in found)
     assert run(engine, 0)
+
+
+def test_who_is_at_fault_in_a_batch_fails_alone(engine, monkeypatch):
+    alone, shape, draws = [run(engine, i) for i in range(4)], batch.shape, []
+
+    def failing(logits, sampling):
+        draws.append(sampling.top_k)
+        if draws.count(7) > 3:  # by then they write together
+            raise RuntimeError("probability tensor contains either inf, nan or element < 0")
+        return shape(logits, sampling)
+
+    monkeypatch.setattr(batch, "shape", failing)
+    with Widths(engine.model, slow=0.002) as passes:
+        found = together(*(lambda i=i: run(engine, i) for i in range(4)), lambda: run(engine, 4, top_k=7))
+    assert found[:4] == alone
+    assert isinstance(found[4], RuntimeError)
+    assert max(rows for rows, length in passes.rows if length == 1) > 9  # they had begun together
+    assert together(*(lambda i=i: run(engine, i) for i in range(4))) == alone
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "softness"])
+@pytest.mark.parametrize("value", [5e-324, 1e-320, 1e-31, 1e31, 1e300])
+def test_settings_that_float32_takes_for_0_or_infinity_are_refused(name, value):
+    with pytest.raises(InputError) as error:
+        Settings(**{name: value})
+    assert error.value.field == name
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 1e-30, "top_p": 1e-30}, {"temperature": 1e30, "top_p": 0.9},
+                                      {"top_p": 1e-30, "top_k": 3}, {"temperature": 1e-30, "select": "soft",
+                                                                    "softness": 1e-30}])
+def test_the_least_and_the_most_of_settings_work(engine, settings):
+    assert len(run(engine, 3, **settings)) == 8
 
 
 def test_a_prompt_that_cannot_be_read_fails_alone(engine):

@@ -35,11 +35,15 @@ def pool_of(model) -> "Pool":
 
 @dataclass(eq=False)
 class _Caller:
-    """One call: its texts, the steps that were made for it, and the error that ended it."""
+    """One call: its texts, the steps that were made for it, and the error that ended it.
+
+    apart: whether it shares no batch, since one in which it was failed.
+    """
 
     texts: list[Text]
     steps: deque[Step] = field(default_factory=deque)
     error: BaseException | None = None
+    apart: bool = False
 
     @property
     def done(self) -> bool:
@@ -124,15 +128,22 @@ class Pool:
             concerned = [caller for caller in callers if not at_work.isdisjoint(caller.texts)]
             if isinstance(error, torch.OutOfMemoryError | RuntimeError) and loading.out_of_memory(error):
                 self._out_of_memory(callers, concerned, error, name)
-            else:
+                return
+            self._batch = self._batch if fresh else None
+            if len(concerned) == 1:
                 self._fail(concerned, error)
-                self._batch = self._batch if fresh else None
+            else:
+                self._part(concerned, at_work)
 
     def _waiting(self, callers: Sequence[_Caller], most: int) -> list[Text]:
         """The texts to read the prompts of before the next step."""
         if self._batch and (self._batch.expects or not self._joins):
             return []
         inside = set(self._batch.texts) if self._batch else set()
+        if apart := [caller for caller in callers if caller.apart and not caller.done]:
+            if self._batch and inside.isdisjoint(apart[0].texts):
+                return []
+            callers = apart[:1]
         room = most - sum(text.ended is None for text in inside)
         outside = [text for caller in callers for text in caller.texts if text.ended is None and text not in inside]
         outside.sort(key=lambda text: len(text.job.prompt_ids))  # stable: by caller, job and candidate
@@ -168,6 +179,17 @@ class Pool:
         for caller in callers:
             if not concerned.isdisjoint(caller.texts):
                 caller.steps.append(step)
+
+    @staticmethod
+    def _part(callers: Sequence[_Caller], at_work: set[Text]) -> None:
+        """After a failure of several together: begins their texts again, each caller alone, so that only the one at
+        fault fails.
+        """
+        for caller in callers:
+            caller.apart = True
+            for text in at_work.intersection(caller.texts):
+                if text.ended is None:
+                    text.restart()
 
     @staticmethod
     def _fail(callers: Sequence[_Caller], error: Exception) -> None:
