@@ -305,6 +305,11 @@ def test_a_third_language_is_one_more_file_and_no_text_stands_outside_the_tables
     page.context.close()
 
 
+def test_style_sheets_write_no_words():
+    sheets = (ROOT / "assets" / "ui").glob("*.css")
+    assert [line for sheet in sheets for line in re.findall(r'content: ".*[A-Za-z].*', sheet.read_text())] == []
+
+
 def test_a_link_or_the_switch_chooses_another_language_than_the_browsers_and_keeps_the_form(app, browser):
     page = open_page_in(browser, f"{app.url}/?lang=es&n=8", "en-US")
     expect(page.locator("#tabs [role=tab]").nth(1)).to_have_text("Comparar")

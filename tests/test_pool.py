@@ -244,7 +244,7 @@ def test_who_is_at_fault_in_a_batch_fails_alone(engine, monkeypatch):
 
     def failing(logits, sampling):
         draws.append(sampling.top_k)
-        if draws.count(7) > 3:  # by then they write together
+        if sampling.top_k == 7 and draws.count(7) > 3:  # by then they write together
             raise RuntimeError("probability tensor contains either inf, nan or element < 0")
         return shape(logits, sampling)
 

@@ -41,6 +41,7 @@
     if (was.tokens !== data.tokens || was.state !== data.state)
       bon.text(row.tokens, bon.say(dropped ? "board.dropped" : "tokens", { n: data.tokens }));
     bon.set(row.node, "data-state", data.state);
+    bon.set(row.score, "data-instead", data.state === "stopped" ? bon.say("board.stopped") : null);
     bon.set(row.node, "data-cut", data.cut);
     row.shown = { ...data, live };
   };

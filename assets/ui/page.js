@@ -10,6 +10,7 @@
       stop = one("#stop");
     if (!generate || !stop) return;
     generate.toggleAttribute("data-running", on);
+    generate.dataset.doing = bon.say("form.generating");
     generate.setAttribute("aria-disabled", on);
     stop.setAttribute("aria-disabled", !on);
   };
