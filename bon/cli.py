@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 from contextlib import closing
@@ -20,6 +19,7 @@ from bon.arguments import (
     print_to_stderr,
 )
 from bon.errors import BonError, InputError, ModelError
+from bon.jsontext import json_text
 from bon.messages import say
 from bon.schema import Done, Request, Settings, whole
 
@@ -73,7 +73,7 @@ def _best(argv: list[str]) -> int:
     if result is not None:
         from bon import export
 
-        print(json.dumps(result.to_dict()) if args.json else result)
+        print(json_text(result.to_dict()) if args.json else result)
         _write_files(args, {"csv": export.run_csv, "html": export.run_html}, result)
     return 0 if finished else INTERRUPTED
 
@@ -192,7 +192,7 @@ def _compare(argv: list[str]) -> int:
     settings = dataclasses.replace(checked, unit=entrants.scorer.unit) if entrants.scorer.target else checked
     found, finished = _drained(compare.stream(prompts, entrants, settings), len(prompts))
     if found is not None:
-        print(json.dumps(found.to_dict()) if args.json else export.comparison_text(found))
+        print(json_text(found.to_dict()) if args.json else export.comparison_text(found))
         _write_files(args, {"csv": export.comparison_csv, "html": export.comparison_html}, found)
     return 0 if finished else INTERRUPTED
 
@@ -236,7 +236,7 @@ def _models(argv: list[str]) -> int:
         for spec in models.presets()
     ]
     if args.json:
-        print(json.dumps({"models": rows}))
+        print(json_text({"models": rows}))
         return 0
     for row in rows:
         print(f"{row['name']}: {row['summary']}")
@@ -282,20 +282,20 @@ def _bench(argv: list[str]) -> int:
     found = [*(bench.rejection() if args.rejection else ()), *(bench.quality() if args.quality else ()),
              *([bench.users(users)] if users else ()), *(_throughput(prompts_of_batch) if prompts_of_batch else ())]
     if found:
-        print(*(json.dumps(dataclasses.asdict(figures)) for figures in found), sep="\n")
+        print(*(json_text(dataclasses.asdict(figures)) for figures in found), sep="\n")
         return 0
     dtypes = args.dtype.split(",")
     if args.models:
         for work in (bench.Work(Path(args.models), n, prompt, lengths) for prompt in prompts for n in counts):
             for dtype in dtypes:
-                print(json.dumps(bench.ours(work, dtype)), flush=True)
+                print(json_text(bench.ours(work, dtype)), flush=True)
         return 0
     sizes = args.sizes.split(",")
     if unknown := set(sizes) - set(bench.SIZES):
         raise InputError("sizes", say("error.unknown_sizes", sizes=", ".join(bench.SIZES),
                                       unknown=", ".join(sorted(unknown))))
     rows = bench.table(dtypes, turns, args.peer_python, sizes, counts, prompts, lengths, args.peer_dtype)
-    shown = (json.dumps(dataclasses.asdict(row)) for row in rows) if args.json else bench.markdown(rows)
+    shown = (json_text(dataclasses.asdict(row)) for row in rows) if args.json else bench.markdown(rows)
     for text in shown:
         print(text, flush=True)
     return 0

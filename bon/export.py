@@ -2,13 +2,13 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
 from bon import charts, figure
 from bon.comparison import Comparison, Estimate, Row, winner
+from bon.jsontext import json_text
 from bon.messages import say
 from bon.schema import Candidate, Result
 from bon.show import facts, text_words
@@ -36,7 +36,7 @@ blockquote{margin:0 0 12px;font:400 26px/1.35 Charter,"Bitstream Charter",Cambri
 
 def run_json(result: Result) -> str:
     """`Result.to_dict()` as JSON."""
-    return json.dumps(result.to_dict(), ensure_ascii=False, indent=1) + "\n"
+    return json_text(result.to_dict(), ensure_ascii=False, indent=1) + "\n"
 
 
 def run_csv(result: Result) -> str:

@@ -2,8 +2,6 @@
 
 import csv
 import datetime
-import decimal
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 from bon.dataset import pyarrow
 from bon.errors import InputError
 from bon.export import harmless
+from bon.jsontext import json_text
 from bon.messages import say
 
 #: Rows of a Parquet file's row group.
@@ -33,10 +32,10 @@ def writer(path: Path):
 
 
 def jsonl(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
-    """One JSON object a line."""
+    """One JSON object a line; null stands for numbers that are not finite."""
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, default=plain) + "\n")
+            file.write(_json(row) + "\n")
 
 
 def table(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
@@ -50,7 +49,7 @@ def table(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) ->
 
 def _cell(value: Any) -> Any:
     if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False, default=plain)
+        return _json(value)
     return value if isinstance(value, str) and _is_number(value) else harmless(value)
 
 
@@ -63,15 +62,17 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _json(value: Any) -> str:
+    return json_text(value, ensure_ascii=False, default=plain)
+
+
 def plain(value: Any) -> Any:
-    """A JSON type for a value that Parquet files can hold and JSON cannot."""
+    """A JSON type for a value that Parquet files can hold and JSON cannot: a text, or lists of an array."""
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    if isinstance(value, decimal.Decimal | datetime.timedelta):
-        return str(value)
-    raise InputError("input", say("error.value_not_json", type=type(value).__name__))
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def parquet(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
@@ -122,7 +123,7 @@ def _holds(arrow, kind: Any, column: str, rows: Iterable[dict[str, Any]]) -> boo
 
 def _fitting(value: Any, kind: Any, arrow) -> Any:
     if kind == arrow.string() and value is not None and not isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False, default=plain)
+        return _json(value)
     return value
 
 

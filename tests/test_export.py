@@ -1,8 +1,10 @@
 """Runs as files: opened again and compared with the run."""
 
 import csv
+import dataclasses
 import io
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -43,6 +45,15 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
+
+
+def test_numbers_that_json_lacks_are_null():
+    run = made(scores=SCORES[:4], texts=TEXTS[:4])
+    run = dataclasses.replace(run, candidates=tuple(
+        dataclasses.replace(c, logprob=-math.inf, parts={"x": math.nan}) for c in run.candidates))
+    read = json.loads(export.run_json(run), parse_constant=pytest.fail)
+    assert {(c["logprob"], c["parts"]["x"]) for c in read["candidates"]} == {(None, None)}
+    assert [c["score"] for c in read["candidates"]] == [0.9, 0.7, 0.5, 0.1]
 
 
 def test_the_json_is_the_dict():

@@ -2,8 +2,12 @@
 
 import csv
 import datetime
+import decimal
 import json
+import math
+import uuid
 
+import numpy
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -15,6 +19,7 @@ from bon.forms import BEST, PREFERENCE, SCORED, SFT
 from bon.schema import Candidate, Result, Settings, Timing
 
 CHAT = [{"role": "user", "content": "Hi"}]
+NAN = math.nan
 FORMULA = '=HYPERLINK("http://x","y")'
 
 
@@ -179,6 +184,22 @@ def test_what_parquet_holds_and_json_does_not_is_told_in_words(tmp_path):
     assert json.loads((tmp_path / "a.jsonl").read_text()) == {"when": "2026-01-02T03:04:00", "raw": "x"}
     writers.parquet([row], list(row), tmp_path / "a.parquet")
     assert pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pylist() == [row]
+
+
+def test_any_value_of_a_parquet_file_has_some_json(tmp_path):
+    moment = datetime.timedelta(seconds=1)
+    row = {"uuid": uuid.UUID(int=1), "price": decimal.Decimal("NaN"), "spent": moment, "array": numpy.array([1.5, NAN]),
+           "number": numpy.float32(NAN), "map": [("a", NAN)], "raw": b"\xff", "day": datetime.date(2026, 1, 2)}
+    writers.jsonl([row], (), tmp_path / "a.jsonl")
+    assert json.loads((tmp_path / "a.jsonl").read_text("utf-8"), parse_constant=pytest.fail) == {
+        "uuid": "00000000-0000-0000-0000-000000000001", "price": "NaN", "spent": "0:00:01", "array": [1.5, None],
+        "number": None, "map": [["a", None]], "raw": "\ufffd", "day": "2026-01-02"}
+
+
+def test_csv_keeps_numbers_that_are_not_finite_and_has_json_in_its_cells(tmp_path):
+    writers.table([{"a": NAN, "b": [NAN, 1], "c": {"x": -math.inf}}], "abc", tmp_path / "a.csv")
+    with open(tmp_path / "a.csv", newline="") as file:
+        assert list(csv.reader(file))[1] == ["nan", "[null, 1]", '{"x": null}']
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bon import export, figure, stats
 from bon.comparison import Compared, Comparison, Writing, winner
+from bon.jsontext import json_text
 from bon.messages import carried, joined, revived, say
 from bon.schema import Candidate, Result
 from bon.ui.render import View
@@ -27,7 +28,7 @@ def kept(comparison: Comparison) -> str:
     """A finished comparison as a file that `sample` shows."""
     cards = cards_of(comparison)
     shown = {"cards": [cards[part] for part in PARTS if part in cards]} | told(comparison)
-    return json.dumps(carried(shown), indent=1, ensure_ascii=False) + "\n"
+    return json_text(carried(shown), indent=1, ensure_ascii=False) + "\n"
 
 
 def sample(path: Path) -> View:
@@ -145,7 +146,7 @@ def files(comparison: Comparison) -> dict[str, str]:
     """The downloads by their names."""
     return {
         "comparison.csv": export.comparison_csv(comparison),
-        "comparison.json": json.dumps(comparison.to_dict()),
+        "comparison.json": json_text(comparison.to_dict()),
         "comparison.html": export.comparison_html(comparison),
     }
 

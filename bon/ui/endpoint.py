@@ -1,7 +1,6 @@
 """The endpoint `/best_of_n`, and the same as a tool for agents: the results of a run as dicts, as it grows."""
 
 import functools
-import json
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from bon.errors import BonError
+from bon.jsontext import json_text
 from bon.schema import Request, Settings
 from bon.ui import deployment, runs
 from bon.ui.journal import UNEXPECTED, report
@@ -80,7 +80,7 @@ def best_of_n(
 @functools.wraps(best_of_n)
 def tool(*given: Any, **named: Any) -> str:
     """`best_of_n` under the same name for agents, which read results as text: the last one, as JSON."""
-    return json.dumps(deque(best_of_n(*given, **named), maxlen=1).pop())
+    return json_text(deque(best_of_n(*given, **named), maxlen=1).pop())
 
 
 tool.__annotations__ = {**best_of_n.__annotations__, "return": str}

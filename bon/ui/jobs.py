@@ -26,6 +26,7 @@ from bon import batch, forms
 from bon.batch import Finished, Task
 from bon.dataset import Dataset
 from bon.errors import BonError, InputError, LimitError
+from bon.jsontext import json_text
 from bon.messages import carried, replaced, say
 from bon.schema import Settings
 from bon.ui.guests import Considerate, GaveWay, Halted, guests
@@ -136,7 +137,7 @@ class Batch:
         """Keeps how it ended."""
         self.end = {"phase": phase, **more}
         begun = self.folder / "job.json.writing"
-        begun.write_text(json.dumps({"order": dataclasses.asdict(self.order), "end": self.end}), encoding="utf-8")
+        begun.write_text(json_text({"order": dataclasses.asdict(self.order), "end": self.end}), encoding="utf-8")
         os.replace(begun, self.folder / "job.json")
 
     def worded(self, error: BonError) -> str:

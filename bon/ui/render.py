@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bon.errors import InputError
+from bon.jsontext import json_text
 from bon.messages import carried, joined, restored, revived, say
 from bon.schema import Candidate, Result, Settings, Stats, Timing, checked_messages
 from bon.show import at_most
@@ -59,7 +60,7 @@ def record(result: Result) -> dict[str, Any]:
 def draft(result: Result) -> str:
     """The record of a run that goes on, as if it were stopped now; without its texts' pieces, which weigh most."""
     kept = record(stopped_result(result))
-    return json.dumps(kept | {"candidates": [{**c, "pieces": []} for c in kept["candidates"]]})
+    return json_text(kept | {"candidates": [{**c, "pieces": []} for c in kept["candidates"]]})
 
 
 def read(text: str) -> Result:
@@ -176,9 +177,9 @@ def pack(view: View) -> dict[str, Any]:
     rows = [{k: v for k, v in row.items() if k != "text"} for row in view.get("rows", ())]
     own = {k: v for k, v in view.items() if k not in ("record", "draft")}
     rest = carried(own | ({"rows": rows} if "rows" in view else {}))
-    kept = json.dumps(view["record"]) if "record" in view else ""
+    kept = json_text(view["record"]) if "record" in view else ""
     texts = [row["text"] for row in view.get("rows", ())]
-    return {"view": json.dumps(rest), "texts": texts, "record": kept, "draft": view.get("draft", "")}
+    return {"view": json_text(rest), "texts": texts, "record": kept, "draft": view.get("draft", "")}
 
 
 def unpack(packed: Mapping[str, Any] | None) -> View:
