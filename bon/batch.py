@@ -148,7 +148,7 @@ class Finished:
     """The output is complete.
 
     plan: what it depends on. rows, failed: of the input. written: rows of the output. left_out: how many rows of the
-    input have no row there, by reason (`failed`, `equal`, `margin`). errors: the first few, by row. notes: what the
+    input have no row there, by reason (`bon.forms.REASONS`). errors: the first few, by row. notes: what the
     reader should know.
     """
 
@@ -213,7 +213,8 @@ def records(rows: Sequence[Row], engine: Engine, scorer: "Scorer", settings: Set
     for row in rows:
         result = errors.get(row.number) or results[row.number]
         error = _said(result) if isinstance(result, Exception) else forms.why_nothing_is_kept(result)
-        out.append(forms.failure(row.number, error) if error else forms.record(row.number, result, form))
+        out.append(forms.failure(row.number, error) if error
+                   else forms.record(row.number, result, form, settings.keep))
     return out
 
 
@@ -222,7 +223,8 @@ def _request(row: Row, engine: Engine, settings: Settings) -> Request:
 
     if row.error:
         raise InputError("input", row.error)
-    request = Request(row.prompt, settings, messages=row.messages, query=row.number)
+    every = dataclasses.replace(settings, keep=None)  # the mean is of all, whatever number of them is written
+    request = Request(row.prompt, every, messages=row.messages, query=row.number)
     flow.check_fits(len(engine.encode(request)), settings.max_tokens, engine)
     return request
 

@@ -223,7 +223,7 @@ class Comparison:
         if tuned["difference"] is None:
             return say("comparison.tuned_too_far", kl=kl, n=str(n), bound=f"{stats.kl_bound(n):.2f}")
         difference, low, high = tuned["difference"], tuned["low"], tuned["high"]
-        undecided = low is not None and low <= 0 <= high
+        undecided = difference == 0 or (low is not None and low <= 0 <= high)
         leader = "neither" if undecided else "best" if difference > 0 else "tuned"
         ahead = say(f"comparison.ahead.{leader}", gap=f"{difference:+.3f}")
         if low is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
+from bon import stats
 from bon.dataset import Dataset, Row, Survey
 from bon.errors import InputError
 from bon.messages import described, restored, say
@@ -24,7 +25,10 @@ TRAINERS = frozenset({
 
 
 #: Why a row of the input has none in the output.
-REASONS = {"failed": "that failed", "equal": "with equal texts", "margin": "with too small a difference in score"}
+REASONS = {
+    "failed": "that failed", "equal": "with equal texts", "margin": "with too small a difference in score",
+    "same": "in which no candidate scores above another",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +61,31 @@ class Form:
         """Raises `InputError` for settings under which it would be empty or say nothing."""
         if self.name == "preference" and (settings.n < 2 or settings.select != "best"):
             raise InputError("as", say("error.preference_needs_two"))
+        if self.name == "scored" and settings.n < 2:
+            raise InputError("as", say("error.scored_needs_two"))
         if margin < 0 or (margin and self.name != "preference"):
             raise InputError("margin", say("error.margin"))
         if settings.keep is not None and self.name != "scored":
             raise InputError("keep", say("error.keep_without_scored"))
 
 
-def record(row: int, result: Result, form: Form) -> Record:
-    """What is kept of a result."""
+def record(row: int, result: Result, form: Form, keep: int | None = None) -> Record:
+    """What is kept of a result, which holds all candidates. keep: how many of those that the form needs (None: all)."""
     whole = [c for c in result.candidates if c.score is not None and c.ended != "rejected"]
-    kept = [{"text": c.text, "score": c.score, "tokens": c.tokens, "ended": c.ended} for c in form.kept(whole)]
+    kept = [{"text": c.text, "score": c.score, "tokens": c.tokens, "ended": c.ended} for c in form.kept(whole)[:keep]]
     out = {"row": row, "candidates": kept, "n": result.settings.n}
-    if result.stats:
+    if result.stats:  # after early rejection there are none: those that are left are no plain samples
         out["mean"] = result.stats.mean
+    if form.name == "scored":
+        out["limit"] = _limit([c.score for c in whole])
     if result.notes:
         out |= {"notes": [str(note) for note in result.notes], "note_keys": list(map(described, result.notes))}
     return out
+
+
+def _limit(scores: Sequence[float]) -> float | None:
+    """The score above which a candidate's label is true: the mean; None where none scores above another."""
+    return stats.mean(scores) if scores and min(scores) < max(scores) else None
 
 
 def why_nothing_is_kept(result: Result) -> str | None:
@@ -173,10 +186,12 @@ def _preference(row: Row, record: Record, margin: float) -> Made:
 
 
 def _scored(row: Row, record: Record, _: float) -> Made:
-    mean = record.get("mean")
+    limit = record["limit"]
+    if limit is None:
+        return Made(left_out="same")
     return Made([{
         "row": row.number, "prompt": _prompt(row), "completion": _answer(row, c["text"]), "score": c["score"],
-        "label": mean is not None and c["score"] > mean,
+        "label": c["score"] > limit,
     } for c in record["candidates"]])
 
 

@@ -342,6 +342,8 @@ def test_the_sentence_does_not_decide_what_the_numbers_leave_open():
                         np.mean([stats.expected_best(row) for row in SPREAD], axis=0))
     mixed = [[at_root + (0.3 if j % 2 else -0.3)] * 8 for j in range(6)]
     assert "neither is clearly ahead" in made(SPREAD, mixed, [[0.6] * 8] * 6).sentence()
+    same = [[0.5] * 8]  # of one prompt, which has no interval
+    assert "neither is clearly ahead" in made(same, same, [[0.6] * 8]).sentence()
 
 
 @pytest.mark.parametrize(("judge", "said"), [

@@ -88,6 +88,18 @@ def test_every_candidate_with_its_score(dataset):
         (0, "The plot", " good", 0.9), (0, "The plot", " bad", 0.25)]
 
 
+def test_labels_compare_with_the_mean_of_all_that_were_scored_in_full(dataset):
+    ranked = ((" a", 0.9), (" b", 0.8), (" c", 0.1))
+    assert [row["label"] for row in made(SCORED, dataset, *ranked).rows] == [True, True, False]
+    kept = forms.record(0, result(*ranked), SCORED, keep=2)
+    assert [row["label"] for row in forms.rows(SCORED, dataset, next(dataset.rows()), kept).rows] == [True, True]
+
+
+@pytest.mark.parametrize("scores", [[0.7] * 3, [0.1] * 3, [0.5]])
+def test_candidates_of_which_none_is_above_another_have_no_labels(dataset, scores):
+    assert made(SCORED, dataset, *((f" {i}", score) for i, score in enumerate(scores))) == forms.Made([], "same")
+
+
 def test_rejected_candidates_are_no_examples(dataset):
     dropped = Candidate(2, " half", 0.99, 3, ended="rejected")
     whole = result(*TWO)
@@ -122,7 +134,8 @@ def test_the_prompt_of_a_template_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(("form", "settings", "margin", "field"), [
-    (PREFERENCE, {"n": 1}, 0, "as"), (PREFERENCE, {"select": "worst"}, 0, "as"), (SFT, {}, 0.1, "margin"),
+    (PREFERENCE, {"n": 1}, 0, "as"), (SCORED, {"n": 1}, 0, "as"), (PREFERENCE, {"select": "worst"}, 0, "as"),
+    (SFT, {}, 0.1, "margin"),
     (PREFERENCE, {}, -1, "margin"), (BEST, {"keep": 2}, 0, "keep"),
 ])
 def test_settings_that_make_no_data_are_refused(form, settings, margin, field):

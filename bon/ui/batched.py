@@ -319,8 +319,9 @@ def _facts(told: Mapping[str, Any], order: Order) -> list[View]:
     facts = []
     if "best" in told:
         unit = unit_words(told["unit"], told["target"])
-        facts = [{"value": score_words(told["best"]), "name": say("batch.mean", unit=unit)},
-                 {"value": score_words(told["plain"]), "name": say("fact.mean")}]
+        facts = [{"value": score_words(told["best"]), "name": say("batch.mean", unit=unit)}]
+    if "plain" in told:
+        facts.append({"value": score_words(told["plain"]), "name": say("fact.mean")})
     return [*facts, {"value": say("number", value=told["failed"]), "name": say("batch.failures", n=told["failed"])},
             {"value": say("number", value=order.settings["n"]), "name": say("batch.each")}]
 

@@ -19,7 +19,8 @@ class Tally:
 
     def __init__(self, dataset: Dataset, output: Path):
         self._rows, self._file, self._at = dataset.rows(), partial.place(output), 0
-        self._best = self._plain = 0.0
+        self._best = 0.0
+        self._plain: float | None = 0.0
         self._scored = self.done = self.failed = 0
         self._plan: dict[str, Any] = {}
         self._latest: deque[dict[str, Any]] = deque(maxlen=SHOWN)
@@ -52,15 +53,18 @@ class Tally:
         best = record["candidates"][0]
         self._scored += 1
         self._best += best["score"]
-        self._plain += record.get("mean", best["score"])
+        self._plain = None if self._plain is None or "mean" not in record else self._plain + record["mean"]
         prompt = row.prompt if row.messages is None else row.messages[-1]["content"]
         self._latest.append({"row": row.number, "prompt": prompt[:LONG], "text": best["text"][:LONG],
                              "score": best["score"]})
 
     def told(self) -> dict[str, Any]:
-        """Rows done and failed, winners, errors, the mean scores of winners and of all candidates, and their unit."""
+        """Rows done and failed, winners, errors, mean scores and their unit: of the winners, and of all candidates if
+        every row has it.
+        """
         many = self._scored
-        means = {"best": self._best / many, "plain": self._plain / many} if many else {}
+        means = {"best": self._best / many} if many else {}
+        means |= {"plain": self._plain / many} if many and self._plain is not None else {}
         unit = {name: self._plan.get(name) for name in ("unit", "target")}
         return {"done": self.done, "failed": self.failed, "latest": list(self._latest), "errors": self._errors,
                 **means, **unit}
