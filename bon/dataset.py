@@ -7,8 +7,10 @@ is in memory at a time.
 import csv
 import hashlib
 import json
+import math
 import string
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -85,16 +87,17 @@ class Dataset:
 
     def survey(self) -> Survey:
         """Reads the whole file once."""
-        rows, bad, columns = 0, 0, {}
+        # Of the file before its rows are read: then what is edited meanwhile is not taken for what was read.
+        digest, rows, bad, columns = self.sha256(), 0, 0, {}
         for row in self.rows():
             rows, bad = rows + 1, bad + (row.error is not None)
             columns.update(dict.fromkeys(row.columns))
-        return Survey(rows, bad, tuple(columns), self.path.stat().st_size, self.sha256())
+        return Survey(rows, bad, tuple(columns), self.path.stat().st_size, digest)
 
     def sha256(self) -> str:
         """The SHA-256 of the file as it is now."""
         digest = hashlib.sha256()
-        with open(self.path, "rb") as file:
+        with _as_input_errors(self.path), open(self.path, "rb") as file:
             while block := file.read(2**20):
                 digest.update(block)
         return digest.hexdigest()
@@ -102,16 +105,14 @@ class Dataset:
     def _raw(self) -> Iterator[dict[str, Any] | str]:
         """The rows as mappings; in place of one that cannot be read, what is wrong with it."""
         try:
-            yield from self._read(self.path)
+            with _as_input_errors(self.path):
+                yield from self._read(self.path)
         except UnicodeDecodeError as error:
             raise InputError("input", say("error.file_not_utf8", path=str(self.path))) from error
-        except OSError as error:
-            reason = str(error.strerror or error)
-            raise InputError("input", say("error.file_unreadable", path=str(self.path), reason=reason)) from error
 
     def _row(self, number: int, columns: dict[str, Any]) -> Row:
         if self._parts is not None:
-            absent = [name for _, name in self._parts if name is not None and columns.get(name) in (None, "")]
+            absent = [name for _, name in self._parts if name is not None and _is_missing(columns.get(name))]
             if absent:
                 return Row(number, columns=columns, error=say("error.template_column_missing", column=absent[0]))
             prompt = "".join(text + ("" if name is None else str(columns[name])) for text, name in self._parts)
@@ -124,6 +125,30 @@ class Dataset:
         if value is None or isinstance(value, str):
             return Row(number, clean(value or ""), columns=columns)
         return Row(number, columns=columns, error=say("error.prompt_of_wrong_type", type=type(value).__name__))
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing; Parquet files from pandas have NaN there."""
+    return value in (None, "") or (isinstance(value, float) and math.isnan(value))
+
+
+@contextmanager
+def _as_input_errors(path: Path) -> Iterator[None]:
+    """Within it, what the system says of a file that it cannot read becomes an `InputError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = str(error.strerror or error)
+        raise InputError("input", say("error.file_unreadable", path=str(path), reason=reason)) from error
+
+
+def digest(rows: Sequence[Row]) -> str:
+    """A hash, 16 hexadecimal digits, of all that the results of these rows depend on where they are made together.
+
+    That is the prompts and the rows that cannot be read; other columns do not count.
+    """
+    read = json.dumps([(row.number, row.prompt, row.messages, row.error) for row in rows], default=repr)
+    return hashlib.sha256(read.encode()).hexdigest()[:16]
 
 
 def columns(path: str | Path) -> list[str]:
@@ -176,10 +201,11 @@ def _reader(path: Path):
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise InputError("input", say("error.input_of_unknown_ending", path=str(path), endings=", ".join(readers)))
-    if not path.is_file():
-        raise InputError("input", say("error.no_such_file", path=str(path)))
-    with open(path, "rb") as file:
-        start = file.read(8192)
+    with _as_input_errors(path):
+        if not path.is_file():
+            raise InputError("input", say("error.no_such_file", path=str(path)))
+        with open(path, "rb") as file:
+            start = file.read(8192)
     if reader is not _parquet and b"\0" in start:
         utf16 = start[:2] in (b"\xff\xfe", b"\xfe\xff")
         raise InputError("input", say("error.file_in_utf16" if utf16 else "error.file_not_text", path=str(path)))
@@ -215,7 +241,7 @@ def _object(number: int, line: str) -> dict[str, Any] | str:
 def _csv(path: Path) -> Iterator[dict[str, Any] | str]:
     csv.field_size_limit(CELL_MAX)
     with open(path, encoding="utf-8-sig", newline="") as file:
-        start = file.readline()
+        start = next(filter(str.strip, iter(file.readline, "")), "")
         file.seek(0)
         marks = "\t" if path.suffix.lower() == ".tsv" else ",;\t"
         delimiter = max(marks, key=lambda mark: len(next(csv.reader([start], delimiter=mark), ())))

@@ -1,6 +1,7 @@
 """Prompts from files: every format, and what people really have in such files."""
 
 import json
+import sys
 from pathlib import Path
 
 import pyarrow
@@ -39,6 +40,7 @@ def refused(path: Path, **how) -> str:
     ("a.csv", 'id\tPrompt\n1\tThis, my movie\n2\tThe plot'),
     ("a.tsv", 'id\ttext\n1\tThis, my movie\n2\tThe plot\n'),
     ("a.csv", 'prompt\n"This, my movie"\n\nThe plot\n'),
+    ("a.csv", '\r\n\r\nid;prompt\r\n1;This, my movie\r\n2;The plot\r\n'),
     ("a.jsonl", '{"id": 1, "prompt": "This, my movie"}\n\n{"id": 2, "prompt": "The plot"}'),
     ("a.ndjson", '\ufeff{"question": "This, my movie"}\r\n{"question": "The plot"}\r\n'),
     ("a.txt", '\ufeffThis, my movie\n\n  \nThe plot \n'),
@@ -92,6 +94,14 @@ def test_a_template_makes_prompts_of_columns(file):
     first, second = Dataset(path, template="A {{review}} of {title} ({film year}):").rows()
     assert first.prompt == "A {review} of Dune (1984):"
     assert (second.prompt, second.error) == (None, "The template's film year is missing in this row.")
+
+
+def test_a_number_that_pandas_had_none_for_is_missing_in_a_template(tmp_path):
+    table = pyarrow.table({"title": ["Dune", "Alien"], "stars": [5.0, float("nan")]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    first, second = Dataset(tmp_path / "a.parquet", template="{title}, {stars}:").rows()
+    assert (first.prompt, second.prompt, second.error) == (
+        "Dune, 5.0:", None, "The template's stars is missing in this row.")
 
 
 @pytest.mark.parametrize(("template", "words"), [
@@ -149,6 +159,13 @@ def test_a_row_that_cannot_be_read_is_told_by_its_line_and_can_be_skipped(file, 
 ])
 def test_a_file_that_cannot_work_is_refused(file, name, content, words):
     assert words in refused(file(name, content))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file of /proc that nobody can read")
+def test_what_the_system_says_of_a_file_is_told(tmp_path):
+    (tmp_path / "a.txt").symlink_to("/proc/self/mem")
+    for path in (tmp_path / "a.txt", tmp_path / ("x" * 300 + ".txt")):
+        assert "cannot be read" in refused(path)
 
 
 def test_an_absent_file_is_named(tmp_path):
