@@ -6,17 +6,17 @@ that was not.
 """
 
 import dataclasses
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from errno import ENAMETOOLONG
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bon import __version__, forms, partial, writers
+from bon import __version__, files, forms, partial, writers
 from bon.dataset import Dataset, Row, Survey
 from bon.engines.base import Engine
 from bon.errors import BonError, InputError, ScoringError
@@ -53,20 +53,42 @@ class Task:
     def __post_init__(self) -> None:
         self.form.check(self.settings, self.margin)
         writers.writer(self.output)
-        if self.output.is_dir() or not self.output.parent.is_dir():
-            raise InputError("output", say("error.output_is_no_file", path=str(self.output)))
-        if self.output.exists() and self.output.samefile(self.dataset.path):
-            raise InputError("output", say("error.output_is_input", path=str(self.output)))
+        self._check_files()
         self._check_room()
         self.survey  # noqa: B018  what is wrong with the input is said now
 
-    def _check_room(self) -> None:
+    @property
+    def results(self) -> list[Path]:
+        """The files that there will be in the end: the output, and of training data the list of failures."""
+        return [self.output, failures(self.output)] if self.form.trains else [self.output]
+
+    def _check_files(self) -> None:
+        """Nothing that the task writes is the input or anything but a file, and all of it can be written."""
         begun = partial.place(self.output)
-        if self.resume or self.overwrite or not (self.output.exists() or begun.exists()):
+        try:
+            for place in (*self.results, begun, *map(files.scratch, self.results)):
+                target = files.target(place)
+                if not target.parent.is_dir() or target.is_symlink() or (place.exists() and not place.is_file()):
+                    raise InputError("output", say("error.output_is_no_file", path=str(place)))
+                if place.exists() and place.samefile(self.dataset.path):
+                    raise InputError("output", say("error.output_is_input", path=str(place)))
+            for place in (*self.results, files.target(self.output)):  # with an ending as long as the longest of all
+                files.check_opens(place.with_name(place.name + ".testing"))
+            if begun.exists():
+                files.check_opens(begun)
+        except OSError as error:
+            key = "error.output_name_too_long" if error.errno == ENAMETOOLONG else "error.output_not_writable"
+            reason = str(error.strerror or error)
+            raise InputError("output", say(key, path=str(self.output), reason=reason)) from error
+
+    def _check_room(self) -> None:
+        if self.resume or self.overwrite:
             return
-        if begun.exists():
+        if partial.place(self.output).exists():
             raise InputError("output", say("error.output_unfinished", path=str(self.output), resume="--resume"))
-        raise InputError("output", say("error.output_exists", path=str(self.output)))
+        for place in self.results:
+            if place.exists():
+                raise InputError("output", say("error.output_exists", path=str(place)))
 
     @property
     def complete(self) -> bool:
@@ -181,9 +203,7 @@ def stream_by(workers: Workers, task: Task,
         failed = sum("error" in record for record in journal.records())
         begun, start = journal.done, time.perf_counter()
         yield Progress(begun, task.survey.rows, failed, 0, 0.0)
-        rows = task.dataset.rows(begun)
-        batches = iter(lambda: list(islice(rows, task.batch)), [])
-        for made in workers.map(batches, settings, task.form):
+        for made in workers.map(task.batches(begun), settings, task.form):
             journal.add(made)
             failed += sum("error" in record for record in made)
             seconds = time.perf_counter() - start
@@ -298,18 +318,11 @@ def failures(output: Path) -> Path:
 
 
 def _put(place: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file beside its place and puts it there in one go."""
-    begun = place.with_name(place.name + ".writing")
     try:
-        write(begun)
-        with open(begun, "rb+") as file:
-            os.fsync(file)
-        os.replace(begun, place)
+        files.put(place, write)
     except OSError as error:
         raise BonError(say("error.output_not_written", path=str(place), reason=str(error.strerror or error),
                            resume="--resume")) from error
-    finally:
-        begun.unlink(missing_ok=True)
 
 
 def estimate(task: Task, engine: Engine, scorer: "Scorer") -> float:

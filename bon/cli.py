@@ -7,7 +7,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from bon import __version__, models
+from bon import __version__, files, models
 from bon.arguments import (
     INTERRUPTED,
     SETTINGS,
@@ -101,17 +101,35 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 
 def _check_files(args: argparse.Namespace) -> None:
-    """What can be known of the files before the work: their folders must be there."""
-    for name in ("csv", "html"):
-        file = getattr(args, name)
-        if file and (Path(file).is_dir() or not Path(file).parent.is_dir()):
-            raise InputError(name, say("error.option_names_no_file", option=f"--{name}", path=file))
+    """What can be known of the files before the work: that they can be written, and are not what is read."""
+    for name in filter(lambda name: getattr(args, name), ("csv", "html")):
+        file, option = Path(getattr(args, name)), f"--{name}"
+        try:
+            if file.is_dir() or not files.target(file).parent.is_dir():
+                raise InputError(name, say("error.option_names_no_file", option=option, path=str(file)))
+            for read in filter(None, (getattr(args, "file", None), getattr(args, "messages", None))):
+                if file.exists() and Path(read).exists() and file.samefile(read):
+                    raise InputError(name, say("error.output_is_input", path=str(file)))
+            files.check_opens(file)
+        except OSError as error:
+            raise InputError(name, _file_error("error.option_not_writable", option, file, error)) from error
 
 
 def _write_files(args: argparse.Namespace, makers: dict, found) -> None:
+    """Writes each file that was asked for. One that fails does not keep the others from being written."""
+    failed = None
     for name, make in makers.items():
         if file := getattr(args, name):
-            Path(file).write_text(make(found), encoding="utf-8", newline="")
+            try:
+                Path(file).write_text(make(found), encoding="utf-8", newline="")
+            except OSError as error:
+                failed = BonError(_file_error("error.option_not_written", f"--{name}", file, error))
+    if failed:
+        raise failed
+
+
+def _file_error(key: str, option: str, file: str | Path, error: OSError) -> str:
+    return say(key, option=option, path=str(file), reason=str(error.strerror or error))
 
 
 def _run(prompt, unconditional, kind, settings, show):

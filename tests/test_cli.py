@@ -218,6 +218,35 @@ def test_a_non_breaking_space_is_shown_as_a_space(run):
     assert "prompt: 100 km away" in run("100\u00a0km\u3000away", "-n", "2")[1]
 
 
+@pytest.mark.parametrize("option", ["--csv", "--html"])
+@pytest.mark.parametrize("name", ["none/x", ".", "x" * 300, "/sys/x"])
+def test_a_file_that_cannot_be_written_is_told_before_the_work(run, monkeypatch, tmp_path, option, name):
+    monkeypatch.setattr("bon.api.stream", None)
+    monkeypatch.chdir(tmp_path)
+    assert_refused(run(PROMPT, option, name), option, "Name")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("read", ["--messages", "--file"])
+def test_what_is_read_is_not_overwritten(capsys, tmp_path, read):
+    (tmp_path / "in").write_text('[{"role": "user", "content": "Hi"}]')
+    (tmp_path / "link").symlink_to("in")
+    command = ("compare",) if read == "--file" else ()
+    status = cli.main([*command, read, str(tmp_path / "in"), "--csv", str(tmp_path / "link")])
+    assert (status, (tmp_path / "in").read_text()[:2]) == (2, "[{")
+    assert "is the input itself" in capsys.readouterr().err
+
+
+def test_a_file_that_fails_after_the_work_costs_nothing_else(run, monkeypatch, tmp_path):
+    csv, html = tmp_path / "a.csv", tmp_path / "a.html"
+    monkeypatch.setattr("bon.export.run_csv", lambda result: csv.mkdir() or "")
+    status, out, err = run(PROMPT, "-n", "2", "--seed", "7", "--csv", str(csv), "--html", str(html))
+    assert (status, err.count("\n")) == (1, 1)
+    assert f"--csv {csv} could not be written (Is a directory). The result is printed above" in err
+    assert "prompt: This movie" in out
+    assert html.read_text().startswith("<!doctype html>")
+
+
 def test_a_failure_while_scoring_ends_with_1_and_one_line(run, monkeypatch):
     monkeypatch.setattr("bon.scorers.SentimentScorer.score", lambda self, items: 1 / 0)
     status, out, err = run(PROMPT, "-n", "2")
