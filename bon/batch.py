@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from errno import ENAMETOOLONG
 from functools import cached_property
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bon import __version__, files, forms, partial, writers
+from bon import __version__, dataset, files, forms, partial, writers
 from bon.dataset import Dataset, Row, Survey
 from bon.engines.base import Engine
 from bon.errors import BonError, InputError, ScoringError
@@ -104,6 +104,17 @@ class Task:
     def batch(self) -> int:
         """Rows of a batch."""
         return max(1, min(ROWS_MAX, CANDIDATES // self.settings.n))
+
+    def batches(self, start: int = 0) -> Iterator[list[Row]]:
+        """The rows of the input from number `start` on, where a batch begins, in batches."""
+        rows = self.dataset.rows(start)
+        return iter(lambda: list(islice(rows, self.batch)), [])
+
+    def rows(self) -> Iterator[tuple[Row, str]]:
+        """All rows of the input, each with the digest of its batch."""
+        for batch in self.batches():
+            digest = dataset.digest(batch)
+            yield from ((row, digest) for row in batch)
 
     def plan(self, workers: "Workers") -> dict[str, Any]:
         """All that the output depends on, in plain JSON types."""
@@ -198,7 +209,8 @@ def stream_by(workers: Workers, task: Task,
     Raises `InputError` where the unfinished run was another one, `BonError` where the disk is full, and what the
     engine raises where no row of a batch can be worked on.
     """
-    with Journal(task.output, task.plan(workers), task.resume) as journal:
+    digests = (digest for _, digest in task.rows())
+    with Journal(task.output, task.plan(workers), task.resume, digests) as journal:
         settings = dataclasses.replace(task.settings, seed=journal.plan["seed"])
         failed = sum("error" in record for record in journal.records())
         begun, start = journal.done, time.perf_counter()
@@ -218,8 +230,9 @@ def stream_by(workers: Workers, task: Task,
 def records(rows: Sequence[Row], engine: Engine, scorer: "Scorer", settings: Settings, form: Form) -> list[Record]:
     """The records of one batch of rows, in their order: a pure function, wherever it runs.
 
-    settings: with their seed. A row that fails becomes a record of its error. Raises what the engine raises where it
-    fails at every single row of several, which is no row's fault.
+    settings: with their seed. A row that fails becomes a record of its error. Each record carries the digest of these
+    rows, since the file may be another when it is read again. Raises what the engine raises where it fails at every
+    single row of several, which is no row's fault.
     """
     requests: dict[int, Request] = {}
     errors: dict[int, Exception] = {}
@@ -229,12 +242,13 @@ def records(rows: Sequence[Row], engine: Engine, scorer: "Scorer", settings: Set
         except InputError as error:
             errors[row.number] = error
     results = dict(zip(requests, _results(list(requests.values()), engine, scorer), strict=True))
-    out = []
+    out, digest = [], dataset.digest(rows)
     for row in rows:
         result = errors.get(row.number) or results[row.number]
         error = _said(result) if isinstance(result, Exception) else forms.why_nothing_is_kept(result)
-        out.append(forms.failure(row.number, error) if error
-                   else forms.record(row.number, result, form, settings.keep))
+        record = forms.failure(row.number, error) if error else (
+            forms.record(row.number, result, form, settings.keep))
+        out.append(record | {"digest": digest})
     return out
 
 
@@ -279,7 +293,10 @@ class _Output:
         self.errors: dict[int, str] = {}
         self.notes: dict[str, None] = {}
         self.with_empty = 0
-        for row, record in zip(self._task.dataset.rows(), self._journal.records(), strict=True):
+        nothing = (None, None)
+        for (row, digest), record in zip_longest(self._task.rows(), self._journal.records(), fillvalue=nothing):
+            if row is None or record is nothing or record["digest"] != digest:
+                raise _changed(self._task)
             made = forms.rows(self._task.form, self._task.dataset, row, record, self._task.margin)
             self.left_out.update([made.left_out] if made.left_out else [])
             notes = forms.notes_of(record)
@@ -298,18 +315,36 @@ class _Output:
 
 
 def _write(task: Task, journal: Journal) -> Finished:
-    if task.dataset.sha256() != task.survey.sha256:
-        raise BonError(say("error.input_changed", path=str(task.dataset.path), resume="--resume"))
+    _check_unchanged(task)
     output, columns = _Output(task, journal), forms.columns(task.form, task.dataset, task.survey)
-    _put(task.output, lambda path: writers.writer(task.output)(output, columns, path))
+
+    def write(path: Path) -> None:
+        writers.writer(task.output)(output, columns, path)
+        _check_unchanged(task)  # nor while it was read for this
+
+    _put(task.output, write)
     failed = sum("error" in record for record in journal.records())
     if task.form.trains:
         failures(task.output).unlink(missing_ok=True)
     if task.form.trains and failed:
-        errors = (record for record in journal.records() if "error" in record)
+        errors = ({name: value for name, value in record.items() if name != "digest"}
+                  for record in journal.records() if "error" in record)
         _put(failures(task.output), lambda path: writers.jsonl(errors, (), path))
     return Finished(journal.plan, task.survey.rows, failed, output.written, dict(output.left_out), output.errors,
                     output.all_notes())
+
+
+def _check_unchanged(task: Task) -> None:
+    try:
+        unchanged = task.dataset.sha256() == task.survey.sha256
+    except InputError:  # it is gone
+        unchanged = False
+    if not unchanged:
+        raise _changed(task)
+
+
+def _changed(task: Task) -> BonError:
+    return BonError(say("error.input_changed", path=str(task.dataset.path), resume="--resume"))
 
 
 def failures(output: Path) -> Path:

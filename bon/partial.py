@@ -2,16 +2,18 @@
 
 The first line is the plan, on which every byte of the output depends; then comes a record for each row of the input,
 in order. Records are added a batch at a time and reach the disk before the next one begins, so that a run that dies
-at any moment leaves whole batches and at most one torn one, which is cut off.
+at any moment leaves whole batches and at most one torn one, which is cut off. Each record carries the digest of its
+batch's rows, so that a batch of rows that are others by now is cut off too, and all behind it.
 """
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bon.errors import BonError, InputError
+from bon.jsontext import json_text
 from bon.messages import joined, say
 from bon.schema import Settings
 
@@ -32,17 +34,22 @@ class Journal:
     """The journal of one output, held against a second run; a context manager.
 
     plan: of this run. resume: go on with what is there, where there is anything; a plan without a seed then takes that
-    one's. Raises `InputError` where another run holds it or the plans differ.
+    one's. digests: for each row of the input as it is now, that of its batch. Raises `InputError` where another run
+    holds it, the plans differ or the file cannot be opened.
     """
 
-    def __init__(self, output: Path, plan: Plan, resume: bool = False):
+    def __init__(self, output: Path, plan: Plan, resume: bool = False, digests: Iterable[str] = ()):
         self.path, self.output, self.plan = place(output), output, dict(plan)
         self.done = 0
-        # Unbuffered, so that what a full disk refused is not written later.
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            # Unbuffered, so that what a full disk refused is not written later.
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        except OSError as error:
+            reason = str(error.strerror)
+            raise InputError("output", say("error.output_not_writable", path=str(self.path), reason=reason)) from error
         try:
             self._hold()
-            if not (resume and self._go_on()):
+            if not (resume and self._go_on(digests)):
                 self._begin()
         except BaseException:
             os.close(self._file)
@@ -56,7 +63,7 @@ class Journal:
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Puts records on the disk. Raises `BonError` where it takes no more; what it held before it still holds."""
-        self._write("".join(json.dumps(record) + "\n" for record in records))
+        self._write("".join(json_text(record) + "\n" for record in records))
         self.done += len(records)
 
     def records(self) -> Iterator[dict[str, Any]]:
@@ -67,7 +74,7 @@ class Journal:
 
     def remove(self) -> None:
         """Deletes it: the output is complete."""
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)
 
     def _hold(self) -> None:
         try:
@@ -80,18 +87,22 @@ class Journal:
         os.ftruncate(self._file, 0)
         if self.plan["seed"] is None:
             self.plan["seed"] = Settings().with_seed().seed
-        self._write(json.dumps(self.plan) + "\n")
+        self._write(json_text(self.plan) + "\n")
 
-    def _go_on(self) -> bool:
-        """Takes in what whole batches there are; False where not even the plan is whole."""
+    def _go_on(self, digests: Iterable[str]) -> bool:
+        """Takes in what whole batches there are of rows that are as they were; False where not even the plan is whole.
+        """
         with open(self.path, "rb") as file:
             before = _whole(first := file.readline())
             if before is None:
                 return False
             self._check(before)
             ends = at = len(first)
-            for number, line in enumerate(file, start=1):
-                if (_whole(line) or {}).get("row") != number - 1:
+            for number, (line, digest) in enumerate(zip(file, digests, strict=False), start=1):
+                record = _whole(line) or {}
+                if number == 1 and record.get("row") == 0 and "digest" not in record:
+                    raise InputError("resume", say("error.journal_without_digests", path=str(self.output)))
+                if (record.get("row"), record.get("digest")) != (number - 1, digest):
                     break
                 at += len(line)
                 if number % self.plan["batch"] == 0 or number == self.plan["rows"]:
@@ -130,5 +141,5 @@ def _whole(line: bytes) -> dict[str, Any] | None:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)
+    text = json_text(value)
     return text if len(text) <= 40 else text[:36] + "...\""

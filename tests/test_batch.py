@@ -60,10 +60,11 @@ def finished(task: Task, engine, scorer) -> Finished:
 
 @pytest.fixture(scope="module")
 def whole(engine, scorer, tmp_path_factory):
-    """What a run over the 150 rows that nothing stops writes, in one of the forms; made once."""
+    """What a run over the 150 rows, or so many, that nothing stops writes, in one of the forms; made once."""
     @cache
-    def whole(form=forms.BEST) -> bytes:
+    def whole(form=forms.BEST, rows: int = 150) -> bytes:
         file = written(tmp_path_factory.mktemp("whole"))
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:rows]))
         finished(task_of(file, form=form), engine, scorer)
         return file.with_name("out.jsonl").read_bytes()
 
@@ -74,9 +75,9 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def task_of(file: Path, **how) -> Task:
+def task_of(file: Path, skip_bad: bool = False, **how) -> Task:
     how = {"settings": SETTINGS, "output": file.with_name("out.jsonl"), **how}
-    return Task(Dataset(file), **how)
+    return Task(Dataset(file, skip_bad=skip_bad), **how)
 
 
 def test_each_row_gets_what_a_run_of_its_own_would_get(file, engine, scorer):
@@ -225,6 +226,203 @@ def test_an_input_that_changes_on_the_way_is_noticed(file, engine, scorer):
     with pytest.raises(BonError, match="not what it was"):
         list(events)
 
+
+EDITS = {
+    "prompts": lambda rows: [row.replace("hotel", "motel") for row in rows],
+    "order": lambda rows: [rows[1], rows[0], *rows[2:]],
+    "a row less": lambda rows: rows[1:],
+    "a row more": lambda rows: [*rows, rows[0]],
+    "chats": lambda rows: [row.replace('"This movie"', '[{"role": "user", "content": "x"}]') for row in rows],
+    "unreadable": lambda rows: [row if i % 7 else "{" for i, row in enumerate(rows)],
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("back", [False, True], ids=["at the end", "on the way"])
+def test_results_of_rows_that_were_others_for_a_while_are_made_again(file, engine, scorer, whole, edit, back):
+    rows = file.read_text().splitlines()[:80]
+    file.write_text(before := "\n".join(rows))
+    events = batch.stream(task_of(file, skip_bad=True), engine, scorer)
+    next(events)
+    with open(file, "r+") as opened:  # as an editor that writes in place, before the first row is read again
+        opened.write("\n".join(EDITS[edit](rows)))
+        opened.truncate()
+    if back:
+        next(events)
+        file.write_text(before)
+    with pytest.raises(BonError, match=r"Bring it back as it was and go on with --resume"):
+        list(events)
+    file.write_text(before)
+    finished(task_of(file, resume=True, skip_bad=True), engine, scorer)
+    assert file.with_name("out.jsonl").read_bytes() == whole(rows=80)
+
+
+def test_batches_before_the_first_row_that_was_another_are_kept(file, engine, scorer, whole):
+    parts = file.with_name("parts.jsonl")
+    stopped_after(task_of(file, output=parts), engine, scorer, 4)
+    journal = partial.place(parts)
+    lines_of = journal.read_text().splitlines(keepends=True)
+    digest = json.loads(lines_of[101])["digest"]
+    journal.write_text("".join(line.replace(digest, "of other rows") for line in lines_of))
+    first, *_ = batch.stream(task_of(file, output=parts, resume=True), engine, scorer)
+    assert first.done == 64
+    assert parts.read_bytes() == whole()
+
+
+def test_an_input_that_is_gone_at_the_end_can_be_brought_back(file, engine, scorer, whole):
+    events, kept = batch.stream(task_of(file), engine, scorer), file.read_text()
+    for _ in range(4):
+        next(events)
+    file.unlink()
+    with pytest.raises(BonError, match="Bring it back"):
+        next(events)
+    file.write_text(kept)
+    first, *_ = batch.stream(task_of(file, resume=True), engine, scorer)
+    assert first.done == 150
+    assert file.with_name("out.jsonl").read_bytes() == whole()
+
+
+def test_a_journal_of_a_version_that_kept_no_digests_is_refused_in_words(file, engine, scorer):
+    stopped_after(task_of(file), engine, scorer, 2)
+    journal = partial.place(file.with_name("out.jsonl"))
+    plan, *records = map(json.loads, journal.read_text().splitlines())
+    for record in records:
+        del record["digest"]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in (plan, *records)))
+    with pytest.raises(InputError, match=r"older bon, .* Begin anew with --overwrite\."):
+        finished(task_of(file, resume=True), engine, scorer)
+
+
+# What may be written where.
+
+
+@pytest.fixture
+def one(tmp_path, monkeypatch) -> Path:
+    """A file of one row, in the folder that the test works in."""
+    monkeypatch.chdir(tmp_path)
+    Path("in.jsonl").write_text('{"prompt": "This movie"}\n')
+    return Path("in.jsonl")
+
+
+def test_an_output_that_is_a_link_stays_one_and_what_it_leads_to_is_written(one, engine, scorer):
+    Path("far").mkdir()
+    for link, target in (("there.jsonl", "far/real.jsonl"), ("new.jsonl", "far/none yet.jsonl")):
+        Path(link).symlink_to(target)
+    Path("far/real.jsonl").write_text("old\n")
+    for link in ("there.jsonl", "new.jsonl"):
+        finished(task_of(one, output=Path(link), overwrite=link == "there.jsonl"), engine, scorer)
+        assert Path(link).is_symlink()
+    assert {len(lines(path)) for path in Path("far").iterdir()} == {1}
+    assert sorted(map(str, Path().iterdir())) == ["far", "in.jsonl", "new.jsonl", "there.jsonl"]
+
+
+def named_as_failures(one: Path) -> Path:
+    return one.rename("out.jsonl.failed.jsonl")
+
+
+def linked_as(name: str, make):
+    def linked(one: Path) -> Path:
+        make(one, name)
+        return one
+
+    return linked
+
+
+@pytest.mark.parametrize("prepare", [
+    named_as_failures, linked_as("out.jsonl", os.link), linked_as("out.jsonl", os.symlink),
+    linked_as("out.jsonl.partial", os.symlink), linked_as("out.jsonl.partial", os.link),
+    linked_as("out.jsonl.writing", os.symlink), linked_as("out.jsonl.failed.jsonl", os.link),
+])
+def test_nothing_that_is_written_may_be_the_input_under_another_name(one, prepare):
+    path = prepare(one)
+    for how in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(InputError, match="is the input itself"):
+            task_of(path, output=Path("out.jsonl"), form=forms.SFT, **how)
+    assert path.read_text() == '{"prompt": "This movie"}\n'
+
+
+def test_a_list_of_failures_is_not_overwritten_unasked_and_only_where_one_is_written(one, engine, scorer):
+    notes = Path("out.jsonl.failed.jsonl")
+    notes.write_text("mine")
+    with pytest.raises(InputError, match=r"out\.jsonl\.failed\.jsonl is there already"):
+        task_of(one, form=forms.SFT)
+    finished(task_of(one), engine, scorer)
+    assert notes.read_text() == "mine"
+
+
+def a_pipe() -> str:
+    os.mkfifo("pipe")
+    return "pipe"
+
+
+@pytest.mark.parametrize(("name", "make", "words"), [
+    ("x" * 245 + ".jsonl", None, "too long"), ("é" * 125 + ".jsonl", None, "too long"),
+    ("x" * 236 + ".jsonl", None, "too long"), ("y/" * 2100 + "x.jsonl", None, "too long"),
+    ("out.jsonl", a_pipe, "no plain file"), ("out.jsonl", lambda: "out.jsonl", "no plain file"),
+    ("out.jsonl", lambda: "none/x.jsonl", "folder is not there"), ("out.jsonl", lambda: ".", "a folder"),
+    ("in.jsonl/out.jsonl", None, "folder is not there"),
+])
+def test_an_output_that_cannot_be_is_refused_before_any_work(one, name, make, words):
+    if make:
+        os.symlink(make(), name)
+    with pytest.raises(InputError, match=words):
+        task_of(one, output=Path(name), form=forms.SFT, overwrite=True)
+    assert not set(map(str, Path().iterdir())) - {"in.jsonl", "out.jsonl", "pipe"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/sys, in which nobody makes files")
+def test_a_folder_that_takes_no_files_is_told_before_models_are_loaded(one, command, monkeypatch):
+    monkeypatch.setattr("bon.api.load", None)
+    os.symlink("/sys/out.jsonl", "link.jsonl")
+    for name in ("/sys/out.jsonl", "link.jsonl"):
+        status, out, err = command("in.jsonl", name)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert f"{name} cannot be written" in err
+
+
+def test_a_name_that_is_just_short_enough_is_written(one, engine, scorer):
+    for length, form in ((247, forms.BEST), (234, forms.SFT)):
+        name = "x" * (length - 6) + ".jsonl"
+        finished(task_of(one, output=Path(name), form=form), engine, scorer)
+        assert len(lines(Path(name))) == 1
+
+
+# Labels.
+
+
+@pytest.mark.parametrize("keep", [None, 2])
+def test_labels_after_early_rejection_set_what_is_left_against_its_mean(file, engine, scorer, keep):
+    settings = Settings(n=8, seed=7, min_tokens=8, max_tokens=16, reject=0.5, keep=keep)
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:24]))
+    done = finished(task_of(file, form=forms.SCORED, settings=settings), engine, scorer)
+    by_row = {}
+    for row in lines(file.with_name("out.jsonl")):
+        by_row.setdefault(row["row"], []).append((row["score"], row["label"]))
+    assert len(by_row) > 12
+    assert len(by_row) + sum(done.left_out.values()) == 24
+    for labelled in by_row.values():
+        assert labelled[0][1] is True
+        if keep is None:
+            mean = sum(score for score, _ in labelled) / len(labelled)
+            assert all(label == (score > mean) for score, label in labelled)
+            assert labelled[-1][1] is False
+    assert all(len(labelled) <= (keep or 8) for labelled in by_row.values())
+
+
+def test_numbers_that_json_lacks_are_null_in_jsonl_and_stay_in_parquet(tmp_path, engine, scorer):
+    path, infinite = tmp_path / "in.parquet", float("inf")
+    values = [float("nan"), 0.5]
+    pyarrow.parquet.write_table(pyarrow.table({
+        "prompt": PROMPTS[:2], "rating": values, "each": [[infinite, 1.0], []], "all": [{"x": -infinite}, {"x": 2.0}],
+    }), path)
+    for form in (forms.BEST, forms.SCORED):
+        for ending in (".jsonl", ".parquet"):
+            finished(task_of(path, output=tmp_path / f"{form.name}{ending}", form=form), engine, scorer)
+        told = [json.loads(line, parse_constant=pytest.fail) for line in
+                (tmp_path / f"{form.name}.jsonl").read_text().splitlines()]
+        assert [told[0][name] for name in ("rating", "each", "all")] == [None, [None, 1.0], {"x": None}]
+        kept = pyarrow.parquet.read_table(tmp_path / f"{form.name}.parquet").to_pylist()
+        assert str([kept[0][name] for name in ("rating", "each", "all")]) == "[nan, [inf, 1.0], {'x': -inf}]"
 
 # Rows that fail.
 
