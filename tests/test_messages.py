@@ -67,7 +67,7 @@ def test_values_are_exchanged_and_shortened_within_messages():
     message = say("error.input_changed", path="/tmp/x/in.csv", resume="--resume")
     page = replaced(replaced(message, "/tmp/x/", ""), "--resume", say("batch.resume"))
     assert page.startswith("in.csv is not what it was")
-    assert page.endswith("go on with Resume.")
+    assert "go on with Resume" in page
     assert page.values["resume"].key == "batch.resume"
     assert replaced("a plain /tmp/x/ text", "/tmp/x/", "") == "a plain  text"
     long = say("error.model_unreadable", model="m", error="e" * 5000)
