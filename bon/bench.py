@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from bon import stats
 from bon.errors import EngineError
 from bon.messages import say
 from bon.schema import Request
@@ -255,7 +256,7 @@ def rejection(n: Sequence[int] = (16, 32, 64), reject: float = 0.5, most: int = 
     curve, each, found = np.zeros(most), 0.0, {count: [] for count in n}
     for seed, prompt in enumerate(prompts):
         plain = sampler.run(prompt, n=most, seed=seed, unit="margin")
-        curve += np.array(plain.stats.expected_best) / len(prompts)
+        curve += np.array(stats.expected_best([c.score for c in plain.candidates])) / len(prompts)
         each += plain.timing.tokens / most / len(prompts)
         for count in n:
             kept = sampler.run(prompt, n=count, seed=seed + 10**6, unit="margin", reject=reject)

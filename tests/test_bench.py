@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 
+import bon
 from bon import bench, cli
 from bon.errors import EngineError
 
@@ -138,6 +139,8 @@ def test_early_rejection_is_measured_against_plain_samples_of_equal_worth():
     for found in (few, many):
         assert (found.plain is None) == (found.saves is None)
         assert found.plain is None or 1 <= found.plain <= 32
+    each = bon.best_of_n("This movie", n=32, seed=0).timing.tokens / 32
+    assert few.saves == pytest.approx(few.plain * each / few.tokens)
     assert said[-1].startswith("plain best of M")
 
 

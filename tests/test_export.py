@@ -111,6 +111,12 @@ def test_equal_scores_are_piled_and_not_hidden():
     assert len(set(re.findall(r'cy="([\d.]+)"', svg))) == 9
 
 
+@pytest.mark.parametrize(("mean", "anchor"), [(0.1, "start"), (0.45, "start"), (0.55, "end"), (0.9, "end")])
+def test_the_words_at_the_mean_run_to_where_there_is_room(mean, anchor):
+    svg = charts.strip(made([" x"] * 2, [mean - 0.05, mean + 0.05]))
+    assert re.search(f'text-anchor="{anchor}"[^>]*>one sample {mean:.3f}', svg)
+
+
 def test_the_curve_names_what_one_and_all_bring():
     svg = charts.curve(made([" x"] * 4, [0.0, 1.0, 0.5, 0.5]))
     assert ">0.500<" in svg

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -107,6 +108,7 @@ def a_candidate_opens_by_keyboard_and_shows_its_tokens(page, result):
     pieces = row.locator(".piece")
     assert "".join(pieces.all_text_contents()) == "".join(text for text, _ in second.pieces) == second.text
     tips = pieces.evaluate_all("all => all.map(piece => piece.dataset.tip)")
+    assert all(re.fullmatch(r"−?\d+\.\d\d nats", tip) for tip in tips)
     logprobs = [float(tip.split()[0].replace("−", "-")) for tip in tips]
     assert logprobs == pytest.approx([logprob for _, logprob in second.pieces], abs=0.02)
     assert f"{second.tokens} tokens" in row.locator(".detail dl").text_content()

@@ -320,6 +320,10 @@ def two_runs_stand_side_by_side(page):
     for i in (0, 1, 2):  # the first choice gives way to the third
         boxes.nth(i).check()
     assert [boxes.nth(i).is_checked() for i in range(3)] == [False, True, True]
+    boxes.nth(1).uncheck()
+    assert [boxes.nth(i).is_checked() for i in range(3)] == [False, False, True]
+    expect(page.locator("#history-compare")).to_have_attribute("aria-disabled", "true")
+    boxes.nth(1).check()
     page.click("#history-compare")
     pair = page.locator(".history .pair")
     assert pair.locator("blockquote").all_text_contents() == ["This movie text 2", "The hotel room text 1"]
