@@ -40,7 +40,11 @@ def selection_luck(seed: int, query: int) -> float:
 
 
 def shape(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Logits [rows, vocabulary] after temperature, then top-k, then top-p; what is cut becomes -inf."""
+    """Logits [rows, vocabulary] after temperature, then top-k, then top-p; what is cut becomes -inf.
+
+    Among equally likely tokens at the cut of top-p those with the lowest ids stay. transformers, which sorts the other
+    way round, may keep others of them; those at the cut of top-k all stay, as there.
+    """
     if sampling.temperature != 1.0:
         # From the top down and within float32, so that no temperature makes an infinity out of the best token.
         logits = (logits - logits.amax(-1, keepdim=True)) / min(max(sampling.temperature, 1e-30), 1e30)
@@ -61,7 +65,8 @@ def shape(logits: Tensor, sampling: Sampling) -> Tensor:
 def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     """One token for each row of logits [rows, vocabulary]: the inverse of its cumulative distribution at a
     uniform number in [0, 1) [rows]. Returns tokens, int64 [rows], never one of probability 0, and their
-    log-probabilities in nats. Sums are in float64 where the uniforms are.
+    log-probabilities in nats, NaN for a row that holds NaN or +inf, or -inf alone. Sums are in float64 where the
+    uniforms are.
 
     The vocabulary is searched by blocks and only the block that is hit token by token, so one pass over it is enough.
     """
@@ -71,10 +76,12 @@ def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     blocks = weights.view(len(weights), -1, BLOCK)
     sums = blocks.sum(-1).to(uniforms.dtype).cumsum(-1)
     total = sums[:, -1:]
-    block = _inverse(sums, uniforms.unsqueeze(-1) * total)
+    # In a row of NaN every search ends behind the last place.
+    block = _inverse(sums, uniforms.unsqueeze(-1) * total).clamp_(max=sums.shape[-1] - 1)
     before = sums.gather(-1, (block - 1).clamp(min=0)).masked_fill_(block == 0, 0)
     within = blocks.gather(1, block.unsqueeze(-1).expand(-1, -1, BLOCK)).squeeze(1).to(uniforms.dtype).cumsum(-1)
     tokens = block * BLOCK + _inverse(within, uniforms.unsqueeze(-1) * total - before)
+    tokens.clamp_(max=logits.shape[-1] - 1)
     logprobs = logits.gather(-1, tokens) - top - total.log()
     return tokens.squeeze(-1), logprobs.squeeze(-1).float()
 

@@ -330,6 +330,19 @@ def test_out_of_memory_with_a_single_row_is_an_engine_error(engine):
         candidates(LocalEngine(Short(engine.model, rows=0), engine.tokenizer), request())
 
 
+@pytest.mark.parametrize("settings", [{}, {"top_k": 5}, {"top_p": 0.5}, {"temperature": 0.5}])
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf])
+def test_logits_that_are_no_numbers_are_an_error_in_plain_words(settings, broken):
+    model = tiny.gpt2()
+
+    def breaks(_, args, out):
+        out.logits[..., 5] = broken
+
+    model.register_forward_hook(breaks)
+    with pytest.raises(EngineError, match="logits are NaN or infinite"):
+        candidates(LocalEngine(model, tiny.tokenizer()), request(**settings))
+
+
 def test_other_errors_of_the_model_are_not_swallowed(engine):
     class Broken(Uncached):
         def forward(self, input_ids, attention_mask):

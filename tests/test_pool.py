@@ -141,6 +141,26 @@ def test_long_and_short_prompts_join_each_other(engine, monkeypatch):
     assert together(*(lambda i=i: run(engine, i, n=4) for i in range(8))) == alone
 
 
+def test_a_prompt_that_breaks_the_models_numbers_fails_nobody_else(engine):
+    alone = run(engine, 0), run(engine, 2)
+    poison = engine.encode(request(3))[-1]
+    assert not any(poison in engine.encode(request(i)) for i in (0, 2))
+
+    def overflow(_, args, kwargs, out):
+        ids = kwargs["input_ids"]
+        if ids.shape[1] > 1:
+            out.logits[(ids == poison).any(-1)] = torch.nan
+
+    handle = engine.model.register_forward_hook(overflow, with_kwargs=True)
+    try:
+        first, second, third = together(*(lambda i=i: run(engine, i) for i in (0, 3, 2)))
+    finally:
+        handle.remove()
+    assert (first, third) == alone
+    assert isinstance(second, EngineError)
+    assert "logits" in second.message
+
+
 def test_one_users_stop_leaves_the_others_alone(engine):
     endless = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
     alone = run(endless, 2, n=7, min_tokens=40, max_tokens=40)

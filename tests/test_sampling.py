@@ -112,6 +112,20 @@ def test_a_token_of_probability_zero_is_never_drawn(u, possible):
     assert draw(logits, torch.tensor([u], dtype=torch.float64))[0].item() in possible
 
 
+@pytest.mark.parametrize("row", [[0.0, np.nan, 1.0], [0.0, np.inf, 1.0], [-np.inf] * 3])
+@pytest.mark.parametrize("vocabulary", [3, 256, 300])
+def test_a_row_of_broken_logits_has_no_log_probability_and_changes_no_other(row, vocabulary):
+    logits = some_logits(3, vocabulary)
+    expected = draw(logits, evenly(3))
+    logits[1, :3] = torch.tensor(row)
+    logits[1, 3:] = -torch.inf
+    tokens, logprobs = draw(logits, evenly(3))
+    assert logprobs.isnan().tolist() == [False, True, False]
+    assert 0 <= tokens[1] < vocabulary
+    for got, plain in zip((tokens, logprobs), expected, strict=True):
+        assert torch.equal(got[::2], plain[::2])
+
+
 def test_no_truncated_token_is_drawn_from_a_wide_vocabulary():
     shaped = shape(some_logits(2000, 3000, seed=1), Sampling(1.3, 40, 0.9))
     tokens, _ = draw(shaped, uniforms([candidate_stream(0, 0, 0)], [2000])[0])

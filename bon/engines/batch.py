@@ -10,6 +10,8 @@ from torch.nn.functional import pad
 from bon.engines.base import Job
 from bon.engines.decoder import PlainDecoder, SharedDecoder
 from bon.engines.text import GrowingText
+from bon.errors import EngineError
+from bon.messages import say
 from bon.sampling import Sampling, candidate_stream, draw, log_probability, shape, uniforms
 from bon.schema import Candidate, Request, Row
 
@@ -43,6 +45,7 @@ class Text:
         self.number, self.job, self.index, self.cap = number, job, index, job.caps[index]
         self._tokenizer, self._eos, self._skip = tokenizer, eos, skip
         self.ended: str | None = None
+        self.error: EngineError | None = None
         self.restart()
 
     def restart(self) -> None:
@@ -60,8 +63,11 @@ class Text:
 
     def take(self, token: int, logprob: float, sampled: float, stop: bool, certainty: float) -> None:
         """Takes in what was drawn, with its log-probabilities from the raw logits and as it was sampled, and the
-        self-certainty of the raw logits.
+        self-certainty of the raw logits. A log-probability of NaN ends it with an error: the logits were no numbers.
         """
+        if math.isnan(sampled):
+            self.ended, self.error = "stopped", EngineError(say("error.logits_not_numbers"))
+            return
         self.drawn += 1
         self.sampled_logprob += sampled
         if token in self._eos:

@@ -165,6 +165,9 @@ class Pool:
         for caller in callers:
             grown: dict[int, list[Row]] = {}
             ended: dict[int, list[Candidate]] = {}
+            if error := next((text.error for text in caller.texts if text in moved and text.error), None):
+                self._fail([caller], error)
+                continue
             for text in (text for text in caller.texts if text in moved):
                 if text.ended:
                     ended.setdefault(text.number, []).append(text.candidate())
