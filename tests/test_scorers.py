@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
@@ -312,7 +313,12 @@ def test_a_text_without_tokens_has_no_mean_log_probability():
         checked_scores(MeanLogprobScorer(), [Item("", Candidate(index=0, logprob=0.0))])
 
 
-@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor, iter, lambda row: torch.tensor(row).half()])
+@pytest.mark.parametrize("kind", [
+    list, tuple, np.array, torch.tensor, iter, pd.Series, lambda row: torch.tensor(row).half(),
+    lambda row: torch.tensor(row).bfloat16(), lambda row: np.array(row, np.float16),
+    lambda row: torch.tensor(row).unsqueeze(-1), lambda row: [[value] for value in row],
+    lambda row: list(torch.tensor(row)), lambda row: torch.tensor(row, requires_grad=True),
+])
 def test_a_callable_may_return_any_row_of_numbers(kind):
     scorer = as_scorer(lambda texts: kind([float(len(text)) for text in texts]))
     assert checked_scores(scorer, items(["one", "seven", ""])).values == [3.0, 5.0, 0.0]
@@ -360,6 +366,13 @@ def test_a_callable_object_with_a_model_and_a_tokenizer_of_its_own_is_called():
         (["good", "bad", "bad"], "failed: ValueError"),
         (None, "failed: TypeError"),
         (0.5, "failed: TypeError"),
+        ({0: 1.0, 1: 2.0, 2: 3.0}, "object of type dict. A list, array or tensor is needed"),
+        ({1.0, 2.0, 3.0}, "object of type set"),
+        (frozenset([1, 2, 3]), "object of type frozenset"),
+        ("123", "object of type str"),
+        (b"123", "object of type bytes"),
+        (pd.DataFrame([[7.0, 8.0, 9.0]] * 3), "object of type DataFrame"),
+        (torch.ones(3, 2), "failed: TypeError"),
     ],
 )
 def test_what_is_no_row_of_finite_numbers_is_a_scoring_error(returned, said):

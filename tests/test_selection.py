@@ -174,6 +174,23 @@ def test_a_part_that_says_the_same_of_everybody_adds_nothing(engine):
     assert run(engine, WeightedScorer([(1.0, CallableScorer(same))])).best.score == 0.0
 
 
+@pytest.mark.parametrize("scores", [[0.1] * 3, [0.7] * 10, [0.0] * 4, [-3.3e7] * 5, [5.0],
+                                    [0.9999, float(np.nextafter(np.float32(0.9999), np.float32(2))), 0.9999]])
+def test_scores_that_differ_by_rounding_alone_add_nothing(scores):
+    items = [Item("", Candidate(index=i)) for i in range(len(scores))]
+    same, other = CallableScorer(lambda texts: scores), CallableScorer(lambda texts: range(len(texts)))
+    same.name, other.name = "same", "other"
+    plain = WeightedScorer([(1.0, other)]).score(items).values
+    assert WeightedScorer([(1.0, other), (5.0, same)]).score(items).values == plain
+
+
+@pytest.mark.parametrize("size", [1e-320, 1e-7, 1.0, 1e200])
+def test_scores_of_any_size_have_spread_one(size):
+    items = [Item("", Candidate(index=i)) for i in range(3)]
+    scores = WeightedScorer([(1.0, CallableScorer(lambda texts: [0.0, size, 2 * size]))]).score(items).values
+    assert scores == pytest.approx([-math.sqrt(1.5), 0.0, math.sqrt(1.5)], rel=1e-3)
+
+
 def test_sums_of_scorers_are_named_in_one_text(classifier_folder):
     scorer = as_scorer(f"0.7*{classifier_folder} + 0.3*logprob+-1*self-certainty", target="NEGATIVE")
     weights, parts = zip(*scorer.parts, strict=True)

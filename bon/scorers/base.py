@@ -1,9 +1,9 @@
 """What the flow asks of a scorer, and the check that every score passes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from bon.errors import BonError, ScoringError
 from bon.messages import say
@@ -26,9 +26,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A score for each item, in order; the parts of combined ones; notes for the reader of the result."""
+    """A score for each item, in order; the parts of combined ones; notes for the reader of the result.
 
-    values: Sequence[float]
+    values: a list, array, tensor, series or generator of numbers; a column [items, 1] will do.
+    """
+
+    values: Any
     notes: tuple[str, ...] = ()
     parts: Sequence[Mapping[str, float]] = field(default_factory=list)
 
@@ -54,12 +57,12 @@ class Scorer(Protocol):
 def checked_scores(scorer: Scorer, items: Sequence[Item]) -> Scores:
     """The scorer's scores as floats.
 
-    Raises `ScoringError` where the scorer raises, returns another number of scores, or one that is no finite
-    number: an error must never turn into a score that can win.
+    Raises `ScoringError` where the scorer raises, returns what is no row of numbers (a dictionary, a set, a text),
+    another number of scores, or one that is no finite number: an error must never turn into a score that can win.
     """
     try:
         scores = scorer.score(items)
-        values = [float(value) for value in scores.values]
+        values = [float(value) for value in _row(scorer, scores.values)]
     except BonError:
         raise
     except Exception as error:
@@ -73,3 +76,11 @@ def checked_scores(scorer: Scorer, items: Sequence[Item]) -> Scores:
             index = str(item.candidate.index)
             raise ScoringError(say("error.score_not_finite", scorer=scorer.name, value=str(value), index=index))
     return Scores(values, scores.notes, scores.parts or [{}] * len(values))
+
+
+def _row(scorer: Scorer, values: Any) -> list[Any]:
+    """The values in their order; of a column the one of each row. Texts and keys would pass as numbers too."""
+    values = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(values, Mapping | Set | str | bytes | bytearray) or hasattr(values, "keys"):
+        raise ScoringError(say("error.scores_in_no_order", scorer=scorer.name, type=type(values).__name__))
+    return [value[0] if isinstance(value, list | tuple) and len(value) == 1 else value for value in values]

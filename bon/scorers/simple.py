@@ -8,6 +8,9 @@ from bon.errors import InputError, ScoringError
 from bon.messages import say
 from bon.scorers.base import Item, Scorer, Scores, checked_scores
 
+#: Four units in the last place of float32, relative to the largest score.
+ROUNDING = 2.0**-21
+
 
 class MeanLogprobScorer:
     """Rates a candidate by its mean log-probability: the sum over its tokens / their number, nats per token.
@@ -45,7 +48,8 @@ class WeightedScorer:
     """Several scorers in one: each normalised over the candidates of a run (mean 0, spread 1), weighted and summed.
 
     parts: pairs of weight and scorer; a negative weight looks for the opposite. The scores that went in are the
-    candidates' `parts`, by the scorers' names.
+    candidates' `parts`, by the scorers' names. Scores that differ by no more than rounding in float32 does (`ROUNDING`
+    of the largest) count as equal, and add nothing.
     """
 
     unit, target, targets, incremental = "weighted spread", None, (), False
@@ -82,13 +86,16 @@ class CarriedScorer:
 
 
 def _spread(values: Sequence[float]) -> np.ndarray:
-    """Values with mean 0 and standard deviation 1; all 0 where they are equal."""
-    away = np.asarray(values, dtype=float) - np.mean(values)
-    return away / (np.std(values) or 1.0)
+    """Values with mean 0 and standard deviation 1; all 0 where they are equal but for rounding."""
+    largest = np.max(np.abs(values))
+    if np.ptp(values) <= ROUNDING * largest:
+        return np.zeros(len(values))
+    scaled = np.ldexp(values, -np.frexp(largest)[1])  # exact, and no square of it overflows
+    return (scaled - np.mean(scaled)) / np.std(scaled)
 
 
 class CallableScorer:
-    """Rates texts by any callable from a list of texts to one number each (list, array or tensor).
+    """Rates texts by any callable from a list of texts to one number each, in their order (see `Scores.values`).
 
     It is called once for each prompt, with all of its candidates in the order of their numbers, empty ones among them.
     """
@@ -102,9 +109,8 @@ class CallableScorer:
         self.name = getattr(function, "__name__", type(function).__name__)
 
     def score(self, items: Sequence[Item]) -> Scores:
-        """What the callable says."""
-        scores = self.function([item.text(self.with_prompt) for item in items])
-        return Scores(scores.tolist() if hasattr(scores, "tolist") else list(scores))
+        """What the callable returns; `checked_scores` makes numbers of it."""
+        return Scores(self.function([item.text(self.with_prompt) for item in items]))
 
 
 def _candidates(items: Sequence[Item]):
