@@ -13,7 +13,7 @@ from bon.errors import InputError
 from bon.lengths import DrawLength
 from bon.messages import say
 from bon.sampling import selection_luck
-from bon.schema import Candidate, Event, Request, Result, Scored, Settings
+from bon.schema import UNITS, Candidate, Event, Request, Result, Scored, Settings
 from bon.scorers import Item, Scorer, SentimentScorer, WeightedScorer, as_scorer, checked_scores
 from bon.scorers.simple import CarriedScorer
 from bon.state import ranked_anew
@@ -106,7 +106,7 @@ class Sampler:
         chosen = Settings.of({**settings, **here})
         request = _checked(prompt, chosen, messages, unconditional, length_sampler)
         scorer = _looking_for(self.scorer, chosen.target, settings.get("unit"))
-        if isinstance(scorer, SentimentScorer):
+        if isinstance(scorer, SentimentScorer) and scorer.unit in UNITS:
             request = dataclasses.replace(request, settings=dataclasses.replace(chosen, unit=scorer.unit))
         return request, scorer
 

@@ -21,7 +21,7 @@ from bon.arguments import (
 from bon.errors import BonError, InputError, ModelError
 from bon.jsontext import json_text
 from bon.messages import say
-from bon.schema import Done, Request, Settings, whole
+from bon.schema import UNITS, Done, Request, Settings, whole
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -207,7 +207,8 @@ def _compare(argv: list[str]) -> int:
     prompts = read_prompts(args.file) if args.file else args.prompts or shipped_prompts()
     kind = {name: getattr(args, name) for name in ("device", "dtype", "target", "unit") if getattr(args, name)}
     entrants = contest(checked.model, args.tuned, checked.scorer, args.judge, **kind)
-    settings = dataclasses.replace(checked, unit=entrants.scorer.unit) if entrants.scorer.target else checked
+    unit = entrants.scorer.unit if entrants.scorer.unit in UNITS else checked.unit
+    settings = dataclasses.replace(checked, unit=unit)
     found, finished = _drained(compare.stream(prompts, entrants, settings), len(prompts))
     if found is not None:
         print(json_text(found.to_dict()) if args.json else export.comparison_text(found))

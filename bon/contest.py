@@ -9,6 +9,7 @@ from bon.compare import Contest
 from bon.engines.local import LocalEngine
 from bon.errors import BonError
 from bon.messages import say
+from bon.schema import UNITS
 
 #: What a tuned model's folder may say of its training: points of the figure.
 CHECKPOINTS = "checkpoints.json"
@@ -48,7 +49,8 @@ def _engine(name: str, **where: Any) -> LocalEngine:
 
 
 def _judge(name: str, scorer: Any, spec: models.Spec, where: dict[str, Any]) -> Any:
-    same = {"target": scorer.target, "unit": scorer.unit} if scorer.target else {}
+    same = {"target": scorer.target} if scorer.target else {}
+    same |= {"unit": scorer.unit} if scorer.unit in UNITS else {}
     judge = api.as_scorer(models.scorer_place(name, spec), **same, **where)
     judge.name = "judge" if name == spec.judge else name
     return judge

@@ -1,6 +1,8 @@
 """Scorers against the models they stand on, called plainly and one text at a time."""
 
 import math
+import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import GPT2Config, GPT2ForSequenceClassification, pipeline
 
 import bon
-from bon import flow
+from bon import computing, flow
+from bon.api import Sampler
 from bon.errors import InputError, ModelError, ScoringError
 from bon.schema import Candidate, Request, Settings
 from bon.scorers import (
@@ -23,6 +26,7 @@ from bon.scorers import (
     checked_scores,
 )
 from bon.scorers.classifier import GRAIN, Classifier
+from bon.wording import axis_of
 from tests import tiny
 
 TEXTS = [
@@ -120,6 +124,71 @@ def test_labels_that_do_not_exclude_each_other_have_probabilities_of_their_own()
     assert scores(SentimentScorer(classified(model), "funny"), TEXTS) == pytest.approx(expected.tolist(), abs=1e-5)
 
 
+def moods(**config):
+    """A classifier whose three outputs are quantities, as large as they come."""
+    return tiny.classifier(("valence", "arousal", "dominance"), **config)
+
+
+def test_a_regression_with_several_outputs_is_rated_by_the_output_itself(engine):
+    model = moods(problem_type="regression")
+    scorer = SentimentScorer(classified(model), "arousal")
+    assert scores(scorer, TEXTS) == pytest.approx(plain_logits(model, TEXTS)[:, 1].tolist(), abs=1e-4)
+    result = flow.run(Request("This movie", Settings(n=8, seed=1, target="arousal")), engine, scorer)
+    assert (result.unit, result.target) == ("score", "arousal")
+    low, high, _ = axis_of([c.score for c in result.candidates], result.unit)
+    assert low <= min(c.score for c in result.candidates) < max(c.score for c in result.candidates) <= high != 1.0
+
+
+def test_a_sampler_looks_for_another_output_of_a_regression_and_ranks_by_it(engine):
+    model = moods(problem_type="regression")
+    sampler = Sampler(engine, SentimentScorer(classified(model), "valence"), "model")
+    result = sampler.run("This movie", n=8, seed=1, target="dominance")
+    assert (result.target, result.unit) == ("dominance", "score")
+    again = sampler.rerank(result, target="valence")
+    expected = plain_logits(model, ["This movie" + c.text for c in again.candidates])[:, 0].tolist()
+    assert [c.score for c in again.candidates] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("unit", ["logit", "margin"])
+def test_a_regression_has_no_logits(unit):
+    with pytest.raises(InputError, match=r"its own unit \(score\)") as error:
+        SentimentScorer(classified(moods(problem_type="regression")), "valence", unit)
+    assert error.value.field == "unit"
+    with pytest.raises(InputError, match="probability, logit, margin"):
+        SentimentScorer(classified(moods()), "valence", "score")
+
+
+@pytest.mark.parametrize("problem", [None, "regression", "multi_label_classification", "single_label_classification"])
+@pytest.mark.parametrize("function", [None, "none", "sigmoid", "softmax"])
+def test_a_pipeline_is_rated_by_the_function_that_it_applies(problem, function):
+    pipe = pipeline("text-classification", model=moods(problem_type=problem), tokenizer=tiny.tokenizer(), device="cpu",
+                    function_to_apply=function)
+    texts = [text for text in TEXTS if text]
+    expected = [{d["label"]: d["score"] for d in rated}["arousal"] for rated in pipe(texts, top_k=None)]
+    scorer = as_scorer(pipe, "arousal")
+    assert scores(scorer, texts) == pytest.approx(expected, abs=1e-4)
+    raw = function == "none" or (function is None and problem == "regression")
+    assert scorer.unit == ("score" if raw else "probability")
+
+
+@pytest.mark.parametrize("numbers", [{1: "sad", 2: "joy", 3: "fear"}, {"2": "fear", "0": "sad", "1": "joy"},
+                                     {10: "fear", 9: "joy", 2: "sad"}])
+def test_labels_go_by_the_order_of_their_numbers(numbers):
+    model = tiny.classifier(("a", "b", "c"))
+    model.config.id2label = numbers
+    assert classified(model).labels == ("sad", "joy", "fear")
+    expected = plain_logits(model, TEXTS).softmax(-1)[:, 1].tolist()
+    assert scores(SentimentScorer(classified(model), "joy"), TEXTS) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("names", [("sad", "joy"), ("sad", "joy", "fear", "anger"), ("joy",)])
+def test_other_than_one_label_for_each_output_is_refused(names):
+    model = tiny.classifier(("a", "b", "c"))
+    model.config.id2label = dict(enumerate(names))
+    with pytest.raises(ModelError, match=f"3 outputs and names {len(names)} labels"):
+        as_scorer(classified(model), "joy")
+
+
 @pytest.mark.parametrize("target", ["joy", "Joy", "JOY"])
 def test_a_target_may_be_written_in_any_case_and_is_shown_as_the_model_has_it(target):
     assert SentimentScorer(classified(tiny.classifier(("Sad", "Joy"))), target).target == "Joy"
@@ -200,6 +269,71 @@ def test_a_text_longer_than_the_scorer_reads_loses_its_beginning_and_a_note_says
     got, notes = classified(model).logits([TEXTS[0], "awful"])
     torch.testing.assert_close(got[0], model(torch.tensor([ids[-12:]])).logits[0].detach())
     assert notes == ("The scorer reads 12 tokens: longer texts lost their beginning.",)
+
+
+def test_a_token_that_the_model_does_not_know_is_bad_input_by_name():
+    tokenizer, model = tiny.tokenizer(), tiny.classifier()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[MASK]"]})
+    calls = []
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
+    number, last = tokenizer.convert_tokens_to_ids("[MASK]"), model.config.vocab_size - 1
+    with pytest.raises(InputError, match=rf"'\[MASK\]' \(id {number}\).* end at {last}") as error:
+        Classifier(model, tokenizer).logits(["A fine film.", "A [MASK] film."])
+    assert (error.value.field, calls) == ("texts", [])
+
+
+def at_once(classifier, *texts):
+    """What several callers get whose texts wait while somebody computes, so that they are scored together."""
+    found = [None] * len(texts)
+
+    def call(i):
+        try:
+            found[i] = classifier.logits([texts[i]])[0][0]
+        except Exception as error:
+            found[i] = error
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(len(texts))]
+    with computing._LOCK:
+        for thread in threads:
+            thread.start()
+        while len(classifier._calls) < len(texts):
+            time.sleep(0.001)
+    for thread in threads:
+        thread.join(60)
+    return found
+
+
+def test_a_text_that_cannot_be_scored_fails_nobody_else():
+    model, rows = tiny.classifier(), []
+    expected = plain_logits(model, TEXTS[:3])
+    classifier = classified(model)
+    assert classifier.limit
+    forward, poison = model.forward, tiny.tokenizer()(TEXTS[1])["input_ids"]
+
+    def fails(input_ids, **kwargs):
+        rows.append(len(input_ids))
+        if any(row[: len(poison)] == poison for row in input_ids.tolist()):
+            raise ValueError("a text that this model cannot read")
+        return forward(input_ids=input_ids, **kwargs)
+
+    model.forward = fails
+    first, second, third = at_once(classifier, *TEXTS[:3])
+    assert rows[0] == 3  # they were scored together
+    assert isinstance(second, ValueError)
+    torch.testing.assert_close(torch.stack([first, third]), expected[[0, 2]], atol=1e-5, rtol=1e-4)
+
+
+def test_one_odd_text_of_a_caller_is_read_alone_where_a_batch_with_it_fails():
+    model = tiny.classifier()
+    expected, forward, odd = plain_logits(model, TEXTS), model.forward, tiny.tokenizer()(TEXTS[4])["input_ids"]
+
+    def refuses_company(input_ids, **kwargs):
+        if len(input_ids) > 1 and any(row[: len(odd)] == odd for row in input_ids.tolist()):
+            raise ValueError("all texts must have the same number of ends")
+        return forward(input_ids=input_ids, **kwargs)
+
+    model.forward = refuses_company
+    torch.testing.assert_close(classified(model).logits(TEXTS)[0], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_no_note_where_every_text_fits():

@@ -3,6 +3,8 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -11,12 +13,13 @@ from torch import Tensor
 
 from bon import loading, models
 from bon.computing import compute
-from bon.engines.decoder import eval_mode
 from bon.errors import InputError, ModelError, ScoringError
 from bon.messages import say
 from bon.schema import UNITS
+from bon.scorers import reading
 from bon.scorers.base import Item, Scores
 from bon.scorers.ngrams import NgramClassifier, is_ngrams
+from bon.scorers.reading import Sharing, Tokens
 
 #: The most texts of one batch, and its most tokens: on a processor what is worked on should fit its cache.
 BATCH = 64
@@ -24,13 +27,17 @@ TOKENS = {"cpu": 1024}
 MANY_TOKENS = 32_768
 #: Batches are padded to a multiple of this, so that few shapes occur: a processor's kernels are made for each shape.
 GRAIN = 8
+#: The unit of a score that is a model's output as it is.
+RAW = "score"
+#: What makes a score of a logit, by the kind of problem that a model's config names.
+ACTIVATIONS = {"regression": "none", "multi_label_classification": "sigmoid"}
 
 
 @dataclass(eq=False)
 class _Call:
-    """The token ids that one caller wants scored, and what became of them."""
+    """The tokens that one caller wants scored, and what became of them."""
 
-    rows: list[list[int]]
+    rows: list[Tokens]
     answer: Tensor | None = None
     notes: Sequence[str] = ()
     error: Exception | None = None
@@ -46,18 +53,23 @@ def _calls_of(model) -> deque[_Call]:
 class Classifier:
     """A sequence-classification model with its tokenizer: texts in, logits out.
 
-    Batches are sorted by length. A text of more tokens than the model takes loses its beginning, since the end is
-    what was generated.
+    Each text gets the logits that it gets alone. Batches are sorted by length and padded where the model is neutral to
+    padding; where it is not, they hold texts of equal length, or one text each. A text of more tokens than the model
+    takes loses its beginning, since the end is what was generated.
+
+    activation: what makes a score of a logit, `softmax` over the labels, `sigmoid` or `none`; None goes by the kind of
+    problem that the model's config names, which is softmax where it names none.
     """
 
-    def __init__(self, model, tokenizer, batch_size: int = BATCH):
+    def __init__(self, model, tokenizer, batch_size: int = BATCH, activation: str | None = None):
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
-        self.limit = self._longest()
+        self.activation = activation or ACTIVATIONS.get(model.config.problem_type, "softmax")
         self._calls = _calls_of(model)
 
     @classmethod
     def of(cls, source: Any, device: str | None = None, dtype: str | None = None) -> "Classifier | NgramClassifier":
-        """From a transformers pipeline, or the name of a preset, folder or Hub model."""
+        """From a transformers pipeline, whose `function_to_apply` counts, or the name of a preset, folder or Hub model.
+        """
         if isinstance(source, cls | NgramClassifier):
             return source
         if isinstance(source, str):
@@ -67,7 +79,8 @@ class Classifier:
             return cls(*loading.classifier(place, device, dtype))
         if getattr(source, "model", None) is None or getattr(source, "tokenizer", None) is None:
             raise InputError("scorer", say("error.scorer_model_type", type=type(source).__name__))
-        return cls(source.model, source.tokenizer)
+        function = getattr(source, "_postprocess_params", {}).get("function_to_apply")
+        return cls(source.model, source.tokenizer, activation=getattr(function, "value", function))
 
     @property
     def name(self) -> str:
@@ -76,24 +89,46 @@ class Classifier:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels in the order of the logits."""
-        named = self.model.config.id2label
-        return tuple(str(named[i]) for i in range(self.model.config.num_labels))
+        """The labels in the order of the logits: that of their numbers, which need not begin with 0.
+
+        Raises `ModelError` where there are more or fewer than the model has outputs.
+        """
+        named = {int(number): str(label) for number, label in self.model.config.id2label.items()}
+        self._check_outputs(getattr(self.model, "num_labels", len(named)))
+        return tuple(named[number] for number in sorted(named))
+
+    def _check_outputs(self, outputs: int) -> None:
+        labels = len(self.model.config.id2label)
+        if outputs != labels:
+            counts = {"labels": str(labels), "outputs": str(outputs)}
+            raise ModelError(say("error.labels_miscounted", scorer=self.name, **counts))
 
     @property
-    def multi_label(self) -> bool:
-        """Whether each label is a question of its own."""
-        return self.model.config.problem_type == "multi_label_classification"
+    def regression(self) -> bool:
+        """Whether the outputs are quantities rather than the logits of labels."""
+        return self.model.config.problem_type == "regression"
+
+    @cached_property
+    def limit(self) -> int | None:
+        """The most tokens of a text; None where neither model nor tokenizer sets a limit."""
+        limits = (reading.longest(self.model), self.tokenizer.model_max_length)
+        return min((limit for limit in limits if limit and 0 < limit < 10**6), default=None)
+
+    @cached_property
+    def _pad(self) -> int | None:
+        # Decoder classifiers find a text's last token by the pad id of their config; encoders go by the mask.
+        return reading.pad_id(self.model)
 
     def logits(self, texts: Sequence[str], special: bool = True) -> tuple[Tensor, tuple[str, ...]]:
         """Logits [texts, labels] in float32 on the processor, and notes on what was truncated or retried.
 
-        special: let the tokenizer add its special tokens; a text from a chat template has them already.
+        special: let the tokenizer add its special tokens; a text from a chat template has them already. Raises
+        `InputError` for a text with a token that the model has no embedding for.
         """
         encoded = [self._encode(text, special) for text in texts]
         cut = any(was_cut for _, was_cut in encoded)
         notes = [say("note.scorer_truncated", limit=str(self.limit))] if cut else []
-        call = _Call([ids for ids, _ in encoded])
+        call = _Call([tokens for tokens, _ in encoded])
         self._calls.append(call)
         # Calls that came while somebody computed are answered together, with the first of them.
         compute(lambda: call.answer is None and call.error is None and self._answer())
@@ -102,37 +137,62 @@ class Classifier:
         return call.answer, tuple(dict.fromkeys([*notes, *call.notes]))
 
     def _answer(self) -> None:
-        calls = [self._calls.popleft() for _ in range(len(self._calls))]
-        try:
-            rows, notes = [row for call in calls for row in call.rows], []
-            out = torch.empty(len(rows), self.model.config.num_labels)
-            for batch in self._batches(sorted(range(len(rows)), key=lambda i: len(rows[i])), list(map(len, rows))):
-                out[batch] = self._run([rows[i] for i in batch], notes)
-            for call, answer in zip(calls, out.split([len(call.rows) for call in calls]), strict=True):
-                call.answer, call.notes = answer, notes
-        except Exception as error:
-            for call in calls:
-                call.error = error
+        self._score([self._calls.popleft() for _ in range(len(self._calls))])
 
-    def _encode(self, text: str, add: bool) -> tuple[list[int], bool]:
+    def _score(self, calls: Sequence[_Call]) -> None:
+        """Answers the calls together; where that fails each by itself, so that the error goes to whose fault it is."""
+        try:
+            notes: list[str] = []
+            answer = self._in_batches([row for call in calls for row in call.rows], notes)
+            for call, part in zip(calls, answer.split([len(call.rows) for call in calls]), strict=True):
+                call.answer, call.notes = part, notes
+        except Exception as error:
+            if len(calls) == 1:
+                calls[0].error = error
+                return
+            for call in calls:
+                self._score([call])
+
+    def _encode(self, text: str, add: bool) -> tuple[Tokens, bool]:
+        """The text's tokens, and whether its beginning was cut off."""
         made = self.tokenizer(text, add_special_tokens=add, return_special_tokens_mask=True, verbose=False)
         ids, special = made["input_ids"], made["special_tokens_mask"]
         if not ids:
-            return [self._pad_id() or 0], False
-        if self.limit is None or len(ids) <= self.limit:
-            return ids, False
+            return Tokens([self._pad or 0]), False
+        self._check_ids(ids)
         head = next((i for i, mark in enumerate(special) if not mark), 0)
         tail = next((i for i, mark in enumerate(reversed(special)) if not mark), 0)
-        end = len(ids) - tail
-        return ids[:head] + ids[end - (self.limit - head - tail) : end] + ids[end:], True
+        tokens, too_long = Tokens(ids, head, tail), self.limit is not None and len(ids) > self.limit
+        return tokens.cut(self.limit) if too_long else tokens, too_long
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        known, highest = reading.vocabulary(self.model), max(ids)
+        if known is not None and highest >= known:
+            token = repr(self.tokenizer.convert_ids_to_tokens(highest))
+            raise InputError("texts", say(
+                "error.scorer_lacks_token", scorer=self.name, token=token, id=str(highest), last=str(known - 1),
+            ))
+
+    def _in_batches(self, rows: Sequence[Tokens], notes: list[str]) -> Tensor:
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
+        lengths = [len(row.ids) for row in rows]
+        parts = [self._run([rows[i] for i in batch], notes) for batch in self._batches(order, lengths)]
+        out = torch.cat(parts) if parts else torch.empty(0, len(self.labels))
+        self._check_outputs(out.shape[-1])
+        return torch.empty_like(out).index_copy_(0, torch.tensor(order, dtype=torch.long), out)
+
+    @property
+    def _sharing(self) -> Sharing:
+        # Without a pad id a decoder classifier refuses every batch of more than one text.
+        return Sharing.NONE if self._pad is None else reading.findings_of(self.model).sharing
 
     def _batches(self, order: list[int], lengths: list[int]) -> Iterator[list[int]]:
-        # Without a pad id a decoder classifier refuses every batch of more than one text.
-        most = 1 if self._pad_id() is None else self.batch_size
         tokens = TOKENS.get(self.model.device.type, MANY_TOKENS)
         batch: list[int] = []
         for i in order:
-            if batch and (len(batch) == most or (len(batch) + 1) * self._padded(lengths[i]) > tokens):
+            most = 1 if self._sharing is Sharing.NONE else self.batch_size
+            apart = self._sharing is Sharing.EQUAL_LENGTH and batch and lengths[i] != lengths[batch[0]]
+            if batch and (apart or len(batch) == most or (len(batch) + 1) * self._padded(lengths[i]) > tokens):
                 yield batch
                 batch = []
             batch.append(i)
@@ -141,43 +201,49 @@ class Classifier:
 
     def _padded(self, length: int) -> int:
         """The length that a batch is padded to whose longest text has this many tokens."""
-        if self._pad_id() is None:
+        if self._sharing is not Sharing.PADDED:
             return length
         padded = -(-length // GRAIN) * GRAIN
         return padded if self.limit is None else max(length, min(padded, self.limit))
 
-    @torch.inference_mode()
-    def _run(self, rows: list[list[int]], notes: list[str]) -> Tensor:
-        try:
-            return self._forward(rows)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not loading.out_of_memory(error):
-                raise
-            if len(rows) == 1:
-                raise ScoringError(say("error.out_of_memory_scoring_one", scorer=self.name)) from error
-        half = len(rows) // 2
-        notes.append(say("note.scored_in_smaller_batches"))
-        return torch.cat([self._run(rows[:half], notes), self._run(rows[half:], notes)])
+    def _run(self, rows: list[Tokens], notes: list[str]) -> Tensor:
+        """The logits of one batch, which is sorted by length; in parts where it fails or may not be read as one."""
+        parts = self._apart(rows)
+        if len(parts) == 1:
+            sharing = self._sharing
+            try:
+                out = reading.logits(self.model, rows, self._padded(len(rows[-1].ids)), self._pad or 0)
+            except Exception as error:
+                parts = self._halves(rows, error, notes)
+            else:
+                self._check_sharing(rows, out)
+                if self._sharing is sharing:
+                    return out
+        return torch.cat([self._run(part, notes) for part in parts])
 
-    def _forward(self, rows: list[list[int]]) -> Tensor:
-        longest, pad = self._padded(max(map(len, rows))), self._pad_id() or 0
-        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-        with eval_mode(self.model):
-            out = self.model(input_ids=ids.to(self.model.device), attention_mask=mask.to(self.model.device))
-        return out.logits.float().cpu()
+    def _apart(self, rows: list[Tokens]) -> list[list[Tokens]]:
+        if self._sharing is Sharing.PADDED:
+            return [rows]
+        if self._sharing is Sharing.NONE:
+            return [[row] for row in rows]
+        return [list(alike) for _, alike in groupby(rows, key=lambda row: len(row.ids))]
 
-    def _pad_id(self) -> int | None:
-        # Decoder classifiers find a text's last token by the pad id of their config; encoders go by the mask.
-        return self.model.config.get_text_config().pad_token_id
+    def _halves(self, rows: list[Tokens], error: Exception, notes: list[str]) -> list[list[Tokens]]:
+        """Two smaller batches in place of one that failed, since one text may be at fault or memory too small."""
+        without_memory = isinstance(error, RuntimeError) and loading.out_of_memory(error)
+        if len(rows) == 1 and without_memory:
+            raise ScoringError(say("error.out_of_memory_scoring_one", scorer=self.name)) from error
+        if len(rows) == 1:
+            raise error
+        if without_memory:
+            notes.append(say("note.scored_in_smaller_batches"))
+        return [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
 
-    def _longest(self) -> int | None:
-        config = self.model.config.get_text_config()
-        positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-        if positions and config.model_type in {"roberta", "xlm-roberta", "camembert", "longformer", "bart"}:
-            positions -= 2  # their position numbers start after the padding's
-        limits = [limit for limit in (positions, self.tokenizer.model_max_length) if limit and limit < 10**6]
-        return min(limits, default=None)
+    def _check_sharing(self, rows: Sequence[Tokens], out: Tensor) -> None:
+        width, findings = self._padded(len(rows[-1].ids)), reading.findings_of(self.model)
+        findings.largest = max(findings.largest, reading.largest(out))
+        if len(rows) > 1 or width > len(rows[-1].ids):
+            reading.check_sharing(self.model, rows[-1], width, self._pad or 0)
 
 
 class SentimentScorer:
@@ -186,21 +252,26 @@ class SentimentScorer:
     model: a preset, folder or Hub id, or a transformers text-classification pipeline. target: the label to look
     for, upper or lower case; None takes POSITIVE. unit: `probability` (0 to 1), `logit`, or `margin` (the label's
     logit less the highest other one). with_prompt: rate the prompt and the continuation as one text, as TRL does,
-    or the continuation alone. Raises `InputError` for a target that the model does not have.
+    or the continuation alone.
+
+    A probability is the softmax over the labels, or each label's sigmoid for a multi-label problem. Where outputs are
+    no logits of probabilities (a regression, or a pipeline whose `function_to_apply` is `none`), the output itself
+    stands in its place, and `unit` says `score`. Raises `InputError` for a target that the model does not have, and
+    for the logit or margin of a regression.
     """
 
     incremental, rates_empty = True, False
 
     def __init__(self, model: Any, target: str | None = "POSITIVE", unit: str = "probability",
                  with_prompt: bool = True, device: str | None = None, dtype: str | None = None):
-        if unit not in UNITS:
-            raise InputError("unit", say("error.not_one_of", name="unit", names=", ".join(UNITS), value=repr(unit)))
+        if unit not in (*UNITS, RAW):
+            raise _no_such_unit(unit)
         self.classifier = Classifier.of(model, device, dtype)
         self.name = model if isinstance(model, str) else self.classifier.name
         self.targets = self.classifier.labels
         if len(self.targets) < 2:
             raise ModelError(say("error.is_reward_model", scorer=self.name))
-        self.unit, self.with_prompt = unit, with_prompt
+        self.unit, self.with_prompt = self._checked_unit(unit), with_prompt
         self.target = _named(target or "POSITIVE", self.targets, self.name)
 
     def score(self, items: Sequence[Item]) -> Scores:
@@ -208,14 +279,24 @@ class SentimentScorer:
         logits, notes = self.classifier.logits([item.text(self.with_prompt) for item in items])
         return Scores(self._in_unit(logits).tolist(), notes)
 
+    def _checked_unit(self, unit: str) -> str:
+        default = RAW if self.classifier.activation == "none" else "probability"
+        if unit in ("probability", default):
+            return default
+        if self.classifier.regression:
+            raise InputError("unit", say("error.scorer_has_own_unit", scorer=self.name, unit=default))
+        if unit == RAW:
+            raise _no_such_unit(unit)
+        return unit
+
     def _in_unit(self, logits: Tensor) -> Tensor:
         place = self.targets.index(self.target)
-        if self.unit == "logit":
+        if self.unit in ("logit", RAW):
             return logits[:, place]
         if self.unit == "margin":
             others = torch.cat([logits[:, :place], logits[:, place + 1 :]], dim=-1)
             return logits[:, place] - others.max(-1).values
-        if self.classifier.multi_label:
+        if self.classifier.activation == "sigmoid":
             return logits[:, place].sigmoid()
         return logits.softmax(-1)[:, place]
 
@@ -251,6 +332,10 @@ class RewardScorer:
     def _chat(self, item: Item) -> str:
         chat = [*map(dict, item.messages or ()), {"role": "assistant", "content": item.candidate.text}]
         return self.classifier.tokenizer.apply_chat_template(chat, tokenize=False)
+
+
+def _no_such_unit(unit: str) -> InputError:
+    return InputError("unit", say("error.not_one_of", name="unit", names=", ".join(UNITS), value=repr(unit)))
 
 
 def _named(target: str, labels: Sequence[str], name: str) -> str:

@@ -60,7 +60,7 @@ class NgramClassifier:
     weights [buckets]: of each hashed feature. bias: added to their mean.
     """
 
-    labels, multi_label = ("NEGATIVE", "POSITIVE"), False
+    labels, activation, regression = ("NEGATIVE", "POSITIVE"), "softmax", False
 
     def __init__(self, weights: Tensor, bias: float, name: str):
         self.weights, self.bias, self.name = weights, bias, name
