@@ -10,7 +10,7 @@ from bon import charts, figure
 from bon.comparison import Comparison, Estimate, Row, winner
 from bon.jsontext import json_text
 from bon.messages import say
-from bon.schema import Candidate, Result
+from bon.schema import Candidate, Result, answered, continues
 from bon.show import facts, text_words
 from bon.wording import number_words, score_words, unit_words
 
@@ -73,7 +73,8 @@ def run_html(result: Result) -> str:
     rows = "".join(map(_candidate, result.candidates))
     settings = "; ".join(f"{k} {v}" for k, v in result.to_dict()["settings"].items() if v is not None)
     notes = "".join(f"<p>{escape(note)}</p>" for note in result.notes)
-    said = best and (_text("", best.text.strip()) if result.messages else _text(result.prompt, best.text))
+    answers = result.messages and not continues(result.messages)
+    said = best and (_text("", best.text.strip()) if answers else _text(result.prompt, best.text))
     first = f"""<blockquote>{said}</blockquote>
 <p><span class="big">{score_words(best.score)}</span> {escape(unit)}{lift}</p>""" if best else ""
     return _page("Best of N", f"""<h1>Best of {len(result.candidates)}</h1>
@@ -86,9 +87,10 @@ def run_html(result: Result) -> str:
 
 
 def _thread(result: Result) -> str:
-    """What was said before the answers."""
+    """What was said before the message that the candidates are or go on with."""
+    before = answered(result.messages, "")[:-1] if result.messages else ()
     return "".join(f'<p class="turn"><b>{escape(said["role"])}</b> {escape(said["content"].strip())}</p>'
-                   for said in result.messages or ())
+                   for said in before)
 
 
 def _score(c: Candidate) -> str:

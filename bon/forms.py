@@ -12,7 +12,7 @@ from bon import stats
 from bon.dataset import Dataset, Row, Survey
 from bon.errors import InputError
 from bon.messages import described, restored, say
-from bon.schema import Candidate, Result, Settings
+from bon.schema import Candidate, Result, Settings, answered
 
 #: What a batch keeps of a row: plain JSON types.
 Record = dict[str, Any]
@@ -148,11 +148,11 @@ def _renamed(names: Iterable[str], taken: set[str]) -> list[str]:
 
 
 def _prompt(row: Row) -> str | list[dict[str, str]]:
-    return row.prompt if row.messages is None else [dict(message) for message in row.messages]
+    return row.prompt if row.messages is None else answered(row.messages, "")[:-1]
 
 
 def _answer(row: Row, text: str) -> str | list[dict[str, str]]:
-    return text if row.messages is None else [{"role": "assistant", "content": text}]
+    return text if row.messages is None else answered(row.messages, text)[-1:]
 
 
 def _best(row: Row, record: Record, _: float) -> Made:

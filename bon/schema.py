@@ -162,9 +162,10 @@ def number(name: str, value: Any) -> float:
 class Request:
     """One prompt and the settings to run it with.
 
-    Exactly one of: `prompt` (the model continues it), `messages` (a chat: mappings with `role` and `content`),
-    `prompt_ids` (token ids). A blank prompt is refused unless `unconditional` asks for a sample from the
-    model's start token. `query` numbers the prompt within a call and keys its random streams.
+    Exactly one of: `prompt` (the model continues it), `messages` (a chat: mappings with `role` and `content`; where the
+    last one is the assistant's, the model goes on with it), `prompt_ids` (token ids). A blank prompt is refused unless
+    `unconditional` asks for a sample from the model's start token. `query` numbers the prompt within a call and keys
+    its random streams.
     """
 
     prompt: str | None = None
@@ -209,6 +210,19 @@ def checked_messages(messages: Sequence[Mapping[str, str]]) -> tuple[Mapping[str
     return tuple({k: clean(v) if isinstance(v, str) else v for k, v in message.items()} for message in messages)
 
 
+def continues(messages: Sequence[Mapping[str, str]] | None) -> bool:
+    """Whether a chat ends with the beginning of the assistant's message, which candidates then go on with."""
+    return bool(messages) and messages[-1]["role"] == "assistant"
+
+
+def answered(messages: Sequence[Mapping[str, str]], text: str) -> list[dict[str, str]]:
+    """The chat with a candidate's text as the assistant's message, or as the rest of the one that it ends with."""
+    if continues(messages):
+        *before, begun = map(dict, messages)
+        return [*before, begun | {"content": begun["content"] + text}]
+    return [*map(dict, messages), {"role": "assistant", "content": text}]
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One continuation and what became of it.
@@ -222,8 +236,9 @@ class Candidate:
     parts: the parts of a combined score. judge: a second scorer's opinion, or None. certainty: the sum of its tokens'
     self-certainty (`bon.scorers.SelfCertaintyScorer`), where a scorer asks for it. token_ids: what was generated, for
     callers that decode for themselves. pieces: the text in pieces as the tokens brought it, each with its
-    log-probability in nats (of the tokens together that make up one character). `Result.to_dict` leaves the fields of
-    `INTERNAL` out.
+    log-probability in nats (of the tokens together that make up one character). notes: what the reader of the result
+    should know of how it was made. whole: prompt and text decoded as one, where a caller wants that. `Result.to_dict`
+    leaves the fields of `INTERNAL` out.
     """
 
     index: int
@@ -240,6 +255,8 @@ class Candidate:
     certainty: float | None = None
     token_ids: tuple[int, ...] = field(default=(), repr=False)
     pieces: tuple[tuple[str, float], ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    whole: str | None = field(default=None, repr=False)
 
     @property
     def empty(self) -> bool:
@@ -253,7 +270,7 @@ class Candidate:
 
 
 #: Fields of a candidate that serve other modules and are no part of a result's public names.
-INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids", "pieces"})
+INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids", "pieces", "notes", "whole"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import textwrap
 import unicodedata
 from html import escape
 
-from bon.schema import Candidate, Result
+from bon.schema import Candidate, Result, continues
 
 #: Invisible characters that belong to the text: what joins letters and emoji, what marks a direction, flags.
 _JOINERS = {"\u200c", "\u200d", "\u200e", "\u200f", *map(chr, range(0xE0020, 0xE0080))}
@@ -75,7 +75,8 @@ def as_html(result: Result) -> str:
     """A table for notebooks, in a style of its own that reads on light and dark."""
     cell = 'style="text-align:left;vertical-align:top;padding:4px 10px"'
     # An answer is no continuation of its question.
-    prompt = "" if result.messages else f'<span style="opacity:.55">{escape(result.prompt)}</span>'
+    answers = result.messages and not continues(result.messages)
+    prompt = "" if answers else f'<span style="opacity:.55">{escape(result.prompt)}</span>'
     rows = "".join(
         f"<tr><td {cell}>{c.rank or ''}</td><td {cell}><b>{'' if c.score is None else f'{c.score:.3f}'}</b></td>"
         f'<td {cell}>{prompt}{escape(text_words(c))}</td>'

@@ -149,6 +149,15 @@ def test_answers_are_shown_without_the_question_before_them():
     assert json.loads(export.run_json(result))["messages"][1:] == CHAT
 
 
+def test_a_continued_message_is_shown_in_one_piece():
+    result = answered([*CHAT, {"role": "assistant", "content": "It is"}]).result()
+    page = export.run_html(result)
+    assert page.count("It is") == 1
+    assert "<b>user</b> Well?" in page
+    assert "It is</span> answer 1" in page
+    assert "It is</span> answer 1" in show.as_html(result)
+
+
 # The endpoint, agents, the command line.
 
 

@@ -117,6 +117,14 @@ def test_chats_become_messages(dataset, form, names):
             assert {message["role"] for message in out[name]} == {"user" if name == "prompt" else "assistant"}
 
 
+@pytest.mark.parametrize(("form", "name"), [(SFT, "completion"), (PREFERENCE, "chosen"), (SCORED, "completion")])
+def test_a_continued_message_is_one_turn(dataset, form, name):
+    begun = [*CHAT, {"role": "assistant", "content": "It is"}]
+    row = Row(0, messages=begun, columns={"messages": begun})
+    out = made(form, dataset, *TWO, row=row).rows[0]
+    assert (out["prompt"], out[name]) == (CHAT, [{"role": "assistant", "content": "It is good"}])
+
+
 def test_columns_that_a_trainer_would_take_for_its_own_are_renamed(tmp_path):
     (tmp_path / "in.jsonl").write_text(json.dumps({"prompt": "a", "text": "b", "input_text": "c", "messages": CHAT}))
     dataset = Dataset(tmp_path / "in.jsonl")

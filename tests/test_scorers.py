@@ -428,6 +428,11 @@ def test_a_reward_model_rates_a_chat_through_its_template():
     (got,) = RewardScorer(Classifier(model, tokenizer)).score([item]).values
     expected = plain_logits(model, ["<user>The soup?<assistant> warm"])
     assert got == pytest.approx(expected.item(), abs=1e-5)
+    begun = Item("It is", Candidate(index=0, text=" warm"), (*messages, {"role": "assistant", "content": "It is"}))
+    (got,) = RewardScorer(Classifier(model, tokenizer)).score([begun]).values
+    expected = plain_logits(model, ["<user>The soup?<assistant>It is warm"])
+    assert got == pytest.approx(expected.item(), abs=1e-5)
+    assert (item.text(True), begun.text(True)) == ("The soup?\n warm", "It is warm")
 
 
 def test_each_kind_of_classifier_is_for_its_own_scorer():

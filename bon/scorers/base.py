@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from bon.errors import BonError, ScoringError
 from bon.messages import say
-from bon.schema import Candidate
+from bon.schema import Candidate, continues
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,9 @@ class Item:
 
     def text(self, with_prompt: bool) -> str:
         """The continuation, alone or with its prompt before it."""
-        between = "\n" if self.messages else ""
+        if with_prompt and self.candidate.whole is not None:
+            return self.candidate.whole
+        between = "\n" if self.messages and not continues(self.messages) else ""
         return self.prompt + between + self.candidate.text if with_prompt else self.candidate.text
 
 

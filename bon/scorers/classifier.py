@@ -15,7 +15,7 @@ from bon import loading, models
 from bon.computing import compute
 from bon.errors import InputError, ModelError, ScoringError
 from bon.messages import say
-from bon.schema import UNITS
+from bon.schema import UNITS, answered
 from bon.scorers import reading
 from bon.scorers.base import Item, Scores
 from bon.scorers.ngrams import NgramClassifier, is_ngrams
@@ -330,7 +330,7 @@ class RewardScorer:
         return self.with_prompt and bool(getattr(self.classifier.tokenizer, "chat_template", None))
 
     def _chat(self, item: Item) -> str:
-        chat = [*map(dict, item.messages or ()), {"role": "assistant", "content": item.candidate.text}]
+        chat = answered(item.messages or (), item.candidate.text)
         return self.classifier.tokenizer.apply_chat_template(chat, tokenize=False)
 
 
