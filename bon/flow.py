@@ -164,6 +164,7 @@ class _Run:
             else:
                 self.waiting.append(candidate)
                 yield self.note(Ended(candidate))
+                yield from (self.note(Note(text)) for text in candidate.notes if text not in self.state.notes)
 
     def _score_waiting(self) -> Iterator[Event]:
         over = all(c.ended for c in self.state.candidates)

@@ -88,12 +88,13 @@ class BestOfNSampler:
         _check_device(device, model.device)
         wanted = Wanted(model, self.tokenizer, self.generation_config, generation_kwargs)
         queries = _queries(tokenized_query, generation_kwargs.get("attention_mask"), wanted)
-        engine = _InTurn(model, self.tokenizer, rules=wanted.rules(), skip_special_tokens=skip_special_tokens)
+        engine = _InTurn(model, self.tokenizer, rules=wanted.rules(), skip_special_tokens=skip_special_tokens,
+                         verbatim=True)
         settings = Settings(n=self.sample_size, seed=self.seed, model=engine.name, **wanted.sampling()).with_seed()
         requests = [Request(settings=settings, prompt_ids=ids, query=j) for j, ids in enumerate(queries)]
         lengths = [wanted.capped(self._lengths(settings.seed, j), len(ids)) for j, ids in enumerate(queries)]
         self.last_results = self._drain(requests, engine, lengths)
-        return [[r.prompt + c.text for c in r.candidates[: self.n_candidates]] for r in self.last_results]
+        return [[c.whole for c in r.candidates[: self.n_candidates]] for r in self.last_results]
 
     def _drain(self, requests, engine, lengths) -> list[Result]:
         results: dict[int, Result] = {}

@@ -6,11 +6,15 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
     GPT2Model,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
     pipeline,
@@ -292,6 +296,62 @@ def test_special_tokens_are_shown_when_asked_for(make, queries, tokenizer, model
     ]  # fmt: skip
     assert first != end
     assert texts == [[[PROMPTS[0]]], [[tiny.END + PROMPTS[0] + tiny.END]]]
+
+
+class Writes(LogitsProcessor):
+    """Makes any model write the tokens that it is told behind a prompt of the given length."""
+
+    def __init__(self, tokens, start):
+        self.tokens, self.start = tokens, start
+
+    def __call__(self, ids, scores):
+        scores = torch.full_like(scores, -1e9)
+        scores[:, self.tokens[ids.shape[1] - self.start]] = 0
+        return scores
+
+
+def assert_verbatim(make, model, tokenizer, ids, new, skip=True, **arguments):
+    """Query and continuation come to user and scorer as transformers' `generate` and `batch_decode` give them."""
+    arguments = {"do_sample": False, "pad_token_id": tokenizer.pad_token_id} | arguments
+    out = model.generate(torch.tensor([ids]), max_new_tokens=new, **arguments)
+    (expected,) = tokenizer.batch_decode(out, skip_special_tokens=skip)
+    scorer = Scripted(0)
+    sampler = make(scorer, draw=lambda: new, sample_size=1)
+    assert sampler.generate(ids, skip_special_tokens=skip, **arguments) == [[expected]] == scorer.calls
+    (result,) = sampler.last_results
+    assert result.prompt + result.best.text == expected
+    assert result.best.tokens == len(result.best.token_ids)
+    return result.best
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("end", [".", "\n", tiny.END, " it"])
+def test_an_end_of_text_is_kept_unless_it_is_a_special_token(skip, end, make, model, tokenizer, queries):
+    tokens = tokenizer(f" the{end} the")["input_ids"]
+    (end_id,) = tokenizer(end)["input_ids"]
+    writes = LogitsProcessorList([Writes(tokens, len(queries[0]))])
+    best = assert_verbatim(make, model, tokenizer, queries[0], 3, skip, eos_token_id=end_id, logits_processor=writes)
+    assert (best.ended, best.tokens) == ("eos", tokens.index(end_id))
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_query_that_ends_within_a_character_is_decoded_with_its_rest(cut, make, model, tokenizer):
+    ids = tokenizer("I loved it 😀")["input_ids"]
+    for tokens in (ids[-cut:] + ids[:2], ids[-4:]):  # the rest of the character, or another one
+        writes = LogitsProcessorList([Writes(tokens, len(ids) - cut)])
+        for new in (1, len(tokens)):
+            assert_verbatim(make, model, tokenizer, ids[:-cut], new, eos_token_id=None, logits_processor=writes)
+
+
+def test_spaces_that_a_tokenizer_removes_are_removed_across_the_querys_end(make, model):
+    words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "do", "n", "'", "t", "."])}
+    base = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
+    base.pre_tokenizer, base.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece(cleanup=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=base, pad_token="[PAD]", clean_up_tokenization_spaces=True)
+    scorer, writes = Scripted(0), LogitsProcessorList([Writes([4, 5, 6], 2)])
+    sampler = bon.BestOfNSampler(model, tokenizer, scorer, lambda: 3, sample_size=1)
+    joined = tokenizer.batch_decode([[2, 3, 4, 5, 6]])
+    assert sampler.generate([2, 3], logits_processor=writes, eos_token_id=None) == [joined] == scorer.calls
 
 
 # --- what reaches the model, and in which state it is left ---

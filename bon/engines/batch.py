@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from bon.engines.base import Job
 from bon.engines.decoder import PlainDecoder, SharedDecoder
-from bon.engines.text import GrowingText
+from bon.engines.text import Detokenizer, GrowingText
 from bon.errors import EngineError
 from bon.messages import say
 from bon.sampling import Sampling, candidate_stream, draw, log_probability, shape, uniforms
@@ -38,12 +38,14 @@ class Rules:
 class Text:
     """One candidate on its way.
 
-    number: of its job, which names it in a step. skip: leave special tokens out of the text.
+    ends: token ids that end it. number: of its job, which names it in a step. verbatim: the text has the token that
+    ended it, where that is no special one, and half a character where the cap cut one.
     """
 
-    def __init__(self, tokenizer, eos: Sequence[int], skip: bool, number: int, job: Job, index: int):
+    def __init__(self, detokenizer: Detokenizer, ends: Sequence[int], number: int, job: Job, index: int,
+                 verbatim: bool = False):
         self.number, self.job, self.index, self.cap = number, job, index, job.caps[index]
-        self._tokenizer, self._eos, self._skip = tokenizer, eos, skip
+        self._detokenizer, self._ends, self._verbatim = detokenizer, ends, verbatim
         self.ended: str | None = None
         self.error: EngineError | None = None
         self.restart()
@@ -52,7 +54,7 @@ class Text:
         """Back to the prompt; the random stream makes the same candidate again."""
         self.logprob = self.sampled_logprob = 0.0
         self.certainty = 0.0 if self.job.certainty else None
-        self.written = GrowingText(self._tokenizer, self.job.prompt_ids, self._skip, self.job.watched)
+        self.written = GrowingText(self._detokenizer, self.job.prompt_ids, self.job.watched)
         self.tokens = self.drawn = 0
 
     def stream(self):
@@ -70,9 +72,9 @@ class Text:
             return
         self.drawn += 1
         self.sampled_logprob += sampled
-        if token in self._eos:
+        if token in self._ends:
             self.ended = "eos"
-            if not self._skip:
+            if self._verbatim or not self._detokenizer.skip:
                 self.written.add(token)
             return
         self.written.add(token)
@@ -91,10 +93,16 @@ class Text:
 
     def candidate(self) -> Candidate:
         """What it came to."""
+        text, notes = self.written.whole(), getattr(self.job.prompt_ids, "notes", ())
+        if self.ended == "length" and not self._verbatim:
+            complete = self.written.whole(complete=True)
+            notes = notes if complete == text else (*notes, say("note.character_cut"))
+            text = complete
         return Candidate(
-            index=self.index, text=self.written.whole(), tokens=self.tokens, cap=self.cap, ended=self.ended,
+            index=self.index, text=text, tokens=self.tokens, cap=self.cap, ended=self.ended,
             logprob=self.logprob, sampled_logprob=self.sampled_logprob, certainty=self.certainty,
-            token_ids=tuple(self.written.ids),
+            token_ids=tuple(self.written.ids[: self.tokens]), notes=notes,
+            whole=self.written.with_prompt() if self._verbatim else None,
         )
 
 

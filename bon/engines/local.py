@@ -15,6 +15,7 @@ from bon.engines.base import Job, Step
 from bon.engines.batch import Rules, Text
 from bon.engines.decoder import context, fits
 from bon.engines.pool import Pool, pool_of
+from bon.engines.text import Detokenizer
 from bon.errors import InputError, ModelError
 from bon.messages import say
 from bon.schema import Request
@@ -26,20 +27,21 @@ MAX_ROWS = 512
 class LocalEngine:
     """Continues prompts with a transformers causal language model that is already on its device.
 
-    model, tokenizer: as loaded by transformers. name: what to call the model in results. rules: see `Rules`.
+    model, tokenizer: as loaded by transformers. name: what to call the model in results. rules: see `Rules`. verbatim:
+    whether the texts are letter for letter what transformers' `generate` and `batch_decode` give (see `Text`).
     Raises `ModelError` for a model that is no causal language model (sequence-to-sequence models by name).
     """
 
     def __init__(self, model, tokenizer, name: str | None = None, rules: Rules | None = None,
-                 skip_special_tokens: bool = True, max_rows: int = MAX_ROWS):
+                 skip_special_tokens: bool = True, max_rows: int = MAX_ROWS, verbatim: bool = False):
         if getattr(model.config, "is_encoder_decoder", False):
             raise ModelError(say("error.sequence_to_sequence", model=type(model).__name__))
         self.model, self.tokenizer = model, tokenizer
         self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
         self.context = context(model.config)
         self.rules = rules or Rules(eos=_eos_ids(model, tokenizer))
-        self.max_rows = max_rows
-        self._skip = skip_special_tokens
+        self.max_rows, self.verbatim = max_rows, verbatim
+        self.detokenizer = Detokenizer(tokenizer, skip_special_tokens, None if verbatim else False)
 
     @property
     def device(self) -> torch.device:
@@ -64,8 +66,8 @@ class LocalEngine:
         }
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=self._skip, clean_up_tokenization_spaces=False)
+        """The text of token ids; a character at its end that lacks its last bytes is left to what follows."""
+        return self.detokenizer.complete(ids)
 
     def encode(self, request: Request) -> tuple[int, ...]:
         """The request's prompt as token ids, with its chat template or start token where it asks for one."""
@@ -127,7 +129,7 @@ class LocalEngine:
         alone = any(job.alone for job in jobs)
         pool = pool_of(self.model) if joins and not alone else Pool(self.rules, joins, held)
         texts = [
-            Text(self.tokenizer, self.rules.eos, self._skip, number, job, i)
+            Text(self.detokenizer, self.rules.eos, number, job, i, self.verbatim)
             for number, job in enumerate(jobs) for i in range(len(job.caps))
         ]
         yield from pool.run(self.model, texts, self.max_rows, self.name)
