@@ -5,10 +5,11 @@ from itertools import pairwise
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers, processors
 from transformers import (
     FalconH1Config,
     FalconH1ForCausalLM,
+    GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -19,11 +20,13 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.modeling_outputs import CausalLMOutput
 
 from bon import flow
 from bon.engines.base import Job
 from bon.engines.local import LocalEngine, Rules
+from bon.engines.text import Detokenizer
 from bon.errors import EngineError, InputError, ModelError
 from bon.lengths import LengthSampler
 from bon.sampling import Sampling, candidate_stream, draw, shape
@@ -109,10 +112,10 @@ class Counting:
 class Scripted(torch.nn.Module):
     """A causal model without a cache that writes one given row of tokens, whatever it draws."""
 
-    def __init__(self, script, prompt_length):
+    def __init__(self, script, prompt_length, vocabulary=VOCABULARY):
         super().__init__()
         self.config = tiny.gpt2().config
-        self.embedding = torch.nn.Embedding(VOCABULARY, 1)
+        self.embedding = torch.nn.Embedding(vocabulary, 1)
         self.device = torch.device("cpu")
         self.script, self.prompt_length = script, prompt_length
 
@@ -120,7 +123,7 @@ class Scripted(torch.nn.Module):
         return self.embedding
 
     def forward(self, input_ids, attention_mask):
-        logits = torch.full((*input_ids.shape, VOCABULARY), -1e9)
+        logits = torch.full((*input_ids.shape, self.embedding.num_embeddings), -1e9)
         logits[:, -1, self.script[input_ids.shape[1] - self.prompt_length]] = 0
         return CausalLMOutput(logits=logits)
 
@@ -306,7 +309,7 @@ def test_out_of_memory_goes_on_with_half_the_batch_and_says_so(engine):
     small = LocalEngine(Short(engine.model, rows=3), engine.tokenizer)
     result = flow.run(request(), small, CallableScorer(by_length))
     assert all_facts(sorted(result.candidates, key=lambda c: c.index)) == all_facts(candidates(engine, request())[0])
-    assert result.notes == (
+    assert result.notes[:2] == (
         "Out of memory: went on with 4 candidates at a time.", "Out of memory: went on with 2 candidates at a time."
     )
 
@@ -465,6 +468,123 @@ def test_a_chat_that_the_template_refuses_is_bad_input(engine):
     assert error.value.field == "messages"
 
 
+IM = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}" \
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+#: Templates, with the tokens that they bring: those that end an answer, or begin what follows it, and others.
+TEMPLATES = {
+    "chatml": (IM, ["<|im_end|>"], ["<|im_start|>"]),
+    "trims": (IM.replace("m.content", "m.content | trim"), ["<|im_end|>"], ["<|im_start|>"]),
+    "another end at the last turn": (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ '<|return|>' if loop.last and m.role == 'assistant' "
+        "else '<|end|>' }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}",
+        ["<|return|>"], ["<|end|>"]),
+    "no end": ("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+               "{% if add_generation_prompt %}<|assistant|>{% endif %}", ["<|user|>"], ["<|assistant|>"]),
+    "words alone": ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n\n{% endfor %}", [], ["\n\n"]),
+}
+ASKED = {"role": "user", "content": "The soup"}
+
+
+def chat_engine(template, tokens, script=(), asked=(ASKED,)):
+    """An engine with a chat template and its tokens; its model answers with the tokens of a script."""
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = template
+    tokenizer.add_tokens(tokens, special_tokens=True)
+    model = Scripted((), 0, len(tokenizer))
+    model.generation_config = GenerationConfig(eos_token_id=[5, 6])
+    engine = LocalEngine(model, tokenizer, name="chatty")
+    engine.model.prompt_length = len(engine.encode(Request(messages=asked)))
+    engine.model.script = [i for text in script for i in tokenizer(text)["input_ids"]]
+    return engine
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_an_answer_ends_where_the_template_ends_a_turn_whatever_the_generation_config_says(name):
+    template, ends, others = TEMPLATES[name]
+    for token in (*ends, *others, tiny.END):
+        chat = chat_engine(template, ends + others, [" the", token, " the"])
+        asked = Request(messages=[ASKED], settings=Settings(n=1, seed=7, min_tokens=3, max_tokens=3))
+        ((answer,),) = candidates(chat, asked)
+        ended = token in (*ends, tiny.END)
+        assert (answer.ended, answer.tokens) == (("eos", 1) if ended else ("length", 3))
+    ruled = LocalEngine(chat.model, chat.tokenizer, rules=Rules())
+    assert candidates(ruled, asked)[0][0].ended == "length"
+
+
+def test_a_plain_text_ends_where_the_generation_config_says_alone():
+    chat = chat_engine(*TEMPLATES["chatml"][:2], [" the", "<|im_end|>", " the"])
+    chat.model.prompt_length = len(chat.encode(Request("Say")))
+    ((text,),) = candidates(chat, Request("Say", Settings(n=1, seed=7, min_tokens=3, max_tokens=3)))
+    assert (text.ended, text.tokens) == ("length", 3)
+
+
+@pytest.mark.parametrize("begun", ["It was", "It was ", "It\n"])
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_assistants_last_message_is_continued(name, begun):
+    template, ends, others = TEMPLATES[name]
+    chat = [ASKED, {"role": "assistant", "content": begun}]
+    engine = chat_engine(template, ends + others, [" warm"], chat)
+    answered = engine.tokenizer.apply_chat_template([ASKED], add_generation_prompt=True, tokenize=False)
+    opening = "" if answered.endswith(("|>", "]", "assistant\n")) else "assistant: "  # a template may have none
+    assert engine.tokenizer.decode(engine.encode(Request(messages=chat))) == answered + opening + begun
+    asked, seen = Request(messages=chat, settings=Settings(n=1, seed=7, min_tokens=1, max_tokens=1)), []
+    result = flow.run(asked, engine, CallableScorer(lambda texts: seen.extend(texts) or [1.0]))
+    assert seen == [result.prompt + result.best.text] == [begun + " warm"]
+    assert result.to_dict()["messages"] == chat
+
+
+@pytest.mark.parametrize(("template", "said"), [
+    ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", "cannot go on"),
+    ("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}", "cannot go on"),
+    ("{% if messages[-1].role != 'user' %}{{ raise_exception('Users go last') }}{% endif %}{{ messages[0].content }}",
+     "Users go last"),
+])
+def test_a_template_that_cannot_continue_a_message_is_named(template, said):
+    with pytest.raises(InputError, match=f"chatty .*{said}") as error:
+        chat_engine(template, [], asked=[ASKED, {"role": "assistant", "content": "It was"}])
+    assert error.value.field == "messages"
+
+
+def appending(single, *tokens):
+    """A tokenizer that puts tokens around every text."""
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens(list(tokens), special_tokens=True)
+    ids = [(token, tokenizer.convert_tokens_to_ids(token)) for token in tokens]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=ids)
+    return tokenizer
+
+
+@pytest.mark.parametrize(("tokenizer", "appended"), [
+    (appending(f"$A {tiny.END}", tiny.END), tiny.END),
+    (appending(f"{tiny.END} $A {tiny.END}", tiny.END), tiny.END),
+    (appending("$A <sep> <cls>", "<sep>", "<cls>"), "<sep> <cls>"),
+    (appending(f"{tiny.END} $A", tiny.END), None),
+])
+def test_what_a_tokenizer_appends_to_a_prompt_is_left_out_and_named(tokenizer, appended):
+    start = (tokenizer.eos_token_id,) if tokenizer("a")["input_ids"][0] == tokenizer.eos_token_id else ()
+    for prompt in ("This movie", f"This movie{tiny.END}", "This movie 😀", "Say"):
+        plain = tuple(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        engine = LocalEngine(Scripted([100], len(start + plain), len(tokenizer)), tokenizer, name="tiny")
+        assert engine.encode(Request(prompt)) == start + plain
+    result = flow.run(request("Say", n=2, min_tokens=1, max_tokens=1), engine, CallableScorer(by_length))
+    assert [note.values for note in result.notes] == ([{"model": "tiny", "tokens": appended}] if appended else [])
+
+
+@pytest.mark.parametrize(("asked", "field"), [
+    (Request("A [PAD] b"), "prompt"), (Request(messages=[{"role": "user", "content": "A [PAD] b"}]), "messages"),
+    (Request(unconditional=True), "prompt"),
+])
+def test_a_token_without_an_embedding_is_named(engine, asked, field):
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    tokenizer.add_special_tokens({"pad_token": "[PAD]", "bos_token": "[PAD]"})
+    wide = LocalEngine(engine.model, tokenizer, name="wide")
+    said = rf"wide has no embedding .*'\[PAD\]'.* {VOCABULARY}:.* {VOCABULARY - 1}\."
+    with pytest.raises(InputError, match=said) as error:
+        candidates(wide, asked)
+    assert error.value.field == field
+
+
 def test_an_unconditional_sample_begins_at_the_start_token(engine):
     asked = Request(settings=request().settings, unconditional=True)
     assert engine.encode(asked) == (engine.tokenizer.bos_token_id,)
@@ -540,6 +660,56 @@ def test_spaces_and_spelled_characters_survive_a_tokenizer_of_llamas_kind():
     assert texts[-1] == written
     assert texts[:2] == [" the", " the lead"]
     assert all(written.startswith(text) for text in texts)
+
+
+def cut_after(tokenizer, script, *caps):
+    """The result of a run whose model writes a script of token ids, each candidate up to its cap."""
+    engine = LocalEngine(Scripted(script, len(tokenizer("Say")["input_ids"])), tokenizer)
+    settings = Settings(n=len(caps), seed=7)
+    return flow.run(Request("Say", settings), engine, CallableScorer(by_length), iter(caps).__next__)
+
+
+@pytest.mark.parametrize("make", [tiny.tokenizer, of_llamas_kind])
+def test_half_a_character_at_the_cap_is_left_out_with_a_note(make):
+    tokenizer, written = make(), "the 日本 é😀"
+    script = tokenizer(written)["input_ids"]
+    result = cut_after(tokenizer, script, *range(1, len(script) + 1))
+    assert [note.key for note in result.notes] == ["note.character_cut"]
+    assert cut_after(tokenizer, script, len(script)).notes == ()
+    halves = 0
+    for c in result.candidates:
+        assert (c.ended, c.tokens, c.token_ids) == ("length", c.cap, tuple(script[: c.cap]))
+        assert written.startswith(c.text.lstrip())
+        plain = tokenizer.decode(script[: c.cap]).lstrip()
+        assert c.text.lstrip() == plain or plain.endswith("\ufffd")
+        halves += plain.endswith("\ufffd")
+    assert halves > 6
+    assert {c.text.lstrip() for c in result.candidates} >= {"the 日", "the 日本", written}
+
+
+def bytes_of(tokenizer, *values):
+    """The tokens of single bytes."""
+    letters = bytes_to_unicode()
+    return tokenizer.convert_tokens_to_ids([letters[value] for value in values])
+
+
+@pytest.mark.parametrize(("last", "text"), [
+    ((0xEF, 0xBF, 0xBD), "a\ufffd"),  # a model that writes U+FFFD itself
+    ((0x80,), "a\ufffd"), ((0xED, 0xA0), "a\ufffd\ufffd"),  # what nothing could complete
+    ((0xE6, 0x41), "a\ufffdA"), ((0xE6, 0xE6), "a\ufffd"), ((0xE6, 0x41, 0xF0, 0x9F), "a\ufffdA"),
+])
+def test_bytes_that_are_no_half_character_stay(last, text):
+    tokenizer = tiny.tokenizer()
+    script = [*bytes_of(tokenizer, 0x61), *bytes_of(tokenizer, *last)]
+    assert cut_after(tokenizer, script, len(script)).best.text == text
+
+
+def test_a_token_that_ends_one_character_and_begins_another_is_cut_within():
+    base = Tokenizer(models.BPE(vocab={"Ġ": 0, "ð": 1, "Ġð": 2, "a": 3}, merges=[("Ġ", "ð")]))
+    base.decoder = decoders.ByteLevel()
+    merged = PreTrainedTokenizerFast(tokenizer_object=base)
+    assert Detokenizer(merged).text([3, 2]) == "a \ufffd"
+    assert Detokenizer(merged).complete([3, 2]) == "a "
 
 
 def test_a_text_only_ever_grows(engine):

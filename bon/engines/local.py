@@ -15,6 +15,7 @@ from bon.engines.base import Job, Step
 from bon.engines.batch import Rules, Text
 from bon.engines.decoder import context, fits
 from bon.engines.pool import Pool, pool_of
+from bon.engines.prompt import PromptEncoder
 from bon.engines.text import Detokenizer
 from bon.errors import InputError, ModelError
 from bon.messages import say
@@ -27,8 +28,9 @@ MAX_ROWS = 512
 class LocalEngine:
     """Continues prompts with a transformers causal language model that is already on its device.
 
-    model, tokenizer: as loaded by transformers. name: what to call the model in results. rules: see `Rules`. verbatim:
-    whether the texts are letter for letter what transformers' `generate` and `batch_decode` give (see `Text`).
+    model, tokenizer: as loaded by transformers. name: what to call the model in results. rules: see `Rules`; without
+    them the model's own tokens end a text, and in a chat also the tokenizer's and the template's. verbatim: whether the
+    texts are letter for letter what transformers' `generate` and `batch_decode` give (see `Text`).
     Raises `ModelError` for a model that is no causal language model (sequence-to-sequence models by name).
     """
 
@@ -42,6 +44,7 @@ class LocalEngine:
         self.rules = rules or Rules(eos=_eos_ids(model, tokenizer))
         self.max_rows, self.verbatim = max_rows, verbatim
         self.detokenizer = Detokenizer(tokenizer, skip_special_tokens, None if verbatim else False)
+        self._encoder, self._own_rules = PromptEncoder(tokenizer, self.name), rules is not None
 
     @property
     def device(self) -> torch.device:
@@ -62,7 +65,7 @@ class LocalEngine:
             "device": self.device.type,
             "dtype": facts.dtype,
             "context": self.context,
-            "chats": self._has_template,
+            "chats": self._encoder.has_template,
         }
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -70,53 +73,48 @@ class LocalEngine:
         return self.detokenizer.complete(ids)
 
     def encode(self, request: Request) -> tuple[int, ...]:
-        """The request's prompt as token ids, with its chat template or start token where it asks for one."""
-        if request.prompt_ids is not None:
-            return self._checked_ids(request.prompt_ids)
-        if request.messages is not None:
-            return self._chat_ids(request.messages)
-        if not (request.prompt or "").strip() and request.unconditional:
-            return self._start_ids()
-        ids = tuple(self.tokenizer(request.prompt, verbose=False)["input_ids"])
-        if not ids:
-            raise InputError("prompt", say("error.prompt_without_tokens", model=self.name))
-        return ids
+        """The request's prompt as token ids, with its chat template or start token where it asks for one.
 
-    def _checked_ids(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        size = self.model.get_input_embeddings().num_embeddings
-        if not ids:
-            raise InputError("tokenized_query", say("error.query_empty"))
-        wrong = [i for i in ids if not 0 <= i < size]
-        if wrong:
-            raise InputError("tokenized_query", say(
-                "error.token_outside_vocabulary", token=str(wrong[0]), model=self.name, last=str(size - 1),
+        Raises `InputError` for tokens that the model has no embedding for.
+        """
+        if request.prompt_ids is not None:
+            return self._checked_query(request.prompt_ids)
+        if request.messages is not None:
+            return self._checked("messages", self._encoder.chat(request.messages))
+        blank = not (request.prompt or "").strip()
+        ids = self._encoder.start() if blank and request.unconditional else self._encoder.text(request.prompt)
+        return self._checked("prompt", ids)
+
+    def _checked(self, field: str, ids: tuple[int, ...]) -> tuple[int, ...]:
+        wrong = self._without_embedding(ids)
+        if wrong is not None:
+            raise InputError(field, say(
+                "error.token_without_embedding", token=repr(self._encoder.token(wrong)), id=str(wrong),
+                model=self.name, last=str(self._embeddings - 1),
             ))
         return ids
 
-    @property
-    def _has_template(self) -> bool:
-        return bool(getattr(self.tokenizer, "chat_template", None))
-
-    def _chat_ids(self, messages) -> tuple[int, ...]:
-        if not self._has_template:
-            raise InputError("messages", say("error.no_chat_template", model=self.name))
-        chat = [dict(message) for message in messages]
-        try:
-            text = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        except Exception as error:  # templates raise what they like, for example over the order of roles
-            raise InputError(
-                "messages", say("error.chat_template_refuses", model=self.name, error=str(error))
-            ) from error
-        ids = tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    def _checked_query(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         if not ids:
-            raise InputError("messages", say("error.chat_template_empty", model=self.name))
+            raise InputError("tokenized_query", say("error.query_empty"))
+        wrong = self._without_embedding(ids)
+        if wrong is not None:
+            raise InputError("tokenized_query", say(
+                "error.token_outside_vocabulary", token=str(wrong), model=self.name, last=str(self._embeddings - 1),
+            ))
         return ids
 
-    def _start_ids(self) -> tuple[int, ...]:
-        start = self.tokenizer.bos_token_id
-        if start is None:
-            raise InputError("prompt", say("error.no_start_token", model=self.name))
-        return (start,)
+    def _without_embedding(self, ids: Sequence[int]) -> int | None:
+        size = self._embeddings
+        return None if size is None else next((i for i in ids if not 0 <= i < size), None)
+
+    @property
+    def _embeddings(self) -> int | None:
+        """How many tokens the model has an embedding for; None where it does not say."""
+        try:
+            return self.model.get_input_embeddings().num_embeddings
+        except (AttributeError, NotImplementedError):
+            return None
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[Step]:
         """Continues every job's prompt, in one batch with whatever else the model is asked for at the time.
@@ -129,10 +127,15 @@ class LocalEngine:
         alone = any(job.alone for job in jobs)
         pool = pool_of(self.model) if joins and not alone else Pool(self.rules, joins, held)
         texts = [
-            Text(self.detokenizer, self.rules.eos, number, job, i, self.verbatim)
+            Text(self.detokenizer, self._ends(job.request), number, job, i, self.verbatim)
             for number, job in enumerate(jobs) for i in range(len(job.caps))
         ]
         yield from pool.run(self.model, texts, self.max_rows, self.name)
+
+    def _ends(self, request: Request) -> tuple[int, ...]:
+        """The token ids that end a text of this request."""
+        in_chat = request.messages is not None and not self._own_rules
+        return (*self.rules.eos, *self._encoder.ends_of_turn) if in_chat else self.rules.eos
 
 
 def _eos_ids(model, tokenizer) -> tuple[int, ...]:
