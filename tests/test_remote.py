@@ -16,7 +16,7 @@ import bon
 from bon import cli, flow, models
 from bon.engines.asking import Asking
 from bon.engines.base import Job
-from bon.engines.endpoint import checked_url
+from bon.engines.endpoint import Server, checked_url
 from bon.engines.remote import RemoteEngine
 from bon.errors import EngineError, InputError, ModelError, ScoringError
 from bon.schema import Done, Ended, Request, Settings, Wrote
@@ -150,6 +150,37 @@ def test_a_chat_is_answered_as_a_chat(fake):
     assert {path for path, _, body in server.seen if body} == {"/v1/chat/completions"}
     assert server.bodies[0]["messages"] == [{"role": "user", "content": "Well?"}]
     assert all(c.logprob == -0.5 * c.tokens for c in result.candidates)
+
+
+BEGUN = [{"role": "user", "content": "Well?"}, {"role": "assistant", "content": "It is"}]
+
+
+@pytest.mark.parametrize(("owner", "told", "unsure"), [
+    ("vllm", True, False), ("sglang", True, False), ("llamacpp", False, True), ("somebody", False, True),
+])
+def test_a_server_goes_on_with_the_assistants_message_or_a_note_doubts_it(fake, owner, told, unsure):
+    server = fake(owner=owner)
+    result = run(server, n=1, prompt=None, messages=BEGUN)
+    asked = {name: server.bodies[0].get(name) for name in ("continue_final_message", "add_generation_prompt")}
+    assert asked == ({"continue_final_message": True, "add_generation_prompt": False} if told else dict.fromkeys(asked))
+    assert any("last message" in note for note in result.notes) == unsure
+    assert not any("last message" in note for note in run(server, n=1, prompt=None, messages=BEGUN[:1]).notes)
+
+
+def test_a_server_that_always_answers_is_refused_a_message_to_go_on_with(fake):
+    engine = RemoteEngine(Server(fake().url, "tiny", "transformers"))
+    with pytest.raises(InputError, match="always begins a new message"):
+        engine.encode(Request(messages=BEGUN))
+
+
+@pytest.mark.parametrize(("finish", "text"), [("length", " fine"), ("stop", " fine\ufffd")])
+def test_half_a_character_at_the_length_is_left_out(fake, finish, text):
+    def half(handler, body, number):
+        handler.send(200, completion({**body, "n": 1}, [" fine\ufffd"], finish=finish))
+
+    result = run(fake(half), n=1)
+    assert result.best.text == text
+    assert [note.key for note in result.notes].count("note.character_cut") == (finish == "length")
 
 
 def test_one_and_the_same_text_again_and_again_is_pointed_out(fake):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from bon.engines.base import Job
 from bon.messages import say
-from bon.schema import Candidate, Request, Row, Settings
+from bon.schema import Candidate, Request, Row, Settings, continues
 
 #: Candidates of one request, where the server takes `n`.
 TOGETHER = 16
@@ -20,8 +21,12 @@ LONG = 256
 IGNORED = {"transformers": {"n", "logprobs"}, "llama.cpp": {"n"}}
 #: Servers whose count of tokens takes in the end of text.
 COUNT_THE_END = {"transformers", "vllm", "sglang"}
+#: Servers that go on with a chat's last message where they are told to.
+CONTINUE = {"vllm", "sglang"}
 #: What may be left out of a request that a server refuses for it.
 OPTIONAL = ("n", "logprobs", "seed", "stream_options", "top_k", "min_p", "repetition_penalty", "repeat_penalty")
+#: A character that lacks its last bytes, as a server writes it: one U+FFFD, or one for each byte.
+UNFINISHED = re.compile(r"\ufffd{1,3}\Z")
 #: Reasons to end, by what they are called here; others are named in a note.
 ENDS = {"length": "length", "stop": "eos", "eos_token": "eos", "stop_sequence": "eos", "rejected": "rejected"}
 
@@ -88,6 +93,8 @@ def body(ask: Ask, model: str, kind: str, without: set[str]) -> dict[str, Any]:
     }
     most = "max_completion_tokens" if "max_tokens" in without else "max_tokens"  # as the newest hosted models want it
     extra = {name: value for name, value in _extra(kind, ask.chat, settings).items() if name not in without}
+    if kind in CONTINUE and continues(request.messages):
+        extra |= {"continue_final_message": True, "add_generation_prompt": False}
     return {
         "model": model, most: ask.cap, "temperature": settings.temperature, "top_p": settings.top_p,
         **({"messages": [dict(m) for m in request.messages]} if ask.chat else {"prompt": request.prompt}),
@@ -118,9 +125,10 @@ def doubts(kind: str, request: Request) -> list[str]:
     """What a server does not do with the settings, or may not do, as far as its kind tells."""
     if kind == "transformers":
         return [say("note.transformers_serve_chat" if request.messages else "note.transformers_serve_text")]
-    if kind:
-        return []
-    return [say("note.seed_and_top_k_unsure" if request.settings.top_k else "note.seed_unsure")]
+    unsure = [] if kind else ["note.seed_and_top_k_unsure" if request.settings.top_k else "note.seed_unsure"]
+    if continues(request.messages) and kind not in CONTINUE:
+        unsure.append("note.continuation_unsure")
+    return list(map(say, unsure))
 
 
 class Writing:
@@ -158,10 +166,13 @@ class Writing:
     def candidate(self, index: int) -> Candidate:
         """What it came to."""
         pairs = self._own_pairs()
+        # The bytes of the last tokens are not told: where the length ended a text, it is taken to be what cut them.
+        text = UNFINISHED.sub("", self.text) if self.ended == "length" else self.text
         return Candidate(
-            index=index, text=self.text, tokens=self._tokens(pairs), cap=self.ask.cap, ended=self.ended,
+            index=index, text=text, tokens=self._tokens(pairs), cap=self.ask.cap, ended=self.ended,
             logprob=None if pairs is None else math.fsum(logprob for _, logprob in pairs),
-            pieces=tuple(pairs) if pairs and "".join(token for token, _ in pairs) == self.text else (),
+            pieces=tuple(pairs) if pairs and "".join(token for token, _ in pairs) == text else (),
+            notes=() if text == self.text else (say("note.character_cut"),),
         )
 
     def _own_pairs(self) -> list[tuple[str, float]] | None:

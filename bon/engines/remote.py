@@ -15,7 +15,7 @@ from bon.engines.endpoint import Server, connect
 from bon.engines.protocol import IGNORED
 from bon.errors import InputError
 from bon.messages import say
-from bon.schema import Request
+from bon.schema import Request, continues
 
 #: Requests that are on their way at once.
 IN_FLIGHT = 64
@@ -48,9 +48,11 @@ class RemoteEngine:
                 "context": None, "chats": True}
 
     def encode(self, request: Request) -> tuple[int, ...]:
-        """Nothing: the server makes the tokens. Raises `InputError` for what can only be said in tokens."""
+        """Nothing: the server makes the tokens. Raises `InputError` for what the server cannot do."""
         if request.prompt_ids is not None:
             raise InputError("tokenized_query", say("error.server_takes_texts", model=self.name))
+        if self.server.kind == "transformers" and continues(request.messages):
+            raise InputError("messages", say("error.server_cannot_continue", model=self.name))
         if request.messages is None and not (request.prompt or "").strip():
             raise InputError("prompt", say("error.server_needs_prompt", model=self.name))
         return ()
