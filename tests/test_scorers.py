@@ -358,7 +358,8 @@ def test_a_tokenizers_own_limit_counts_too():
 def test_a_note_on_truncation_reaches_the_result_once(engine):
     scorer = SentimentScorer(classified(tiny.classifier(positions=8)))
     request = Request("This movie is a delight, and the lead earns every tear", Settings(n=16, seed=2))
-    assert flow.run(request, engine, scorer).notes == ("The scorer reads 8 tokens: longer texts lost their beginning.",)
+    notes = flow.run(request, engine, scorer).notes
+    assert notes.count("The scorer reads 8 tokens: longer texts lost their beginning.") == 1
 
 
 def test_out_of_memory_while_scoring_goes_on_with_smaller_batches():
