@@ -3,25 +3,23 @@
 Every other module gets its models here, so nothing is loaded twice.
 """
 
-import logging
 import os
 import pickle
-import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import transformers
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from bon import models, packing
+from bon import checkpoint, models, packing
 from bon.cache import LiveCache
 from bon.errors import InputError, ModelError
 from bon.messages import say
+from bon.quiet import Quiet
 
 
 def _limit() -> int:
@@ -40,6 +38,7 @@ DTYPES = {"float32": "float32", "bf16": "bf16", "bfloat16": "bf16", "float16": "
 TORCH_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "float16": torch.float16}
 #: transformers exchanges parts of torch while it loads: two loads at once find each other's weights missing.
 _ONE_AT_A_TIME = threading.Lock()
+_quiet = Quiet()
 #: For each kind of model: the architectures that can be it, and what to call it.
 KINDS = {
     AutoModelForCausalLM: (transformers.MODEL_FOR_CAUSAL_LM_MAPPING, say("error.model_kind.causal")),
@@ -85,16 +84,22 @@ def choose_dtype(dtype: str | None, device: str, parameters: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a loaded model: its parameters, and the type of the numbers that it multiplies."""
+    """What is known of a loaded model: its parameters, the type of the numbers it multiplies, notes on reading it."""
 
     parameters: int
     dtype: str
+    notes: tuple[str, ...] = ()
 
 
 def facts(model) -> Facts:
     """The facts of a model, whoever loaded it."""
     dtype = str(model.dtype).removeprefix("torch.")
     return getattr(model, "bon_facts", None) or Facts(model.num_parameters(), DTYPES.get(dtype, dtype))
+
+
+def notes(model) -> tuple[str, ...]:
+    """What the reader of a result should know of how bon read the model."""
+    return getattr(getattr(model, "bon_facts", None), "notes", ())
 
 
 def _named_dtype(dtype: str | None) -> str | None:
@@ -138,7 +143,7 @@ def is_loaded(place: str) -> bool:
 
 
 def _load(kind, place: str, device: str, dtype: str | None):
-    with _quiet:
+    with _quiet as warnings:
         folder = _folder(place)
         try:
             with _ONE_AT_A_TIME:
@@ -147,12 +152,15 @@ def _load(kind, place: str, device: str, dtype: str | None):
         except ModelError:
             raise
         except Exception as error:  # each library raises its own; the reader needs one sentence
-            raise ModelError(_why_unreadable(place, device, error)) from error
+            raise ModelError(_why_unreadable(place, device, error, warnings)) from error
+        model.bon_facts = replace(facts(model), notes=checkpoint.doubts(warnings, tokenizer, place))
     return model, tokenizer
 
 
 def _laid_out(kind, model, device: str, dtype: str | None):
     """The model on its device in its number type, its weights as the processor reads them best."""
+    if getattr(model, "is_quantized", False):  # in another type its weights would be taken for plain numbers
+        return model.eval().to(device)
     known = Facts(model.num_parameters(), choose_dtype(dtype, device, model.num_parameters()))
     rounded = known.dtype == "int8"
     # What int8 leaves alone: float32 needs no conversions at each step of a few rows; a classifier reads many at a
@@ -167,20 +175,35 @@ def _laid_out(kind, model, device: str, dtype: str | None):
 
 
 def _from_folder(kind, folder: str, place: str):
+    checkpoint.check_files(folder, place)
     # Pickled weights only through weights_only loading, transformers' default; no code from a repository ever.
     asked = {"trust_remote_code": False, "local_files_only": True}
     config = AutoConfig.from_pretrained(folder, **asked)
     _check_kind(kind, config, place)
-    tokenizer = AutoTokenizer.from_pretrained(folder, **asked)
-    # Loading in another type would change torch's default type for all threads meanwhile.
-    model, report = kind.from_pretrained(
-        folder, config=config, dtype=torch.float32, output_loading_info=True, **asked
-    )
-    if report["missing_keys"]:
-        # transformers would go on with random numbers in their place.
-        weight = min(report["missing_keys"])
-        raise ModelError(say("error.weights_missing", model=place, kind=KINDS[kind][1], weight=weight))
+    tokenizer = _tokenizer(folder, place, asked)
+    method = checkpoint.check_numbers(folder, config, place)
+    try:
+        # Loading in another type would change torch's default type for all threads meanwhile.
+        model, report = kind.from_pretrained(
+            folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **asked
+        )
+    except Exception as error:  # a package that is absent, a device that will not do
+        if method is None or out_of_memory(error):
+            raise
+        reason = checkpoint.in_one_line(error)
+        raise ModelError(say("error.quantization_unreadable", model=place, method=method, error=reason)) from error
+    checkpoint.check_report(model, report, place, KINDS[kind][1])
+    checkpoint.check_tokenizer(model, tokenizer, folder, place)
     return model, tokenizer
+
+
+def _tokenizer(folder: str, place: str, asked: dict[str, bool]):
+    try:
+        return AutoTokenizer.from_pretrained(folder, **asked)
+    except Exception as error:
+        if "custom code" in str(error):
+            raise
+        raise ModelError(checkpoint.why_no_tokenizer(folder, place, error)) from error
 
 
 def _check_kind(kind, config, place: str) -> None:
@@ -203,9 +226,10 @@ def _folder(place: str) -> str:
         info = HfApi().model_info(place, timeout=patience)
     except Exception as error:
         return _copy(place, _why_unreachable(place, error), error)
-    files = models.needed([file.rfilename for file in info.siblings or ()])
+    names = [file.rfilename for file in info.siblings or ()]
+    files = models.needed(names)
     if "config.json" not in files:
-        raise ModelError(say("error.hub_without_weights", model=place))
+        raise ModelError(models.other_format(place, names) or say("error.hub_without_weights", model=place))
     try:
         return snapshot_download(place, allow_patterns=files)
     except Exception as error:
@@ -237,19 +261,21 @@ def _why_refused(place: str, error: Exception) -> str | None:
     return say("error.hub_refused", model=place, names=models.names())
 
 
-def _why_unreadable(place: str, device: str, error: Exception) -> str:
+def _why_unreadable(place: str, device: str, error: Exception, warnings: list[str]) -> str:
     if out_of_memory(error) or isinstance(error, MemoryError):
         return say("error.model_too_large", model=place, device=device)
     if any(isinstance(e, pickle.UnpicklingError) for e in _chain(error)):
         return say("error.weights_pickled", model=place)
     if "custom code" in str(error):
         return say("error.model_has_code", model=place)
-    return say("error.model_unreadable", model=place, error=_first_line(error))
+    if "above report" in str(error) and (found := checkpoint.why_not_converted(warnings)):
+        return say("error.weights_do_not_fit", model=place, **found)
+    return say("error.model_unreadable", model=place, error=checkpoint.in_one_line(error))
 
 
 def _in_short(error: Exception) -> str:
     answer = _answer(error)
-    return say("error.hub_status", status=str(answer)) if answer else _first_line(error)
+    return say("error.hub_status", status=str(answer)) if answer else checkpoint.in_one_line(error)
 
 
 def _answer(error: Exception) -> int | None:
@@ -261,52 +287,3 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
-
-
-class _Quiet:
-    """Silences the libraries' own talk while models load: what matters is said by bon.
-
-    The bars of downloads stay where somebody sees them. Several threads may be inside; what was set before comes
-    back when the last one leaves.
-    """
-
-    def __init__(self):
-        self._lock, self._inside = threading.Lock(), 0
-
-    def __enter__(self):
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._hush()
-
-    def __exit__(self, *_):
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._restore()
-
-    def _hush(self):
-        self._hub = logging.getLogger("huggingface_hub")
-        self._levels = transformers.logging.get_verbosity(), self._hub.level
-        self._bars = transformers.utils.logging.is_progress_bar_enabled()
-        seen = sys.stderr.isatty() or "ipykernel" in sys.modules
-        downloads = seen and not are_progress_bars_disabled()
-        transformers.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
-        if downloads:
-            enable_progress_bars()
-        self._hub.setLevel(logging.ERROR)
-
-    def _restore(self):
-        transformers.logging.set_verbosity(self._levels[0])
-        self._hub.setLevel(self._levels[1])
-        if self._bars:
-            transformers.utils.logging.enable_progress_bar()
-
-
-_quiet = _Quiet()

@@ -14,12 +14,17 @@ WEIGHTS = (
     (re.compile(r"model(-\d+-of-\d+)?\.safetensors"), "model.safetensors.index.json"),
     (re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin"), "pytorch_model.bin.index.json"),
 )
-#: What the config of a bag of n-grams calls its kind (`bon.scorers.ngrams`); it needs no tokenizer.
+#: What the config of a bag of n-grams calls its kind (`bon.scorers.ngrams`).
 NGRAMS = "ngrams"
+#: Kinds of models whose tokenizers, of words or of characters, have no vocabulary in a file.
+WITHOUT_VOCABULARY = (NGRAMS, "canine", "perceiver")
 #: A tokenizer is any of these.
-TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model",
-              "sentencepiece.bpe.model")
-
+TOKENIZERS = re.compile(
+    r"tokenizer\.json|tekken\.json|(entity_|target_)?vocab(-src|-tgt)?\.json|(vocab|dict)\.txt"
+    r"|.+\.(model|spm|codes|tiktoken|tokenizer)"
+)
+#: What the small files end in that loading reads.
+SMALL = (".json", ".txt", ".jinja", ".model", ".spm", ".codes", ".tiktoken", ".tokenizer")
 
 #: Names of scorers that need no model of their own.
 FREE = ("logprob", "self-certainty")
@@ -103,7 +108,8 @@ def checked_place(name: str, field: str = "model") -> str:
     folder = os.path.expanduser(name)
     if os.path.isdir(folder):
         if not os.path.isfile(os.path.join(folder, "config.json")):
-            raise ModelError(say("error.folder_without_model", folder=name))
+            files = present(folder)
+            raise ModelError(other_format(name, files) or say("error.folder_without_model", folder=name))
         return os.path.abspath(folder)
     if name.startswith((".", "/", "~", "\\")) or "\\" in name or os.path.isfile(folder):
         raise ModelError(say("error.no_such_folder", folder=_short(name)))
@@ -128,8 +134,9 @@ def state(place: str) -> str:
     if folder is None or not (folder / "config.json").is_file():
         return "not here"
     kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    tokenized = kind == NGRAMS or any((folder / file).is_file() for file in TOKENIZERS)
-    complete = _weights_complete(folder) and tokenized
+    files = present(str(folder))
+    tokenized = kind in WITHOUT_VOCABULARY or any(map(TOKENIZERS.fullmatch, files))
+    complete = weights(files) and missing_weights(str(folder)) is None and tokenized
     return "here" if complete else "partly here"
 
 
@@ -141,36 +148,51 @@ def snapshot(hub_id: str) -> Path | None:
     return Path(config).parent if isinstance(config, str) else None
 
 
-def _weights_complete(folder: Path) -> bool:
-    return any(_complete(folder, kind, folder / index) for kind, index in WEIGHTS)
+def present(folder: str) -> list[str]:
+    """The names of the files in a folder; links to nothing and empty files are left out."""
+    paths = {name: os.path.join(folder, name) for name in sorted(os.listdir(folder))}
+    return [name for name, path in paths.items() if os.path.isfile(path) and os.path.getsize(path)]
 
 
-def _complete(folder: Path, kind: re.Pattern[str], index: Path) -> bool:
-    if not index.is_file():
-        return any(kind.fullmatch(file.name) and file.is_file() and file.stat().st_size for file in folder.iterdir())
-    try:
-        files = set(json.loads(index.read_text())["weight_map"].values())
-    except (ValueError, KeyError, AttributeError):
-        return False
-    return all((folder / file).is_file() for file in files)
+def weights(files: list[str]) -> list[str]:
+    """Of a model's files those that hold its weights: safetensors where there are any."""
+    return next(filter(None, ([file for file in files if form.fullmatch(file)] for form, _ in WEIGHTS)), [])
+
+
+def missing_weights(folder: str) -> str | None:
+    """A file that the weights' index lists and the folder lacks, or the index itself; None where all are there."""
+    files = present(folder)
+    for form, index in WEIGHTS:
+        if index.removesuffix(".index.json") in files:
+            return None
+        if index in files or any(map(form.fullmatch, files)):
+            try:
+                listed = set(json.loads(Path(folder, index).read_text(encoding="utf-8"))["weight_map"].values())
+            except (OSError, ValueError, KeyError, AttributeError):
+                return index
+            return min(listed.difference(files), default=None)
+    return None
 
 
 def needed(files: list[str]) -> list[str]:
-    """Of the files of a model on the Hub those that loading it reads: safetensors where there are any.
-
-    Without weights among them the list is empty.
-    """
-    for kind, index in WEIGHTS:
-        weights = [file for file in files if kind.fullmatch(file)]
-        if weights:
-            indexes = {other for _, other in WEIGHTS if other != index}
-            return weights + [file for file in files if _is_small(file) and file not in indexes]
-    return []
+    """Of the files of a model on the Hub or in a folder those that loading reads; none where there are no weights."""
+    if not weights(files):
+        return []
+    form = next(form for form, _ in WEIGHTS if form.fullmatch(weights(files)[0]))
+    other_indexes = {index for other, index in WEIGHTS if other is not form}
+    return weights(files) + [file for file in files if _is_small(file) and file not in other_indexes]
 
 
 def _is_small(file: str) -> bool:
     top = "/" not in file or file.startswith("additional_chat_templates/")
-    return top and file.endswith((".json", ".txt", ".model", ".jinja", ".tiktoken"))
+    return top and file.endswith(SMALL)
+
+
+def other_format(place: str, files: list[str]) -> str | None:
+    """What to say of a model with these files, on the Hub or in a folder, that holds something else than weights."""
+    if "adapter_config.json" in files:
+        return say("error.only_adapter", model=place)
+    return say("error.only_gguf", model=place) if any(file.endswith(".gguf") for file in files) else None
 
 
 def hub_is_off() -> bool:

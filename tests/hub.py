@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import torch
+from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from tests import tiny
 
@@ -227,6 +228,19 @@ def put_distilbert(folder: Path) -> None:
     _write(folder / "config.json", {**model.config.to_diff_dict(), "architectures": [type(model).__name__]})
     _write(folder / "tokenizer_config.json", {"do_lower_case": True, "model_max_length": 512})
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
+
+
+def put_bertweet(folder: Path) -> None:
+    """A RoBERTa classifier whose vocabulary is in the two files of BERTweet."""
+    torch.manual_seed(0)
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *(letter + end for letter in "abcdehimorstv" for end in ("", "@@"))]
+    RobertaForSequenceClassification(RobertaConfig(
+        vocab_size=len(tokens), hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        id2label={0: "NEGATIVE", 1: "POSITIVE"},
+    )).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("".join(f"{token} 1\n" for token in tokens[4:]))
+    (folder / "bpe.codes").write_text("m o 9\nmo v 8\n")
+    _write(folder / "tokenizer_config.json", {"tokenizer_class": "BertweetTokenizer"})
 
 
 def put_safetensors(folder: Path, positions: int = 256) -> None:

@@ -1,5 +1,6 @@
 """What is loaded stays loaded, once; and the choice of device and number type."""
 
+import logging
 import threading
 import time
 
@@ -183,18 +184,37 @@ def test_a_large_model_is_in_bf16_exactly_where_the_device_has_it(monkeypatch):
         assert loading.choose_dtype(None, "cpu", 124_000_000) == expected
 
 
-def test_the_libraries_speak_as_before_once_the_last_of_several_loads_is_over():
-    def talk() -> tuple[int, bool]:
-        return transformers.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled()
+class Heard(logging.Handler):
+    """Takes what a library says."""
 
-    before = talk()
-    loading._quiet.__enter__()
-    loading._quiet.__enter__()
-    loading._quiet.__exit__()
-    assert talk() == (transformers.logging.ERROR, False)
-    loading._quiet.__exit__()
-    assert talk() == before
-    assert before != (transformers.logging.ERROR, False)
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+def test_the_libraries_speak_as_before_once_the_last_of_several_loads_is_over():
+    def talk() -> tuple[int, bool, list[str]]:
+        heard.lines.clear()
+        transformers.logging.get_logger("transformers.modeling_utils").warning("The weights are new.")
+        bars = transformers.utils.logging.is_progress_bar_enabled()
+        return transformers.logging.get_verbosity(), bars, [*heard.lines]
+
+    heard = Heard()
+    transformers.logging.add_handler(heard)
+    try:
+        before = talk()
+        loading._quiet.__enter__()
+        loading._quiet.__enter__()
+        loading._quiet.__exit__()
+        assert talk()[1:] == (False, [])
+        loading._quiet.__exit__()
+        assert talk() == before
+    finally:
+        transformers.logging.remove_handler(heard)
+    assert before[1:] == (True, ["The weights are new."])
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "cpu:x", "mps", "tpu", "-1", "\x1b[31m"])

@@ -39,6 +39,10 @@ def place(tmp_path_factory):
     stand_in.put_remote_code(root / "bad/code", marker, model_type="of-its-own")
     stand_in.put_remote_code(root / "bad/known", marker)
     (root / "bad/empty").mkdir()
+    for name, file in (("bad/adapter", "adapter_config.json"), ("bad/gguf", "model-Q4_0.gguf")):
+        (root / name).mkdir()
+        (root / name / file).write_text("{}")
+    stand_in.put_bertweet(root / "new/tweets")
     hub = stand_in.Hub(root)
     env = {"HF_ENDPOINT": hub.url, "HF_HOME": str(root / "home"), "HF_HUB_DOWNLOAD_TIMEOUT": "1",
            "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1"}
@@ -177,6 +181,30 @@ def test_a_model_behind_a_token_says_how_to_log_in(bon, hub):
     status, _, err = bon(*RUN, "--model", "new/small")
     assert status == 2
     assert_one_line(err, "new/small", "hf auth login")
+
+
+@pytest.mark.parametrize(("name", "advice"), [("bad/adapter", "Merge the two"), ("bad/gguf", "endpoint")])
+def test_what_stands_in_a_repository_in_place_of_a_model_is_named(name, advice, bon, hub):
+    status, _, err = bon(*RUN, "--model", name)
+    assert status == 2
+    assert_one_line(err, name, advice)
+
+
+def test_a_vocabulary_of_any_name_is_fetched_and_found_offline(bon, hub, place):
+    """BERTweet's: bpe.codes beside vocab.txt."""
+    run = [*RUN, "--model", "new/small", "--scorer", "new/tweets"]
+    status, out, err = bon(*run)
+    assert (status, err) == (0, "")
+    assert hub.asked("bpe.codes", "GET")
+    assert place.call(models.state, "new/tweets") == "here"
+    place.call(forget)
+    hub.stop()
+    try:
+        offline = bon(*run)
+    finally:
+        hub.start()
+    assert offline[::2] == (0, "")
+    assert texts(offline[1]) == texts(out)
 
 
 def test_a_repository_without_a_model_is_refused(bon):

@@ -122,6 +122,8 @@ class LocalEngine:
         Callers with rules of their own or jobs that stay alone, and models that only their own code can decode, get
         batches of their own.
         """
+        for note in loading.notes(self.model):
+            yield Step(note=note)
         joins = self.shares_prompts and self.rules.common
         held = self.rules.use_cache and self.shares_prompts
         alone = any(job.alone for job in jobs)

@@ -127,7 +127,7 @@ class Classifier:
         """
         encoded = [self._encode(text, special) for text in texts]
         cut = any(was_cut for _, was_cut in encoded)
-        notes = [say("note.scorer_truncated", limit=str(self.limit))] if cut else []
+        notes = [*loading.notes(self.model), *([say("note.scorer_truncated", limit=str(self.limit))] if cut else [])]
         call = _Call([tokens for tokens, _ in encoded])
         self._calls.append(call)
         # Calls that came while somebody computed are answered together, with the first of them.
