@@ -148,6 +148,8 @@ def _load(kind, place: str, device: str, dtype: str | None):
         try:
             with _ONE_AT_A_TIME:
                 model, tokenizer = _from_folder(kind, folder, place)
+            if kind is AutoModelForCausalLM and reads_ahead(model):  # here in float32, where no rounding is in between
+                raise ModelError(say("error.reads_ahead", model=place))
             model = _laid_out(kind, model, device, dtype)
         except ModelError:
             raise
@@ -204,6 +206,25 @@ def _tokenizer(folder: str, place: str, asked: dict[str, bool]):
         if "custom code" in str(error):
             raise
         raise ModelError(checkpoint.why_no_tokenizer(folder, place, error)) from error
+
+
+@torch.inference_mode()
+def reads_ahead(model) -> bool:
+    """Whether what a model in eval mode says at one place depends on the tokens behind it, as it does with encoders.
+
+    Where the model keeps a cache of what it has read, only a prompt can be read so, and continuing it is sound.
+    """
+    try:
+        size = model.get_input_embeddings().num_embeddings
+        rows = torch.tensor([[token % size for token in (3, 5, 7, last)] for last in (11, 13)], device=model.device)
+        out = model(input_ids=rows, attention_mask=torch.ones_like(rows))
+        first, second = (logits - logits.mean(-1, keepdim=True) for logits in out.logits[:, :-1].float())
+        exact = next(model.parameters()).dtype == torch.float32
+    except Exception:  # the model's own code may want more than tokens, or more memory than there is
+        return False
+    cached = getattr(out, "cache", None) or getattr(out, "past_key_values", None)
+    # What rounding may make of it. With encoders it is more: 1e-3 at least where the weights are random.
+    return not cached and bool((first - second).norm() > (2.5e-4 if exact else 0.05) * first.norm())
 
 
 def _check_kind(kind, config, place: str) -> None:

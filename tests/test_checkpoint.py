@@ -8,12 +8,13 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
 from transformers.utils import sentencepiece_model_pb2_new
 
 import bon
 from bon import loading, models
+from bon.engines.local import LocalEngine
 from bon.errors import ModelError
 from bon.scorers import SentimentScorer
 from tests import tiny
@@ -186,6 +187,37 @@ def test_what_belongs_to_other_heads_or_is_worked_out_does_no_harm(folder, llama
     assert [c.text for c in result.candidates] == [
         c.text for c in bon.load(llama, "logprob").run("This movie", n=2, seed=1).candidates
     ]
+
+
+ENCODERS = {
+    "bert": transformers.BertConfig(**SIZE), "roberta": transformers.RobertaConfig(**SIZE),
+    "electra": transformers.ElectraConfig(**SIZE, embedding_size=32), "rembert": transformers.RemBertConfig(**SIZE),
+    "bert generation": transformers.BertGenerationConfig(**SIZE),
+    "xlm": transformers.XLMConfig(vocab_size=350, emb_dim=32, n_layers=1, n_heads=2),
+    "xlnet": transformers.XLNetConfig(vocab_size=350, d_model=32, n_layer=1, n_head=2, d_inner=32),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_model_that_reads_in_both_directions_is_no_writer(name, tmp_path):
+    model = AutoModelForCausalLM.from_config(ENCODERS[name])
+    refused(tiny.save(model, tmp_path), "both directions", "causal language model")
+    for make in (LocalEngine, lambda *both: bon.BestOfNSampler(*both, len, lambda: 4)):
+        with pytest.raises(ModelError, match=f"{type(model).__name__} reads a text in both directions"):
+            make(model.train(), tiny.tokenizer())
+
+
+@pytest.mark.parametrize("config", [
+    transformers.BertConfig(**SIZE, is_decoder=True), transformers.RobertaConfig(**SIZE, is_decoder=True),
+    transformers.GPTNeoXConfig(**SIZE),  # its config says False of is_decoder
+    transformers.BartConfig(
+        vocab_size=350, d_model=32, decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=32,
+        is_encoder_decoder=False, is_decoder=True,
+    ),
+])
+def test_decoders_of_encoders_kin_write(config, tmp_path):
+    sampler = bon.load(tiny.save(AutoModelForCausalLM.from_config(config), tmp_path), "logprob")
+    assert sampler.run("This movie", n=2, seed=1).best.tokens > 0
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json", "generation_config.json"])

@@ -7,13 +7,15 @@ finished leave the batch. Nothing is padded.
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 from bon import loading
+from bon.computing import compute
 from bon.engines.base import Job, Step
 from bon.engines.batch import Rules, Text
-from bon.engines.decoder import context, fits
+from bon.engines.decoder import context, eval_mode, fits
 from bon.engines.pool import Pool, pool_of
 from bon.engines.prompt import PromptEncoder
 from bon.engines.text import Detokenizer
@@ -21,6 +23,7 @@ from bon.errors import InputError, ModelError
 from bon.messages import say
 from bon.schema import Request
 
+_AHEAD: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 #: Rows that are decoded together; a run of more goes in several batches.
 MAX_ROWS = 512
 
@@ -31,13 +34,15 @@ class LocalEngine:
     model, tokenizer: as loaded by transformers. name: what to call the model in results. rules: see `Rules`; without
     them the model's own tokens end a text, and in a chat also the tokenizer's and the template's. verbatim: whether the
     texts are letter for letter what transformers' `generate` and `batch_decode` give (see `Text`).
-    Raises `ModelError` for a model that is no causal language model (sequence-to-sequence models by name).
+    Raises `ModelError` for a model that is no causal language model: a sequence-to-sequence model, an encoder.
     """
 
     def __init__(self, model, tokenizer, name: str | None = None, rules: Rules | None = None,
                  skip_special_tokens: bool = True, max_rows: int = MAX_ROWS, verbatim: bool = False):
         if getattr(model.config, "is_encoder_decoder", False):
             raise ModelError(say("error.sequence_to_sequence", model=type(model).__name__))
+        if _reads_ahead(model):
+            raise ModelError(say("error.reads_ahead", model=type(model).__name__))
         self.model, self.tokenizer = model, tokenizer
         self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
         self.context = context(model.config)
@@ -138,6 +143,20 @@ class LocalEngine:
         """The token ids that end a text of this request."""
         in_chat = request.messages is not None and not self._own_rules
         return (*self.rules.eos, *self._encoder.ends_of_turn) if in_chat else self.rules.eos
+
+
+def _reads_ahead(model) -> bool:
+    """Whether a model that somebody else has loaded is an encoder: tried once per model."""
+    if hasattr(model, "bon_facts"):
+        return False
+    if model not in _AHEAD:
+        _AHEAD[model] = compute(lambda: _tried(model))
+    return _AHEAD[model]
+
+
+def _tried(model) -> bool:
+    with eval_mode(model):
+        return loading.reads_ahead(model)
 
 
 def _eos_ids(model, tokenizer) -> tuple[int, ...]:
