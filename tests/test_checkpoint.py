@@ -15,8 +15,8 @@ from transformers.utils import sentencepiece_model_pb2_new
 import bon
 from bon import loading, models
 from bon.engines.local import LocalEngine
-from bon.errors import ModelError
-from bon.scorers import SentimentScorer
+from bon.errors import InputError, ModelError
+from bon.scorers import MeanLogprobScorer, SentimentScorer
 from tests import tiny
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0a1b\nsize 12345\n"
@@ -325,3 +325,40 @@ def test_what_transformers_warns_of_is_a_note_each_time(folder):
         assert note.startswith(f"transformers warned while it read {place}: ")
         assert "does not match the ratio" in note
         loading.LIVE.clear()
+
+
+POSITIONS = {
+    "gpt2": transformers.GPT2Config(vocab_size=350, n_positions=20, n_embd=32, n_layer=1, n_head=2),
+    "mpt": transformers.MptConfig(vocab_size=350, max_seq_len=20, d_model=32, n_layers=1, n_heads=2),
+    "opt": transformers.OPTConfig(
+        vocab_size=350, hidden_size=32, ffn_dim=32, num_hidden_layers=1, num_attention_heads=2, word_embed_proj_dim=32,
+        max_position_embeddings=20,
+    ),
+    "roberta": transformers.RobertaConfig(**SIZE | {"max_position_embeddings": 22, "pad_token_id": 1}, is_decoder=True),
+    "data2vec": transformers.Data2VecTextConfig(
+        **SIZE | {"max_position_embeddings": 22, "pad_token_id": 1}, is_decoder=True,
+    ),
+    "whisper": transformers.WhisperConfig(
+        vocab_size=350, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_target_positions=20, pad_token_id=0,
+        bos_token_id=0, eos_token_id=0, decoder_start_token_id=0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_a_text_up_to_the_last_place_is_written_and_a_longer_one_refused(name):
+    """What a config calls the number of its places differs, and in some tables the first ones are padding's."""
+    engine = LocalEngine(AutoModelForCausalLM.from_config(POSITIONS[name]).eval(), tiny.tokenizer())
+    sampler = bon.Sampler(engine, MeanLogprobScorer(), "tiny")
+    assert engine.context == 20
+    assert sampler.run("I", n=2, seed=1, min_tokens=19, max_tokens=19).best.tokens > 0
+    with pytest.raises(InputError, match="holds 20 in all"):
+        sampler.run("I", n=2, seed=1, min_tokens=20, max_tokens=20)
+
+
+@pytest.mark.parametrize("number", [-1, 0])
+def test_a_number_of_places_that_is_none_sets_no_limit(number, folder):
+    sampler = bon.load(folder(max_position_embeddings=number), "logprob")
+    assert sampler.engine.context is None
+    assert sampler.run("This movie", n=2, seed=1).best.tokens > 0

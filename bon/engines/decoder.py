@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bon import loading, zerogpu
 from bon.computing import compute
@@ -208,10 +208,18 @@ class PlainDecoder:
             self.cache = None
 
 
-def context(config) -> int | None:
-    """The most tokens that a model of this config reads; None where it sets no limit."""
+def context(config, model=None) -> int | None:
+    """The most tokens that a model of this config reads; None where it sets no limit.
+
+    model: whose table of positions counts too, where it keeps a row for padding and numbers places from behind it.
+    """
     text = config.get_text_config()
-    return getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
+    names = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions")
+    limits = [limit for name in names if isinstance(limit := getattr(text, name, None), int) and limit > 0][:1]
+    for name, part in model.named_modules() if model else ():
+        if isinstance(part, nn.Embedding) and "position" in name.rpartition(".")[2] and part.padding_idx is not None:
+            limits.append(part.num_embeddings - part.padding_idx - 1)
+    return min(limits, default=None)
 
 
 def fits(model) -> bool:

@@ -45,7 +45,7 @@ class LocalEngine:
             raise ModelError(say("error.reads_ahead", model=type(model).__name__))
         self.model, self.tokenizer = model, tokenizer
         self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
-        self.context = context(model.config)
+        self.context = context(model.config, model)
         self.rules = rules or Rules(eos=_eos_ids(model, tokenizer))
         self.max_rows, self.verbatim = max_rows, verbatim
         self.detokenizer = Detokenizer(tokenizer, skip_special_tokens, None if verbatim else False)
