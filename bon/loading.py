@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import torch
 import transformers
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub import HfApi, constants, get_token, snapshot_download
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from bon import checkpoint, models, packing
@@ -268,6 +268,8 @@ def _why_unreachable(place: str, error: Exception) -> str:
         return refused
     if models.hub_is_off():
         return say("error.hub_off", model=place)
+    if _answer(error) == 401 and get_token():
+        return say("error.hub_token_invalid", model=place)
     return say("error.hub_unreachable", model=place, error=_in_short(error))
 
 
@@ -276,10 +278,14 @@ def _why_broken_off(place: str, error: Exception) -> str:
 
 
 def _why_refused(place: str, error: Exception) -> str | None:
-    # By type, not by status: a proxy's 403 says nothing about the model. Gated models are of this type too.
-    if not any(isinstance(e, RepositoryNotFoundError) for e in _chain(error)):
+    # By type, not by status: a proxy's 403 says nothing about the model.
+    refusal = next((e for e in _chain(error) if isinstance(e, RepositoryNotFoundError)), None)
+    if refusal is None:
         return None
-    return say("error.hub_refused", model=place, names=models.names())
+    with_token = ".with_token" if get_token() else ""
+    if isinstance(refusal, GatedRepoError):
+        return say(f"error.hub_gated{with_token}", model=place, url=f"{constants.ENDPOINT}/{place}")
+    return say(f"error.hub_refused{with_token}", model=place, names=models.names())
 
 
 def _why_unreadable(place: str, device: str, error: Exception, warnings: list[str]) -> str:

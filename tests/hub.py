@@ -25,7 +25,8 @@ class Hub:
     Small files come straight, weights through a redirect to another address. Set before a call:
     `breaks`: how many downloads of weights break off halfway; `reset`: whether they do so with a reset, as a dropped
     line, instead of an orderly close. `pace`: seconds of rest after each twentieth of the weights. `gated`: models
-    that ask for a token. `blocked`: a proxy in between says no to all.
+    that open to those who accepted their terms, as nobody did. `blocked`: a proxy in between says no to all. A token
+    with "expired" in it is no token of the Hub's.
     `requests` lists what was asked, as (method, model, file, range).
     """
 
@@ -94,8 +95,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _known(self, model: str, file: str) -> bool:
         self.hub.requests.append((self.command, model, file, self.headers.get("Range")))
-        if model in self.hub.gated and not file.startswith("api"):  # what there is, everyone may see
-            self._refuse(401, "GatedRepo")
+        token = self.headers.get("Authorization", "")
+        if "expired" in token:
+            self._send(401, b"", {"X-Error-Message": "Invalid credentials in Authorization header"})
+        elif model in self.hub.gated and not file.startswith("api"):  # what there is, everyone may see
+            self._refuse(403 if token else 401, "GatedRepo")
         elif not (self.hub.root / model).is_dir():
             self._refuse(401, "RepoNotFound")  # what a visitor without a token is told
         else:

@@ -59,6 +59,20 @@ def place(tmp_path_factory):
     hub.stop()
 
 
+def token(text: str | None) -> None:
+    """Sets the token that goes with every request of the process, or takes it away."""
+    os.environ.pop("HF_TOKEN", None)
+    if text:
+        os.environ["HF_TOKEN"] = text
+
+
+@pytest.fixture
+def logged_in(place):
+    """Logs the process in with the given token, until the test ends."""
+    yield lambda text: place.call(token, text)
+    place.call(token, None)
+
+
 @pytest.fixture
 def hub(place):
     """The stand-in as it is on a machine that never asked it anything."""
@@ -180,7 +194,31 @@ def test_a_model_behind_a_token_says_how_to_log_in(bon, hub):
     hub.gated = {"new/small"}
     status, _, err = bon(*RUN, "--model", "new/small")
     assert status == 2
-    assert_one_line(err, "new/small", "hf auth login")
+    assert_one_line(err, "new/small", "hf auth login", f"{hub.url}/new/small")
+
+
+def test_a_token_whose_owner_has_not_accepted_the_terms_is_told_where_to_do_so(bon, hub, logged_in):
+    logged_in("hf_of_somebody")
+    hub.gated = {"new/small"}
+    status, _, err = bon(*RUN, "--model", "new/small")
+    assert status == 2
+    assert_one_line(err, "Accept them", f"{hub.url}/new/small", "the token's account")
+    assert "auth login" not in err
+
+
+def test_with_a_token_an_absent_model_is_no_matter_of_logging_in(bon, hub, logged_in):
+    logged_in("hf_of_somebody")
+    status, _, err = bon(*RUN, "--model", "nobody/nothing")
+    assert status == 2
+    assert_one_line(err, "nobody/nothing", "Check its name and the token")
+    assert "auth login" not in err
+
+
+def test_a_token_that_the_hub_does_not_take_is_the_reason_that_is_told(bon, hub, logged_in):
+    logged_in("hf_expired")
+    status, _, err = bon(*RUN, "--model", "new/small")
+    assert status == 2
+    assert_one_line(err, "does not take the token", "Log in anew", "HF_TOKEN")
 
 
 @pytest.mark.parametrize(("name", "advice"), [("bad/adapter", "Merge the two"), ("bad/gguf", "endpoint")])
