@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
-from transformers import GPT2Config, GPT2ForSequenceClassification, pipeline
+from transformers import DistilBertForTokenClassification, GPT2Config, GPT2ForSequenceClassification, pipeline
 
 import bon
 from bon import computing, flow
@@ -546,6 +546,17 @@ def test_every_way_to_name_a_scorer_leads_to_its_kind(classifier_folder, reward_
     assert isinstance(as_scorer(reward_folder), RewardScorer)
     assert as_scorer(classifier_folder, "NEGATIVE", "margin").target == "NEGATIVE"
     assert isinstance(as_scorer(classified(tiny.classifier())), SentimentScorer)
+
+
+@pytest.mark.parametrize(("task", "make"), [
+    ("text-generation", tiny.gpt2),
+    ("token-classification", lambda: DistilBertForTokenClassification(tiny.classifier().config)),
+])
+def test_a_pipeline_for_another_task_is_refused_by_the_name_of_its_task(task, make):
+    pipe = pipeline(task, model=make(), tokenizer=tiny.tokenizer(), device="cpu")
+    with pytest.raises(InputError, match=f"must be one for text-classification, not for {task}") as raised:
+        bon.load("embedded", pipe)
+    assert raised.value.field == "scorer"
 
 
 @pytest.mark.parametrize("source", [7, None, object()])

@@ -21,6 +21,8 @@ from bon.scorers.base import Item, Scores
 from bon.scorers.ngrams import NgramClassifier, is_ngrams
 from bon.scorers.reading import Sharing, Tokens
 
+#: The tasks of pipelines whose model rates a text by its labels.
+TASKS = ("text-classification", "sentiment-analysis", "zero-shot-classification")
 #: The most texts of one batch, and its most tokens: on a processor what is worked on should fit its cache.
 BATCH = 64
 TOKENS = {"cpu": 1024}
@@ -77,6 +79,8 @@ class Classifier:
             if is_ngrams(place):
                 return loading.LIVE.get((models.NGRAMS, place), lambda: NgramClassifier.load(place))
             return cls(*loading.classifier(place, device, dtype))
+        if getattr(source, "task", "text-classification") not in TASKS:
+            raise InputError("scorer", say("error.scorer_task", task=str(source.task)))
         if getattr(source, "model", None) is None or getattr(source, "tokenizer", None) is None:
             raise InputError("scorer", say("error.scorer_model_type", type=type(source).__name__))
         function = getattr(source, "_postprocess_params", {}).get("function_to_apply")
