@@ -18,6 +18,7 @@ from transformers.generation import (
 )
 
 import bon
+from bon.errors import EngineError
 from tests import tiny
 
 NEW = 12
