@@ -1,7 +1,7 @@
 """Who computes when: one at a time, and for many callers always the same thread.
 
-Threads that compute at once stall each other, and each that computes in turn wakes helpers of its own; a model's
-attention may also be exchanged for a step. One caller alone computes where it is.
+Threads that compute at once stall each other, and each that computes in turn wakes helpers of its own. One caller alone
+computes where it is.
 """
 
 import threading

@@ -1,6 +1,9 @@
 """The fast path: its logits against the model's own with no cache, and weights laid out for the processor."""
 
+import copy
 import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from weakref import ref
 
@@ -200,6 +203,51 @@ def test_a_prompt_that_is_hidden_whole_has_no_weight_in_float16_either(kernel, m
         got = decoder.read(torch.tensor([1, 2, 5]))
         expected = model(input_ids=torch.tensor([[3, 4, 5]]), use_cache=False).logits[0, -1].float()
     assert (got[-1] - expected).abs().max() <= 0.02 * expected.abs().max()
+
+
+#: A model whose language model has a config of its own within the model's.
+COMPOSITE = transformers.Gemma3Config(
+    text_config={**SMALL, **WINDOWED},
+    vision_config={"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("config", [FAMILIES["llama"], FAMILIES["gemma 3, window of 4"], COMPOSITE])
+def test_who_calls_the_model_meanwhile_gets_the_models_own_attention(config, attention, tmp_path):
+    """A batch with padding, a generation, copies and checkpoints: in the middle of a step, from another thread."""
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation=attention).eval()
+    ids, mask = torch.tensor([[0, 0, 5, 6, 7], [9, 8, 7, 6, 5]]), torch.tensor([[0, 0, 1, 1, 1], [1] * 5])
+
+    @torch.inference_mode()
+    def results():
+        return model(input_ids=ids, attention_mask=mask).logits, model.generate(
+            ids, attention_mask=mask, max_new_tokens=3, do_sample=False, eos_token_id=None, pad_token_id=0)
+
+    def outside():
+        model.save_pretrained(tmp_path)
+        return *results(), copy.deepcopy(model.config).get_text_config()._attn_implementation
+
+    meanwhile = []
+
+    def interrupt(*_):
+        if threading.get_ident() == here and not meanwhile:
+            with ThreadPoolExecutor(1) as other:
+                meanwhile.append(other.submit(outside).result())
+
+    expected, here = results(), threading.get_ident()
+    assert fits(model)
+    with torch.inference_mode():
+        decoder = SharedDecoder(model, [[3, 4, 5], [6, 7]], [0, 1, 0], 2, shared=True)
+        model.get_decoder().layers[2].register_forward_pre_hook(interrupt)
+        logits = decoder.read(torch.tensor([1, 2, 3]))[1]
+    (alone, written, named), = meanwhile
+    assert torch.equal(alone, expected[0])
+    assert torch.equal(written, expected[1])
+    assert named == attention
+    assert prefix.NAME not in (tmp_path / "config.json").read_text()
+    assert (logits - own_logits(model, (6, 7, 2))).abs().max() < 1e-4
 
 
 def test_the_models_own_attention_is_back_afterwards_and_after_a_failure():

@@ -6,9 +6,11 @@ are attended to apart and joined by their log-sum-exp, which is exact. It serves
 call the attention that the model's config names, with full or sliding windows.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from weakref import proxy
 
 import torch
@@ -348,12 +350,44 @@ def _attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0
 AttentionInterface.register(NAME, _attend)
 
 
+#: `configs`: the ids of the configs that name this module's attention to the current thread.
+_DECODING = threading.local()
+
+
 @contextmanager
 def shared_attention(model) -> Iterator[None]:
-    """Within it the model's layers call the attention of this module."""
-    before = model.config._attn_implementation
-    model.config._attn_implementation = NAME
+    """Within it the model's layers call the attention of this module, in this thread alone.
+
+    All callers of a model ask one config for the name of the attention. It stays as it is; what it answers depends on
+    who asks.
+    """
+    configs, before = list(_with_parts(model.config)), getattr(_DECODING, "configs", frozenset())
+    for config in configs:
+        _answer_by_thread(type(config))
+    _DECODING.configs = before | {id(config) for config in configs}
     try:
         yield
     finally:
-        model.config._attn_implementation = before
+        _DECODING.configs = before
+
+
+def _with_parts(config) -> Iterator[Any]:
+    """A config and those of its parts."""
+    yield config
+    for name in config.sub_configs:
+        part = getattr(config, name, None)
+        if part is not None:
+            yield from _with_parts(part)
+
+
+def _answer_by_thread(config_class: type) -> None:
+    """Makes configs of a class name this module's attention to threads that are inside `shared_attention`."""
+    named = config_class._attn_implementation
+    if getattr(named.fget, "by_thread", False):
+        return
+
+    def answer(config):
+        return NAME if id(config) in getattr(_DECODING, "configs", ()) else named.fget(config)
+
+    answer.by_thread = True
+    config_class._attn_implementation = property(answer, named.fset)
