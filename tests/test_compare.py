@@ -12,15 +12,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from transformers import Phi3Config, Phi3ForCausalLM
 
-from bon import cli, compare, contest, export, figure, models, prompts, stats
+from bon import cli, compare, contest, export, figure, flow, models, prompts, stats
 from bon.compare import Contest
 from bon.comparison import Compared, Comparison, Outcome, Writing, powers
 from bon.engines.likelihood import log_likelihoods
 from bon.engines.local import LocalEngine
 from bon.errors import InputError, ScoringError
 from bon.schema import Candidate, Request, Settings
-from bon.scorers import CallableScorer, SentimentScorer
+from bon.scorers import CallableScorer, MeanLogprobScorer, SentimentScorer
 from bon.scorers.classifier import Classifier
 from tests import tiny
 
@@ -151,6 +152,23 @@ def test_likelihoods_are_those_of_each_text_alone_with_its_end(entrants):
             if ends:
                 expected = expected + told[len(text), list(engine.rules.eos)].logsumexp(-1)
             assert likelihood == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_likelihoods_are_those_that_the_texts_were_written_by_where_they_depend_on_length():
+    """A text that comes past the length from which on the model rotates positions otherwise."""
+    long = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 10,
+            "short_factor": [1.0] * 4, "long_factor": [2.0, 3.0, 4.0, 5.0]}
+    torch.manual_seed(0)
+    model = Phi3ForCausalLM(Phi3Config(
+        vocab_size=len(tiny.tokenizer()), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=80, original_max_position_embeddings=10,
+        rope_parameters=long, initializer_range=0.3, pad_token_id=0, bos_token_id=0, eos_token_id=0,
+    )).eval()
+    engine = LocalEngine(model, tiny.tokenizer())
+    request = Request("This movie", Settings(n=6, seed=3, min_tokens=4, max_tokens=20))
+    written = flow.run(request, engine, MeanLogprobScorer()).candidates
+    got = log_likelihoods(engine, engine.encode(request), [c.token_ids for c in written], [False] * 6)
+    assert got == pytest.approx([c.logprob for c in written], abs=1e-3)
 
 
 def test_many_texts_are_read_in_parts(entrants, monkeypatch):

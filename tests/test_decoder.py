@@ -15,7 +15,7 @@ from torch.nn.functional import linear
 from bon import packing
 from bon.engines import prefix
 from bon.engines.batch import _closed_up
-from bon.engines.decoder import PlainDecoder, SharedDecoder, fits
+from bon.engines.decoder import PlainDecoder, SharedDecoder, alike_up_to, fits
 from tests import tiny
 
 WORDS = 97
@@ -43,7 +43,22 @@ OTHERS = {
     "gemma 2, soft caps": transformers.Gemma2Config(**SMALL, **WINDOWED),
     "bloom, no positions": transformers.BloomConfig(vocab_size=WORDS, hidden_size=32, n_layer=2, n_head=4),
     "state space": transformers.MambaConfig(vocab_size=WORDS, hidden_size=32, num_hidden_layers=2, state_size=4),
+    "attention in chunks of 8": transformers.Llama4TextConfig(
+        **SMALL, head_dim=8, intermediate_size_mlp=48, num_local_experts=2, num_experts_per_tok=1, moe_layers=[],
+        attention_chunk_size=8, floor_scale=9,
+    ),
+    "a cache that does not pick linear attention's rows": transformers.MiniMaxConfig(
+        **SMALL, head_dim=8, layer_types=["linear_attention", "full_attention"] * 2, num_local_experts=2,
+        num_experts_per_tok=1, block_size=8,
+    ),
+    "a cache that does not know its length": transformers.BambaConfig(
+        **SMALL, attn_layer_indices=[1, 3], mamba_n_heads=8, mamba_d_head=8, mamba_d_state=8, mamba_n_groups=1,
+        mamba_chunk_size=8,
+    ),
 }
+#: Rotary embeddings whose frequencies are others for a text of more than 12 tokens.
+LONG = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 12,
+        "short_factor": [1.0] * 4, "long_factor": [2.0, 3.0, 4.0, 5.0]}
 #: Lengths of the prompts, and the prompt of each row.
 SHAPES = {
     "rows of one prompt": ([6], [0] * 5),
@@ -129,18 +144,60 @@ def test_a_model_that_does_not_fit_is_found_out_and_decoded_its_own_way(family):
     assert largest_error(model, decoder, prompts, owners) < 1e-4
 
 
-def test_a_model_whose_attention_is_not_what_its_config_names_is_found_out():
-    class Own(transformers.GPT2LMHeadModel):
-        """Reads only half of what it is given once it has a past."""
+@pytest.mark.parametrize(("family", "condition"), [
+    pytest.param("gpt2", lambda ids, past, positions: past is not None, id="with a past"),
+    pytest.param("llama", lambda ids, past, positions: positions is not None and positions.max() > 100,
+                 id="beside a row that is far on"),
+    pytest.param("mistral, window of 8", lambda ids, past, positions: past is None and ids.shape[1] > 8,
+                 id="past the window"),
+])
+def test_a_model_that_computes_what_its_config_does_not_say_is_found_out(family, condition):
+    config = {**FAMILIES, "mistral, window of 8": transformers.MistralConfig(**SMALL, sliding_window=8)}[family]
+
+    class Own(transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]):
+        """Has other logits on a condition."""
 
         def forward(self, input_ids=None, past_key_values=None, attention_mask=None, position_ids=None, **more):
-            scale = 1 if past_key_values is None else 0.5
             out = super().forward(input_ids=input_ids, past_key_values=past_key_values, attention_mask=attention_mask,
                                   position_ids=position_ids, **more)
-            out.logits = out.logits * scale
+            if condition(input_ids, past_key_values, position_ids):
+                out.logits = out.logits * 0.5
             return out
 
-    assert not fits(Own(FAMILIES["gpt2"]).eval())
+    assert not fits(Own(config).eval())
+
+
+def test_rows_are_decoded_together_only_as_long_as_lengths_change_nothing():
+    def most(**more):
+        return alike_up_to(transformers.LlamaConfig(**{**SMALL, **more}))
+
+    yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 12}
+    assert most() == most(rope_parameters=yarn) == float("inf")
+    assert most(rope_parameters=LONG) == 12
+    assert most(rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}) == 127
+    assert most(rope_parameters={"rope_type": "of next year", "rope_theta": 1e4}) == 0
+    assert most(layer_types=["full_attention", "sliding_attention"] * 2) == float("inf")
+    assert most(layer_types=["full_attention", "chunked_attention"] * 2) == most(attention_chunk_size=8) == 0
+    by_layer = transformers.Gemma3TextConfig(**SMALL, **WINDOWED, rope_parameters={
+        "full_attention": LONG, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    })
+    assert alike_up_to(by_layer) == 12
+    model = built(transformers.LlamaConfig(**SMALL, rope_parameters=LONG))
+    assert fits(model, 12)
+    assert not fits(model, 13)
+
+
+def test_rows_that_ended_and_are_carried_along_do_not_lengthen_the_others():
+    model = built(transformers.LlamaConfig(**SMALL, rope_parameters=LONG))
+    texts = [tokens(10, 1), tokens(3, 2)]
+    with torch.inference_mode():
+        both = SharedDecoder(model, texts, [0, 1], room=8, shared=True, fixed=True)
+        for step in range(8):
+            new = tokens(2, step)
+            texts[1].append(new[1])
+            got = both.read(torch.tensor(new))[1]
+    expected = own_logits(model, tuple(texts[1]))
+    assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
 @pytest.mark.parametrize("family", ["gpt2", "qwen3", "gemma 3, window of 4"])

@@ -1,5 +1,6 @@
 """The local engine against plain recomputation, on tiny models of several architectures."""
 
+import copy
 import dataclasses
 from itertools import pairwise
 
@@ -9,11 +10,17 @@ from tokenizers import Tokenizer, decoders, models, normalizers, processors
 from transformers import (
     FalconH1Config,
     FalconH1ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PhimoeConfig,
+    PhimoeForCausalLM,
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -48,11 +55,36 @@ FAMILIES = {
         **SMALL, mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8, mamba_n_groups=1, mamba_d_state=8, mamba_chunk_size=8,
     )),
 }
+LONG = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32,
+        "short_factor": [1.0] * 4, "long_factor": [2.0, 3.0, 4.0, 5.0]}
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+BY_LAYER = {"full_attention": DYNAMIC, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
+TO_32 = SMALL | {"max_position_embeddings": 32}
+#: Rotary embeddings that are others for texts of more than 32 tokens.
+BY_LENGTH = {
+    "long factors, cache made anew": lambda: Phi3ForCausalLM(Phi3Config(
+        **SMALL, original_max_position_embeddings=32, rope_parameters=LONG)),
+    "long factors and another scale": lambda: PhimoeForCausalLM(PhimoeConfig(
+        **SMALL, original_max_position_embeddings=32, num_local_experts=2, num_experts_per_tok=1,
+        rope_parameters=LONG | {"short_mscale": 1.0, "long_mscale": 1.3})),
+    "long factors, cache kept": lambda: LlamaForCausalLM(LlamaConfig(**SMALL, rope_parameters=LONG)),
+    "growing with the text": lambda: LlamaForCausalLM(LlamaConfig(**TO_32, rope_parameters=DYNAMIC)),
+    "growing in some layers": lambda: Gemma3ForCausalLM(Gemma3TextConfig(
+        **TO_32, sliding_window=8, layer_types=["sliding_attention", "full_attention"], rope_parameters=BY_LAYER)),
+}
 
 
 def by_length(texts):
     """A scorer that needs no model."""
     return [float(len(text)) for text in texts]
+
+
+def engine_by_length(family):
+    """An engine that does not stop where a model that knows 32 positions would."""
+    torch.manual_seed(0)
+    engine = LocalEngine(BY_LENGTH[family]().eval(), tiny.tokenizer())
+    engine.context = None
+    return engine
 
 
 def request(prompt="This movie", query=0, **settings):
@@ -158,6 +190,37 @@ class Short(Uncached):
         if len(input_ids) > self.rows and input_ids.shape[1] >= self.from_length:
             raise self.error("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
         return super().forward(input_ids, attention_mask)
+
+
+
+#: Prompts that stay below 32 tokens with their continuation, come past them with it, and are longer by themselves.
+LENGTHS = {"This movie": 2, "This movie is a delight, and the lead earns every tear. " * 2: 28,
+           "This movie is a delight, and the lead earns every tear. " * 3: 42}
+
+
+@pytest.mark.parametrize("family", BY_LENGTH)
+def test_a_text_does_not_depend_on_the_length_of_others_before_it_or_beside_it(family):
+    engine = engine_by_length(family)
+    asked = [request(prompt, query, n=4) for query, prompt in enumerate(LENGTHS)]
+    assert [len(engine.encode(one)) for one in asked] == list(LENGTHS.values())
+    alone = [candidates(engine, one)[0] for one in asked]
+    after_longer = [candidates(engine, one)[0] for one in reversed(asked)][::-1]
+    for found, beside, again in zip(alone, candidates(engine, *asked), after_longer, strict=True):
+        assert all_facts(found) == all_facts(beside) == all_facts(again)
+        assert [c.logprob for c in beside] == pytest.approx([c.logprob for c in found], abs=1e-3)
+
+
+@pytest.mark.parametrize("family", BY_LENGTH)
+def test_the_likeliest_text_is_that_of_transformers_on_either_side_of_the_length(family):
+    engine = engine_by_length(family)
+    engine.rules = Rules(greedy=True)
+    asked = [request(prompt, query, n=1, min_tokens=10, max_tokens=10) for query, prompt in enumerate(LENGTHS)]
+    fresh = engine_by_length(family).model
+    for one, (found,) in zip(asked, candidates(engine, *asked), strict=True):
+        ids = torch.tensor([engine.encode(one)])
+        written = copy.deepcopy(fresh).generate(ids, attention_mask=torch.ones_like(ids), do_sample=False,
+                                                max_new_tokens=10, eos_token_id=None, pad_token_id=0)
+        assert list(found.token_ids) == written[0, ids.shape[1] :].tolist()
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.6, "top_k": 30}, {"top_p": 0.8, "temperature": 1.4}])

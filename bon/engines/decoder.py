@@ -5,9 +5,10 @@ all others.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -15,9 +16,16 @@ from torch import Tensor, nn
 
 from bon import loading, zerogpu
 from bon.computing import compute
+from bon.engines import rotary
 from bon.engines.prefix import SharedPrefixCache, shared_attention
 
+#: Layers, as configs name them, that compute a row the same beside rows of any length.
+LAYERS = frozenset({"full_attention", "sliding_attention"})
+#: The largest window that the trial of a model goes beyond, and the farthest position that it tries.
+WINDOW, FAR = 64, 1 << 20
+
 _FITS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+_WAYS: WeakKeyDictionary[Any, "_Way"] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -72,7 +80,8 @@ class SharedDecoder:
         logits, caches = zip(*(self._prefill([prompts[i] for i in some]) for some in by_length.values()), strict=True)
         fixed = _captures(model) if fixed is None else fixed
         self.cache = SharedPrefixCache(caches, owners, room, shared, fixed)
-        self._places, self._step = context(model.config), Captured()
+        self._step = Captured()
+        self._places = min(context(model.config) or math.inf, alike_up_to(model.config))
         self.logits = torch.cat(logits)[torch.tensor(owners, device=model.device)]
 
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Any]:
@@ -100,9 +109,10 @@ class SharedDecoder:
         return out.logits[:, -1].float()
 
     def _read_fixed(self, tokens: Tensor) -> Tensor:
-        # Rows that ended and are carried along may have come past the last place that the model knows.
+        # Rows that ended and are carried along may have come past the last place that the model knows, or past the
+        # one from which it computes all rows differently.
         positions = self.cache.plan.positions
-        logits = self._forward(tokens, positions if self._places is None else positions.clamp(max=self._places - 1))
+        logits = self._forward(tokens, positions if self._places == math.inf else positions.clamp(max=self._places - 1))
         self.cache.plan.advance()
         return logits
 
@@ -155,38 +165,72 @@ class Captured:
                 raise
 
 
+class _Way(NamedTuple):
+    """How to read on: with the model's own cache, or all tokens anew; with the positions of the tokens, or without."""
+
+    cached: bool = False
+    positions: bool = False
+
+
 class PlainDecoder:
     """Reads tokens with the model's own cache, widened to one row per candidate; prompts must be of equal length.
 
-    Without a cache, or with one whose rows cannot be picked, all tokens are read again at each step.
+    Where the model has no cache, or one whose rows cannot be picked, all tokens are read again at each step.
     """
 
-    def __init__(self, model, prompts: Sequence[Sequence[int]], owners: Sequence[int], use_cache: bool = True):
+    def __init__(self, model, prompts: Sequence[Sequence[int]], owners: Sequence[int], use_cache: bool = True,
+                 way: _Way | None = None):
         self.model, self._more, self._name = model, _last(model), _cache_name(model)
-        self._cached = use_cache and self._name is not None
+        self._way = way or (_way(model) if use_cache and self._name else _Way())
+        self._rotated_by_length = rotary.limit(model.config) < math.inf
+        self._growing = rotary.growing(model) if self._rotated_by_length else []
         ids = torch.tensor(prompts, device=model.device)
         rows = torch.tensor(owners, device=model.device)
-        logits, self.cache = self._forward(ids, ids, None)
+        logits, self.cache = self._forward(ids, None)
         self.ids, self.logits = ids[rows], logits[rows]
         self._select(rows)
 
-    def _forward(self, ids: Tensor, new: Tensor, cache) -> tuple[Tensor, Any]:
-        more = dict(self._more)
-        if self._cached:
+    def _forward(self, ids: Tensor, cache) -> tuple[Tensor, Any]:
+        # Nothing is padded.
+        mask, accepts, more = torch.ones_like(ids), _accepts(self.model), dict(self._more)
+        if cache is not None and self._rotated_by_length and self._drops(ids, mask, cache):
+            cache = None
+        new = ids if cache is None else ids[:, -1:]
+        if self._way.cached:
             more |= {self._name: cache, "use_cache": True}
-        elif "use_cache" in _accepts(self.model):
+        elif "use_cache" in accepts:
             more["use_cache"] = False
-        # Nothing is padded. State-space models take a mask of what they read for one of the new tokens alone.
-        if cache is None or "position_ids" in _accepts(self.model):
-            more["attention_mask"] = torch.ones_like(ids)
-        out = self.model(input_ids=new if self._cached else ids, **more)
-        return out.logits[:, -1].float(), getattr(out, self._name, None) if self._cached else None
+        if self._way.positions:
+            positions = torch.arange(ids.shape[1] - new.shape[1], ids.shape[1], device=ids.device)
+            more["position_ids"] = positions.repeat(len(ids), 1)
+        # State-space models take a mask of what they read for one of the new tokens alone.
+        if cache is None or "position_ids" in accepts:
+            more["attention_mask"] = mask
+        self._forget()  # others may have read longer texts meanwhile
+        out = self.model(input_ids=new, **more)
+        self._forget()
+        return out.logits[:, -1].float(), getattr(out, self._name) if self._way.cached else None
+
+    def _drops(self, ids: Tensor, mask: Tensor, cache) -> bool:
+        """Whether the model's own generation reads all tokens again here, since what it cached no longer holds."""
+        prepare = getattr(self.model, "prepare_inputs_for_generation", None)
+        if prepare is None:
+            return False
+        inputs = prepare(
+            ids, next_sequence_length=1, attention_mask=mask, use_cache=True, **{self._name: cache},
+            # Asked for by earlier releases.
+            cache_position=torch.arange(ids.shape[1] - 1, ids.shape[1], device=ids.device),
+        )
+        return inputs.get(self._name) is None
+
+    def _forget(self) -> None:
+        for module in self._growing:
+            rotary.forget(module)
 
     def read(self, tokens: Tensor) -> Tensor:
         """The logits [rows, vocabulary], in float32, after one more token per row [rows]."""
-        new = tokens.unsqueeze(-1)
-        self.ids = torch.cat([self.ids, new], dim=-1)
-        logits, self.cache = self._forward(self.ids, new, self.cache)
+        self.ids = torch.cat([self.ids, tokens.unsqueeze(-1)], dim=-1)
+        logits, self.cache = self._forward(self.ids, self.cache)
         return logits
 
     def carries(self, ended: int, rows: int) -> bool:
@@ -200,12 +244,9 @@ class PlainDecoder:
         self._select(rows)
 
     def _select(self, rows: Tensor) -> None:
-        # Beam search's way of picking rows is the one that every kind of layer has in full, linear attention's too.
-        self._cached = self._cached and hasattr(self.cache, "reorder_cache")
-        if self._cached:
+        # Beam search's way of picking rows is the one that most layers have in full, linear attention's too.
+        if self._way.cached:
             self.cache.reorder_cache(rows)
-        else:
-            self.cache = None
 
 
 def context(config, model=None) -> int | None:
@@ -222,37 +263,107 @@ def context(config, model=None) -> int | None:
     return min(limits, default=None)
 
 
-def fits(model) -> bool:
-    """Whether `SharedDecoder` computes what the model itself computes: tried once per model, on a few tokens."""
+def alike_up_to(config) -> float:
+    """The most tokens of a row, its prompt included, up to which its logits do not depend on how long the rows beside
+    it are; 0 where the config names layers or rotary embeddings that are not known here.
+    """
+    text = config.get_text_config()
+    known = set(getattr(text, "layer_types", None) or ()) <= LAYERS and not getattr(text, "attention_chunk_size", None)
+    return rotary.limit(config) if known else 0
+
+
+def fits(model, tokens: int = 1) -> bool:
+    """Whether `SharedDecoder` computes what the model itself computes, for rows of up to so many tokens with their
+    prompts: by what its config says, and tried once per model on a few tokens.
+    """
+    if tokens > alike_up_to(model.config):
+        return False
     if model not in _FITS:
-        _FITS[model] = compute(lambda: _tried(model))
+        _FITS[model] = compute(lambda: _tried(model, lambda: _shares(model)))
     return _FITS[model]
 
 
-def _tried(model) -> bool:
-    with eval_mode(model), torch.inference_mode():
-        return _same(model)
+def _way(model) -> _Way:
+    """How `PlainDecoder` reads on: tried once per model."""
+    if model not in _WAYS:
+        way = _Way(cached=True, positions=_tried(model, lambda: _same_with_positions(model)))
+        _WAYS[model] = way if _tried(model, lambda: _picks(model, way)) else _Way()
+    return _WAYS[model]
 
 
-def _same(model) -> bool:
-    if _cache_name(model) is None or "position_ids" not in _accepts(model):
-        return False
-    size = model.get_input_embeddings().num_embeddings
-    prompts = [[(3 + 7 * i) % size for i in range(5)], [(11 + 5 * i) % size for i in range(2)]]
-    owners, new = [0, 1, 0], [[(2 + i) % size, (9 + 3 * i) % size] for i in range(3)]
+def _tried(model, trial: Callable[[], bool]) -> bool:
+    """What the trial of a model says; False where the model's code fails on what it is given."""
     try:
-        decoder = SharedDecoder(model, prompts, owners, 2, shared=True)
-        seen = [decoder.read(torch.tensor(tokens, device=model.device)) for tokens in zip(*new, strict=True)]
-        for row, (owner, tokens) in enumerate(zip(owners, new, strict=True)):
-            ids = torch.tensor([[*prompts[owner], *tokens]], device=model.device)
-            expected = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -2:].float()
-            got = torch.stack([logits[row] for logits in seen])
-            # Another attention gives other numbers altogether; what is allowed is the rounding of the number type.
-            allowed = 1e-3 if loading.facts(model).dtype == "float32" else 0.1
-            if not (got - expected).norm() <= allowed * expected.norm():
-                return False
-    except Exception as error:  # whatever the model's code makes of a cache that it does not know
+        with eval_mode(model), torch.inference_mode():
+            return trial()
+    except Exception as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         return False
-    return True
+
+
+def _shares(model) -> bool:
+    if _cache_name(model) is None or "position_ids" not in _accepts(model):
+        return False
+    lengths = [5, 2] if (window := _small_window(model.config)) is None else [window + 2, 2, max(1, window - 1)]
+    prompts = [_some_tokens(model, n, seed) for seed, n in enumerate(lengths)]
+    owners = [0, 1, 0, *range(2, len(lengths))]
+    new = [_some_tokens(model, 2, 10 + row) for row in range(len(owners))]
+    decoder = SharedDecoder(model, prompts, owners, 2, shared=True)
+    seen = [decoder.read(torch.tensor(tokens, device=model.device)) for tokens in zip(*new, strict=True)]
+    texts = [[*prompts[owner], *tokens] for owner, tokens in zip(owners, new, strict=True)]
+    alone = [_logits(model, [text])[0, -2:] for text in texts]
+    rows = zip(torch.stack(seen, 1), alone, strict=True)
+    return all(_near(got, own, model) for got, own in rows) and _bears_far_rows(model, texts[1], alone[1])
+
+
+def _bears_far_rows(model, text: Sequence[int], alone: Tensor) -> bool:
+    """Whether a row at the last positions that the model knows leaves the logits of a row at the first ones alone."""
+    if not rotary.parameters(model.config):
+        return True  # no positions but those of a table, row by row
+    end = max(len(text), min(context(model.config) or 0, alike_up_to(model.config), FAR))
+    positions = torch.tensor([range(len(text)), range(end - len(text), end)], device=model.device)
+    return _near(_logits(model, [text, text], position_ids=positions)[0, -2:], alone, model)
+
+
+def _same_with_positions(model) -> bool:
+    """Whether the model takes positions, and takes them from 0 on where it is given none."""
+    if "position_ids" not in _accepts(model):
+        return False
+    text = _some_tokens(model, 5, 0)
+    positions = torch.arange(5, device=model.device).unsqueeze(0)
+    return torch.equal(_logits(model, [text]), _logits(model, [text], position_ids=positions))
+
+
+def _picks(model, way: _Way) -> bool:
+    """Whether rows that a way has picked go on as they do where none is."""
+    prompts, new = [_some_tokens(model, 5, seed) for seed in (0, 1)], [_some_tokens(model, 2, seed) for seed in (2, 3)]
+    picked, plain = (PlainDecoder(model, prompts, owners, way=way) for owners in ([0, 1, 0], [0, 1]))
+    first, second = torch.tensor(new, device=model.device).T
+    picked.read(torch.cat([second[:1], first.flip(0)]))
+    picked.keep([2, 1])
+    plain.read(first)
+    return _near(picked.read(second), plain.read(second), model)
+
+
+def _small_window(config) -> int | None:
+    """The smallest window of a config's layers, where few tokens go beyond it."""
+    window = getattr(config.get_text_config(), "sliding_window", None)
+    return window if isinstance(window, int) and 1 < window <= WINDOW else None
+
+
+def _some_tokens(model, count: int, seed: int) -> list[int]:
+    size = model.get_input_embeddings().num_embeddings
+    return [(3 + 8 * seed + (7 - 2 * seed) * i) % size for i in range(count)]
+
+
+def _logits(model, texts: Sequence[Sequence[int]], **more) -> Tensor:
+    """The model's own logits [texts, tokens, vocabulary] of texts of equal length."""
+    ids = torch.tensor(texts, device=model.device)
+    return model(input_ids=ids, attention_mask=torch.ones_like(ids), **more).logits.float()
+
+
+def _near(got: Tensor, expected: Tensor, model) -> bool:
+    # What computes something else gives other numbers altogether; what is allowed is the rounding of the number type.
+    allowed = 1e-3 if loading.facts(model).dtype == "float32" else 0.1
+    return bool((got - expected).norm() <= allowed * expected.norm())

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from bon.computing import compute
-from bon.engines.decoder import eval_mode
+from bon.engines import rotary
+from bon.engines.decoder import PlainDecoder, eval_mode
 from bon.engines.local import LocalEngine
 
 #: Tokens that are read together: their logits over the vocabulary must fit.
@@ -37,11 +38,20 @@ def _likelihoods(engine, prompt_ids, texts, ended, temperature) -> list[float]:
     width, device = int(lengths.max()), engine.device
     ids = torch.tensor([[*prompt_ids, *text, *[0] * (width - len(text))] for text in texts], device=device)
     with eval_mode(engine.model):
-        logits = engine.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
-    # Position p tells of the token at p + 1; the last one of each text, whether it ends.
-    told = (logits[:, len(prompt_ids) - 1 :].float() / temperature).log_softmax(-1).cpu()
+        logits = _logits(engine.model, ids, len(prompt_ids))
+    # Each tells of the token that comes next; the last one of each text, whether it ends.
+    told = (logits.float() / temperature).log_softmax(-1).cpu()
     tokens = ids[:, len(prompt_ids) :].cpu()
     return (_of_tokens(told, tokens, lengths) + _of_ends(told, lengths, ended, engine)).tolist()
+
+
+def _logits(model, ids: Tensor, prompt: int) -> Tensor:
+    """[rows, 1 + tokens after the prompt, vocabulary], of rows that begin with one prompt of so many tokens."""
+    if ids.shape[1] <= rotary.limit(model.config):
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[:, prompt - 1 :]
+    # What a model makes of a token depends on how long the text was when it came: token by token, as it was written.
+    decoder = PlainDecoder(model, ids[:1, :prompt].tolist(), [0] * len(ids))
+    return torch.stack([decoder.logits, *(decoder.read(column) for column in ids[:, prompt:].T)], dim=1)
 
 
 def _of_tokens(told: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ finished leave the batch. Nothing is padded.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -55,11 +54,6 @@ class LocalEngine:
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.device
-
-    @cached_property
-    def shares_prompts(self) -> bool:
-        """Whether prompts are held once for all their rows, and any prompts decoded together."""
-        return fits(self.model)
 
     def describe(self) -> dict[str, Any]:
         """Plain facts for people."""
@@ -124,13 +118,14 @@ class LocalEngine:
     def generate(self, jobs: Sequence[Job]) -> Iterator[Step]:
         """Continues every job's prompt, in one batch with whatever else the model is asked for at the time.
 
-        Callers with rules of their own or jobs that stay alone, and models that only their own code can decode, get
-        batches of their own.
+        Callers with rules of their own or jobs that stay alone, and models or lengths of text that only the model's
+        own code can decode, get batches of their own.
         """
         for note in loading.notes(self.model):
             yield Step(note=note)
-        joins = self.shares_prompts and self.rules.common
-        held = self.rules.use_cache and self.shares_prompts
+        shares = fits(self.model, max((len(job.prompt_ids) + max(job.caps) for job in jobs), default=1))
+        joins = shares and self.rules.common
+        held = self.rules.use_cache and shares
         alone = any(job.alone for job in jobs)
         pool = pool_of(self.model) if joins and not alone else Pool(self.rules, joins, held)
         texts = [
