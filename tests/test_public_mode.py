@@ -56,11 +56,24 @@ def test_the_models_of_a_public_page_are_those_in_the_box_and_its_own():
 
 @pytest.mark.parametrize(("name", "value"), [
     ("BON_PUBLIC", "maybe"), ("BON_MAX_N", "many"), ("BON_MAX_N", "15"), ("BON_MAX_N", "4097"), ("BON_RATE", "0"),
-    ("BON_MAX_TOKENS", "31"), ("BON_MAX_QUEUE", "-1"), ("BON_MAX_PROMPT", "1.5"),
+    ("BON_MAX_TOKENS", "31"), ("BON_MAX_QUEUE", "-1"), ("BON_MAX_PROMPT", "1.5"), ("BON_MAX_ROWS", "0"),
 ])
 def test_a_value_that_cannot_work_is_named(name, value):
     with pytest.raises(InputError, match=rf"{name} .*{re.escape(value)}"):
         Deployment.of({name: value})
+
+
+@pytest.mark.parametrize(("name", "field", "least", "most"), [
+    ("BON_MAX_N", "n", 16, 4096), ("BON_MAX_TOKENS", "tokens", 32, 1_000_000), ("BON_RATE", "rate", 1, 10_000),
+    ("BON_MAX_PROMPT", "prompt", 32, 1_000_000), ("BON_MAX_QUEUE", "queue", 1, 10_000),
+    ("BON_MAX_ROWS", "rows", 1, 10_000),
+])
+def test_the_least_and_the_most_of_each_limit_work_and_nothing_beyond(name, field, least, most):
+    for value in (least, most):
+        assert getattr(Deployment.of({name: str(value)}), field) == value
+    for value in (least - 1, most + 1):
+        with pytest.raises(InputError, match=name):
+            Deployment.of({name: str(value)})
 
 
 def test_the_page_is_not_built_over_a_wrong_variable(monkeypatch):
