@@ -143,7 +143,8 @@ def pack(model: nn.Module, rounded: bool = False) -> bool:
 @torch.inference_mode()
 def _runs(model: nn.Module) -> bool:
     try:
-        model(input_ids=torch.zeros(1, 2, dtype=torch.long))
+        ids = torch.zeros(1, 2, dtype=torch.long)
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))
     except Exception:  # the model's own code may do anything with a layer's weights
         return False
     return True

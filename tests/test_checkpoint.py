@@ -362,3 +362,10 @@ def test_a_number_of_places_that_is_none_sets_no_limit(number, folder):
     sampler = bon.load(folder(max_position_embeddings=number), "logprob")
     assert sampler.engine.context is None
     assert sampler.run("This movie", n=2, seed=1).best.tokens > 0
+
+
+@pytest.mark.parametrize("scorer", ["embedded", "judge", "weak"])
+@pytest.mark.parametrize("dtype", ["float32", "bf16", None])
+def test_of_the_models_in_the_box_there_is_nothing_to_warn_of(scorer, dtype):
+    loading.LIVE.clear()
+    assert bon.load("embedded", scorer, dtype=dtype).run("This movie", n=2, seed=1).notes == ()

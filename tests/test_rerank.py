@@ -122,10 +122,10 @@ def test_of_a_run_that_kept_a_few_these_are_ranked(sampler, other):
         assert (made.stats, made.target) == (None, "NEGATIVE")
         whole = {c.index: c.score for c in sampler.run(PROMPT, **RUN, **other).candidates}
         assert all(c.score == pytest.approx(whole[c.index], abs=1e-6) for c in made.candidates)
-        assert [note.key for note in made.notes] == ["note.kept_ranked_without_figures"]
+        assert "note.kept_ranked_without_figures" in [note.key for note in made.notes]
     else:
         assert made.stats == run.stats
-        assert made.notes[0].key == "note.kept_ranked"
+        assert "note.kept_ranked" in [note.key for note in made.notes]
     again = sampler.rerank(made, **other)
     assert (again.notes, again.candidates) == (made.notes, made.candidates)
     assert [c.ended for c in stopped(run).candidates] == [c.ended for c in run.candidates]

@@ -137,16 +137,15 @@ def test_bootstrap_covers_the_mean_as_often_as_it_says():
 def test_self_certainty_is_that_of_the_raw_logits(engine):
     result = run(engine, SelfCertaintyScorer(), temperature=0.7, top_k=5)
     ids = engine.encode(Request("This movie"))
-    for c in result.candidates:
-        if not c.tokens:
-            continue
+    rated = [c for c in result.candidates if not c.empty]
+    for c in rated:
         with torch.inference_mode():
             logits = engine.model(input_ids=torch.tensor([[*ids, *c.token_ids]])).logits[0].double()
         # The logits of a token are those at the position before it.
         told = logits[len(ids) - 1 : len(ids) - 1 + c.tokens].log_softmax(-1)
         expected = -(told + math.log(told.shape[-1])).mean()
         assert c.score == pytest.approx(expected.item(), rel=1e-4)
-    assert [c.score for c in result.candidates] == sorted((c.score for c in result.candidates), reverse=True)
+    assert [c.score for c in rated] == sorted((c.score for c in rated), reverse=True)
 
 
 def test_self_certainty_is_counted_only_where_it_is_wanted(engine):
@@ -158,9 +157,10 @@ def test_self_certainty_is_counted_only_where_it_is_wanted(engine):
 def test_a_weighted_scorer_normalises_each_part_over_the_run(engine):
     scorer = WeightedScorer([(0.7, CallableScorer(by_length)), (-0.3, MeanLogprobScorer())])
     result = run(engine, scorer)
-    length, logprob = (np.array([c.parts[name] for c in result.candidates]) for name in ("by_length", "logprob"))
+    rated = [c for c in result.candidates if not c.empty]
+    length, logprob = (np.array([c.parts[name] for c in rated]) for name in ("by_length", "logprob"))
     expected = 0.7 * (length - length.mean()) / length.std() - 0.3 * (logprob - logprob.mean()) / logprob.std()
-    assert [c.score for c in result.candidates] == pytest.approx(expected.tolist())
+    assert [c.score for c in rated] == pytest.approx(expected.tolist())
     assert result.to_dict()["candidates"][0]["parts"].keys() == {"by_length", "logprob"}
     assert result.scorer == "0.7 by_length + -0.3 logprob"
 
