@@ -583,7 +583,7 @@ def negative_is_looked_for(page):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads processor time from /proc")
 def test_stop_ends_the_computation(app, visit):
     page = visit(app)
-    settings(page, n=128, min_tokens=150, max_tokens=200)
+    settings(page, n=256, min_tokens=150, max_tokens=200)
     before = app.cpu_when_idle()
     ran(page, timeout=300_000)
     whole = app.cpu_when_idle() - before
