@@ -4,8 +4,10 @@ import sys
 
 from bon import zerogpu  # before all that imports torch
 from bon.errors import BonError
-from bon.ui import batched, borrowed, runs, theme
-from bon.ui.layout import build
+from bon.ui import theme
+from bon.ui.batch import batch_page
+from bon.ui.page_layout import build
+from bon.ui.work import runs, zerogpu_runs
 
 
 def main() -> None:
@@ -13,14 +15,14 @@ def main() -> None:
     try:
         page = build()
         if zerogpu.is_on():
-            borrowed.load_all()
+            zerogpu_runs.load_all()
     except BonError as error:
         sys.exit(f"bon: {error}")
     page.launch(**theme.launch_options(), prevent_thread_lock=True)
     runs.warm_up()
-    batched.tend()
+    batch_page.tend()
     page.block_thread()
-    batched.batches.close()
+    batch_page.batches.close()
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "best_of_n": "api", "stream": "api", "load": "api", "Sampler": "api",
-    "BestOfNSampler": "trl",
-    "LengthSampler": "lengths",
+    "BestOfNSampler": "trl.sampler",
+    "LengthSampler": "stats.lengths",
     "SentimentScorer": "scorers", "RewardScorer": "scorers", "MeanLogprobScorer": "scorers",
     "CallableScorer": "scorers",
     "Request": "schema", "Settings": "schema", "Candidate": "schema", "Result": "schema",

@@ -1,6 +1,6 @@
 """`python -m bon`."""
 
-from bon.cli import main
+from bon.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

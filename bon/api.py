@@ -5,18 +5,19 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bon import flow, loading, models
+from bon import flow
 from bon.engines.base import Engine
-from bon.engines.local import LocalEngine
-from bon.engines.remote import RemoteEngine
+from bon.engines.local.engine import LocalEngine
+from bon.engines.local.sampling import selection_luck
+from bon.engines.server.engine import RemoteEngine
 from bon.errors import InputError
-from bon.lengths import DrawLength
 from bon.messages import say
-from bon.sampling import selection_luck
+from bon.models import loading, presets
+from bon.run_state import ranked_anew
 from bon.schema import UNITS, Candidate, Event, Request, Result, Scored, Settings
 from bon.scorers import Item, Scorer, SentimentScorer, WeightedScorer, as_scorer, checked_scores
 from bon.scorers.simple import CarriedScorer
-from bon.state import ranked_anew
+from bon.stats.lengths import DrawLength
 
 #: A chat.
 Messages = Sequence[Mapping[str, str]]
@@ -62,7 +63,7 @@ class Sampler:
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise InputError("texts", say("error.texts_no_list", example="['A fine film.']"))
         for scorer in (part for _, part in getattr(self.scorer, "parts", [(1.0, self.scorer)])):
-            if scorer.name in models.FREE:
+            if scorer.name in presets.FREE:
                 raise InputError("scorer", say("error.scorer_needs_run", scorer=scorer.name))
         items = [Item("", Candidate(index=i, text=text)) for i, text in enumerate(texts)]
         return list(checked_scores(self.scorer, items).values) if items else []
@@ -126,7 +127,7 @@ def load(model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None
     model, scorer = _place(model), _place(scorer)
     named = scorer if isinstance(scorer, str) else None
     Settings(model=model, scorer=named, target=target, unit=unit or "probability")  # before any weights are read
-    spec = models.find(model if endpoint is None else "embedded", named)
+    spec = presets.find(model if endpoint is None else "embedded", named)
     if endpoint is None:
         engine = LocalEngine(*loading.causal(spec.model, device, dtype), name=spec.name)
     else:
@@ -162,10 +163,10 @@ def best_of_n(prompt: str | None = None, *, model: str | os.PathLike = "embedded
 
 def is_loaded(model: str = "embedded", scorer: str | None = None) -> bool:
     """Whether `load` would return without reading any weights."""
-    spec = models.find(model, scorer)
-    parts = [part for _, part in models.weighted(spec.scorer)] or [spec.scorer]
-    places = [spec.model, *map(models.scorer_place, parts)]
-    return all(place in models.FREE or loading.is_loaded(place) for place in places)
+    spec = presets.find(model, scorer)
+    parts = [part for _, part in presets.weighted(spec.scorer)] or [spec.scorer]
+    places = [spec.model, *map(presets.scorer_place, parts)]
+    return all(place in presets.FREE or loading.is_loaded(place) for place in places)
 
 
 def _loaded_for(prompt, settings: dict[str, Any], model, scorer, device, dtype, endpoint) -> Sampler:

@@ -12,11 +12,10 @@ from contextlib import closing
 from itertools import chain, islice
 
 from bon.engines.base import Engine, Job, Step
+from bon.engines.local.sampling import candidate_stream, selection_luck
 from bon.errors import InputError
-from bon.lengths import DrawLength, LengthSampler
 from bon.messages import say
-from bon.rejection import Rejection
-from bon.sampling import candidate_stream, selection_luck
+from bon.run_state import RunState
 from bon.schema import (
     Candidate,
     Clock,
@@ -33,7 +32,8 @@ from bon.schema import (
     whole,
 )
 from bon.scorers.base import Item, Scorer, checked_scores
-from bon.state import RunState
+from bon.stats.early_rejection import Rejection
+from bon.stats.lengths import DrawLength, LengthSampler
 
 
 def run(request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None = None) -> Result:

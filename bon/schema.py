@@ -275,7 +275,7 @@ INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids", "pieces", "no
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What best-of-N bought, over the N scored candidates (see `bon.stats` for each formula).
+    """What best-of-N bought, over the N scored candidates (see `bon.stats.estimates` for each formula).
 
     mean: one sample, on average. expected_best: for k = 1..N. kl_bound, kl_estimate: nats, or None where the
     formula does not apply (empty texts have no score, so the scored are no plain sample). win_rate: of the best of N
@@ -355,7 +355,7 @@ class Result:
 
 
 # The events of a run, in the order in which they can come: Started, then Wrote, Ended, Scored and Note in any
-# order that makes sense, then Done. The state that they add up to is `bon.state.RunState`.
+# order that makes sense, then Done. The state that they add up to is `bon.run_state.RunState`.
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
+from bon.run_state import RunState
 from bon.schema import Candidate, Clock, Done, Ended, Event, Row, Scored, Settings, Started, Timing, Wrote
-from bon.state import RunState
 
 ROOT = Path(__file__).parent.parent
 DESK, PHONE_SIZE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}

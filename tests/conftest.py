@@ -11,9 +11,11 @@ import torch
 from playwright.sync_api import Page, expect
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
-from bon.engines.local import LocalEngine
+from bon.engines.local.engine import LocalEngine
 from bon.errors import BonError
-from bon.ui import batched, deployment, layout, loaders, theme
+from bon.ui import deployment, page_layout, theme
+from bon.ui.batch import batch_page
+from bon.ui.work import model_loading
 from tests import tiny
 from tests.browser import SCORES, TEXTS, App, Play, Stage, chromium, free_port, leave, loop_runs, open_page
 
@@ -134,14 +136,14 @@ def _here(tmp_path_factory):
     """The page in this process: its address, and the folder of its files."""
     patch, port, files = pytest.MonkeyPatch(), free_port(), str(tmp_path_factory.mktemp("gradio"))
     patch.setenv("GRADIO_TEMP_DIR", files)
-    patch.setattr(loaders, "load", Stage().load)
-    patch.setitem(layout.TURNS, "concurrency_limit", 1)  # so that a second visitor waits in line
-    demo = layout.build()
+    patch.setattr(model_loading, "load", Stage().load)
+    patch.setitem(page_layout.TURNS, "concurrency_limit", 1)  # so that a second visitor waits in line
+    demo = page_layout.build()
     demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
     patch.undo()
     yield f"http://127.0.0.1:{port}", files
     demo.close()
-    batched.batches.close()
+    batch_page.batches.close()
 
 
 @pytest.fixture
@@ -158,7 +160,7 @@ def stage(served, monkeypatch):
     """The page in this process over a scripted sampler, with five candidates and no stop on the way."""
     stage = Stage()
     stage.url, stage.play = served, Play(TEXTS, SCORES)
-    monkeypatch.setattr(loaders, "load", stage.load)
+    monkeypatch.setattr(model_loading, "load", stage.load)
     yield stage
     stage.play.go.set()
 

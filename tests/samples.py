@@ -2,11 +2,13 @@
 
 import json
 
-from bon import api, compare
-from bon.contest import contest
-from bon.prompts import shipped_prompts
+from bon import api
+from bon.compare import compare_run
+from bon.compare.load import contest
+from bon.compare.prompts import shipped_prompts
 from bon.schema import Settings
-from bon.ui import compared, theme
+from bon.ui import theme
+from bon.ui.compare import comparison_view
 
 
 def run():
@@ -16,13 +18,13 @@ def run():
 
 def comparison():
     """The comparison on the Compare tab: of the 32 prompts in the box."""
-    return compare.run(shipped_prompts(), contest("embedded"), Settings(n=16, seed=7))
+    return compare_run.run(shipped_prompts(), contest("embedded"), Settings(n=16, seed=7))
 
 
 def main() -> None:
     """Writes both files."""
     (theme.folder() / "sample.json").write_text(json.dumps(run().to_dict(), indent=1, ensure_ascii=False) + "\n")
-    (theme.folder() / "comparison.json").write_text(compared.kept(comparison()))
+    (theme.folder() / "comparison.json").write_text(comparison_view.kept(comparison()))
 
 
 if __name__ == "__main__":

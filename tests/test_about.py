@@ -6,7 +6,7 @@ import shlex
 
 from playwright.sync_api import expect
 
-from bon import cli
+from bon.cli.main import main
 from tests.browser import PHONE_SIZE, sideways
 from tests.test_page import settings, to_tab
 
@@ -49,7 +49,7 @@ def the_python_asks_for_the_present_settings(code):
 def the_command_line_runs_as_it_stands(code, capsys):
     words = shlex.split(code["shell"])
     assert words[:4] == ["python", "-m", "bon", PROMPT]
-    assert cli.main(words[3:]) == 0
+    assert main(words[3:]) == 0
     found = json.loads(capsys.readouterr().out)
     wanted = {"n": 5, "seed": 9, "temperature": 0.7}
     assert found["prompt"] == PROMPT

@@ -19,11 +19,13 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from bon import api, batch, cli, forms, partial
-from bon.batch import Finished, Progress, Task
-from bon.cli_batch import duration, progress_line
-from bon.dataset import Dataset, Row
-from bon.engines.local import LocalEngine
+from bon import api
+from bon.batch import batch_run, output_rows, resume_journal
+from bon.batch.batch_run import Finished, Progress, Task
+from bon.batch.input_rows import Dataset, Row
+from bon.cli.batch_command import duration, progress_line
+from bon.cli.main import main
+from bon.engines.local.engine import LocalEngine
 from bon.errors import BonError, EngineError, InputError
 from bon.messages import say
 from bon.schema import Settings
@@ -55,7 +57,7 @@ def scorer(classifier_folder):
 
 
 def finished(task: Task, engine, scorer) -> Finished:
-    *_, last = batch.stream(task, engine, scorer)
+    *_, last = batch_run.stream(task, engine, scorer)
     return last
 
 
@@ -63,7 +65,7 @@ def finished(task: Task, engine, scorer) -> Finished:
 def whole(engine, scorer, tmp_path_factory):
     """What a run over the 150 rows, or so many, that nothing stops writes, in one of the forms; made once."""
     @cache
-    def whole(form=forms.BEST, rows: int = 150) -> bytes:
+    def whole(form=output_rows.BEST, rows: int = 150) -> bytes:
         file = written(tmp_path_factory.mktemp("whole"))
         file.write_text("".join(file.read_text().splitlines(keepends=True)[:rows]))
         finished(task_of(file, form=form), engine, scorer)
@@ -98,7 +100,7 @@ def test_each_row_gets_what_a_run_of_its_own_would_get(file, engine, scorer):
 
 
 def test_it_tells_how_far_it_is(file, engine, scorer):
-    *events, last = batch.stream(task_of(file), engine, scorer)
+    *events, last = batch_run.stream(task_of(file), engine, scorer)
     assert [event.done for event in events] == [0, 64, 128, 150]
     assert all(isinstance(event, Progress) and event.rows == 150 for event in events)
     assert (events[0].rate, events[0].left) == (None, None)
@@ -126,9 +128,9 @@ def test_every_format_holds_the_same(file, engine, scorer, whole, name):
 
 
 def test_the_journal_goes_when_the_output_is_there(file, engine, scorer):
-    events = batch.stream(task_of(file), engine, scorer)
+    events = batch_run.stream(task_of(file), engine, scorer)
     next(events)
-    assert partial.place(file.with_name("out.jsonl")).exists()
+    assert resume_journal.place(file.with_name("out.jsonl")).exists()
     assert not file.with_name("out.jsonl").exists()
     for _ in events:
         pass
@@ -139,17 +141,17 @@ def test_the_journal_goes_when_the_output_is_there(file, engine, scorer):
 
 
 def stopped_after(task: Task, engine, scorer, count: int) -> None:
-    events = batch.stream(task, engine, scorer)
+    events = batch_run.stream(task, engine, scorer)
     for _ in range(count):
         next(events)
     events.close()
 
 
-@pytest.mark.parametrize("form", [forms.BEST, forms.SFT, forms.PREFERENCE, forms.SCORED], ids=lambda form: form.name)
+@pytest.mark.parametrize("form", [output_rows.BEST, *output_rows.FORMS.values()], ids=lambda form: form.name)
 def test_a_stopped_run_goes_on_and_comes_to_the_same_bytes(file, engine, scorer, whole, form):
     parts = file.with_name("parts.jsonl")
     stopped_after(task_of(file, output=parts, form=form), engine, scorer, 2)
-    events = list(batch.stream(task_of(file, output=parts, form=form, resume=True), engine, scorer))
+    events = list(batch_run.stream(task_of(file, output=parts, form=form, resume=True), engine, scorer))
     assert [event.done for event in events[:-1]] == [64, 128, 150]
     assert events[-2].done_now == 86
     assert parts.read_bytes() == whole(form)
@@ -159,7 +161,7 @@ def test_a_stopped_run_goes_on_and_comes_to_the_same_bytes(file, engine, scorer,
 def test_a_journal_cut_anywhere_is_mended(file, engine, scorer, whole, cut):
     parts = file.with_name("parts.jsonl")
     stopped_after(task_of(file, output=parts), engine, scorer, 3)
-    journal = partial.place(parts)
+    journal = resume_journal.place(parts)
     journal.write_bytes(journal.read_bytes()[:cut])
     finished(task_of(file, output=parts, resume=True), engine, scorer)
     assert parts.read_bytes() == whole()
@@ -168,7 +170,7 @@ def test_a_journal_cut_anywhere_is_mended(file, engine, scorer, whole, cut):
 def test_rubbish_at_the_end_of_a_journal_is_cut_off(file, engine, scorer, whole):
     parts = file.with_name("parts.jsonl")
     stopped_after(task_of(file, output=parts), engine, scorer, 2)
-    with open(partial.place(parts), "ab") as opened:
+    with open(resume_journal.place(parts), "ab") as opened:
         opened.write(b'{"row": 64}\n{"row": 66}\n' + bytes(100) + b"\n")
     finished(task_of(file, output=parts, resume=True), engine, scorer)
     assert parts.read_bytes() == whole()
@@ -186,18 +188,18 @@ def test_a_run_without_a_seed_is_resumed_with_the_one_it_had(file, engine, score
 
 def test_other_settings_are_not_resumed_and_are_named(file, engine, scorer):
     stopped_after(task_of(file), engine, scorer, 2)
-    begun = partial.place(file.with_name("out.jsonl")).read_bytes()
+    begun = resume_journal.place(file.with_name("out.jsonl")).read_bytes()
     other = Settings(n=2, seed=7, min_tokens=2, max_tokens=8, temperature=0.5)
     with pytest.raises(InputError, match=r"n was 4 and is 2; temperature was 1\.0 and is 0\.5\. "):
         finished(task_of(file, settings=other, resume=True), engine, scorer)
     file.write_text(file.read_text() + '{"prompt": "x"}\n')
     with pytest.raises(InputError, match=r"SHA-256.*rows was 150 and is 151"):
         finished(task_of(file, resume=True), engine, scorer)
-    assert partial.place(file.with_name("out.jsonl")).read_bytes() == begun
+    assert resume_journal.place(file.with_name("out.jsonl")).read_bytes() == begun
 
 
 def test_two_runs_of_one_output_do_not_meet(file, engine, scorer):
-    events = batch.stream(task_of(file), engine, scorer)
+    events = batch_run.stream(task_of(file), engine, scorer)
     next(events)
     with pytest.raises(InputError, match="Another run"):
         finished(task_of(file, resume=True), engine, scorer)
@@ -209,7 +211,7 @@ def test_what_is_there_is_not_overwritten_unasked(file, engine, scorer):
     stopped_after(task_of(file), engine, scorer, 2)
     with pytest.raises(InputError, match=r"unfinished run .* --resume, .* --overwrite\."):
         task_of(file)
-    partial.place(out).unlink()
+    resume_journal.place(out).unlink()
     out.write_text("mine")
     with pytest.raises(InputError, match="there already"):
         task_of(file)
@@ -221,7 +223,7 @@ def test_what_is_there_is_not_overwritten_unasked(file, engine, scorer):
 
 
 def test_an_input_that_changes_on_the_way_is_noticed(file, engine, scorer):
-    events = batch.stream(task_of(file), engine, scorer)
+    events = batch_run.stream(task_of(file), engine, scorer)
     next(events)
     file.write_text(file.read_text().replace("hotel", "motel"))
     with pytest.raises(BonError, match="not what it was"):
@@ -243,7 +245,7 @@ EDITS = {
 def test_results_of_rows_that_were_others_for_a_while_are_made_again(file, engine, scorer, whole, edit, back):
     rows = file.read_text().splitlines()[:80]
     file.write_text(before := "\n".join(rows))
-    events = batch.stream(task_of(file, skip_bad=True), engine, scorer)
+    events = batch_run.stream(task_of(file, skip_bad=True), engine, scorer)
     next(events)
     with open(file, "r+") as opened:  # as an editor that writes in place, before the first row is read again
         opened.write("\n".join(EDITS[edit](rows)))
@@ -261,31 +263,31 @@ def test_results_of_rows_that_were_others_for_a_while_are_made_again(file, engin
 def test_batches_before_the_first_row_that_was_another_are_kept(file, engine, scorer, whole):
     parts = file.with_name("parts.jsonl")
     stopped_after(task_of(file, output=parts), engine, scorer, 4)
-    journal = partial.place(parts)
+    journal = resume_journal.place(parts)
     lines_of = journal.read_text().splitlines(keepends=True)
     digest = json.loads(lines_of[101])["digest"]
     journal.write_text("".join(line.replace(digest, "of other rows") for line in lines_of))
-    first, *_ = batch.stream(task_of(file, output=parts, resume=True), engine, scorer)
+    first, *_ = batch_run.stream(task_of(file, output=parts, resume=True), engine, scorer)
     assert first.done == 64
     assert parts.read_bytes() == whole()
 
 
 def test_an_input_that_is_gone_at_the_end_can_be_brought_back(file, engine, scorer, whole):
-    events, kept = batch.stream(task_of(file), engine, scorer), file.read_text()
+    events, kept = batch_run.stream(task_of(file), engine, scorer), file.read_text()
     for _ in range(4):
         next(events)
     file.unlink()
     with pytest.raises(BonError, match="Bring it back"):
         next(events)
     file.write_text(kept)
-    first, *_ = batch.stream(task_of(file, resume=True), engine, scorer)
+    first, *_ = batch_run.stream(task_of(file, resume=True), engine, scorer)
     assert first.done == 150
     assert file.with_name("out.jsonl").read_bytes() == whole()
 
 
 def test_a_journal_of_a_version_that_kept_no_digests_is_refused_in_words(file, engine, scorer):
     stopped_after(task_of(file), engine, scorer, 2)
-    journal = partial.place(file.with_name("out.jsonl"))
+    journal = resume_journal.place(file.with_name("out.jsonl"))
     plan, *records = map(json.loads, journal.read_text().splitlines())
     for record in records:
         del record["digest"]
@@ -338,7 +340,7 @@ def test_nothing_that_is_written_may_be_the_input_under_another_name(one, prepar
     path = prepare(one)
     for how in ({"overwrite": True}, {"resume": True}):
         with pytest.raises(InputError, match="is the input itself"):
-            task_of(path, output=Path("out.jsonl"), form=forms.SFT, **how)
+            task_of(path, output=Path("out.jsonl"), form=output_rows.SFT, **how)
     assert path.read_text() == '{"prompt": "This movie"}\n'
 
 
@@ -346,7 +348,7 @@ def test_a_list_of_failures_is_not_overwritten_unasked_and_only_where_one_is_wri
     notes = Path("out.jsonl.failed.jsonl")
     notes.write_text("mine")
     with pytest.raises(InputError, match=r"out\.jsonl\.failed\.jsonl is there already"):
-        task_of(one, form=forms.SFT)
+        task_of(one, form=output_rows.SFT)
     finished(task_of(one), engine, scorer)
     assert notes.read_text() == "mine"
 
@@ -367,7 +369,7 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(one, name, make, wo
     if make:
         os.symlink(make(), name)
     with pytest.raises(InputError, match=words):
-        task_of(one, output=Path(name), form=forms.SFT, overwrite=True)
+        task_of(one, output=Path(name), form=output_rows.SFT, overwrite=True)
     assert not set(map(str, Path().iterdir())) - {"in.jsonl", "out.jsonl", "pipe"}
 
 
@@ -382,7 +384,7 @@ def test_a_folder_that_takes_no_files_is_told_before_models_are_loaded(one, comm
 
 
 def test_a_name_that_is_just_short_enough_is_written(one, engine, scorer):
-    for length, form in ((247, forms.BEST), (234, forms.SFT)):
+    for length, form in ((247, output_rows.BEST), (234, output_rows.SFT)):
         name = "x" * (length - 6) + ".jsonl"
         finished(task_of(one, output=Path(name), form=form), engine, scorer)
         assert len(lines(Path(name))) == 1
@@ -395,7 +397,7 @@ def test_a_name_that_is_just_short_enough_is_written(one, engine, scorer):
 def test_labels_after_early_rejection_set_what_is_left_against_its_mean(file, engine, scorer, keep):
     settings = Settings(n=8, seed=7, min_tokens=8, max_tokens=16, reject=0.5, keep=keep)
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:24]))
-    done = finished(task_of(file, form=forms.SCORED, settings=settings), engine, scorer)
+    done = finished(task_of(file, form=output_rows.SCORED, settings=settings), engine, scorer)
     by_row = {}
     for row in lines(file.with_name("out.jsonl")):
         by_row.setdefault(row["row"], []).append((row["score"], row["label"]))
@@ -416,7 +418,7 @@ def test_numbers_that_json_lacks_are_null_in_jsonl_and_stay_in_parquet(tmp_path,
     pyarrow.parquet.write_table(pyarrow.table({
         "prompt": PROMPTS[:2], "rating": values, "each": [[infinite, 1.0], []], "all": [{"x": -infinite}, {"x": 2.0}],
     }), path)
-    for form in (forms.BEST, forms.SCORED):
+    for form in (output_rows.BEST, output_rows.SCORED):
         for ending in (".jsonl", ".parquet"):
             finished(task_of(path, output=tmp_path / f"{form.name}{ending}", form=form), engine, scorer)
         told = [json.loads(line, parse_constant=pytest.fail) for line in
@@ -459,14 +461,14 @@ def test_a_scorer_that_fails_at_one_row_costs_that_row_alone(file, engine):
 
 def test_rows_that_failed_are_listed_beside_training_data(file, engine, scorer):
     file.write_text('{"prompt": "This movie"}\n{"prompt": ""}\n')
-    done = finished(task_of(file, form=forms.SFT), engine, scorer)
+    done = finished(task_of(file, form=output_rows.SFT), engine, scorer)
     assert (done.written, done.left_out) == (1, {"failed": 1})
-    (line,) = lines(batch.failures(file.with_name("out.jsonl")))
+    (line,) = lines(batch_run.failures(file.with_name("out.jsonl")))
     assert line["row"] == 1
     assert line["error"].startswith("The prompt is empty")
     file.write_text('{"prompt": "This movie"}\n')
-    finished(task_of(file, form=forms.SFT, overwrite=True), engine, scorer)
-    assert not batch.failures(file.with_name("out.jsonl")).exists()
+    finished(task_of(file, form=output_rows.SFT, overwrite=True), engine, scorer)
+    assert not batch_run.failures(file.with_name("out.jsonl")).exists()
 
 
 class Gone:
@@ -494,7 +496,7 @@ def test_an_engine_that_fails_at_everything_stops_the_run_which_can_be_resumed(f
 
 def test_the_work_on_one_batch_can_be_sent_elsewhere():
     rows = [Row(3, "a", columns={"id": 1}), Row(4, error="bad")]
-    assert pickle.loads(pickle.dumps((batch.records, rows, SETTINGS, forms.PREFERENCE)))[1] == rows
+    assert pickle.loads(pickle.dumps((batch_run.records, rows, SETTINGS, output_rows.PREFERENCE)))[1] == rows
 
 
 # Memory and speed are figures of `bench --batch`; what makes them is tested.
@@ -524,7 +526,7 @@ def command(capsys, lm_folder, classifier_folder):
     def command(*argv) -> tuple[int, str, str]:
         capsys.readouterr()
         models = ("--model", lm_folder, "--scorer", classifier_folder, "--max-tokens", "8", "-n", "4", "--seed", "7")
-        status = cli.main(["batch", *map(str, argv), *models])
+        status = main(["batch", *map(str, argv), *models])
         return status, *capsys.readouterr()
 
     return command
@@ -606,7 +608,7 @@ def in_silence(argv: list[str]) -> None:
     """The command, in a process of its own."""
     torch.set_num_threads(1)
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        sys.exit(cli.main(argv))
+        sys.exit(main(argv))
 
 
 #: Bytes that the journal is to grow by, and seconds after that: before the first batch, between and within others.
@@ -616,10 +618,10 @@ MOMENTS = [(-1, 0.0), (0, 0.0), (3000, 0.1), (6000, 0.3)]
 def test_killed_again_and_again_it_comes_to_the_same_bytes(file, tmp_path):
     """Killed where the processes fork from one that has imported torch, which takes seconds."""
     whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
-    journal, come = partial.place(parts), 0
-    assert cli.main(run_of(file, whole)) == 0
+    journal, come = resume_journal.place(parts), 0
+    assert main(run_of(file, whole)) == 0
     processes = get_context("forkserver")
-    processes.set_forkserver_preload(["bon.cli_batch", "bon.api", "transformers"])
+    processes.set_forkserver_preload(["bon.cli.batch_command", "bon.api", "transformers"])
     for further, pause in MOMENTS:
         begun = journal.stat().st_size if journal.exists() else 0
         process = processes.Process(target=in_silence, args=(run_of(file, parts, "--resume"),))
@@ -631,7 +633,7 @@ def test_killed_again_and_again_it_comes_to_the_same_bytes(file, tmp_path):
         process.kill()
         process.join()
     assert come >= 2
-    assert cli.main(run_of(file, parts, "--resume")) == 0
+    assert main(run_of(file, parts, "--resume")) == 0
     assert parts.read_bytes() == whole.read_bytes()
     assert not list(tmp_path.glob("*.partial"))
 
@@ -652,7 +654,7 @@ def test_ctrl_c_keeps_what_is_done(file, tmp_path):
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-m", "bon", *run_of(file, out)], cwd=ROOT, env=env,
                                stderr=subprocess.PIPE, text=True, preexec_fn=HEED)
-    while process.poll() is None and not _past(partial.place(out), 2000):
+    while process.poll() is None and not _past(resume_journal.place(out), 2000):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -676,21 +678,21 @@ def disk_of(size: int):
 @pytest.mark.parametrize("when", ["journal", "output"])
 def test_a_full_disk_is_told_and_what_was_done_is_kept(file, engine, scorer, whole, when):
     parts = file.with_name("parts.jsonl")
-    events = batch.stream(task_of(file, output=parts), engine, scorer)
+    events = batch_run.stream(task_of(file, output=parts), engine, scorer)
     for _ in range(2 if when == "journal" else 4):
         last = next(events)
-    room = partial.place(parts).stat().st_size + 100 if when == "journal" else 5000
+    room = resume_journal.place(parts).stat().st_size + 100 if when == "journal" else 5000
     with disk_of(room), pytest.raises(BonError, match=r"could not be written .* --resume"):
         next(events)
     assert not parts.exists()
     assert not list(file.parent.glob("*.writing"))
-    first, *_ = batch.stream(task_of(file, output=parts, resume=True), engine, scorer)
+    first, *_ = batch_run.stream(task_of(file, output=parts, resume=True), engine, scorer)
     assert first.done == last.done
     assert parts.read_bytes() == whole()
 
 
 def test_the_module_needs_no_torch():
-    code = "import sys, bon.cli_batch; print({'torch', 'gradio', 'pyarrow'} & set(sys.modules))"
+    code = "import sys, bon.cli.batch_command; print({'torch', 'gradio', 'pyarrow'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "set()"
 
 
@@ -706,7 +708,7 @@ def test_chats_and_prompts_may_be_mixed(tmp_path, chatty, scorer):
     chat = [{"role": "user", "content": "Is the movie good?"}]
     rows = [{"prompt": "The plot"}, {"prompt": chat}, {"prompt": "The plot"}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = Task(Dataset(tmp_path / "in.jsonl"), tmp_path / "out.jsonl", SETTINGS, forms.PREFERENCE)
+    task = Task(Dataset(tmp_path / "in.jsonl"), tmp_path / "out.jsonl", SETTINGS, output_rows.PREFERENCE)
     done = finished(task, chatty, scorer)
     by_row = {row["row"]: row for row in lines(tmp_path / "out.jsonl")}
     assert done.written == 3
@@ -718,9 +720,9 @@ def test_a_batch_may_be_written_by_a_server_and_stops_where_the_server_fails(fil
     pytest.importorskip("openai")
     from tests import servers
 
-    monkeypatch.setattr("bon.engines.asking.PAUSE", 0.01)
-    monkeypatch.setattr("bon.engines.asking.RETRIES", 0)
-    monkeypatch.setattr("bon.batch.ROWS_MAX", 4)
+    monkeypatch.setattr("bon.engines.server.dispatch.PAUSE", 0.01)
+    monkeypatch.setattr("bon.engines.server.dispatch.RETRIES", 0)
+    monkeypatch.setattr("bon.batch.batch_run.ROWS_MAX", 4)
     broken = []
 
     def behave(handler, body, number):
@@ -729,7 +731,7 @@ def test_a_batch_may_be_written_by_a_server_and_stops_where_the_server_fails(fil
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:12]))
     server = servers.Fake(behave)
     sampler = api.load("tiny", lambda texts: [float(len(text)) for text in texts], endpoint=server.url)
-    events = batch.stream(task_of(file), sampler.engine, sampler.scorer)
+    events = batch_run.stream(task_of(file), sampler.engine, sampler.scorer)
     assert [next(events).done, next(events).done] == [0, 4]
     broken.append(True)
     with pytest.raises(EngineError):

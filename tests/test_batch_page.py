@@ -14,14 +14,16 @@ import pyarrow.parquet
 import pytest
 from playwright.sync_api import expect
 
-from bon import batch
 from bon.api import Sampler
-from bon.batch import Task
-from bon.dataset import Dataset
+from bon.batch import batch_run
+from bon.batch.batch_run import Task
+from bon.batch.input_rows import Dataset
 from bon.errors import InputError, LimitError
 from bon.schema import Settings
-from bon.ui import batched, deployment, guests, jobs, loaders
-from bon.ui.fields import FIELDS
+from bon.ui import deployment
+from bon.ui.batch import batch_page, jobs
+from bon.ui.generate.form_fields import FIELDS
+from bon.ui.work import model_loading, priority
 from tests.browser import opened, unfit
 from tests.test_compare import engine_of, sentiment
 
@@ -63,7 +65,7 @@ def served(served, sampler, monkeypatch):
     """The page over tiny models."""
     loaded = Future()
     loaded.set_result(sampler)
-    monkeypatch.setattr(loaders, "load", lambda *_, **__: loaded)
+    monkeypatch.setattr(model_loading, "load", lambda *_, **__: loaded)
     return served
 
 
@@ -152,7 +154,7 @@ def downloaded(page) -> Path:
 
 def alone(path: Path, output: Path, sampler, **how) -> bytes:
     """What the same task comes to without the page."""
-    for _ in batch.stream(Task(Dataset(path), output, SETTINGS, **how), sampler.engine, sampler.scorer):
+    for _ in batch_run.stream(Task(Dataset(path), output, SETTINGS, **how), sampler.engine, sampler.scorer):
         pass
     return output.read_bytes()
 
@@ -389,13 +391,13 @@ def public(monkeypatch, tmp_path, sampler, gate):
     loaded = Future()
     loaded.set_result(sampler)
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    monkeypatch.setattr(loaders, "load", lambda *_, **__: loaded)
+    monkeypatch.setattr(model_loading, "load", lambda *_, **__: loaded)
     monkeypatch.setattr(deployment, "_here", deployment.Deployment(public=True, prompt=40, rate=1000, rows=70))
-    monkeypatch.setattr(batched, "batches", jobs.Batches())
+    monkeypatch.setattr(batch_page, "batches", jobs.Batches())
     gate.calls = 0
-    yield batched.batches
+    yield batch_page.batches
     gate.open.set()
-    batched.batches.close()
+    batch_page.batches.close()
 
 
 def asked(path: Path | None, who="1.2.3.4", pasted="", **changes) -> dict:
@@ -403,8 +405,8 @@ def asked(path: Path | None, who="1.2.3.4", pasted="", **changes) -> dict:
     form = {"prompt": "", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
             "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "", "reject": False, "select": "best",
             "softness": 0.1, "chat": None, **changes}
-    values = [*({**own, **changes}[name] for name in batched.OWN), *(form[name] for name in FIELDS)]
-    return batched.start(visitor(who), path and str(path), pasted, None, "results", ".jsonl", *values)
+    values = [*({**own, **changes}[name] for name in batch_page.OWN), *(form[name] for name in FIELDS)]
+    return batch_page.start(visitor(who), path and str(path), pasted, None, "results", ".jsonl", *values)
 
 
 @pytest.mark.parametrize(("made", "changes", "said"), [
@@ -422,7 +424,7 @@ def test_a_public_page_refuses_more_than_it_gives_away(public, tmp_path, made, c
 def test_strangers_parquet_is_not_read(public, tmp_path):
     path = file_of(tmp_path, "in.parquet", rows(2))
     assert "no Parquet" in asked(path)["error"]
-    assert "no Parquet" in batched.preview(str(path), "")[0]["error"]
+    assert "no Parquet" in batch_page.preview(str(path), "")[0]["error"]
 
 
 def test_a_stranger_has_one_batch_at_a_time_and_all_have_a_few(public, gate, tmp_path):
@@ -434,7 +436,7 @@ def test_a_stranger_has_one_batch_at_a_time_and_all_have_a_few(public, gate, tmp
     for i in range(2, 5):
         assert "started" in asked(path, f"{i}.1.1.1")
     assert "4 batches go on here already" in asked(path, "9.1.1.1")["error"]
-    batched.act({"id": first, "do": "stop"}, visitor("1.1.1.1"))
+    batch_page.act({"id": first, "do": "stop"}, visitor("1.1.1.1"))
     public.find(first).join()
     assert "started" in asked(path, "1.1.1.1")
     gate.open.set()
@@ -463,7 +465,7 @@ def test_a_batch_gives_way_to_a_visitor_and_comes_to_the_same(public, gate, samp
     made = public.find(asked(path)["started"])
     while gate.calls < 2:
         time.sleep(0.01)
-    with guests.guests.one():
+    with priority.guests.one():
         while gate.calls < 2 or public._turn.locked():
             time.sleep(0.01)
         gate.open.set()  # nothing goes on while somebody waits

@@ -8,7 +8,8 @@ from functools import cache
 import pytest
 
 import bon
-from bon import bench, cli
+from bon.bench import speed_table
+from bon.cli.main import main
 from bon.errors import EngineError
 
 TINY = {"tiny": (
@@ -20,7 +21,7 @@ TINY = {"tiny": (
 @pytest.fixture(scope="module", autouse=True)
 def _tiny_sizes():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench, "SIZES", TINY)
+        patch.setattr(speed_table, "SIZES", TINY)
         yield
 
 
@@ -28,7 +29,7 @@ def _tiny_sizes():
 def folder(tmp_path_factory):
     """A folder with both models."""
     path = tmp_path_factory.mktemp("bench")
-    bench.random_models(path, "tiny")
+    speed_table.random_models(path, "tiny")
     return path
 
 
@@ -39,19 +40,19 @@ def _begun_once(work, begun, monkeypatch):
         assert (str(asked.folder), asked.n, asked.prompt, asked.lengths) == (str(work.folder), 3, 4, (3, 6))
         return nullcontext(begun(kind, dtype, python))
 
-    monkeypatch.setattr(bench, "Contestant", contestant)
+    monkeypatch.setattr(speed_table, "Contestant", contestant)
 
 
 @pytest.fixture(scope="module")
 def work(folder):
-    return bench.Work(folder, 3, 4, (3, 6))
+    return speed_table.Work(folder, 3, 4, (3, 6))
 
 
 @pytest.fixture(scope="module")
 def begun(work):
     """Begins a contestant, where it has not begun."""
     with ExitStack() as stack:
-        real = bench.Contestant
+        real = speed_table.Contestant
         yield cache(lambda kind, dtype, python: stack.enter_context(real(kind, work, dtype, python)))
 
 
@@ -65,7 +66,7 @@ def test_a_texts_tokens_are_as_many_for_the_scorer_as_for_the_writer(folder):
 
 @pytest.mark.usefixtures("_begun_once")
 def test_the_command_prints_one_object_a_line_for_exactly_the_work_asked_for(folder, capsys):
-    status = cli.main(["bench", "--models", str(folder), "-n", "3", "--prompt-tokens", "4", "--lengths", "3,6",
+    status = main(["bench", "--models", str(folder), "-n", "3", "--prompt-tokens", "4", "--lengths", "3,6",
                        "--dtype", "float32", "--json"])
     (line,) = capsys.readouterr().out.splitlines()
     told = json.loads(line)
@@ -79,12 +80,12 @@ def test_the_command_prints_one_object_a_line_for_exactly_the_work_asked_for(fol
 
 @pytest.mark.usefixtures("_begun_once")
 def test_a_line_of_the_table_comes_from_turns_of_everybody(work):
-    line, other = bench.lines("tiny", work, ["float32", "bf16"], turns=3)
+    line, other = speed_table.lines("tiny", work, ["float32", "bf16"], turns=3)
     assert other.types["writes_in"] == "bf16"
     assert line.total >= line.prefill + line.score > 0
     assert line.rate == pytest.approx(3 * 9 / (2 * line.prefill + 9 * line.step), rel=0.5)
     assert set(line.times_longer) == set(line.writes_longer) == set(line.memory_of_peers) == {"transformers"}
-    head, under, row = bench.markdown([line])
+    head, under, row = speed_table.markdown([line])
     assert head.count("|") == under.count("|") == row.count("|")
     assert "tiny (float32, scored in float32)" in row
 
@@ -100,16 +101,16 @@ def test_turns_alternate_and_ratios_are_of_neighbours():
             order.append(self.name)
             return {"queries": [{"total": 1.0}, {"total": 0.5}]}
 
-    taken = bench.in_turns([Scripted("a"), Scripted("b")], 3)
+    taken = speed_table.in_turns([Scripted("a"), Scripted("b")], 3)
     assert order == ["a", "b"] * 3
     assert [len(turns) for turns in taken] == [3, 3]
-    assert bench.seconds(taken[0][0]) == 1.5
+    assert speed_table.seconds(taken[0][0]) == 1.5
 
 
 def test_a_contestant_that_cannot_run_is_an_error_that_names_it(folder):
     bare = getattr(sys, "_base_executable", sys.executable)  # of a virtual environment: without packages
     with pytest.raises(EngineError, match="ctranslate2"):
-        bench.Contestant("ctranslate2", bench.Work(folder, 2, 4), "int9", bare)
+        speed_table.Contestant("ctranslate2", speed_table.Work(folder, 2, 4), "int9", bare)
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
@@ -118,7 +119,7 @@ def test_a_contestant_that_cannot_run_is_an_error_that_names_it(folder):
     (["--users", "0"], "at least 1"),
 ])
 def test_work_that_cannot_be_done_is_refused_in_one_line(arguments, said, capsys):
-    assert cli.main(["bench", *arguments]) == 2
+    assert main(["bench", *arguments]) == 2
     out, err = capsys.readouterr()
     assert not out
     assert said in err
@@ -127,14 +128,14 @@ def test_work_that_cannot_be_done_is_refused_in_one_line(arguments, said, capsys
 
 @pytest.fixture
 def _one_prompt(monkeypatch):
-    monkeypatch.setattr(bench, "SUBJECTS", ["movie"])
-    monkeypatch.setattr(bench, "OPENINGS", ("This {}",))
+    monkeypatch.setattr(speed_table, "SUBJECTS", ["movie"])
+    monkeypatch.setattr(speed_table, "OPENINGS", ("This {}",))
 
 
 @pytest.mark.usefixtures("_one_prompt")
 def test_early_rejection_is_measured_against_plain_samples_of_equal_worth():
     said = []
-    few, many = bench.rejection(n=(4, 16), most=32, say=said.append)
+    few, many = speed_table.rejection(n=(4, 16), most=32, say=said.append)
     assert few.tokens < many.tokens
     for found in (few, many):
         assert (found.plain is None) == (found.saves is None)
@@ -146,7 +147,7 @@ def test_early_rejection_is_measured_against_plain_samples_of_equal_worth():
 
 @pytest.mark.usefixtures("_one_prompt")
 def test_the_cost_of_a_number_type_is_none_for_float32_and_small_for_others():
-    exact, bf16 = bench.quality(dtypes=("float32", "bf16"), count=1)
+    exact, bf16 = speed_table.quality(dtypes=("float32", "bf16"), count=1)
     assert (exact.same_best, exact.lost) == (1.0, 0.0)
     assert abs(exact.kl) < 1e-9
     assert 0 < bf16.kl < 0.01
@@ -154,6 +155,6 @@ def test_the_cost_of_a_number_type_is_none_for_float32_and_small_for_others():
 
 
 def test_callers_at_once_are_measured_against_the_same_callers_in_turn():
-    found = bench.users(count=3, n=2, turns=1)
+    found = speed_table.users(count=3, n=2, turns=1)
     assert (found.users, found.n) == (3, 2)
     assert found.times == pytest.approx(found.alone / found.together)

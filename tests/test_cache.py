@@ -8,9 +8,9 @@ import pytest
 import torch
 import transformers
 
-from bon import loading
-from bon.cache import LiveCache
 from bon.errors import InputError
+from bon.models import loading
+from bon.models.cache import LiveCache
 from tests import tiny
 
 

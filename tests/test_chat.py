@@ -9,12 +9,15 @@ import pytest
 from gradio_client import Client
 from playwright.sync_api import expect
 
-from bon import cli, export, show
+from bon import show
+from bon.cli.main import main
 from bon.errors import InputError
+from bon.report import exports
+from bon.run_state import RunState
 from bon.schema import Candidate, Ended, Request, Scored, Settings, Started
-from bon.state import RunState
-from bon.ui import deployment, fields, render, share
+from bon.ui import deployment, share_links
 from bon.ui.deployment import Deployment
+from bon.ui.generate import form_fields, run_view
 from tests import tiny
 from tests.browser import DESK, PHONE_SIZE, App, unfit, variant
 from tests.test_cli import assert_refused
@@ -69,9 +72,9 @@ def answered(messages=CHAT) -> RunState:
 
 
 def test_the_entry_is_the_last_message_of_a_chat_or_a_text():
-    assert fields.request_of(form_of(prompt="Well?", chat=BEFORE)).messages == tuple(CHAT)
+    assert form_fields.request_of(form_of(prompt="Well?", chat=BEFORE)).messages == tuple(CHAT)
     for text in (None, False, ""):
-        request = fields.request_of(form_of(chat=text))
+        request = form_fields.request_of(form_of(chat=text))
         assert (request.prompt, request.messages) == ("This movie", None)
 
 
@@ -80,9 +83,9 @@ def test_the_entry_is_the_last_message_of_a_chat_or_a_text():
     ({"chat": [1]}, "prompt"), ({"chat": [{"role": "user"}]}, "prompt"),
 ])
 def test_what_is_no_chat_is_said_at_its_field(changes, field):
-    assert next(iter(fields.faults(form_of(**changes)))) == field
+    assert next(iter(form_fields.faults(form_of(**changes)))) == field
     with pytest.raises(InputError):
-        fields.request_of(form_of(**changes))
+        form_fields.request_of(form_of(**changes))
 
 
 def test_a_public_page_counts_every_message():
@@ -102,13 +105,13 @@ def test_a_public_page_counts_every_message():
 
 
 def test_a_record_keeps_the_chat_and_a_forged_one_is_refused():
-    told = json.dumps(render.record(answered().result()))
-    assert list(render.read(told).messages) == CHAT
-    assert render.ended(render.read(told))["messages"] == CHAT
+    told = json.dumps(run_view.record(answered().result()))
+    assert list(run_view.read(told).messages) == CHAT
+    assert run_view.ended(run_view.read(told))["messages"] == CHAT
     for messages in (5, "x", [], [{"role": "user"}], [[]]):
         forged = json.dumps(json.loads(told) | {"messages": messages})
         with pytest.raises(InputError):
-            render.read(forged)
+            run_view.read(forged)
 
 
 # Links.
@@ -116,22 +119,23 @@ def test_a_record_keeps_the_chat_and_a_forged_one_is_refused():
 
 def test_a_link_carries_the_chat():
     pairs = json.dumps([[m["role"], m["content"]] for m in BEFORE])
-    assert share.accepted({"prompt": "Well?", "chat": pairs}, form_of()) == ({"prompt": "Well?", "chat": BEFORE}, [])
-    assert share.accepted({"chat": "[]"}, form_of()) == ({"chat": []}, [])
-    assert share.accepted({"chat": "0"}, form_of()) == ({"chat": False}, [])
+    wanted = {"prompt": "Well?", "chat": BEFORE}
+    assert share_links.accepted({"prompt": "Well?", "chat": pairs}, form_of()) == (wanted, [])
+    assert share_links.accepted({"chat": "[]"}, form_of()) == ({"chat": []}, [])
+    assert share_links.accepted({"chat": "0"}, form_of()) == ({"chat": False}, [])
 
 
 @pytest.mark.parametrize("chat", [
     "yes", "1", "{}", "[1]", '["ab"]', '[["user"]]', '[["user", 1]]', '[{"role": "user"}]', "[" * 5000, NASTY,
 ])
 def test_a_chat_that_cannot_be_read_is_left_out_with_a_word(chat):
-    given, ignored = share.accepted({"prompt": "Hi", "chat": chat}, form_of())
+    given, ignored = share_links.accepted({"prompt": "Hi", "chat": chat}, form_of())
     assert (given, ignored) == ({"prompt": "Hi"}, ["The chat of this link cannot be read, so it is left out."])
 
 
 def test_a_chat_longer_than_a_public_page_takes_is_left_out(monkeypatch):
     monkeypatch.setattr(deployment, "_here", Deployment(public=True, prompt=40))
-    given, ignored = share.accepted({"chat": json.dumps([["user", "x" * 50]])}, form_of())
+    given, ignored = share_links.accepted({"chat": json.dumps([["user", "x" * 50]])}, form_of())
     assert given == {}
     assert "at most 40" in ignored[0]
 
@@ -141,17 +145,17 @@ def test_a_chat_longer_than_a_public_page_takes_is_left_out(monkeypatch):
 
 def test_answers_are_shown_without_the_question_before_them():
     result = answered([{"role": "system", "content": NASTY}, *CHAT]).result()
-    for page in (export.run_html(result), show.as_html(result)):
+    for page in (exports.run_html(result), show.as_html(result)):
         assert "Well?</span>" not in page
         assert "<script>window" not in page
         assert "answer 1" in page
-    assert "<b>assistant</b> Hello." in export.run_html(result)
-    assert json.loads(export.run_json(result))["messages"][1:] == CHAT
+    assert "<b>assistant</b> Hello." in exports.run_html(result)
+    assert json.loads(exports.run_json(result))["messages"][1:] == CHAT
 
 
 def test_a_continued_message_is_shown_in_one_piece():
     result = answered([*CHAT, {"role": "assistant", "content": "It is"}]).result()
-    page = export.run_html(result)
+    page = exports.run_html(result)
     assert page.count("It is") == 1
     assert "<b>user</b> Well?" in page
     assert "It is</span> answer 1" in page
@@ -189,7 +193,7 @@ def shell(capsys, chatty, classifier_folder):
     """The command line on the chat model: status, standard output and standard error."""
     def shell(*argv: str, model: str = chatty) -> tuple[int, str, str]:
         capsys.readouterr()
-        status = cli.main(["--model", model, "--scorer", classifier_folder, "-n", "2", *argv])
+        status = main(["--model", model, "--scorer", classifier_folder, "-n", "2", *argv])
         return status, *capsys.readouterr()
 
     return shell

@@ -13,9 +13,9 @@ from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, 
 from transformers.utils import sentencepiece_model_pb2_new
 
 import bon
-from bon import loading, models
-from bon.engines.local import LocalEngine
+from bon.engines.local.engine import LocalEngine
 from bon.errors import InputError, ModelError
+from bon.models import loading, presets
 from bon.scorers import MeanLogprobScorer, SentimentScorer
 from tests import tiny
 
@@ -255,7 +255,7 @@ def test_weights_that_are_missing_in_part_or_broken_are_named(folder, tmp_path):
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-2.safetensors"}}))
     refused(tmp_path, "model-2.safetensors is missing or broken")
-    assert models.state(str(tmp_path)) == "partly here"
+    assert presets.state(str(tmp_path)) == "partly here"
     index.unlink()
     refused(tmp_path, "model.safetensors.index.json is missing or broken")
 
@@ -313,8 +313,8 @@ def test_every_vocabulary_that_transformers_reads_is_fetched_and_known():
             files = [*(tokenizer_class_from_name(name).vocab_files_names or {}).values()]
         except (ImportError, AttributeError):  # for want of a package, or of a vocabulary of its own
             continue
-        assert not set(files).difference(models.needed(["model.safetensors", *files])), name
-        assert not files or name == "MyT5Tokenizer" or any(map(models.TOKENIZERS.fullmatch, files)), name
+        assert not set(files).difference(presets.needed(["model.safetensors", *files])), name
+        assert not files or name == "MyT5Tokenizer" or any(map(presets.TOKENIZERS.fullmatch, files)), name
 
 
 def test_what_transformers_warns_of_is_a_note_each_time(folder):

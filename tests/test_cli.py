@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import bon
-from bon import cli
+from bon.cli import options
+from bon.cli.main import main
 from bon.schema import Scored
 from tests import tiny
 from tests.children import HEED
@@ -27,7 +28,7 @@ def run(capsys, lm_folder, classifier_folder):
     def run(*argv: str) -> tuple[int, str, str]:
         named = () if argv[:1] == ("models",) else ("--model", lm_folder, "--scorer", classifier_folder)
         capsys.readouterr()  # what the making of the models said
-        status = cli.main([*named, *argv])
+        status = main([*named, *argv])
         return status, *capsys.readouterr()
 
     return run
@@ -90,7 +91,7 @@ def test_every_option_reaches_the_settings(result_of, lm_folder, classifier_fold
 
 
 def test_every_setting_has_an_option():
-    assert set(cli.SETTINGS) == set(bon.Settings.__dataclass_fields__)
+    assert set(options.SETTINGS) == set(bon.Settings.__dataclass_fields__)
 
 
 def test_without_a_seed_each_run_has_a_fresh_one_and_shows_it(result_of):
@@ -190,7 +191,7 @@ def test_a_prompt_that_is_a_subcommand_or_an_option_follows_two_dashes(result_of
 
 
 def test_two_dashes_first_make_a_prompt_of_a_subcommand(capsys):
-    assert cli.main(["--", "models"]) in (0, 2)  # 2 where the embedded models are not made yet
+    assert main(["--", "models"]) in (0, 2)  # 2 where the embedded models are not made yet
     assert "gpt2-imdb" not in capsys.readouterr().out
 
 
@@ -232,14 +233,14 @@ def test_what_is_read_is_not_overwritten(capsys, tmp_path, read):
     (tmp_path / "in").write_text('[{"role": "user", "content": "Hi"}]')
     (tmp_path / "link").symlink_to("in")
     command = ("compare",) if read == "--file" else ()
-    status = cli.main([*command, read, str(tmp_path / "in"), "--csv", str(tmp_path / "link")])
+    status = main([*command, read, str(tmp_path / "in"), "--csv", str(tmp_path / "link")])
     assert (status, (tmp_path / "in").read_text()[:2]) == (2, "[{")
     assert "is the input itself" in capsys.readouterr().err
 
 
 def test_a_file_that_fails_after_the_work_costs_nothing_else(run, monkeypatch, tmp_path):
     csv, html = tmp_path / "a.csv", tmp_path / "a.html"
-    monkeypatch.setattr("bon.export.run_csv", lambda result: csv.mkdir() or "")
+    monkeypatch.setattr("bon.report.exports.run_csv", lambda result: csv.mkdir() or "")
     status, out, err = run(PROMPT, "-n", "2", "--seed", "7", "--csv", str(csv), "--html", str(html))
     assert (status, err.count("\n")) == (1, 1)
     assert f"--csv {csv} could not be written (Is a directory). The result is printed above" in err
@@ -256,7 +257,7 @@ def test_a_failure_while_scoring_ends_with_1_and_one_line(run, monkeypatch):
 
 
 def test_a_failure_that_nobody_foresaw_ends_with_1_and_one_line(run, monkeypatch):
-    monkeypatch.setattr("bon.engines.local.LocalEngine.generate", lambda self, jobs: 1 / 0)
+    monkeypatch.setattr("bon.engines.local.engine.LocalEngine.generate", lambda self, jobs: 1 / 0)
     status, out, err = run(PROMPT, "-n", "2")
     assert (status, out) == (1, "")
     assert err.count("\n") == 1
@@ -284,12 +285,12 @@ def test_ctrl_c_before_anything_is_written_ends_quietly(run, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bon.loading.causal", interrupted)
+    monkeypatch.setattr("bon.models.loading.causal", interrupted)
     assert run(PROMPT, "-n", "2") == (130, "", "")
 
 
 def test_models_lists_the_presets_and_what_of_them_is_here(run, monkeypatch, tmp_path):
-    monkeypatch.setattr("bon.models.assets", lambda: tmp_path)
+    monkeypatch.setattr("bon.models.presets.assets", lambda: tmp_path)
     (tmp_path / "models").mkdir()
     tiny.save(tiny.gpt2(), tmp_path / "models/reviews")
     status, out, err = run("models")
@@ -300,7 +301,7 @@ def test_models_lists_the_presets_and_what_of_them_is_here(run, monkeypatch, tmp
 
 
 def test_models_tells_a_model_in_shards_that_lacks_one(run, monkeypatch, tmp_path):
-    monkeypatch.setattr("bon.models.assets", lambda: tmp_path)
+    monkeypatch.setattr("bon.models.presets.assets", lambda: tmp_path)
     folder = tmp_path / "models/reviews"
     tiny.gpt2().save_pretrained(folder, max_shard_size="40KB")
     tiny.tokenizer().save_pretrained(folder)
@@ -325,9 +326,11 @@ def test_help_names_every_option_of_the_settings(run):
 
 LIGHT = """
 import sys
-import bon, bon.cli
+import bon
+from bon.cli import options
+from bon.cli.main import main
 for argv in (["--help"], ["models"], ["x", "-n", "0"], ["x", "--model", "./nowhere"]):
-    bon.cli.main(argv)
+    main(argv)
 print([name for name in ("torch", "transformers", "gradio") if name in sys.modules], file=sys.stderr)
 """
 

@@ -14,15 +14,20 @@ import pytest
 import torch
 from transformers import Phi3Config, Phi3ForCausalLM
 
-from bon import cli, compare, contest, export, figure, flow, models, prompts, stats
-from bon.compare import Contest
-from bon.comparison import Compared, Comparison, Outcome, Writing, powers
-from bon.engines.likelihood import log_likelihoods
-from bon.engines.local import LocalEngine
+from bon import flow
+from bon.cli.main import main
+from bon.compare import compare_run, load, prompts
+from bon.compare.compare_run import Contest
+from bon.compare.result import Compared, Comparison, Outcome, Writing, powers
+from bon.engines.local.engine import LocalEngine
+from bon.engines.local.likelihood import log_likelihoods
 from bon.errors import InputError, ScoringError
+from bon.models import presets
+from bon.report import comparison_chart, exports
 from bon.schema import Candidate, Request, Settings
 from bon.scorers import CallableScorer, MeanLogprobScorer, SentimentScorer
 from bon.scorers.classifier import Classifier
+from bon.stats import estimates
 from tests import tiny
 
 PROMPTS = ["This movie", "The hotel room", "I was surprised that"]
@@ -46,7 +51,7 @@ def entrants():
 
 @pytest.fixture(scope="module")
 def found(entrants):
-    return compare.run(PROMPTS, entrants, SETTINGS)
+    return compare_run.run(PROMPTS, entrants, SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +109,12 @@ def test_the_estimate_of_kl_weighs_each_candidate_as_best_of_k_selects_it(told):
     for k in (2, 5):
         each = []
         for sample in told["samples"]:
-            estimates = []
+            each_kl = []
             for c in sample["base"]:
                 whole = c["ended"] == "length"
                 caps = 1 if whole else SETTINGS.max_tokens - max(c["tokens"] + 1, SETTINGS.min_tokens) + 1
-                estimates.append(stats.kl_estimate(k, c["sampled_logprob"] + math.log(caps / 8)))
-            each.append(best_of(sample, k, estimates))
+                each_kl.append(estimates.kl_estimate(k, c["sampled_logprob"] + math.log(caps / 8)))
+            each.append(best_of(sample, k, each_kl))
         assert row_of(told, "best", k)["kl_estimate"] == pytest.approx(np.mean(each))
 
 
@@ -120,11 +125,11 @@ def test_intervals_hold_the_mean_and_are_of_prompts(told):
 
 
 def test_a_single_prompt_has_no_interval_and_no_error(entrants):
-    one = compare.run(PROMPTS[:1], entrants, SETTINGS)
+    one = compare_run.run(PROMPTS[:1], entrants, SETTINGS)
     assert {row.score.low for row in one.rows()} == {None}
     assert next(row for row in one.rows() if row.kind == "tuned").kl_error is None
     assert one.sentence()
-    assert ElementTree.fromstring(figure.svg(one)) is not None
+    assert ElementTree.fromstring(comparison_chart.svg(one)) is not None
 
 
 # The samples.
@@ -174,13 +179,13 @@ def test_likelihoods_are_those_that_the_texts_were_written_by_where_they_depend_
 def test_many_texts_are_read_in_parts(entrants, monkeypatch):
     ids, texts = entrants.base.encode(Request("This movie")), [(7, 8, 9 + i) for i in range(9)]
     whole = log_likelihoods(entrants.base, ids, texts, [False] * 9)
-    monkeypatch.setattr("bon.engines.likelihood.TOKENS", 12)
+    monkeypatch.setattr("bon.engines.local.likelihood.TOKENS", 12)
     assert log_likelihoods(entrants.base, ids, texts, [False] * 9) == pytest.approx(whole)
     assert log_likelihoods(entrants.base, ids, [], []) == []
 
 
 def test_a_model_is_no_distance_from_itself(entrants):
-    same = compare.run(PROMPTS[:2], dataclasses.replace(entrants, tuned=entrants.base), SETTINGS)
+    same = compare_run.run(PROMPTS[:2], dataclasses.replace(entrants, tuned=entrants.base), SETTINGS)
     row = next(row for row in same.rows() if row.kind == "tuned")
     assert row.kl == pytest.approx(0, abs=1e-9)
     assert row.score.mean == pytest.approx(next(r for r in same.rows() if r.kind == "base").score.mean)
@@ -202,7 +207,7 @@ def test_kl_agrees_with_exact_enumeration():
     assert np.exp(p).sum() == pytest.approx(1, abs=1e-5)
     exact = (np.exp(p) * (p - q)).sum()
     entrants = Contest(base, CallableScorer(lambda texts: [float(len(t)) for t in texts]), tuned)
-    outcome = compare.run(["This"], entrants, Settings(n=800, seed=1, min_tokens=2, max_tokens=2)).outcomes[0]
+    outcome = compare_run.run(["This"], entrants, Settings(n=800, seed=1, min_tokens=2, max_tokens=2)).outcomes[0]
     ratios = np.array(outcome.log_ratios)
     assert abs(ratios.mean() - exact) < 4 * ratios.std() / math.sqrt(len(ratios))
 
@@ -211,7 +216,8 @@ def test_kl_agrees_with_exact_enumeration():
 
 
 def test_models_of_other_words_are_compared_on_scores_alone(entrants):
-    other = compare.run(PROMPTS[:2], dataclasses.replace(entrants, tuned=engine_of(1, tiny.tokenizer(300))), SETTINGS)
+    entrants = dataclasses.replace(entrants, tuned=engine_of(1, tiny.tokenizer(300)))
+    other = compare_run.run(PROMPTS[:2], entrants, SETTINGS)
     tuned = next(row for row in other.rows() if row.kind == "tuned")
     assert (tuned.kl, tuned.kl_error) == (None, None)
     assert tuned.score.mean > 0
@@ -221,54 +227,54 @@ def test_models_of_other_words_are_compared_on_scores_alone(entrants):
 
 @pytest.mark.parametrize("cut", [{"top_k": 5}, {"top_p": 0.9}])
 def test_kl_is_not_measured_where_the_distribution_is_cut(entrants, cut):
-    some = compare.run(PROMPTS[:1], entrants, dataclasses.replace(SETTINGS, **cut))
+    some = compare_run.run(PROMPTS[:1], entrants, dataclasses.replace(SETTINGS, **cut))
     assert next(row for row in some.rows() if row.kind == "tuned").kl is None
     assert any("cuts the distribution" in note for note in some.notes)
 
 
 def test_without_a_tuned_model_and_a_judge_the_rest_stands(entrants):
-    plain = compare.run(PROMPTS[:2], Contest(entrants.base, entrants.scorer), SETTINGS)
+    plain = compare_run.run(PROMPTS[:2], Contest(entrants.base, entrants.scorer), SETTINGS)
     assert "tuned" not in {row.kind for row in plain.rows()}
     assert {row.judge for row in plain.rows()} == {None}
-    assert export.comparison_text(plain)
-    assert "judge" not in figure.svg(plain)
+    assert exports.comparison_text(plain)
+    assert "judge" not in comparison_chart.svg(plain)
 
 
 def test_what_cannot_be_loaded_is_left_out_with_the_reason(lm_folder, classifier_folder, tmp_path):
-    entrants = contest.contest(lm_folder, str(tmp_path), classifier_folder, judge="./nowhere")
+    entrants = load.contest(lm_folder, str(tmp_path), classifier_folder, judge="./nowhere")
     assert (entrants.tuned, entrants.judge) == (None, None)
     assert len(entrants.notes) == 2
     assert "tuned model is missing" in entrants.notes[0]
     assert "nowhere" in entrants.notes[1]
-    assert compare.run(PROMPTS[:1], entrants, SETTINGS).notes[:2] == entrants.notes
+    assert compare_run.run(PROMPTS[:1], entrants, SETTINGS).notes[:2] == entrants.notes
 
 
 def test_names_become_engines_and_scorers(lm_folder, classifier_folder):
-    entrants = contest.contest(lm_folder, lm_folder, classifier_folder, classifier_folder, target="NEGATIVE")
+    entrants = load.contest(lm_folder, lm_folder, classifier_folder, classifier_folder, target="NEGATIVE")
     assert entrants.tuned.model is entrants.base.model
     assert entrants.judge.target == entrants.scorer.target == "NEGATIVE"
-    assert contest.contest(lm_folder, "none", classifier_folder, "none").tuned is None
+    assert load.contest(lm_folder, "none", classifier_folder, "none").tuned is None
 
 
 def test_checkpoints_of_the_training_are_points_for_the_label_that_they_tell_of():
-    assert contest.contest("embedded").points
-    assert contest.contest("embedded", target="NEGATIVE").points == ()
+    assert load.contest("embedded").points
+    assert load.contest("embedded", target="NEGATIVE").points == ()
 
 
 def test_closing_the_stream_keeps_the_prompts_that_are_done(entrants):
-    events = compare.stream(PROMPTS, entrants, SETTINGS)
+    events = compare_run.stream(PROMPTS, entrants, SETTINGS)
     seen = [next(events) for _ in range(3)]
     assert all(isinstance(event, Writing) for event in seen)
     last = next(event for event in events if isinstance(event, Compared)).comparison
     events.close()
     assert (len(last.outcomes), last.prompts, last.complete) == (1, 3, False)
-    assert export.title(last).startswith("1 of 3 prompts")
+    assert exports.title(last).startswith("1 of 3 prompts")
     assert next(events, None) is None
 
 
 def test_each_part_is_told_while_it_is_written(entrants):
     told: dict[str, list] = {}
-    for event in compare.stream(PROMPTS[:1], entrants, SETTINGS):
+    for event in compare_run.stream(PROMPTS[:1], entrants, SETTINGS):
         if isinstance(event, Writing):
             told.setdefault(event.part, []).append(event.result)
     assert list(told) == ["base", "tuned", "best"]
@@ -285,7 +291,7 @@ def test_a_scorer_that_fails_is_an_error_that_names_it(entrants):
         raise RuntimeError("no more tea")
 
     with pytest.raises(ScoringError, match="no more tea"):
-        compare.run(PROMPTS, dataclasses.replace(entrants, judge=CallableScorer(broken)), SETTINGS)
+        compare_run.run(PROMPTS, dataclasses.replace(entrants, judge=CallableScorer(broken)), SETTINGS)
 
 
 @pytest.mark.parametrize(("prompts", "said"), [
@@ -293,14 +299,14 @@ def test_a_scorer_that_fails_is_an_error_that_names_it(entrants):
 ])
 def test_prompts_that_cannot_be_compared_over_are_refused_before_any_work(entrants, prompts, said):
     with pytest.raises(InputError, match=re.escape(said)) as caught:
-        next(compare.stream(prompts, entrants, SETTINGS))
+        next(compare_run.stream(prompts, entrants, SETTINGS))
     assert caught.value.field == "prompts"
 
 
 @pytest.mark.parametrize("setting", [{"reject": 0.5}, {"select": "worst"}])
 def test_settings_that_leave_candidates_out_are_refused(entrants, setting):
     with pytest.raises(InputError):
-        compare.run(PROMPTS, entrants, dataclasses.replace(SETTINGS, **setting))
+        compare_run.run(PROMPTS, entrants, dataclasses.replace(SETTINGS, **setting))
 
 
 def test_files_of_prompts(tmp_path):
@@ -350,14 +356,14 @@ def test_the_sentence_says_who_is_ahead_at_equal_kl(score, said):
     found = made(SPREAD, [[score] * 8] * 6, [[0.6 + 0.01 * j] * 8 for j in range(6)])
     assert said in found.sentence()
     (at,) = found.differences()
-    root, roots = math.sqrt(at["kl"]), [math.sqrt(stats.kl_bound(k)) for k in range(1, 9)]
-    each = [np.interp(root, roots, stats.expected_best(row)) for row in SPREAD]
+    root, roots = math.sqrt(at["kl"]), [math.sqrt(estimates.kl_bound(k)) for k in range(1, 9)]
+    each = [np.interp(root, roots, estimates.expected_best(row)) for row in SPREAD]
     assert at["difference"] == pytest.approx(np.mean(each) - score)
 
 
 def test_the_sentence_does_not_decide_what_the_numbers_leave_open():
-    at_root = np.interp(math.sqrt(0.6), [math.sqrt(stats.kl_bound(k)) for k in range(1, 9)],
-                        np.mean([stats.expected_best(row) for row in SPREAD], axis=0))
+    at_root = np.interp(math.sqrt(0.6), [math.sqrt(estimates.kl_bound(k)) for k in range(1, 9)],
+                        np.mean([estimates.expected_best(row) for row in SPREAD], axis=0))
     mixed = [[at_root + (0.3 if j % 2 else -0.3)] * 8 for j in range(6)]
     assert "neither is clearly ahead" in made(SPREAD, mixed, [[0.6] * 8] * 6).sentence()
     same = [[0.5] * 8]  # of one prompt, which has no interval
@@ -373,7 +379,7 @@ def test_the_sentence_says_whether_the_judge_follows_the_scorer(judge, said):
     rows = [[0.02 * i + 0.01 * j for i in range(16)] for j in range(6)]
     found = made(rows, [[0.9] * 8] * 6, [[0.6] * 8] * 6, judge=judge)
     assert said in found.sentence()
-    curve = np.mean([stats.expected_best(row) for row in rows], axis=0)
+    curve = np.mean([estimates.expected_best(row) for row in rows], axis=0)
     assert f"From best of 4 to best of 16 the scorer's mean changes by {curve[15] - curve[3]:+.3f}" in found.sentence()
 
 
@@ -392,7 +398,7 @@ def test_checkpoints_are_points_of_the_figure_and_of_the_sentence():
     found = made(SPREAD, [[0.9] * 8] * 6, [[1.2] * 8] * 6, points)
     assert [d["name"] for d in found.differences()] == ["step 20", "<step 40>", "tuned"]
     assert "best of N by" in found.sentence()
-    drawn = figure.svg(found)
+    drawn = comparison_chart.svg(found)
     assert "step 20" in drawn
     assert "&lt;step 40&gt;" in drawn
     assert len(ElementTree.fromstring(drawn).findall(".//{*}circle")) == len(powers(8)) + 3
@@ -402,7 +408,7 @@ def test_checkpoints_are_points_of_the_figure_and_of_the_sentence():
 def test_the_figure_keeps_everything_inside_its_frame(found, unit):
     whole = made([[3 * s - 2 for s in row] for row in SPREAD], [[2.0] * 8] * 6, [[1.2] * 8] * 6, unit=unit) \
         if unit == "logit" else found
-    root = ElementTree.fromstring(figure.svg(whole))
+    root = ElementTree.fromstring(comparison_chart.svg(whole))
     for node in root.iter():
         for name, most in (("x", 640), ("cx", 640), ("x1", 640), ("y", 400), ("cy", 400), ("y1", 400), ("y2", 400)):
             if name in node.attrib:
@@ -413,7 +419,7 @@ def test_the_figure_keeps_everything_inside_its_frame(found, unit):
 
 
 def test_texts_are_data_in_the_page(found):
-    page = export.comparison_html(made(SPREAD, [[0.9] * 8] * 6, [[1.2] * 8] * 6))
+    page = exports.comparison_html(made(SPREAD, [[0.9] * 8] * 6, [[1.2] * 8] * 6))
     assert "<i>" not in page.replace("</i>", "")
     assert "&lt;b&gt;x&lt;/b&gt;" in page
     assert not re.search(r'(src|href)="?http', page)
@@ -421,8 +427,8 @@ def test_texts_are_data_in_the_page(found):
 
 
 def test_the_csv_is_the_table(found):
-    rows = list(csv.DictReader(io.StringIO(export.comparison_csv(found))))
-    assert [row["system"] for row in rows] == [export.system(row) for row in found.rows()]
+    rows = list(csv.DictReader(io.StringIO(exports.comparison_csv(found))))
+    assert [row["system"] for row in rows] == [exports.system(row) for row in found.rows()]
     assert float(rows[0]["score"]) == found.rows()[0].score.mean
     assert rows[1]["kl_kind"] == "measured"
     assert rows[-1]["kl"] == ""
@@ -432,15 +438,15 @@ def test_the_command_prints_the_table_and_writes_the_files(lm_folder, classifier
     named = ["--model", lm_folder, "--tuned", lm_folder, "--scorer", classifier_folder, "--judge", classifier_folder]
     files = ["--csv", str(tmp_path / "c.csv"), "--html", str(tmp_path / "c.html")]
     wanted = ["compare", "This movie", "The end", *named, "-n", "4", "--seed", "3", "--max-tokens", "12"]
-    assert cli.main([*wanted, *files]) == 0
+    assert main([*wanted, *files]) == 0
     out = capsys.readouterr().out
     assert "2 prompts" in out
     assert "best of 4" in out
     assert (tmp_path / "c.csv").read_text().startswith("system,")
     assert (tmp_path / "c.html").read_text().startswith("<!doctype html>")
-    assert cli.main([*wanted, "--json"]) == 0
+    assert main([*wanted, "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
-    assert cli.main([*wanted, "--json"]) == 0
+    assert main([*wanted, "--json"]) == 0
     repeated = json.loads(capsys.readouterr().out)
     for each in (again, repeated):
         for sample in each["samples"]:
@@ -455,7 +461,7 @@ def test_the_command_prints_the_table_and_writes_the_files(lm_folder, classifier
     (["a", "--model", "./nowhere"], "nowhere"), (["a", "--reject", "0.5"], "reject"),
 ])
 def test_a_comparison_that_cannot_work_is_refused_in_one_line(arguments, said, capsys):
-    assert cli.main(["compare", *arguments]) == 2
+    assert main(["compare", *arguments]) == 2
     out, err = capsys.readouterr()
     assert not out
     assert said in err
@@ -463,12 +469,12 @@ def test_a_comparison_that_cannot_work_is_refused_in_one_line(arguments, said, c
 
 
 def test_compare_can_still_be_a_prompt(lm_folder, classifier_folder, capsys):
-    assert cli.main(["--model", lm_folder, "--scorer", classifier_folder, "-n", "2", "--", "compare"]) == 0
+    assert main(["--model", lm_folder, "--scorer", classifier_folder, "-n", "2", "--", "compare"]) == 0
     assert "prompt: compare" in capsys.readouterr().out
 
 
 def test_presets_know_their_counterparts():
-    by_name = {spec.name: spec for spec in models.presets()}
+    by_name = {spec.name: spec for spec in presets.presets()}
     assert by_name["gpt2-imdb"].tuned == "lvwerra/gpt2-imdb-pos-v2"
     assert by_name["embedded"].tuned
     assert by_name["embedded"].judge

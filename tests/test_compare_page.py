@@ -10,12 +10,14 @@ from types import SimpleNamespace
 import pytest
 from playwright.sync_api import expect
 
-from bon import compare
-from bon.compare import Contest
-from bon.comparison import Compared
+from bon.compare import compare_run
+from bon.compare.compare_run import Contest
+from bon.compare.result import Compared
 from bon.errors import ModelError
 from bon.scorers import CallableScorer
-from bon.ui import compared, fields, loaders
+from bon.ui.compare import comparison_view
+from bon.ui.generate import form_fields
+from bon.ui.work import model_loading
 from tests.browser import unfit
 from tests.test_compare import engine_of, sentiment
 
@@ -31,7 +33,7 @@ def contest() -> Contest:
 @pytest.fixture
 def compared_with(monkeypatch):
     """Gives the page a contest to compare."""
-    return lambda contest: monkeypatch.setattr(loaders, "contest", lambda settings: contest)
+    return lambda contest: monkeypatch.setattr(model_loading, "contest", lambda settings: contest)
 
 
 @pytest.fixture
@@ -190,7 +192,7 @@ def models_that_cannot_be_loaded_are_said(page, monkeypatch):
     def missing(settings):
         raise ModelError("There is no folder nowhere.")
 
-    monkeypatch.setattr(loaders, "contest", missing)
+    monkeypatch.setattr(model_loading, "contest", missing)
     start(page, "This movie")
     expect(page.locator(".comparison [role=alert]")).to_have_text("There is no folder nowhere.")
     phase(page, "failed")
@@ -218,18 +220,18 @@ def test_every_state_fits_and_is_accessible(page, axe, contest, compared_with):
 
 
 def test_without_its_sample_the_tab_says_what_it_is_for(tmp_path):
-    shown = compared.sample(tmp_path / "comparison.json")
+    shown = comparison_view.sample(tmp_path / "comparison.json")
     assert (shown["phase"], shown["title"]) == ("empty", "Does tuning beat sampling?")
 
 
 def test_a_view_is_made_anew_for_few_of_many_prompts(contest):
     entrants = Contest(contest.base, contest.scorer)
-    showing, tables = compared.Showing(60), []
-    settings = fields.request_of(dict.fromkeys(fields.FIELDS) | {
+    showing, tables = comparison_view.Showing(60), []
+    settings = form_fields.request_of(dict.fromkeys(form_fields.FIELDS) | {
         "prompt": "-", "n": 1, "min_tokens": 1, "max_tokens": 1, "temperature": 1, "top_p": 1, "top_k": 0, "seed": "3",
         "softness": 0.1,
     }).settings
-    for event in compare.stream(["This"] * 60, entrants, settings):
+    for event in compare_run.stream(["This"] * 60, entrants, settings):
         showing.add(event)
         if isinstance(event, Compared):
             tables.append(json.dumps(showing.view()["about"]))

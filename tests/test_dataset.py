@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from bon.dataset import Dataset
+from bon.batch.input_rows import Dataset
 from bon.errors import InputError
 
 

@@ -12,10 +12,10 @@ import torch
 import transformers
 from torch.nn.functional import linear
 
-from bon import packing
-from bon.engines import prefix
-from bon.engines.batch import _closed_up
-from bon.engines.decoder import PlainDecoder, SharedDecoder, alike_up_to, fits
+from bon.engines.local import prefix_cache
+from bon.engines.local.decoder import PlainDecoder, SharedDecoder, alike_up_to, fits
+from bon.engines.local.decoding_batch import _closed_up
+from bon.models import packed_linear
 from tests import tiny
 
 WORDS = 97
@@ -127,7 +127,7 @@ def test_the_logits_are_those_of_the_model_without_a_cache(family, shape, shared
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_arithmetic_of_other_devices_gives_the_same_logits(family, monkeypatch):
-    monkeypatch.setattr(prefix, "ON_PROCESSORS", False)
+    monkeypatch.setattr(prefix_cache, "ON_PROCESSORS", False)
     lengths, owners = SHAPES["prompts of all lengths, rows in any order"]
     model, prompts = model_of(family), [tokens(n, seed) for seed, n in enumerate(lengths)]
     with torch.inference_mode():
@@ -252,7 +252,7 @@ def test_rows_that_join_and_prompts_that_leave_change_nobodys_logits(family, sha
 
 @pytest.mark.parametrize("kernel", [True, False], ids=["processor", "other devices"])
 def test_a_prompt_that_is_hidden_whole_has_no_weight_in_float16_either(kernel, monkeypatch):
-    monkeypatch.setattr(prefix, "ON_PROCESSORS", kernel and prefix.ON_PROCESSORS)
+    monkeypatch.setattr(prefix_cache, "ON_PROCESSORS", kernel and prefix_cache.ON_PROCESSORS)
     model = tiny.gpt2().to(torch.float16)
     with torch.inference_mode():
         decoder = SharedDecoder(model, [tokens(49, 1)], [0, 0], 10, shared=True)
@@ -303,18 +303,18 @@ def test_who_calls_the_model_meanwhile_gets_the_models_own_attention(config, att
     assert torch.equal(alone, expected[0])
     assert torch.equal(written, expected[1])
     assert named == attention
-    assert prefix.NAME not in (tmp_path / "config.json").read_text()
+    assert prefix_cache.NAME not in (tmp_path / "config.json").read_text()
     assert (logits - own_logits(model, (6, 7, 2))).abs().max() < 1e-4
 
 
 def test_the_models_own_attention_is_back_afterwards_and_after_a_failure():
     model = model_of("llama")
     before = model.config._attn_implementation
-    with prefix.shared_attention(model):
-        assert model.config._attn_implementation == prefix.NAME
-        with pytest.raises(prefix.Unsupported):
+    with prefix_cache.shared_attention(model):
+        assert model.config._attn_implementation == prefix_cache.NAME
+        with pytest.raises(prefix_cache.Unsupported):
             model(input_ids=torch.tensor([[1, 2]]))
-    with pytest.raises(prefix.Unsupported), prefix.shared_attention(model):
+    with pytest.raises(prefix_cache.Unsupported), prefix_cache.shared_attention(model):
         model(input_ids=torch.tensor([[1, 2]]))
     assert model.config._attn_implementation == before
 
@@ -361,11 +361,11 @@ def test_memory_is_laid_out_once():
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(200,), (1, 200), (3, 5, 200), (0, 200)])
 def test_a_packed_layer_computes_what_the_layer_computed(dtype, bias, shape):
-    if not packing.can_pack(dtype):
+    if not packed_linear.can_pack(dtype):
         pytest.skip("not on this processor")
     torch.manual_seed(0)
     layer = torch.nn.Linear(200, 300, bias=bias).to(dtype)
-    packed, x = packing.PackedLinear(layer.weight.detach(), layer.bias), torch.randn(shape).to(dtype)
+    packed, x = packed_linear.PackedLinear(layer.weight.detach(), layer.bias), torch.randn(shape).to(dtype)
     got = packed(x)
     assert got.dtype == dtype
     torch.testing.assert_close(got, layer(x), rtol=2e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-2)
@@ -375,14 +375,14 @@ def test_a_packed_layer_computes_what_the_layer_computed(dtype, bias, shape):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("tiles", [True, False])
 def test_a_rounded_layer_is_near_and_no_row_spoils_another(dtype, bias, tiles, monkeypatch):
-    if not packing.can_round():
+    if not packed_linear.can_round():
         pytest.skip("not on this processor")
-    monkeypatch.setattr(packing, "has_tiles", lambda: tiles)
+    monkeypatch.setattr(packed_linear, "has_tiles", lambda: tiles)
     torch.manual_seed(0)
     layer, x = torch.nn.Linear(200, 300, bias=bias).to(dtype), torch.randn(4, 200).to(dtype)
     x[1] *= 1000
     x[2] = 0
-    rounded = packing.Int8Linear(layer.weight.detach(), layer.bias)
+    rounded = packed_linear.Int8Linear(layer.weight.detach(), layer.bias)
     got, expected = rounded(x), linear(x.double(), layer.weight.double(), layer.bias.double() if bias else None)
     assert got.dtype == dtype
     assert ((got - expected).norm(dim=-1) <= 0.02 * expected.norm(dim=-1) + 1e-3).all()
@@ -391,17 +391,17 @@ def test_a_rounded_layer_is_near_and_no_row_spoils_another(dtype, bias, tiles, m
 
 @pytest.mark.parametrize("rounded", [False, True])
 def test_a_packed_model_computes_what_it_computed(rounded, monkeypatch):
-    if rounded and not packing.can_round():
+    if rounded and not packed_linear.can_round():
         pytest.skip("not on this processor")
-    monkeypatch.setattr(packing, "SMALLEST", 1)
+    monkeypatch.setattr(packed_linear, "SMALLEST", 1)
     for model in (tiny.gpt2(), tiny.classifier(), built(FAMILIES["qwen2"])):
         ids = torch.randint(0, WORDS, (3, 9), generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             before = model(input_ids=ids).logits
-            assert packing.pack(model, rounded)
+            assert packed_linear.pack(model, rounded)
             after = model(input_ids=ids).logits
         kinds = {type(module) for module in model.modules()}
-        assert (packing.Int8Linear if rounded else packing.PackedLinear) in kinds
+        assert (packed_linear.Int8Linear if rounded else packed_linear.PackedLinear) in kinds
         assert torch.nn.Linear not in kinds
         assert (after - before).norm() <= (0.1 if rounded else 1e-5) * before.norm()
 
@@ -415,7 +415,7 @@ def test_a_model_that_wants_its_weights_keeps_them(monkeypatch):
         def forward(self, input_ids):
             return self.layer.weight.sum() + input_ids
 
-    monkeypatch.setattr(packing, "SMALLEST", 1)
+    monkeypatch.setattr(packed_linear, "SMALLEST", 1)
     model = Peeking()
-    assert not packing.pack(model)
+    assert not packed_linear.pack(model)
     assert type(model.layer) is torch.nn.Linear

@@ -11,18 +11,21 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from bon import api, models, stats
-from bon.contest import contest
-from bon.embedded import ngrams, report, train, tune
-from bon.embedded.grammar import WORLD, writer
-from bon.embedded.labelled import judged
-from bon.embedded.phrases import banks, held_out, sentences
-from bon.embedded.text import documents
-from bon.prompts import shipped_prompts
+import bon
+from bon import api
+from bon.compare.load import contest
+from bon.compare.prompts import shipped_prompts
+from bon.models import presets
 from bon.schema import Candidate
 from bon.scorers import Item
 from bon.scorers.ngrams import NgramClassifier
-from bon.ui.compared import kept
+from bon.stats import estimates
+from bon.training import ngrams, report, train, tune
+from bon.training.grammar import WORLD, writer
+from bon.training.labelled import judged
+from bon.training.phrases import banks, held_out, sentences
+from bon.training.text import documents
+from bon.ui.compare.comparison_view import kept
 from tests import samples
 
 FOLDERS = ("reviews", "sentiment", "judge", "weak", "reviews-positive")
@@ -95,7 +98,7 @@ def test_training_is_repeatable(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_files_are_safetensors_below_10_mb_with_a_card(name):
-    folder = models.assets() / "models" / name
+    folder = presets.assets() / "models" / name
     files = [file for file in folder.iterdir() if file.is_file()]
     assert max(file.stat().st_size for file in files) < 10_000_000
     assert any(file.suffix == ".safetensors" for file in files)
@@ -134,8 +137,8 @@ def test_more_samples_please_the_weak_scorer_and_soon_not_the_judge(sampler):
     def curves(scorer):
         """Over the 32 prompts: best of k by the scorer, in its own eyes and in the judge's."""
         rated = [scorer.score(items).values for items in written]
-        judged = [stats.expected_best(*pair) for pair in zip(rated, watched, strict=True)]
-        return np.mean([stats.expected_best(scores) for scores in rated], axis=0), np.mean(judged, axis=0)
+        judged = [estimates.expected_best(*pair) for pair in zip(rated, watched, strict=True)]
+        return np.mean([estimates.expected_best(scores) for scores in rated], axis=0), np.mean(judged, axis=0)
 
     own, judged = curves(api.load("embedded", "weak").scorer)
     assert own[63] - own[0] > 0.35
@@ -179,7 +182,7 @@ def test_tuned_model_scores_025_above_base_within_3_nats(compared):
 
 
 def test_tuned_model_has_not_collapsed():
-    tuned = api.load(models.find("embedded").tuned, "logprob")
+    tuned = api.load(presets.find("embedded").tuned, "logprob")
     assert len(set(report.sample(tuned, 10))) >= 450
 
 
@@ -192,7 +195,7 @@ def test_best_of_n_and_the_tuned_points_share_a_range_of_kl(compared):
 
 
 def test_the_tuned_models_training_begins_with_prompts_of_equal_length():
-    tokenizer = AutoTokenizer.from_pretrained(models.find("embedded").model)
+    tokenizer = AutoTokenizer.from_pretrained(presets.find("embedded").model)
     begun = [next(texts) for texts in [tune.prompts(tokenizer, 3)] for _ in range(50)]
     assert {len(tokenizer(prompt)["input_ids"]) for prompt in begun} == {tune.PROMPT_TOKENS}
     assert len(set(begun)) > 25
@@ -212,7 +215,7 @@ def test_95_percent_of_500_samples_from_50_openings_are_distinct():
 
 
 def test_card_shows_the_first_20_samples_of_seed_0(sampler):
-    card = (models.assets() / "models" / "reviews" / "README.md").read_text(encoding="utf-8")
+    card = (presets.assets() / "models" / "reviews" / "README.md").read_text(encoding="utf-8")
     shown = re.findall(r"^\d+\. (.*)$", card, re.MULTILINE)
     assert shown == [" ".join(text.split()) for text in report.sample(sampler, 1)[:20]]
 
@@ -253,7 +256,7 @@ def test_prompts_that_the_grammar_never_starts_with_lead_to_readable_text(sample
 
 
 def test_sample_run_of_the_page_is_made_again_from_its_seed(sampler):
-    shown = json.loads((models.assets() / "ui" / "sample.json").read_text(encoding="utf-8"))
+    shown = json.loads((presets.assets() / "ui" / "sample.json").read_text(encoding="utf-8"))
     again = sampler.run(shown["prompt"], **{k: v for k, v in shown["settings"].items() if k not in ("model", "scorer")})
     assert [c["text"] for c in shown["candidates"]] == [c.text for c in again.candidates]
     assert [c["score"] for c in shown["candidates"]] == pytest.approx([c.score for c in again.candidates], abs=1e-4)
@@ -261,7 +264,7 @@ def test_sample_run_of_the_page_is_made_again_from_its_seed(sampler):
 
 def test_sample_comparison_of_the_page_is_made_again_from_its_seed(compared):
     """Processors that round otherwise may flip a candidate or two of its 1,088."""
-    shown = json.loads((models.assets() / "ui" / "comparison.json").read_text(encoding="utf-8"))
+    shown = json.loads((presets.assets() / "ui" / "comparison.json").read_text(encoding="utf-8"))
     again = json.loads(kept(compared))
     assert [row[0] for row in shown["rows"]] == [row[0] for row in again["rows"]]
     for column in (1, 4):  # the scorer's and the judge's mean
@@ -272,6 +275,7 @@ def test_sample_comparison_of_the_page_is_made_again_from_its_seed(compared):
 
 
 def test_nothing_of_the_corpus_is_imported_by_the_app():
-    for file in Path(models.__file__).parent.rglob("*.py"):
-        if "embedded" not in file.parts:
-            assert "bon.embedded" not in file.read_text(encoding="utf-8"), file
+    files = [file for file in Path(bon.__file__).parent.rglob("*.py") if "training" not in file.parts]
+    assert len(files) > 60
+    for file in files:
+        assert "bon.training" not in file.read_text(encoding="utf-8"), file

@@ -5,15 +5,19 @@ import json
 import numpy as np
 import pytest
 
-from bon import api, batch, compare, export, flow, show
-from bon.compare import Contest
-from bon.dataset import Dataset
-from bon.engines.local import LocalEngine, Rules
-from bon.forms import BEST, FORMS
+from bon import api, flow, show
+from bon.batch import batch_run
+from bon.batch.input_rows import Dataset
+from bon.batch.output_rows import BEST, FORMS
+from bon.compare import compare_run
+from bon.compare.compare_run import Contest
+from bon.engines.local.engine import LocalEngine, Rules
+from bon.report import exports
 from bon.schema import Request, Settings
 from bon.scorers import CallableScorer, MeanLogprobScorer, SelfCertaintyScorer, SentimentScorer, WeightedScorer
 from bon.scorers.classifier import Classifier
-from bon.ui import compared, render
+from bon.ui.compare import comparison_view
+from bon.ui.generate import run_view
 from tests import tiny
 
 OURS = {
@@ -95,14 +99,14 @@ def test_early_rejection_goes_by_the_texts_that_there_are(hasty, reject):
 
 
 def test_the_page_shows_that_there_is_no_text(hasty, mute):
-    view = render.ended(run(hasty))
+    view = run_view.ended(run(hasty))
     assert view["phase"] == "done"
     assert {row["state"] for row in view["rows"] if not row["text"].strip()} == {"empty"}
     assert {row["state"] for row in view["rows"] if row["text"].strip()} == {"scored"}
-    nothing = render.ended(run(mute))
+    nothing = run_view.ended(run(mute))
     assert (nothing["phase"], nothing["winner"]) == ("done", None)
     assert [note.key for note in nothing["notes"]] == ["note.all_empty"]
-    assert render.unpack(render.pack(nothing))["rows"][0]["state"] == "empty"
+    assert run_view.unpack(run_view.pack(nothing))["rows"][0]["state"] == "empty"
 
 
 def test_ranked_anew_the_empty_stay_without_a_score(hasty):
@@ -117,7 +121,7 @@ def test_ranked_anew_the_empty_stay_without_a_score(hasty):
 
 def test_a_comparison_is_over_the_texts_that_there_are(hasty, mute):
     settings, prompts = Settings(n=8, seed=3, max_tokens=8), ["This movie", "The hotel", "I was surprised", "a", "b"]
-    found = compare.run(prompts, Contest(hasty, OURS["sentiment"](), hasty, MeanLogprobScorer()), settings)
+    found = compare_run.run(prompts, Contest(hasty, OURS["sentiment"](), hasty, MeanLogprobScorer()), settings)
     told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     counted = [s for s in told["samples"] if all(any(c["score"] is not None for c in s[name])
                                                  for name in ("base", "tuned"))]
@@ -129,25 +133,25 @@ def test_a_comparison_is_over_the_texts_that_there_are(hasty, mute):
     assert rows["best", 8]["score"]["mean"] == pytest.approx(np.mean(bests))
     assert rows["best", 8]["judge"]["mean"] is not None
     assert "note.empty_compared" in [note["key"] for note in told["note_keys"]]
-    assert "(no text)" in export.comparison_html(found)
-    assert export.comparison_text(found)
-    assert compared.told(found)["rows"]
-    assert compared.cards_of(found)["best"]["score"]
-    silent = compare.run(prompts, Contest(mute, MeanLogprobScorer()), settings)
+    assert "(no text)" in exports.comparison_html(found)
+    assert exports.comparison_text(found)
+    assert comparison_view.told(found)["rows"]
+    assert comparison_view.cards_of(found)["best"]["score"]
+    silent = compare_run.run(prompts, Contest(mute, MeanLogprobScorer()), settings)
     assert [note.key for note in silent.notes] == ["note.empty_compared", "note.prompts_left_out"]
     assert (silent.rows(), silent.sentence()) == ([], "")
-    assert all((export.comparison_html(silent), export.comparison_text(silent), export.comparison_csv(silent)))
-    assert compared.told(silent)["rows"] == []
-    assert compared.cards_of(silent)["best"]["score"] == ""
+    assert all((exports.comparison_html(silent), exports.comparison_text(silent), exports.comparison_csv(silent)))
+    assert comparison_view.told(silent)["rows"] == []
+    assert comparison_view.cards_of(silent)["best"]["score"] == ""
 
 
 @pytest.mark.parametrize("form", [None, "sft", "preference", "scored"])
 def test_a_row_whose_texts_are_all_empty_fails_with_that_sentence(hasty, mute, form, tmp_path):
     (tmp_path / "in.jsonl").write_text('{"prompt": "This movie"}\n{"prompt": "The hotel"}\n')
     for engine, name in ((hasty, "some.jsonl"), (mute, "none.jsonl")):
-        task = batch.Task(Dataset(tmp_path / "in.jsonl"), tmp_path / name, Settings(n=16, seed=3, max_tokens=8),
+        task = batch_run.Task(Dataset(tmp_path / "in.jsonl"), tmp_path / name, Settings(n=16, seed=3, max_tokens=8),
                           FORMS.get(form, BEST))
-        *_, finished = batch.stream(task, engine, MeanLogprobScorer())
+        *_, finished = batch_run.stream(task, engine, MeanLogprobScorer())
         rows = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
         completions = [row[key] for row in rows for key in ("completion", "chosen", "rejected") if row.get(key)]
         assert all(text.strip() for text in completions)

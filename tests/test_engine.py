@@ -32,13 +32,13 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from bon import flow
 from bon.engines.base import Job
-from bon.engines.local import LocalEngine, Rules
-from bon.engines.text import Detokenizer
+from bon.engines.local.engine import LocalEngine, Rules
+from bon.engines.local.incremental_text import Detokenizer
+from bon.engines.local.sampling import Sampling, candidate_stream, draw, shape
 from bon.errors import EngineError, InputError, ModelError
-from bon.lengths import LengthSampler
-from bon.sampling import Sampling, candidate_stream, draw, shape
 from bon.schema import Done, Request, Settings
 from bon.scorers import CallableScorer
+from bon.stats.lengths import LengthSampler
 from tests import tiny
 
 VOCABULARY = len(tiny.tokenizer())

@@ -10,9 +10,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from bon import charts, cli, export
+from bon.cli.main import main
+from bon.report import exports, run_charts
+from bon.run_state import RunState
 from bon.schema import Candidate, Ended, Note, Scored, Settings, Started
-from bon.state import RunState
 
 TEXTS = (" was <b>fine</b>.", "=1+1", " said \"no\", twice", "\nnew line", " @import 'x'")
 SCORES = (0.5, 0.9, 0.1, 0.7, None)
@@ -51,18 +52,18 @@ def test_numbers_that_json_lacks_are_null():
     run = made(scores=SCORES[:4], texts=TEXTS[:4])
     run = dataclasses.replace(run, candidates=tuple(
         dataclasses.replace(c, logprob=-math.inf, parts={"x": math.nan}) for c in run.candidates))
-    read = json.loads(export.run_json(run), parse_constant=pytest.fail)
+    read = json.loads(exports.run_json(run), parse_constant=pytest.fail)
     assert {(c["logprob"], c["parts"]["x"]) for c in read["candidates"]} == {(None, None)}
     assert [c["score"] for c in read["candidates"]] == [0.9, 0.7, 0.5, 0.1]
 
 
 def test_the_json_is_the_dict():
     run = made()
-    assert json.loads(export.run_json(run)) == json.loads(json.dumps(run.to_dict()))
+    assert json.loads(exports.run_json(run)) == json.loads(json.dumps(run.to_dict()))
 
 
 def test_the_csv_has_every_candidate_best_first():
-    rows = list(csv.DictReader(io.StringIO(export.run_csv(made()), newline="")))
+    rows = list(csv.DictReader(io.StringIO(exports.run_csv(made()), newline="")))
     assert [row["index"] for row in rows] == ["1", "3", "0", "2", "4"]
     assert [row["score"] for row in rows] == ["0.9", "0.7", "0.5", "0.1", ""]
     assert rows[2]["text"] == " was <b>fine</b>."
@@ -72,13 +73,13 @@ def test_the_csv_has_every_candidate_best_first():
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\r=1"])
 def test_no_text_becomes_a_formula(text):
-    row = next(csv.DictReader(io.StringIO(export.run_csv(made((text,), (0.5,))), newline="")))
+    row = next(csv.DictReader(io.StringIO(exports.run_csv(made((text,), (0.5,))), newline="")))
     assert row["text"] == f"'{text}"
     assert float(row["logprob"]) == -1.25  # numbers stay numbers
 
 
 def test_the_page_needs_nothing_else_and_runs_nothing():
-    source = export.run_html(made())
+    source = exports.run_html(made())
     page = Page(source)
     assert not {"script", "link", "img", "iframe", "b", "i", "note"} & set(page.tags)
     assert not [name for name, _ in page.attributes if name.startswith("on") or name in ("src", "href")]
@@ -89,7 +90,7 @@ def test_the_page_needs_nothing_else_and_runs_nothing():
 
 
 def test_the_page_of_a_run_without_a_score_has_no_winner_and_no_charts():
-    page = Page(export.run_html(made((" a", " b"), (None, None))))
+    page = Page(exports.run_html(made((" a", " b"), (None, None))))
     assert "blockquote" not in page.tags
     assert "svg" not in page.tags
     assert "(stopped)" in page.text
@@ -99,26 +100,26 @@ def test_the_page_of_a_run_without_a_score_has_no_winner_and_no_charts():
 def test_the_dots_stand_at_their_scores(n):
     scores = [i / n for i in range(n)]
     run = made([" x"] * n, scores)
-    xs = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', charts.strip(run))]
-    wanted = [charts._x(score) for score in sorted(scores)]
+    xs = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', run_charts.strip(run))]
+    wanted = [run_charts._x(score) for score in sorted(scores)]
     assert xs == pytest.approx(wanted, abs=0.11)
-    heights = [float(y) for y in re.findall(r'cy="([\d.]+)"', charts.strip(run))]
-    assert min(heights) >= charts.TOP - 1
+    heights = [float(y) for y in re.findall(r'cy="([\d.]+)"', run_charts.strip(run))]
+    assert min(heights) >= run_charts.TOP - 1
 
 
 def test_equal_scores_are_piled_and_not_hidden():
-    svg = charts.strip(made([" x"] * 9, [0.5] * 9))
+    svg = run_charts.strip(made([" x"] * 9, [0.5] * 9))
     assert len(set(re.findall(r'cy="([\d.]+)"', svg))) == 9
 
 
 @pytest.mark.parametrize(("mean", "anchor"), [(0.1, "start"), (0.45, "start"), (0.55, "end"), (0.9, "end")])
 def test_the_words_at_the_mean_run_to_where_there_is_room(mean, anchor):
-    svg = charts.strip(made([" x"] * 2, [mean - 0.05, mean + 0.05]))
+    svg = run_charts.strip(made([" x"] * 2, [mean - 0.05, mean + 0.05]))
     assert re.search(f'text-anchor="{anchor}"[^>]*>one sample {mean:.3f}', svg)
 
 
 def test_the_curve_names_what_one_and_all_bring():
-    svg = charts.curve(made([" x"] * 4, [0.0, 1.0, 0.5, 0.5]))
+    svg = run_charts.curve(made([" x"] * 4, [0.0, 1.0, 0.5, 0.5]))
     assert ">0.500<" in svg
     assert ">1.000<" in svg
     assert 'aria-label="Expected score by number of candidates: 1: 0.500, 2: 0.750, 4: 1.000"' in svg
@@ -126,11 +127,11 @@ def test_the_curve_names_what_one_and_all_bring():
 
 @pytest.mark.parametrize("run", [made([" x"], [0.5]), made([" x"] * 3, [None] * 3)])
 def test_there_is_no_curve_of_one_or_none(run):
-    assert charts.curve(run) == ""
+    assert run_charts.curve(run) == ""
 
 
 def test_margins_have_an_axis_of_their_own():
-    svg = charts.strip(made([" x"] * 3, [-2.0, 0.0, 3.5], unit="margin"))
+    svg = run_charts.strip(made([" x"] * 3, [-2.0, 0.0, 3.5], unit="margin"))
     assert "−" in svg
 
 
@@ -138,7 +139,7 @@ def test_the_command_line_writes_both(tmp_path, lm_folder, classifier_folder, ca
     files = ["--csv", str(tmp_path / "r.csv"), "--html", str(tmp_path / "r.html")]
     argv = ["This movie", "-n", "3", "--model", lm_folder, "--scorer", classifier_folder, "--json", *files]
     capsys.readouterr()
-    assert cli.main(argv) == 0
+    assert main(argv) == 0
     printed = json.loads(capsys.readouterr().out)
     rows = list(csv.DictReader((tmp_path / "r.csv").open(encoding="utf-8", newline="")))
     assert [float(row["score"]) for row in rows] == [c["score"] for c in printed["candidates"]]
@@ -147,6 +148,6 @@ def test_the_command_line_writes_both(tmp_path, lm_folder, classifier_folder, ca
 
 @pytest.mark.parametrize("command", [["x"], ["compare", "x"]])
 def test_a_folder_that_is_not_there_is_said_before_the_work(command, tmp_path, capsys):
-    assert cli.main([*command, "--html", str(tmp_path / "no" / "r.html")]) == 2
+    assert main([*command, "--html", str(tmp_path / "no" / "r.html")]) == 2
     assert "no such folder" in capsys.readouterr().err
-    assert cli.main([*command, "--csv", str(tmp_path)]) == 2
+    assert main([*command, "--csv", str(tmp_path)]) == 2

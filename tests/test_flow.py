@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from bon import flow, show, stats
+from bon import flow, show
 from bon.errors import InputError, ScoringError
-from bon.lengths import LengthSampler
+from bon.run_state import RunState
 from bon.schema import (
     Candidate,
     Clock,
@@ -28,8 +28,9 @@ from bon.schema import (
 )
 from bon.scorers import CallableScorer, SentimentScorer
 from bon.scorers.classifier import Classifier
-from bon.selection import rank
-from bon.state import RunState
+from bon.stats import estimates
+from bon.stats.lengths import LengthSampler
+from bon.stats.ranking import rank
 from tests import tiny
 
 
@@ -167,7 +168,7 @@ def test_statistics_are_those_of_the_scores(engine):
     result = best(engine)
     scores = [c.score for c in result.candidates]
     assert result.stats.mean == pytest.approx(np.mean(scores))
-    assert result.stats.expected_best == pytest.approx(stats.expected_best(scores))
+    assert result.stats.expected_best == pytest.approx(estimates.expected_best(scores))
     assert result.stats.kl_bound == pytest.approx(math.log(16) - 15 / 16)
     assert 0 < result.stats.kl_estimate <= result.stats.kl_bound + 1e-9
 
@@ -182,7 +183,7 @@ def test_statistics_are_those_of_the_scores(engine):
 def test_the_kl_estimate_counts_the_drawing_of_the_length(ended, tokens, cap, chance):
     winner = Candidate(index=0, tokens=tokens, cap=cap, ended=ended, sampled_logprob=math.log(0.25))
     state = state_of(Ended(winner), Scored(0, 2.0), complete(1), Scored(1, 1.0), n=2, lengths=LengthSampler(2, 6))
-    assert state.result().stats.kl_estimate == pytest.approx(stats.kl_estimate(2, math.log(0.25 * chance)))
+    assert state.result().stats.kl_estimate == pytest.approx(estimates.kl_estimate(2, math.log(0.25 * chance)))
 
 
 def test_without_a_known_distribution_of_lengths_there_is_no_kl_estimate(engine):
@@ -394,7 +395,7 @@ def test_a_terminal_shows_the_best_first_with_scores_seed_and_notes():
 
 @pytest.mark.parametrize("n", [2, 3, 16, 100, 4096])
 def test_an_upper_bound_is_never_rounded_below_itself(n):
-    bound = stats.kl_bound(n)
+    bound = estimates.kl_bound(n)
     assert bound <= float(show.at_most(bound)) < bound + 0.01
 
 

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import bon
-from bon.ui import handlers, render
+from bon.ui.generate import handlers, run_view
 from tests.browser import sideways, unfit
 from tests.test_page import PHONE, rows, settings, winner
 from tests.test_page import ran as whole_run
@@ -49,7 +49,7 @@ def expected(result, page: Page) -> None:
     """The page shows this ranking."""
     expect(page.locator(".bon blockquote")).to_have_text("This movie" + result.best.text)
     assert rows(page) == [c.index for c in result.candidates[1:]]
-    assert page.text_content(".bon .points b") == render.score_words(result.best.score)
+    assert page.text_content(".bon .points b") == run_view.score_words(result.best.score)
 
 
 def saved(page: Page, kind: str) -> tuple[str, str]:
@@ -227,6 +227,6 @@ def other_parameters_of_the_address_stay(page):
 
 
 def test_a_record_that_is_none_is_refused():
-    view = render.unpack(handlers.opened('{"candidates": 3}'))
+    view = run_view.unpack(handlers.opened('{"candidates": 3}'))
     assert view["phase"] == "failed"
     assert "cannot be opened" in view["error"]

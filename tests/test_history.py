@@ -6,7 +6,7 @@ import re
 from playwright.sync_api import Page, expect
 
 from bon.errors import EngineError
-from bon.ui import handlers, render
+from bon.ui.generate import handlers, run_view
 from tests.browser import DESK, DRAWN, PHONE_SIZE, SCORES, TEXTS, Play, sideways, unfit, variant
 from tests.test_page import NASTY, phase, ran, run, settings, to_tab, winner
 from tests.test_view import state
@@ -23,7 +23,7 @@ CLOSED = "Object.defineProperty(window, 'indexedDB', {get() { throw new DOMExcep
 
 def record(seed=7, scores=(0.2, 0.9, 0.4), **changes) -> dict:
     """A run as the page keeps it."""
-    told = render.record(state(list(scores)).result())
+    told = run_view.record(state(list(scores)).result())
     told["settings"] |= {"seed": seed}
     return told | changes
 

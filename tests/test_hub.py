@@ -19,7 +19,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bon import cli, loading, models
+from bon.cli.main import main
+from bon.models import loading, presets
 from tests import hub as stand_in
 
 ROOT = Path(__file__).parent.parent
@@ -103,7 +104,7 @@ def command_line(argv: list[str]) -> tuple[int, str, str]:
         os.dup2(err.fileno(), 2)
         try:
             with contextlib.redirect_stdout(out):
-                status = cli.main(argv)
+                status = main(argv)
         finally:
             sys.stderr.flush()
             os.dup2(kept, 2)
@@ -131,7 +132,7 @@ def classic(place):
     asked = place.hub.asked(".bin", "GET")
     place.hub.calm()
     both = [[*RUN, "--model", "gpt2-imdb"], [*RUN, "--model", "new/small"]]
-    command = [sys.executable, "-c", f"from bon.cli import main; print(*[main(argv) for argv in {both!r}])"]
+    command = [sys.executable, "-c", f"from bon.cli.main import main; print(*[main(argv) for argv in {both!r}])"]
     env = {**place.env, "HF_HUB_OFFLINE": "1"}
     off = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
     return SimpleNamespace(first=first, asked=asked, off=off, asked_when_off=list(place.hub.requests))
@@ -234,7 +235,7 @@ def test_a_vocabulary_of_any_name_is_fetched_and_found_offline(bon, hub, place):
     status, out, err = bon(*run)
     assert (status, err) == (0, "")
     assert hub.asked("bpe.codes", "GET")
-    assert place.call(models.state, "new/tweets") == "here"
+    assert place.call(presets.state, "new/tweets") == "here"
     place.call(forget)
     hub.stop()
     try:
@@ -266,14 +267,14 @@ def test_a_download_that_is_cut_off_fails_by_name_and_the_next_call_works(bon, h
     status, out, err = bon(*RUN, "--model", "new/small")
     assert (status, out) == (2, "")
     assert_one_line(err, "download of new/small broke off", "Ask again")
-    assert place.call(models.state, "new/small") == "partly here"
+    assert place.call(presets.state, "new/small") == "partly here"
 
     kept = len(hub.asked("tokenizer.json", "GET"))
     status, out, err = bon(*RUN, "--model", "new/small")
     assert (status, err) == (0, "")
     assert len(texts(out)) == 3
     assert len(hub.asked("tokenizer.json", "GET")) == kept
-    assert place.call(models.state, "new/small") == "here"
+    assert place.call(presets.state, "new/small") == "here"
 
 
 def test_a_slow_download_is_waited_for(bon, hub):

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from bon import messages
-from bon.ui.layout import EXAMPLES
+from bon.ui.page_layout import EXAMPLES
 from tests.browser import DRAWN, ROOT, App, open_page, violations
 from tests.test_page import to_tab
 
@@ -39,7 +39,7 @@ def test_every_table_has_the_same_texts_with_the_same_values(tag):
 
 
 def sources() -> str:
-    python = [file for file in (ROOT / "bon").rglob("*.py") if "embedded" not in file.relative_to(ROOT).parts]
+    python = [file for file in (ROOT / "bon").rglob("*.py") if "training" not in file.relative_to(ROOT).parts]
     files = [*python, *UI.glob("*.js"), *UI.glob("*.html")]
     return "\n".join(file.read_text(encoding="utf-8") for file in files)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from bon import cli
+from bon.cli.main import main
 from tests.browser import App, chromium, open_page, opened
 from tests.test_batch_page import downloaded, file_of, rows, started
 from tests.test_batch_page import phase as batch_phase
@@ -154,7 +154,7 @@ def the_batch_goes_on(page: Page) -> str:
 
 def the_batch_is_that_of_the_command_line(found: bytes, command: str, prompts: Path, out: Path) -> None:
     given = command.removeprefix("python -m bon batch in.csv in.best.jsonl ").split()
-    assert cli.main(["batch", str(prompts), str(out), *given]) == 0
+    assert main(["batch", str(prompts), str(out), *given]) == 0
     assert found == out.read_bytes()
 
 

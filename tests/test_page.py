@@ -12,8 +12,8 @@ from gradio_client import Client
 from playwright.sync_api import Page, expect
 
 from bon.errors import EngineError
-from bon.models import assets
-from bon.ui import journal
+from bon.models.presets import assets
+from bon.ui import error_log
 from tests.browser import ARRIVED, DRAWN, PHONE_SIZE, ROOT, SCORES, TEXTS, Play, sideways, unfit, variant
 
 NASTY = (
@@ -240,7 +240,7 @@ def unexpected_failure_is_plain_and_logged(stage, page, caplog):
     stage.play = Play(TEXTS, SCORES, hold=0, error=RuntimeError("a secret of the machine"))
     stage.play.go.set()
     run(page)
-    expect(page.locator(".bon [role=alert]")).to_have_text(journal.UNEXPECTED)
+    expect(page.locator(".bon [role=alert]")).to_have_text(error_log.UNEXPECTED)
     phase(page, "failed")
     assert "secret" not in page.content()
     assert "RuntimeError" in caplog.text
@@ -489,7 +489,7 @@ def reduced_motion_is_respected(stage, page):
 
 
 def test_the_page_is_built_without_torch():
-    code = "import sys; from bon.ui.layout import build; build(); print('torch' in sys.modules)"
+    code = "import sys; from bon.ui.page_layout import build; build(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -9,11 +9,12 @@ from contextlib import closing
 import pytest
 import torch
 
-from bon import computing, flow
-from bon.engines import batch, pool
+from bon import flow
 from bon.engines.base import Job
-from bon.engines.local import LocalEngine, Rules
+from bon.engines.local import decoding_batch, scheduler
+from bon.engines.local.engine import LocalEngine, Rules
 from bon.errors import EngineError, InputError
+from bon.models import running
 from bon.schema import Ended, Request, Settings, Wrote
 from bon.scorers import CallableScorer
 from tests import tiny
@@ -88,7 +89,7 @@ def test_eight_at_once_get_what_each_gets_alone(engine, settings):
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.7, "top_k": 20}, {"reject": 0.5}])
 def test_steps_as_a_cuda_graph_takes_them_write_the_same_texts(engine, settings, monkeypatch):
     expected = [run(engine, i, **settings) for i in range(8)]
-    monkeypatch.setattr("bon.engines.decoder._captures", lambda model: True)
+    monkeypatch.setattr("bon.engines.local.decoder._captures", lambda model: True)
     with Widths(engine.model) as passes:
         assert [run(engine, i, **settings) for i in range(8)] == expected
     # Rows that ended are carried along, so few shapes occur: each would be captured anew.
@@ -136,7 +137,7 @@ def test_a_batch_for_a_file_meets_nobody_elses_rows(engine):
 
 
 def test_long_and_short_prompts_join_each_other(engine, monkeypatch):
-    monkeypatch.setattr("bon.engines.prefix.FEW", 20)
+    monkeypatch.setattr("bon.engines.local.prefix_cache.FEW", 20)
     alone = [run(engine, i, n=4) for i in range(8)]
     assert together(*(lambda i=i: run(engine, i, n=4) for i in range(8))) == alone
 
@@ -206,7 +207,7 @@ def test_who_leaves_while_anothers_prompt_is_read_takes_the_random_numbers_along
     ((200, {"n": 4, "min_tokens": 10, "max_tokens": 10}), (2, {"n": 6, "min_tokens": 250, "max_tokens": 250})),
 ], ids=["a cap of one joins", "ended rows are carried past the context"])
 def test_steps_as_a_cuda_graph_takes_them_bear_any_company(engine, monkeypatch, first, second):
-    monkeypatch.setattr("bon.engines.decoder._captures", lambda model: True)
+    monkeypatch.setattr("bon.engines.local.decoder._captures", lambda model: True)
     endless = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
     asked = [Request(prompt_ids=tuple(range(1, length + 1)), settings=Settings(seed=5, **settings))
              for length, settings in (first, second)]
@@ -227,7 +228,7 @@ def test_a_long_prompt_that_joins_makes_nobodys_memory_wider(engine):
     joining = flow.stream(long, endless, CallableScorer(by_length))
     for _ in range(6):
         next(joining)
-    batch = pool.pool_of(endless.model)._batch
+    batch = scheduler.pool_of(endless.model)._batch
     assert len(batch.texts) == 7
     assert batch.decoder.cache.room < 60
     joining.close(), writing.close()
@@ -260,7 +261,7 @@ def test_a_failure_reaches_everybody_in_the_batch_and_the_next_run_works(engine)
 
 
 def test_who_is_at_fault_in_a_batch_fails_alone(engine, monkeypatch):
-    alone, shape, draws = [run(engine, i) for i in range(4)], batch.shape, []
+    alone, shape, draws = [run(engine, i) for i in range(4)], decoding_batch.shape, []
 
     def failing(logits, sampling):
         draws.append(sampling.top_k)
@@ -268,7 +269,7 @@ def test_who_is_at_fault_in_a_batch_fails_alone(engine, monkeypatch):
             raise RuntimeError("probability tensor contains either inf, nan or element < 0")
         return shape(logits, sampling)
 
-    monkeypatch.setattr(batch, "shape", failing)
+    monkeypatch.setattr(decoding_batch, "shape", failing)
     with Widths(engine.model, slow=0.002) as passes:
         found = together(*(lambda i=i: run(engine, i) for i in range(4)), lambda: run(engine, 4, top_k=7))
     assert found[:4] == alone
@@ -372,17 +373,17 @@ def test_a_model_is_let_go_of_when_nobody_uses_it():
 
 def test_after_a_run_the_pool_keeps_nothing(engine):
     run(engine, 0)
-    kept = pool.pool_of(engine.model)
+    kept = scheduler.pool_of(engine.model)
     assert kept._batch is None
     assert kept._callers == []
 
 
 def test_work_within_work_waits_for_nobody():
-    with computing.caller(), computing.caller():
-        assert computing.compute(lambda: computing.compute(lambda: 7)) == 7
+    with running.caller(), running.caller():
+        assert running.compute(lambda: running.compute(lambda: 7)) == 7
         with pytest.raises(ZeroDivisionError):
-            computing.compute(lambda: 1 / 0)
-    assert computing.compute(lambda: computing.compute(lambda: 8)) == 8
+            running.compute(lambda: 1 / 0)
+    assert running.compute(lambda: running.compute(lambda: 8)) == 8
 
 
 def test_jobs_of_one_call_and_of_another_keep_their_numbers(engine):

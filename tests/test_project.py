@@ -82,7 +82,7 @@ def test_wheel_carries_models_page_types_and_command(installed):
     assert {"bon/py.typed", "bon/assets/models/reviews/config.json", "bon/assets/ui/view.js"} <= names
     assert any(name.startswith("bon/assets/models/sentiment/") and name.endswith(".safetensors") for name in names)
     entry = next(installed.glob("*.dist-info")) / "entry_points.txt"
-    assert "bon = bon.cli:main" in entry.read_text()
+    assert "bon = bon.cli.main:main" in entry.read_text()
     assert not any(name.startswith("tests/") for name in names)
 
 

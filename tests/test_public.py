@@ -10,7 +10,7 @@ import pytest
 from transformers import pipeline
 
 import bon
-from bon import models
+from bon.models import presets
 from tests import tiny
 
 LABELS = {"NEGATIVE", "POSITIVE"}
@@ -19,8 +19,8 @@ LABELS = {"NEGATIVE", "POSITIVE"}
 @pytest.fixture(autouse=True)
 def embedded(monkeypatch, lm_folder, classifier_folder):
     """A preset `embedded` of tiny models."""
-    spec = models.Spec("embedded", lm_folder, classifier_folder, "tiny models with random weights")
-    monkeypatch.setattr(models, "presets", lambda: [spec])
+    spec = presets.Spec("embedded", lm_folder, classifier_folder, "tiny models with random weights")
+    monkeypatch.setattr(presets, "presets", lambda: [spec])
 
 
 @pytest.fixture

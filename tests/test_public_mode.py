@@ -14,8 +14,10 @@ from gradio_client import Client
 from bon import messages
 from bon.errors import InputError, LimitError, ModelError
 from bon.schema import Request, Settings
-from bon.ui import deployment, handlers, journal, layout, loaders, render, theme
+from bon.ui import deployment, error_log, page_layout, theme
 from bon.ui.deployment import Deployment, Visitors, who
+from bon.ui.generate import handlers, run_view
+from bon.ui.work import model_loading
 from tests.browser import Play, Stage, free_port
 from tests.test_mcp import in_session
 
@@ -79,7 +81,7 @@ def test_the_least_and_the_most_of_each_limit_work_and_nothing_beyond(name, fiel
 def test_the_page_is_not_built_over_a_wrong_variable(monkeypatch):
     monkeypatch.setenv("BON_RATE", "often")
     with pytest.raises(InputError, match="BON_RATE"):
-        layout.build()
+        page_layout.build()
 
 
 # What a public page refuses.
@@ -187,8 +189,8 @@ def serving(monkeypatch, **environment: str):
         monkeypatch.setenv(name, value)
     stage, port = Stage(), free_port()
     stage.play = Play(TEXTS, SCORES)
-    monkeypatch.setattr(loaders, "load", stage.load)
-    demo = layout.build()
+    monkeypatch.setattr(model_loading, "load", stage.load)
+    demo = page_layout.build()
     demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
     try:
         yield SimpleNamespace(stage=stage, demo=demo, url=f"http://127.0.0.1:{port}")
@@ -214,7 +216,7 @@ def page(_built, monkeypatch):
     page, built = _built
     page.stage = Stage()
     page.stage.play = Play(TEXTS, SCORES)
-    monkeypatch.setattr(loaders, "load", page.stage.load)
+    monkeypatch.setattr(model_loading, "load", page.stage.load)
     monkeypatch.setattr(deployment, "_here", built)
     return page
 
@@ -279,19 +281,19 @@ def test_agents_are_refused_and_limited_too(monkeypatch):
 def test_no_model_is_loaded_that_is_not_listed(monkeypatch):
     monkeypatch.setattr(deployment, "_here", public())
     with pytest.raises(InputError, match="offers the models"):
-        loaders.load("someone/else").result(30)
+        model_loading.load("someone/else").result(30)
     (chips, *_), = handlers.prepare("someone/else", None)
     assert chips[1] == "not available"
     asked = {"target": "", "select": "best", "softness": 0.1}
-    asked["record"] = json.dumps(render.record(_result("someone/else")))
+    asked["record"] = json.dumps(run_view.record(_result("someone/else")))
     assert "error.models" in str(handlers.ranked(asked, asking("a")))
-    asked["record"] = json.dumps(render.record(_result("embedded", n=65)))
+    asked["record"] = json.dumps(run_view.record(_result("embedded", n=65)))
     refused = messages.revived(json.loads(handlers.ranked(asked, asking("a"))["view"]))
     assert "at most 64" in refused["error"]
 
 
 def _result(model: str, n: int = 2):
-    from bon.state import RunState
+    from bon.run_state import RunState
 
     state = RunState()
     for event in Play([" a"] * n, [0.5] * n).events("This movie", Settings(n=n, model=model, seed=1)):
@@ -331,7 +333,7 @@ def test_the_page_says_which_limits_hold_and_offers_the_list_alone(page, monkeyp
     assert "at most 64 candidates of 128 tokens" in messages.revived(by_id["limits"]["value"])
     assert [value for _, value in by_id["model"]["choices"]] == ["embedded"]
     monkeypatch.delenv("BON_PUBLIC", raising=False)
-    private = layout.build().get_config_file()["components"]
+    private = page_layout.build().get_config_file()["components"]
     assert "limits" not in {c["props"].get("elem_id") for c in private}
 
 
@@ -376,7 +378,7 @@ def test_what_failed_is_still_found_by_its_kind_and_line(caplog):
         except KeyError as error:
             raise RuntimeError(SECRET) from error
     except RuntimeError as error:
-        journal.report("A run failed", error)
+        error_log.report("A run failed", error)
     assert "A run failed" in caplog.text
     assert "RuntimeError\nafter\n" in caplog.text
     assert "in inner" in caplog.text

@@ -5,9 +5,10 @@ import json
 import pytest
 from huggingface_hub import DatasetCard
 
-from bon import batch, cli, forms, partial, push
-from bon.batch import Task
-from bon.dataset import Dataset
+from bon.batch import batch_run, hub_upload, output_rows, resume_journal
+from bon.batch.batch_run import Task
+from bon.batch.input_rows import Dataset
+from bon.cli.main import main
 from bon.errors import BonError, InputError
 from bon.schema import Settings
 from bon.scorers import CallableScorer
@@ -27,7 +28,7 @@ def task(tmp_path) -> Task:
     """Three prompts, of which one is empty, for preferences."""
     (tmp_path / "in.jsonl").write_text('{"prompt": "This movie"}\n{"prompt": ""}\n{"prompt": "The plot"}\n')
     settings = Settings(n=4, seed=7, max_tokens=8)
-    return Task(Dataset(tmp_path / "in.jsonl"), tmp_path / "out.jsonl", settings, forms.PREFERENCE, resume=True)
+    return Task(Dataset(tmp_path / "in.jsonl"), tmp_path / "out.jsonl", settings, output_rows.PREFERENCE, resume=True)
 
 
 @pytest.fixture
@@ -37,9 +38,9 @@ def scorer():
 
 
 def test_file_and_card_go_in_one_commit(task, engine, scorer):
-    *_, done = batch.stream(task, engine, scorer)
+    *_, done = batch_run.stream(task, engine, scorer)
     hub = Hub()
-    assert push.push("ada/pairs", task.output, done, private=True, api=hub).endswith("/datasets/ada/pairs")
+    assert hub_upload.push("ada/pairs", task.output, done, private=True, api=hub).endswith("/datasets/ada/pairs")
     (_, _, made), (_, name, sent) = hub.calls
     assert (made, name) == ({"repo_type": "dataset", "private": True, "exist_ok": True}, "ada/pairs")
     assert sent["repo_type"] == "dataset"
@@ -58,20 +59,20 @@ def test_a_delivery_that_fails_is_resumed_without_the_work(task, engine, scorer)
         raise BonError("no network")
 
     with pytest.raises(BonError, match="no network"):
-        list(batch.stream(task, engine, scorer, deliver=gone))
-    assert partial.place(task.output).exists()
+        list(batch_run.stream(task, engine, scorer, deliver=gone))
+    assert resume_journal.place(task.output).exists()
     taken = []
-    first, *_ = batch.stream(task, engine, scorer, deliver=taken.append)
+    first, *_ = batch_run.stream(task, engine, scorer, deliver=taken.append)
     assert (first.done, len(taken), taken[0].written) == (3, 1, 2)
-    assert not partial.place(task.output).exists()
+    assert not resume_journal.place(task.output).exists()
 
 
 def test_what_would_fail_after_hours_is_said_at_once(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("bon.hub.get_token", lambda: None)
     argv = ["batch", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "--push-to-hub"]
-    assert cli.main([*argv, "ada/pairs"]) == 2
+    assert main([*argv, "ada/pairs"]) == 2
     assert "hf auth login" in capsys.readouterr().err
-    assert cli.main([*argv, "pairs"]) == 2
+    assert main([*argv, "pairs"]) == 2
     assert "USER/DATASET" in capsys.readouterr().err
 
 
@@ -79,7 +80,7 @@ def test_the_command_sends_what_it_wrote(task, tmp_path, lm_folder, capsys, monk
     hub = Hub()
     monkeypatch.setattr("bon.hub.writing", lambda: hub)
     argv = ["batch", str(task.dataset.path), str(task.output), "--model", lm_folder, "-n", "2", "--push-to-hub", "a/b"]
-    assert cli.main(argv) == 1
+    assert main(argv) == 1
     assert "sent: https://huggingface.co/datasets/a/b" in capsys.readouterr().out
     rows = [json.loads(line) for line in task.output.read_text().splitlines()]
     assert [bool(row["error"]) for row in rows] == [False, True, False]
@@ -87,10 +88,10 @@ def test_the_command_sends_what_it_wrote(task, tmp_path, lm_folder, capsys, monk
 
 
 def test_a_bad_name_is_said_before_anything_is_sent(task, engine, scorer):
-    *_, done = batch.stream(task, engine, scorer)
+    *_, done = batch_run.stream(task, engine, scorer)
     hub = Hub()
     with pytest.raises(InputError, match="USER/DATASET"):
-        push.push("pairs", task.output, done, api=hub)
+        hub_upload.push("pairs", task.output, done, api=hub)
     assert hub.calls == []
 
 
@@ -99,4 +100,4 @@ def test_a_bad_name_is_said_before_anything_is_sent(task, engine, scorer):
     (20_000_000, "10M<n<100M"),
 ])
 def test_sizes_are_told_as_the_hub_tells_them(rows, words):
-    assert push._size(rows) == words
+    assert hub_upload._size(rows) == words

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from bon import api, batch, cli, distributed, partial
-from bon.batch import Finished, Task
-from bon.dataset import Dataset
+from bon import api
+from bon.batch import batch_run, ray_workers, resume_journal
+from bon.batch.batch_run import Finished, Task
+from bon.batch.input_rows import Dataset
+from bon.cli.main import main
 from bon.errors import EngineError, InputError, ModelError
 from bon.messages import say
 from bon.schema import Candidate, Settings
@@ -41,7 +43,7 @@ def cluster():
         patch.delenv("PYTHONPATH", raising=False)  # workers find bon by the folder of the command
         from ray.cluster_utils import Cluster
 
-        node = {"num_cpus": 1, "object_store_memory": 100_000_000, "node_ip_address": distributed.LOOPBACK,
+        node = {"num_cpus": 1, "object_store_memory": 100_000_000, "node_ip_address": ray_workers.LOOPBACK,
                 "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=node)
         cluster.add_node(**node)
@@ -65,7 +67,7 @@ def task_of(file: Path, name: str, **how) -> Task:
 def plain(file: Path, loading: dict) -> bytes:
     """The output of a run in this process."""
     sampler = api.load(**loading)
-    list(batch.stream(task_of(file, "plain.jsonl"), sampler.engine, sampler.scorer))
+    list(batch_run.stream(task_of(file, "plain.jsonl"), sampler.engine, sampler.scorer))
     return file.with_name("plain.jsonl").read_bytes()
 
 
@@ -93,7 +95,7 @@ def test_workers_without_bon_are_told(cluster, file, tmp_path, capsys, monkeypat
     import ray
 
     monkeypatch.chdir(tmp_path)  # workers find bon by the folder of the command, and here is none
-    assert cli.main(["batch", str(file), str(file.with_name("out.jsonl")), "--ray", cluster.address]) == 2
+    assert main(["batch", str(file), str(file.with_name("out.jsonl")), "--ray", cluster.address]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1), err
     assert "A worker has no bon. Install bon" in err
@@ -107,27 +109,27 @@ def test_a_killed_worker_a_stop_and_an_error_lose_nothing_and_the_bytes_are_thos
 
     loading = {"model": lm_folder, "scorer": Troubled(classifier_folder, tmp_path)}
     out = file.with_name("out.jsonl")
-    with distributed.joined(cluster.address, loading) as workers:
+    with ray_workers.joined(cluster.address, loading) as workers:
         assert (workers.count, workers.each, workers.machines) == (2, {"num_cpus": 1}, 2)
         assert not (tmp_path / "fell").exists()
-        monkeypatch.setattr(distributed, "LOT", 4)
-        events = batch.stream_by(workers, task_of(file, out.name))
+        monkeypatch.setattr(ray_workers, "LOT", 4)
+        events = batch_run.stream_by(workers, task_of(file, out.name))
         assert [next(events).done for _ in range(4)] == [0, 32, 64, 96]
         events.close()
         assert (tmp_path / "fell").exists()
 
         workers.count = 1  # what so many began, any other number ends
-        monkeypatch.setattr(distributed, "LOT", 1)  # and between two lots nothing is lost either
-        events = batch.stream_by(workers, task_of(file, out.name, resume=True))
+        monkeypatch.setattr(ray_workers, "LOT", 1)  # and between two lots nothing is lost either
+        events = batch_run.stream_by(workers, task_of(file, out.name, resume=True))
         assert [next(events).done for _ in range(2)] == [96, 128]
         (tmp_path / "gone").touch()
         with pytest.raises(EngineError, match=r"^The server is gone\.$") as gone:
             next(events)
         assert gone.value.key == "error.zerogpu"
         (tmp_path / "gone").unlink()
-        *begun, done = batch.stream_by(workers, task_of(file, out.name, resume=True))
+        *begun, done = batch_run.stream_by(workers, task_of(file, out.name, resume=True))
         with pytest.raises(ModelError, match="There is no folder /none"):
-            distributed.RayWorkers(ray, {"model": "/none"})
+            ray_workers.RayWorkers(ray, {"model": "/none"})
     assert begun[0].done == 128
     assert isinstance(done, Finished)
     assert (done.rows, done.written, done.failed, list(done.errors)) == (150, 150, 1, [70])
@@ -167,7 +169,7 @@ def test_local_listens_on_loopback_alone_and_ctrl_c_keeps_what_is_done(file, lm_
     models = ("--model", lm_folder, "--scorer", classifier_folder)
     process = command(file, *models, "--ray", "local", "--ray-workers", "1", HOME=str(file.parent),
                       RAY_AUTH_MODE="token", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="1")
-    journal = partial.place(file.with_name("out.jsonl"))
+    journal = resume_journal.place(file.with_name("out.jsonl"))
     while process.poll() is None and not (journal.exists() and journal.stat().st_size > 5000):
         time.sleep(0.05)
     heard = listeners(process.pid)
@@ -179,7 +181,7 @@ def test_local_listens_on_loopback_alone_and_ctrl_c_keeps_what_is_done(file, lm_
     assert heard
     assert all(address.endswith("0100007F") for address in heard)
     sampler = api.load(**loading)
-    list(batch.stream(task_of(file, "out.jsonl", resume=True), sampler.engine, sampler.scorer))
+    list(batch_run.stream(task_of(file, "out.jsonl", resume=True), sampler.engine, sampler.scorer))
     assert file.with_name("out.jsonl").read_bytes() == plain(file, loading)
 
 
@@ -189,7 +191,7 @@ def test_local_listens_on_loopback_alone_and_ctrl_c_keeps_what_is_done(file, lm_
     (["--ray", "local", "--ray-workers", "0"], "ray_workers must be"), (["--ray", "local", "--dry-run"], "leave --ray"),
 ])
 def test_what_cannot_work_is_said_in_one_line_before_ray_starts(file, capsys, argv, words):
-    assert cli.main(["batch", str(file), str(file.with_name("out.jsonl")), *argv]) == 2
+    assert main(["batch", str(file), str(file.with_name("out.jsonl")), *argv]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert words in err
@@ -197,7 +199,7 @@ def test_what_cannot_work_is_said_in_one_line_before_ray_starts(file, capsys, ar
 
 def test_without_ray_its_extra_is_named(file, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert cli.main(["batch", str(file), str(file.with_name("out.jsonl")), "--ray", "local"]) == 2
+    assert main(["batch", str(file), str(file.with_name("out.jsonl")), "--ray", "local"]) == 2
     assert "pip install 'ray[data]'" in capsys.readouterr().err
 
 
@@ -209,9 +211,9 @@ def test_without_ray_its_extra_is_named(file, capsys, monkeypatch):
     ([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0}], None, "cpu", (24, {"num_cpus": 1})),
 ])
 def test_each_worker_has_a_gpu_or_its_share_of_the_cores(nodes, count, device, want):
-    assert distributed.room(nodes, count, device) == want
+    assert ray_workers.room(nodes, count, device) == want
 
 
 def test_more_workers_than_fit_are_refused():
     with pytest.raises(InputError, match="room for 4 workers, one for each GPU, not 5"):
-        distributed.room([{"CPU": 16.0, "GPU": 4.0}], 5)
+        ray_workers.room([{"CPU": 16.0, "GPU": 4.0}], 5)

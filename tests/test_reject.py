@@ -6,12 +6,12 @@ import pytest
 
 from bon import flow, show
 from bon.engines.base import Step
-from bon.engines.local import LocalEngine, Rules
+from bon.engines.local.engine import LocalEngine, Rules
 from bon.errors import InputError, ScoringError
-from bon.rejection import checkpoints
 from bon.schema import Candidate, Ended, Request, Row, Scored, Settings, Wrote
 from bon.scorers import CallableScorer, MeanLogprobScorer, SentimentScorer
 from bon.scorers.classifier import Classifier
+from bon.stats.early_rejection import checkpoints
 from tests import tiny
 
 

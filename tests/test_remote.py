@@ -13,12 +13,14 @@ import pytest
 from playwright.sync_api import expect
 
 import bon
-from bon import cli, flow, models
-from bon.engines.asking import Asking
+from bon import flow
+from bon.cli.main import main
 from bon.engines.base import Job
-from bon.engines.endpoint import Server, checked_url
-from bon.engines.remote import RemoteEngine
+from bon.engines.server.connection import Server, checked_url
+from bon.engines.server.dispatch import Asking
+from bon.engines.server.engine import RemoteEngine
 from bon.errors import EngineError, InputError, ModelError, ScoringError
+from bon.models import presets
 from bon.schema import Done, Ended, Request, Settings, Wrote
 from bon.scorers import CallableScorer, MeanLogprobScorer
 from bon.ui.deployment import Deployment
@@ -286,7 +288,7 @@ MISBEHAVIOUR = {
 
 @pytest.mark.parametrize("how", MISBEHAVIOUR)
 def test_what_goes_wrong_once_is_asked_again(fake, how, monkeypatch):
-    monkeypatch.setattr("bon.engines.asking.PAUSE", 0.01)
+    monkeypatch.setattr("bon.engines.server.dispatch.PAUSE", 0.01)
 
     def once(handler, body, number):
         (MISBEHAVIOUR[how] if number == 0 else good)(handler, body, number)
@@ -299,8 +301,8 @@ def test_what_goes_wrong_once_is_asked_again(fake, how, monkeypatch):
 
 @pytest.mark.parametrize("how", MISBEHAVIOUR)
 def test_what_always_goes_wrong_ends_in_one_clear_line(fake, how, monkeypatch):
-    monkeypatch.setattr("bon.engines.asking.RETRIES", 0)
-    monkeypatch.setattr("bon.engines.asking.PAUSE", 0.01)
+    monkeypatch.setattr("bon.engines.server.dispatch.RETRIES", 0)
+    monkeypatch.setattr("bon.engines.server.dispatch.PAUSE", 0.01)
     server = fake(MISBEHAVIOUR[how])
     with pytest.raises(EngineError) as error:
         run(server, n=3, **({"reject": 0.3} if how == "broken off" else {}))
@@ -409,7 +411,7 @@ def test_the_command_line_refuses_in_one_line_what_cannot_work(fake, capsys, mon
 
     def refused(*argv: str) -> str:
         capsys.readouterr()
-        assert cli.main(["This movie", "-n", "2", *argv]) == 2
+        assert main(["This movie", "-n", "2", *argv]) == 2
         out, err = capsys.readouterr()
         assert out == ""
         assert err.startswith("bon: ")
@@ -438,12 +440,12 @@ def test_a_server_of_another_kind_is_recognised(fake, payload):
 
 def test_the_command_line_runs_on_a_server_and_fails_with_status_1_where_the_run_does(fake, capsys, monkeypatch):
     argv = ["This movie", "-n", "2", "--json", "--endpoint"]
-    assert cli.main([*argv, fake().url]) == 0
+    assert main([*argv, fake().url]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["settings"]["model"] == "tiny"
     assert result["scorer"] == "embedded sentiment"
-    monkeypatch.setattr("bon.engines.asking.PAUSE", 0.01)
-    assert cli.main([*argv, fake(MISBEHAVIOUR["html"]).url]) == 1
+    monkeypatch.setattr("bon.engines.server.dispatch.PAUSE", 0.01)
+    assert main([*argv, fake(MISBEHAVIOUR["html"]).url]) == 1
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
 
@@ -532,7 +534,7 @@ def test_the_page_writes_with_its_server_and_says_when_that_is_gone(fake, browse
 @pytest.fixture(scope="module")
 def transformers_serve(tmp_path_factory):
     """`transformers serve` with the model in the box: the address that it has."""
-    folder = models.find("embedded").model
+    folder = presets.find("embedded").model
     script = shutil.which("transformers", path=str(Path(sys.executable).parent))
     home = tmp_path_factory.mktemp("hub")
     command = [script, "serve", folder, "--host", "127.0.0.1", "--port", "PORT", "--device", "cpu"]

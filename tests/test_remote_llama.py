@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import bon
-from bon import flow, models
-from bon.engines.remote import RemoteEngine
+from bon import flow
+from bon.engines.server.engine import RemoteEngine
+from bon.models import presets
 from bon.schema import Request, Settings
 from bon.scorers import MeanLogprobScorer
 from tests.servers import started
@@ -30,7 +31,7 @@ def write_gguf(file: Path) -> None:
     import gguf
     from transformers import AutoModelForCausalLM
 
-    folder = models.find("embedded").model
+    folder = presets.find("embedded").model
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
     config, weights = model.config, model.transformer.state_dict()
     writer = gguf.GGUFWriter(file, "gpt2")

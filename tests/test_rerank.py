@@ -6,9 +6,9 @@ import pytest
 
 import bon
 from bon.errors import InputError
+from bon.run_state import RunState, stopped
 from bon.schema import Candidate, Ended, Row, Scored, Settings, Started, Wrote
-from bon.state import RunState, stopped
-from bon.ui import render
+from bon.ui.generate import run_view
 
 PROMPT, RUN = "This movie", {"n": 9, "seed": 5}
 
@@ -42,7 +42,7 @@ def test_there_and_back_is_the_same_run(sampler):
 
 def test_by_way_of_the_browser_it_is_the_same(sampler):
     run = sampler.run(PROMPT, **RUN)
-    kept = render.read(render.pack(render.done(run))["record"])
+    kept = run_view.read(run_view.pack(run_view.done(run))["record"])
     ours, theirs = sampler.rerank(run, target="NEGATIVE"), sampler.rerank(kept, target="NEGATIVE")
     assert [c.score for c in ours.candidates] == [c.score for c in theirs.candidates]
     assert ours.stats == theirs.stats
@@ -136,7 +136,7 @@ def test_of_a_run_that_kept_a_few_these_are_ranked(sampler, other):
 def test_a_weighted_sum_is_ranked_anew_as_the_run_would_have_been(lm_folder, classifier_folder, other):
     sampler = bon.load(lm_folder, f"0.7*{classifier_folder}+0.3*logprob")
     run, wanted = sampler.run(PROMPT, **RUN), sampler.run(PROMPT, **RUN, **other)
-    for result in (run, render.read(render.pack(render.done(run))["record"])):
+    for result in (run, run_view.read(run_view.pack(run_view.done(run))["record"])):
         made = sampler.rerank(result, **other)
         assert [c.index for c in made.candidates] == [c.index for c in wanted.candidates]
         assert [c.score for c in made.candidates] == pytest.approx([c.score for c in wanted.candidates], abs=1e-4)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from bon.lengths import LengthSampler
-from bon.sampling import Sampling, candidate_stream, draw, log_probability, shape, uniforms
+from bon.engines.local.sampling import Sampling, candidate_stream, draw, log_probability, shape, uniforms
+from bon.stats.lengths import LengthSampler
 
 
 def some_logits(rows=6, vocabulary=50, seed=0):

@@ -12,9 +12,11 @@ from tokenizers.processors import TemplateProcessing
 from transformers import DistilBertForTokenClassification, GPT2Config, GPT2ForSequenceClassification, pipeline
 
 import bon
-from bon import computing, flow
+from bon import flow
 from bon.api import Sampler
 from bon.errors import InputError, ModelError, ScoringError
+from bon.models import running
+from bon.report.numbers import axis_of
 from bon.schema import Candidate, Request, Settings
 from bon.scorers import (
     CallableScorer,
@@ -26,7 +28,6 @@ from bon.scorers import (
     checked_scores,
 )
 from bon.scorers.classifier import GRAIN, Classifier
-from bon.wording import axis_of
 from tests import tiny
 
 TEXTS = [
@@ -295,7 +296,7 @@ def at_once(classifier, *texts):
             found[i] = error
 
     threads = [threading.Thread(target=call, args=(i,)) for i in range(len(texts))]
-    with computing._LOCK:
+    with running._LOCK:
         for thread in threads:
             thread.start()
         while len(classifier._calls) < len(texts):

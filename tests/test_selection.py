@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from bon import api, flow, models, stats
+from bon import api, flow
+from bon.engines.local.sampling import candidate_stream, selection_luck
 from bon.errors import InputError, ScoringError
-from bon.sampling import candidate_stream, selection_luck
+from bon.models import presets
 from bon.schema import Candidate, Request, Settings
 from bon.scorers import (
     CallableScorer,
@@ -19,7 +20,8 @@ from bon.scorers import (
     WeightedScorer,
     as_scorer,
 )
-from bon.selection import drawn, rank
+from bon.stats import estimates
+from bon.stats.ranking import drawn, rank
 
 SCORES = [0.2, 0.9, 0.5, 0.9, 0.1]
 
@@ -107,28 +109,28 @@ def test_soft_best_is_the_average_over_many_draws():
     places = [drawn(SCORES, 0.2, u) for u in luck]
     for values in (SCORES, judge):
         each = np.array(values)[places]
-        found = stats.soft_best(SCORES, 0.2, values)
+        found = estimates.soft_best(SCORES, 0.2, values)
         assert abs(found - each.mean()) < 4 * each.std() / len(each) ** 0.5
-    assert stats.soft_best(SCORES, 1e-6) == pytest.approx(0.9)
-    assert stats.soft_best(SCORES, 1e9) == pytest.approx(np.mean(SCORES))
+    assert estimates.soft_best(SCORES, 1e-6) == pytest.approx(0.9)
+    assert estimates.soft_best(SCORES, 1e9) == pytest.approx(np.mean(SCORES))
 
 
 def test_top_average_shares_ties():
     judge = [5.0, 1.0, 3.0, 2.0, 4.0]
-    assert stats.top_average(SCORES, 2) == pytest.approx(0.9)
-    assert stats.top_average(SCORES, 1, judge) == pytest.approx(1.5)
-    assert stats.top_average(SCORES, 3, judge) == pytest.approx(2.0)
-    assert stats.top_average(SCORES, 5) == pytest.approx(np.mean(SCORES))
-    assert stats.top_average(SCORES, 1, judge, largest=False) == 4.0
+    assert estimates.top_average(SCORES, 2) == pytest.approx(0.9)
+    assert estimates.top_average(SCORES, 1, judge) == pytest.approx(1.5)
+    assert estimates.top_average(SCORES, 3, judge) == pytest.approx(2.0)
+    assert estimates.top_average(SCORES, 5) == pytest.approx(np.mean(SCORES))
+    assert estimates.top_average(SCORES, 1, judge, largest=False) == 4.0
 
 
 def test_bootstrap_covers_the_mean_as_often_as_it_says():
     rng, inside = np.random.default_rng(2), 0
     for _ in range(300):
-        low, high = stats.bootstrap(rng.normal(size=40), resamples=400)
+        low, high = estimates.bootstrap(rng.normal(size=40), resamples=400)
         inside += low <= 0 <= high
     assert 0.89 <= inside / 300 <= 0.98
-    assert stats.bootstrap([1.0, 2.0, 3.0]) == stats.bootstrap([1.0, 2.0, 3.0])
+    assert estimates.bootstrap([1.0, 2.0, 3.0]) == estimates.bootstrap([1.0, 2.0, 3.0])
 
 
 # Scorers without a model of their own, and several in one.
@@ -218,7 +220,7 @@ def test_a_sampler_looks_for_another_target_in_a_sum(lm_folder, classifier_folde
 
 
 def test_scorers_that_need_no_model_are_presets():
-    assert models.find("embedded", "self-certainty").scorer == "self-certainty"
+    assert presets.find("embedded", "self-certainty").scorer == "self-certainty"
     assert api.is_loaded("embedded", "logprob") in (True, False)
     with pytest.raises(InputError, match="self-certainty rates"):
         api.load("embedded", "self-certainty").score(["a text"])

@@ -8,8 +8,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from bon.ui import render, share
-from bon.ui.fields import FIELDS
+from bon.ui import share_links
+from bon.ui.generate import run_view
+from bon.ui.generate.form_fields import FIELDS
 from tests.browser import DRAWN, opened, unfit
 from tests.test_page import CLIPBOARD, NASTY, phase, run, settings, winner
 from tests.test_view import page as form_of
@@ -22,7 +23,7 @@ def test_a_full_query_string_fills_the_form():
     query = {"prompt": " Hi ", "n": "32", "target": "NEGATIVE", "min_tokens": "4", "max_tokens": "9", "seed": "7",
              "temperature": "0.7", "top_p": "0.9", "top_k": "40", "model": "gpt2-imdb", "scorer": "logprob",
              "reject": "0.5", "select": "soft", "softness": "0.3"}
-    assert share.accepted(query, form_of()) == ({
+    assert share_links.accepted(query, form_of()) == ({
         "prompt": " Hi ", "n": 32, "target": "NEGATIVE", "min_tokens": 4, "max_tokens": 9, "seed": "7",
         "temperature": 0.7, "top_p": 0.9, "top_k": 40, "model": "gpt2-imdb", "scorer": "logprob",
         "reject": True, "select": "soft", "softness": 0.3,
@@ -30,7 +31,7 @@ def test_a_full_query_string_fills_the_form():
 
 
 def test_what_is_meant_for_others_is_nobodys_fault():
-    assert share.accepted(HARMLESS, form_of()) == ({}, [])
+    assert share_links.accepted(HARMLESS, form_of()) == ({}, [])
 
 
 @pytest.mark.parametrize(("name", "value", "words"), [
@@ -42,7 +43,7 @@ def test_what_is_meant_for_others_is_nobodys_fault():
     ("unit", "logit", "on this page"), ("temprature", "1", "mean temperature"),
 ])
 def test_what_cannot_work_is_ignored_with_a_word_and_the_rest_stands(name, value, words):
-    given, ignored = share.accepted({"prompt": "Hi", "select": "best", name: value}, form_of())
+    given, ignored = share_links.accepted({"prompt": "Hi", "select": "best", name: value}, form_of())
     assert given == {k: v for k, v in {"prompt": "Hi", "select": "best"}.items() if k != name}
     assert len(ignored) == 1
     assert words in ignored[0]
@@ -50,28 +51,28 @@ def test_what_cannot_work_is_ignored_with_a_word_and_the_rest_stands(name, value
 
 def test_all_that_is_wrong_is_said_at_once():
     query = {"n": "0", "temperature": "x", "top_p": "9", "min_tokens": "90", "max_tokens": "4", "seed": "?"}
-    given, ignored = share.accepted(query, form_of())
+    given, ignored = share_links.accepted(query, form_of())
     assert given == {}
     assert len(ignored) == 6
-    assert share.accepted(dict.fromkeys(FIELDS, NASTY), form_of())[0].keys() == {
+    assert share_links.accepted(dict.fromkeys(FIELDS, NASTY), form_of())[0].keys() == {
         "prompt", "model", "scorer", "target",
     }
 
 
 def test_a_blank_value_is_none():
-    assert share.accepted(dict.fromkeys(FIELDS, " "), form_of()) == ({}, [])
+    assert share_links.accepted(dict.fromkeys(FIELDS, " "), form_of()) == ({}, [])
 
 
 def test_labels_of_other_scorers_are_taken_on_trust():
-    assert share.accepted({"target": "LABEL_1", "scorer": "some/scorer"}, form_of())[0]["target"] == "LABEL_1"
+    assert share_links.accepted({"target": "LABEL_1", "scorer": "some/scorer"}, form_of())[0]["target"] == "LABEL_1"
 
 
 def test_the_answer_has_a_value_for_every_output():
-    answer = share.linked(form_of(), SimpleNamespace(query_params={"n": "200", "seed": "x"}))
+    answer = share_links.linked(form_of(), SimpleNamespace(query_params={"n": "200", "seed": "x"}))
     assert len(answer) == len(FIELDS) + 2
     assert answer[-2] == 64
     assert answer[-1]["linked"] is True
-    assert share.linked(form_of(), SimpleNamespace(query_params={}))[-1]["linked"] is False
+    assert share_links.linked(form_of(), SimpleNamespace(query_params={}))[-1]["linked"] is False
 
 
 # In the browser.
@@ -120,7 +121,7 @@ def a_link_fills_the_form_and_runs_nothing(stage, page):
 
 
 def the_link_of_a_run_says_what_is_not_as_at_first(page):
-    record = json.dumps(render.record(state([0.2, 0.9, 0.4]).result()))
+    record = json.dumps(run_view.record(state([0.2, 0.9, 0.4]).result()))
     link = page.evaluate("(record) => bon.linkOf(JSON.parse(record))", record)
     others = {"view": ["later"], "run": ["1"]}
     assert parse_qs(urlsplit(link).query) == {**others, "prompt": ["This movie"], "n": ["3"], "seed": ["7"]}
@@ -131,7 +132,7 @@ def the_link_of_a_run_says_what_is_not_as_at_first(page):
     told["settings"] |= everything
     link = page.evaluate("(told) => bon.linkOf(told)", told)
     query = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
-    given, ignored = share.accepted(query, form_of())
+    given, ignored = share_links.accepted(query, form_of())
     assert ignored == []
     assert given == everything | {"prompt": told["prompt"], "seed": str(2**53 - 1), "reject": True}
 

@@ -12,8 +12,10 @@ from huggingface_hub.errors import HfHubHTTPError
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from bon import cli, models, publish
+from bon.cli import publish
+from bon.cli.main import main
 from bon.errors import BonError, InputError, ModelError
+from bon.models import presets
 from tests.hub import WrittenHub
 
 ROOT = Path(__file__).parent.parent
@@ -53,7 +55,7 @@ def test_the_space_runs_the_lowest_gradio_that_is_required_and_a_python_that_zer
 
 
 def test_the_models_of_the_front_matter_are_the_presets_from_the_hub():
-    places = {p for spec in models.presets() for p in (spec.model, spec.scorer, spec.tuned, spec.judge) if p}
+    places = {p for spec in presets.presets() for p in (spec.model, spec.scorer, spec.tuned, spec.judge) if p}
     assert set(front()["models"]) == {place for place in places if not Path(place).is_absolute()}
 
 
@@ -85,7 +87,7 @@ def test_what_is_sent_is_what_the_page_runs_with(tmp_path):
     files = dict(publish.files())
     assert {"app.py", "README.md", "requirements.txt", "assets/ui/view.js"} <= set(files)
     assert "assets/models/sentiment/config.json" in files
-    assert not [name for name in files if re.search(r"^tests/|^bon/embedded/|__pycache__|\.pyc$|/\.", name)]
+    assert not [name for name in files if re.search(r"^tests/|^bon/training/|__pycache__|\.pyc$|/\.", name)]
     assert sum(files.values()) < 50e6
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +101,7 @@ def test_what_is_sent_is_what_the_page_runs_with(tmp_path):
 
 def test_a_dry_run_lists_the_files_and_sends_nothing(capsys, monkeypatch):
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    assert cli.main(["publish", "ada/best-of-n", "--dry-run"]) == 0
+    assert main(["publish", "ada/best-of-n", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^ +[\d,]+  app\.py$", out, re.MULTILINE)
     assert re.search(r"\d+ files, \d+\.\d MB for https://\S+/ada/best-of-n; nothing was sent\.", out)
@@ -113,7 +115,7 @@ def test_a_bad_name_is_said_before_anything_is_sent(name):
 
 def test_without_a_token_it_says_how_to_get_one(capsys, monkeypatch):
     monkeypatch.setattr("bon.hub.get_token", lambda: None)
-    assert cli.main(["publish", "ada/best-of-n"]) == 2
+    assert main(["publish", "ada/best-of-n"]) == 2
     assert "hf auth login" in capsys.readouterr().err
 
 
@@ -132,6 +134,6 @@ def test_what_the_hub_says_is_told_in_words(error, kind, words):
 
 
 def test_an_installed_package_is_no_checkout_to_publish(monkeypatch, tmp_path):
-    monkeypatch.setattr(models, "assets", lambda: tmp_path / "assets")
+    monkeypatch.setattr(presets, "assets", lambda: tmp_path / "assets")
     with pytest.raises(ModelError, match="checkout"):
         publish.files()

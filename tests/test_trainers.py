@@ -5,9 +5,9 @@ import json
 import pytest
 from transformers import GPT2ForSequenceClassification
 
-from bon import batch, forms
-from bon.dataset import Dataset
-from bon.engines.local import LocalEngine
+from bon.batch import batch_run, output_rows
+from bon.batch.input_rows import Dataset
+from bon.engines.local.engine import LocalEngine
 from bon.schema import Settings
 from bon.scorers import CallableScorer
 from tests import tiny
@@ -47,8 +47,8 @@ def data(request, tmp_path, tokenizer, chat):
         prompts = [[{"role": "user", "content": text}] if chat else text for text in tiny.TEXTS]
         (tmp_path / "in.jsonl").write_text("".join(json.dumps({"prompt": p, **BESIDE}) + "\n" for p in prompts))
         out = tmp_path / f"out{request.param}"
-        task = batch.Task(Dataset(tmp_path / "in.jsonl"), out, Settings(n=4, seed=1, max_tokens=8), form)
-        *_, done = batch.stream(task, LocalEngine(tiny.gpt2(), tokenizer, name="tiny"), CallableScorer(letters))
+        task = batch_run.Task(Dataset(tmp_path / "in.jsonl"), out, Settings(n=4, seed=1, max_tokens=8), form)
+        *_, done = batch_run.stream(task, LocalEngine(tiny.gpt2(), tokenizer, name="tiny"), CallableScorer(letters))
         assert (done.failed, done.left_out) == (0, {})
         kind = "parquet" if request.param == ".parquet" else "json"
         return datasets.load_dataset(kind, data_files=str(out), split="train", cache_dir=str(tmp_path / "cache"))
@@ -58,14 +58,14 @@ def data(request, tmp_path, tokenizer, chat):
 
 def test_completions_train_a_model(data, tmp_path, tokenizer):
     config = trl.SFTConfig(str(tmp_path), **STEP)
-    trainer = trl.SFTTrainer(tiny.gpt2(), config, train_dataset=data(forms.SFT), processing_class=tokenizer)
+    trainer = trl.SFTTrainer(tiny.gpt2(), config, train_dataset=data(output_rows.SFT), processing_class=tokenizer)
     assert trainer.train().training_loss > 0
     assert "completion_mask" in trainer.train_dataset.column_names or trainer.completion_only_loss
 
 
 def test_preferences_train_a_model(data, tmp_path, tokenizer):
     config = trl.DPOConfig(str(tmp_path), **STEP)
-    rows = data(forms.PREFERENCE)
+    rows = data(output_rows.PREFERENCE)
     trainer = trl.DPOTrainer(tiny.gpt2(), tiny.gpt2(), config, train_dataset=rows, processing_class=tokenizer)
     assert trainer.train().training_loss > 0
 
@@ -75,7 +75,8 @@ def test_preferences_train_a_reward_model(data, tmp_path, tokenizer):
     base.num_labels = 1
     config = trl.RewardConfig(str(tmp_path), **STEP)
     trainer = trl.RewardTrainer(
-        GPT2ForSequenceClassification(base), config, train_dataset=data(forms.PREFERENCE), processing_class=tokenizer
+        GPT2ForSequenceClassification(base), config, train_dataset=data(output_rows.PREFERENCE),
+        processing_class=tokenizer,
     )
     assert trainer.train().training_loss > 0
     assert "margin" in trainer.train_dataset.column_names
@@ -83,6 +84,6 @@ def test_preferences_train_a_reward_model(data, tmp_path, tokenizer):
 
 def test_scored_candidates_train_a_model_as_good_or_bad(data, tmp_path, tokenizer):
     config = trl.KTOConfig(str(tmp_path), **STEP)
-    rows = data(forms.SCORED)
+    rows = data(output_rows.SCORED)
     trainer = trl.KTOTrainer(tiny.gpt2(), tiny.gpt2(), config, train_dataset=rows, processing_class=tokenizer)
     assert trainer.train().training_loss > 0

@@ -6,10 +6,11 @@ import logging
 
 import pytest
 
-from bon import wording
+from bon.report import numbers
+from bon.run_state import RunState
 from bon.schema import Candidate, Ended, Row, Scored, Settings, Started, Wrote
-from bon.state import RunState
-from bon.ui import fields, journal, render, updates
+from bon.ui import error_log
+from bon.ui.generate import form_fields, run_view, updates
 
 
 def state(scores, n=None, unit="probability", target="POSITIVE") -> RunState:
@@ -35,7 +36,7 @@ def page(**changes):
 
 
 def test_rows_keep_their_numbers_and_say_their_ranks():
-    view = render.writing(state([0.2, 0.9, 0.5], n=5).result())
+    view = run_view.writing(state([0.2, 0.9, 0.5], n=5).result())
     assert [row["rank"] for row in view["rows"]] == [3, 1, 2, None, None]
     assert [row["state"] for row in view["rows"]] == ["scored", "scored", "scored", "writing", "writing"]
     assert view["winner"]["index"] == 1
@@ -44,12 +45,12 @@ def test_rows_keep_their_numbers_and_say_their_ranks():
 
 
 def test_nothing_scored_has_no_winner_and_no_mean():
-    view = render.writing(state([], n=3).result())
+    view = run_view.writing(state([], n=3).result())
     assert (view["winner"], view["mean"], view["scored"]) == (None, None, 0)
 
 
 def test_done_has_facts_and_the_exact_curve():
-    view = render.done(state([0.0, 1.0, 0.5, 0.5]).result())
+    view = run_view.done(state([0.0, 1.0, 0.5, 0.5]).result())
     assert [fact["value"] for fact in view["facts"]] == ["1.000", "0.500", "80%", "≤ 0.64"]
     assert view["curve"]["points"] == [[1, 0.5, "0.500"], [2, 0.75, "0.750"], [3, 0.875, "0.875"], [4, 1.0, "1.000"]]
     assert view["curve"]["caption"] == "The first 4 bring nine tenths of the gain; all 4 bring +0.500."
@@ -57,63 +58,63 @@ def test_done_has_facts_and_the_exact_curve():
 
 
 def test_equal_scores_do_not_promise_a_gain():
-    view = render.done(state([0.5] * 4).result())
+    view = run_view.done(state([0.5] * 4).result())
     assert "tenths" not in view["curve"]["caption"]
     assert view["winner"]["lift"] == "+0.000"
 
 
 def test_stopped_keeps_what_is_done():
     result = state([0.2, 0.9], n=4).result()
-    view = render.stopped(render.writing(result), result)
+    view = run_view.stopped(run_view.writing(result), result)
     assert (view["phase"], view["title"]) == ("stopped", "Stopped after 2 of 4.")
     assert [row["state"] for row in view["rows"]] == ["scored", "scored", "stopped", "stopped"]
     assert view["winner"]["tag"] == "Best of the 2 that were scored"
     assert view["progress"] is None
-    kept = render.read(json.dumps(view["record"]))
+    kept = run_view.read(json.dumps(view["record"]))
     assert [c.ended for c in kept.candidates] == ["eos", "eos", "stopped", "stopped"]
     assert "Stopped with 2 of 4 candidates scored: the figures are theirs." in kept.notes
-    again = render.ended(kept)
+    again = run_view.ended(kept)
     assert (again["phase"], again["title"], again["rows"]) == (view["phase"], view["title"], view["rows"])
 
 
 @pytest.mark.parametrize("phase", ["done", "sample", "empty", "failed"])
 def test_a_stop_that_comes_too_late_changes_nothing(phase):
     result = state([0.5]).result()
-    view = {**render.done(result), "phase": phase}
-    assert render.stopped(view, result) == view
+    view = {**run_view.done(result), "phase": phase}
+    assert run_view.stopped(view, result) == view
 
 
 def test_broken_keeps_what_is_done_and_says_why():
-    view = render.broken(state([0.2], n=2).result(), "No memory.")
+    view = run_view.broken(state([0.2], n=2).result(), "No memory.")
     assert (view["phase"], view["error"], view["rows"][0]["score"]) == ("failed", "No memory.", "0.200")
-    assert "rows" not in render.broken(None, "No model.")
-    assert render.broken(state([], n=2).result(), "No memory.")["line"].startswith("None of 2 had been scored")
+    assert "rows" not in run_view.broken(None, "No model.")
+    assert run_view.broken(state([], n=2).result(), "No memory.")["line"].startswith("None of 2 had been scored")
 
 
 def test_a_view_survives_its_way_to_the_browser():
-    view = render.writing(state([0.2, 0.9], n=4).result())
-    assert render.unpack(json.loads(json.dumps(render.pack(view)))) == view
-    assert render.unpack(render.pack(render.empty())) == render.empty()
+    view = run_view.writing(state([0.2, 0.9], n=4).result())
+    assert run_view.unpack(json.loads(json.dumps(run_view.pack(view)))) == view
+    assert run_view.unpack(run_view.pack(run_view.empty())) == run_view.empty()
 
 
 def test_growing_texts_are_appended_to_not_sent_again():
     from gradio.utils import diff
 
     run = state([], n=3)
-    before = render.pack(render.writing(run.result()))
+    before = run_view.pack(run_view.writing(run.result()))
     run.add(Wrote((Row(1, " text 1 goes on", 7),)))
-    changes = diff(before, render.pack(render.writing(run.result())))
+    changes = diff(before, run_view.pack(run_view.writing(run.result())))
     assert ["append", ["texts", 1], " goes on"] in changes
     assert [change[1] for change in changes] == [["view"], ["texts", 1]]
 
 
 def test_sample_is_read_from_its_file_or_left_out(tmp_path):
     file = tmp_path / "sample.json"
-    assert render.sample(file)["phase"] == "empty"
+    assert run_view.sample(file)["phase"] == "empty"
     result = state([0.2, 0.9]).result()
     file.write_text(json.dumps(result.to_dict()))
-    assert render.read(file.read_text()).to_dict() == result.to_dict()
-    view = render.sample(file)
+    assert run_view.read(file.read_text()).to_dict() == result.to_dict()
+    view = run_view.sample(file)
     assert (view["phase"], view["winner"]["tag"]) == ("sample", "Winner of 2 · sample")
 
 
@@ -122,16 +123,16 @@ def test_sample_is_read_from_its_file_or_left_out(tmp_path):
     [(0.98649, "0.986"), (1.0, "1.000"), (0.99996, "> 0.999"), (0.0001, "< 0.001"), (0.0, "0.000"), (-2.5, "−2.500")],
 )
 def test_scores_are_not_rounded_to_certainty(score, words):
-    assert render.score_words(score) == words
+    assert run_view.score_words(score) == words
 
 
 def test_win_rate_is_not_rounded_to_certainty():
-    assert [render.percent_words(n / (n + 1)) for n in (1, 16, 256, 4096)] == ["50%", "94%", "99.6%", "99.9%"]
+    assert [run_view.percent_words(n / (n + 1)) for n in (1, 16, 256, 4096)] == ["50%", "94%", "99.6%", "99.9%"]
 
 
 @pytest.mark.parametrize("scores", [[-3.2, 1.7, 4.4], [5.0], [2.0, 2.0], [0.0012, 0.0019], [-1e6, 1e6]])
 def test_an_axis_without_fixed_ends_holds_all_scores(scores):
-    low, high, ticks = render.axis_of(scores, "logit")
+    low, high, ticks = run_view.axis_of(scores, "logit")
     assert low < high
     assert all(low <= score <= high for score in scores)
     assert 2 <= len(ticks) <= 7
@@ -139,29 +140,29 @@ def test_an_axis_without_fixed_ends_holds_all_scores(scores):
 
 
 def test_an_axis_without_scores_has_no_numbers():
-    assert render.axis_of([], "logit")[2] == []
-    assert render.writing(state([], n=2, unit="reward", target=None).result())["axis"]["ticks"] == []
+    assert run_view.axis_of([], "logit")[2] == []
+    assert run_view.writing(state([], n=2, unit="reward", target=None).result())["axis"]["ticks"] == []
 
 
 def test_units_are_named():
-    assert wording.unit_words("probability", "POSITIVE") == "probability of positive"
-    assert wording.unit_words("logit", "LABEL_1") == "logit of label_1"
-    assert wording.unit_words("reward", None) == "reward"
+    assert numbers.unit_words("probability", "POSITIVE") == "probability of positive"
+    assert numbers.unit_words("logit", "LABEL_1") == "logit of label_1"
+    assert numbers.unit_words("reward", None) == "reward"
 
 
 def test_chips_say_what_runs():
     engine = {"name": "embedded", "parameters": 4_812_032, "device": "cuda", "dtype": "torch.bfloat16"}
-    assert render.chips(engine, "embedded sentiment") == [
+    assert run_view.chips(engine, "embedded sentiment") == [
         "model: embedded 4.8M", "scorer: embedded sentiment", "CUDA, bf16",
     ]
-    assert [render.size_words(n) for n in (124_439_808, 1_700_000_000, 7_600)] == ["124M", "1.7B", "0.0M"]
+    assert [run_view.size_words(n) for n in (124_439_808, 1_700_000_000, 7_600)] == ["124M", "1.7B", "0.0M"]
 
 
 def test_the_page_as_it_is_at_first_is_good():
-    assert fields.faults(page()) == {}
-    settings = fields.request_of(page(seed=" 7 ", scorer="logprob")).settings
+    assert form_fields.faults(page()) == {}
+    settings = form_fields.request_of(page(seed=" 7 ", scorer="logprob")).settings
     assert (settings.seed, settings.scorer, settings.n) == (7, "logprob", 16)
-    assert fields.request_of(page()).settings.seed is None
+    assert form_fields.request_of(page()).settings.seed is None
 
 
 @pytest.mark.parametrize(
@@ -171,18 +172,18 @@ def test_the_page_as_it_is_at_first_is_good():
      ("seed", "7.5"), ("seed", "١٢x"), ("seed", str(2**53))],
 )
 def test_each_fault_is_found_at_its_field(field, value):
-    assert list(fields.faults(page(**{field: value}))) == [field]
+    assert list(form_fields.faults(page(**{field: value}))) == [field]
 
 
 def test_all_faults_are_found_at_once():
-    found = fields.faults(page(prompt="", n=0, min_tokens=90, max_tokens=4, temperature=-1, seed="x"))
+    found = form_fields.faults(page(prompt="", n=0, min_tokens=90, max_tokens=4, temperature=-1, seed="x"))
     assert set(found) == {"prompt", "n", "min_tokens", "temperature", "seed"}
 
 
 def test_the_validator_answers_for_every_input():
-    answers = fields.check(*page(n=0).values())
-    assert list(page()) == list(fields.FIELDS)
-    assert [answer["is_valid"] for answer in answers] == [name != "n" for name in fields.FIELDS]
+    answers = form_fields.check(*page(n=0).values())
+    assert list(page()) == list(form_fields.FIELDS)
+    assert [answer["is_valid"] for answer in answers] == [name != "n" for name in form_fields.FIELDS]
 
 
 def test_thinned_shows_the_start_the_first_words_and_the_end_at_once():
@@ -215,23 +216,23 @@ def rejecting():
 
 
 def test_the_switch_for_early_rejection_drops_half_and_is_off_at_first():
-    assert fields.request_of(page()).settings.reject == 0
-    assert fields.request_of(page(reject=True)).settings.reject == 0.5
+    assert form_fields.request_of(page()).settings.reject == 0
+    assert form_fields.request_of(page(reject=True)).settings.reject == 0.5
 
 
 def test_dropped_candidates_are_shown_as_such_and_never_lead():
-    view = render.done(rejecting())
+    view = run_view.done(rejecting())
     assert [row["state"] for row in view["rows"]] == ["scored", "scored", "rejected", "rejected"]
     assert view["winner"]["index"] == 1
     assert view["winner"]["lift"] == ""
     only_dropped = state([0.5], n=2)
     only_dropped.candidates[0] = dataclasses.replace(only_dropped.candidates[0], ended="rejected")
-    assert render.writing(only_dropped.result())["winner"] is None
+    assert run_view.writing(only_dropped.result())["winner"] is None
 
 
 def test_after_early_rejection_the_figures_say_what_was_spent_and_there_is_no_curve():
     result = rejecting()
-    view = render.done(result)
+    view = run_view.done(result)
     assert view["curve"] is None
     assert view["mean"] is None
     values = {fact["label"]: fact["value"] for fact in view["facts"]}
@@ -257,13 +258,13 @@ def test_every_way_of_selecting_has_its_words(select, tag, first):
     for i, score in enumerate((0.2, 0.9, 0.5)):
         state.add(Ended(Candidate(i, f" text {i}", tokens=5, cap=5, ended="length")))
         state.add(Scored(i, score))
-    view = render.done(state.result())
+    view = run_view.done(state.result())
     assert view["winner"]["tag"] == tag
     assert view["facts"][0]["label"] == first
     assert len(view["facts"]) == {"best": 4, "worst": 4, "soft": 2}[select]
 
 
 def test_what_a_server_logs_that_is_no_error_stays_in_its_words(caplog):
-    journal.keep_servers_quiet()
+    error_log.keep_servers_quiet()
     logging.getLogger("asyncio").warning("Listening %s", "no more")
     assert caplog.messages == ["Listening no more"]

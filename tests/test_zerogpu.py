@@ -16,8 +16,9 @@ import bon
 from bon import zerogpu
 from bon.errors import LimitError
 from bon.schema import Request, Settings
-from bon.ui import borrowed, handlers
-from bon.ui.fields import FIELDS
+from bon.ui.generate import handlers
+from bon.ui.generate.form_fields import FIELDS
+from bon.ui.work import zerogpu_runs
 from tests.browser import ROOT, App, open_page
 
 STAND_IN = Path(__file__).parent / "zerogpu"
@@ -101,9 +102,9 @@ def test_a_gpu_that_is_not_lent_is_said_in_the_words_of_who_lends(monkeypatch):
         raise gr.Error("You have <b>exceeded</b> your quota &amp; more. Try again in 1:00:00")
         yield
 
-    monkeypatch.setattr(borrowed, "_run", refused)
+    monkeypatch.setattr(zerogpu_runs, "_run", refused)
     with pytest.raises(LimitError, match=r"^You have exceeded your quota & more\. Try again in 1:00:00$"):
-        list(borrowed.run(Request("This movie")))
+        list(zerogpu_runs.run(Request("This movie")))
 
 
 def test_a_visitor_who_leaves_ends_a_comparison_that_has_the_gpu(monkeypatch):
@@ -117,7 +118,7 @@ def test_a_visitor_who_leaves_ends_a_comparison_that_has_the_gpu(monkeypatch):
             ended.append((prompts, settings.n))
 
     monkeypatch.setattr(zerogpu, "is_on", lambda: True)
-    monkeypatch.setattr(borrowed, "_compare", endless)
+    monkeypatch.setattr(zerogpu_runs, "_compare", endless)
     form = {**dataclasses.asdict(Settings()), "prompt": "", "chat": None, "seed": "7"}
     values = [form[name] for name in FIELDS]
     shown = handlers.compare(None, "This movie\nThe hotel room", 4, *values)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bon import models
+from bon.models import presets
 from bon.scorers.base import Item, Scorer, Scores, checked_scores
 from bon.scorers.classifier import Classifier, RewardScorer, SentimentScorer
 from bon.scorers.ngrams import NgramClassifier
@@ -21,9 +21,9 @@ def as_scorer(source: Any, target: str | None = None, unit: str = "probability",
     `0.7*embedded+0.3*logprob`. A model with a single output becomes a reward scorer, one with several a sentiment
     scorer for `target`.
     """
-    if isinstance(source, str) and (parts := models.weighted(source)):
+    if isinstance(source, str) and (parts := presets.weighted(source)):
         return WeightedScorer([(weight, as_scorer(name, target, unit, **kind)) for weight, name in parts])
-    if source in models.FREE:
+    if source in presets.FREE:
         return {scorer.name: scorer for scorer in (MeanLogprobScorer, SelfCertaintyScorer)}[source]()
     if hasattr(source, "score") and hasattr(source, "unit"):
         return source

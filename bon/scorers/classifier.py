@@ -11,15 +11,15 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from bon import loading, models
-from bon.computing import compute
 from bon.errors import InputError, ModelError, ScoringError
 from bon.messages import say
+from bon.models import loading, presets
+from bon.models.running import compute
 from bon.schema import UNITS, answered
-from bon.scorers import reading
+from bon.scorers import reading_limits
 from bon.scorers.base import Item, Scores
 from bon.scorers.ngrams import NgramClassifier, is_ngrams
-from bon.scorers.reading import Sharing, Tokens
+from bon.scorers.reading_limits import Sharing, Tokens
 
 #: The tasks of pipelines whose model rates a text by its labels.
 TASKS = ("text-classification", "sentiment-analysis", "zero-shot-classification")
@@ -75,9 +75,9 @@ class Classifier:
         if isinstance(source, cls | NgramClassifier):
             return source
         if isinstance(source, str):
-            place = models.scorer_place(source)
+            place = presets.scorer_place(source)
             if is_ngrams(place):
-                return loading.LIVE.get((models.NGRAMS, place), lambda: NgramClassifier.load(place))
+                return loading.LIVE.get((presets.NGRAMS, place), lambda: NgramClassifier.load(place))
             return cls(*loading.classifier(place, device, dtype))
         if getattr(source, "task", "text-classification") not in TASKS:
             raise InputError("scorer", say("error.scorer_task", task=str(source.task)))
@@ -115,13 +115,13 @@ class Classifier:
     @cached_property
     def limit(self) -> int | None:
         """The most tokens of a text; None where neither model nor tokenizer sets a limit."""
-        limits = (reading.longest(self.model), self.tokenizer.model_max_length)
+        limits = (reading_limits.longest(self.model), self.tokenizer.model_max_length)
         return min((limit for limit in limits if limit and 0 < limit < 10**6), default=None)
 
     @cached_property
     def _pad(self) -> int | None:
         # Decoder classifiers find a text's last token by the pad id of their config; encoders go by the mask.
-        return reading.pad_id(self.model)
+        return reading_limits.pad_id(self.model)
 
     def logits(self, texts: Sequence[str], special: bool = True) -> tuple[Tensor, tuple[str, ...]]:
         """Logits [texts, labels] in float32 on the processor, and notes on what was truncated or retried.
@@ -170,7 +170,7 @@ class Classifier:
         return tokens.cut(self.limit) if too_long else tokens, too_long
 
     def _check_ids(self, ids: Sequence[int]) -> None:
-        known, highest = reading.vocabulary(self.model), max(ids)
+        known, highest = reading_limits.vocabulary(self.model), max(ids)
         if known is not None and highest >= known:
             token = repr(self.tokenizer.convert_ids_to_tokens(highest))
             raise InputError("texts", say(
@@ -188,7 +188,7 @@ class Classifier:
     @property
     def _sharing(self) -> Sharing:
         # Without a pad id a decoder classifier refuses every batch of more than one text.
-        return Sharing.NONE if self._pad is None else reading.findings_of(self.model).sharing
+        return Sharing.NONE if self._pad is None else reading_limits.findings_of(self.model).sharing
 
     def _batches(self, order: list[int], lengths: list[int]) -> Iterator[list[int]]:
         tokens = TOKENS.get(self.model.device.type, MANY_TOKENS)
@@ -216,7 +216,7 @@ class Classifier:
         if len(parts) == 1:
             sharing = self._sharing
             try:
-                out = reading.logits(self.model, rows, self._padded(len(rows[-1].ids)), self._pad or 0)
+                out = reading_limits.logits(self.model, rows, self._padded(len(rows[-1].ids)), self._pad or 0)
             except Exception as error:
                 parts = self._halves(rows, error, notes)
             else:
@@ -244,10 +244,10 @@ class Classifier:
         return [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
 
     def _check_sharing(self, rows: Sequence[Tokens], out: Tensor) -> None:
-        width, findings = self._padded(len(rows[-1].ids)), reading.findings_of(self.model)
-        findings.largest = max(findings.largest, reading.largest(out))
+        width, findings = self._padded(len(rows[-1].ids)), reading_limits.findings_of(self.model)
+        findings.largest = max(findings.largest, reading_limits.largest(out))
         if len(rows) > 1 or width > len(rows[-1].ids):
-            reading.check_sharing(self.model, rows[-1], width, self._pad or 0)
+            reading_limits.check_sharing(self.model, rows[-1], width, self._pad or 0)
 
 
 class SentimentScorer:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bon.errors import ModelError
 from bon.messages import say
-from bon.models import NGRAMS
+from bon.models.presets import NGRAMS
 
 NEGATIONS = frozenset(
     "not never no nor neither hardly barely scarcely nothing nobody none without cannot cant couldnt didnt doesnt dont "

@@ -1,3 +1,4 @@
-"""The browser page: `render` says what is shown, `layout` and `theme` say how it looks, and `handlers`, `batched` and
-`endpoint` answer what is asked of it.
+"""The browser page: `page_layout` places its parts and wires them to the handlers, `theme` says how it looks.
+
+Each tab has a folder: `generate`, `compare`, `batch`. `endpoint` is the HTTP interface, `work` what computes for all.
 """

@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bon import models, zerogpu
-from bon.engines.endpoint import checked_url
+from bon import zerogpu
+from bon.engines.server.connection import checked_url
 from bon.errors import InputError, LimitError
 from bon.messages import say
+from bon.models import presets
 from bon.schema import N_MAX, TOKENS_MAX, Request, Result, Settings, whole
 
 #: Seconds over which a visitor's runs are counted.
@@ -143,8 +144,8 @@ class Deployment:
             return
         if model not in self.models:
             raise InputError("model", say("error.models", names=", ".join(self.models)))
-        parts = [name for _, name in models.weighted(scorer or "")] or [scorer or self.model]
-        offered = [*self.models, "judge", "weak", *models.FREE, *filter(None, [self.scorer])]
+        parts = [name for _, name in presets.weighted(scorer or "")] or [scorer or self.model]
+        offered = [*self.models, "judge", "weak", *presets.FREE, *filter(None, [self.scorer])]
         if scorer != self.scorer and not set(parts) <= set(offered):
             raise InputError("scorer", say("error.scorers", names=", ".join(offered)))
         if len(parts) > PARTS_MAX:
@@ -205,7 +206,7 @@ def who(request: Any, spaces: bool = False) -> str:
 
 def in_the_box() -> list[str]:
     """The presets that need no network."""
-    return [spec.name for spec in models.presets() if os.path.isabs(spec.model)]
+    return [spec.name for spec in presets.presets() if os.path.isabs(spec.model)]
 
 
 def _endpoint(said: Mapping[str, str]) -> str | None:

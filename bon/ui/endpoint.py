@@ -8,10 +8,11 @@ from typing import Any
 import gradio as gr
 
 from bon.errors import BonError
-from bon.jsontext import json_text
+from bon.report.json_text import json_text
 from bon.schema import Request, Settings
-from bon.ui import deployment, runs
-from bon.ui.journal import UNEXPECTED, report
+from bon.ui import deployment
+from bon.ui.error_log import UNEXPECTED, report
+from bon.ui.work import runs
 
 
 def best_of_n(

@@ -9,7 +9,7 @@ import gradio as gr
 from bon import messages
 from bon.messages import assets
 from bon.ui import deployment, texts
-from bon.ui.arrival import Arrival
+from bon.ui.first_paint import Arrival
 
 SANS = ("-apple-system", "BlinkMacSystemFont", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
 MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Noto Sans Mono", "Liberation Mono", "monospace")

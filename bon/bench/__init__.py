@@ -1,0 +1,1 @@
+"""Measurements: bon beside its peers, and its own parts."""

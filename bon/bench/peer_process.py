@@ -1,0 +1,154 @@
+"""One contestant of the speed table, in a process of its own: bon, or what a user would take otherwise.
+
+`KIND FOLDER N PROMPT LENGTHS DTYPE`, then a line on standard input for each turn: it does the work once and answers
+with one line of JSON: seconds per query in all (`total`) and, where they can be told apart, of generation (`write`)
+and scoring (`score`); bytes of memory at the peak above those in use with the weights loaded. This file imports
+nothing of bon unless it is bon that runs, so that any Python with the contestant's packages can run it.
+"""
+
+import gc
+import json
+import re
+import sys
+import time
+import warnings
+from pathlib import Path
+
+
+def bon(folder, n, query, dtype):
+    from bon import flow
+    from bon.engines.local.engine import LocalEngine, Rules
+    from bon.models import loading
+    from bon.schema import Request, Settings
+    from bon.scorers.classifier import Classifier, SentimentScorer
+
+    model, tokenizer = loading.causal(f"{folder}/gpt2", "cpu", dtype)
+    judge = loading.classifier(f"{folder}/distilbert", "cpu", dtype)
+    # No text ends before its length: everybody writes the same number of tokens.
+    engine, scorer = LocalEngine(model, tokenizer, rules=Rules(eos=())), SentimentScorer(Classifier(*judge))
+    types = {"writes_in": loading.facts(model).dtype, "scores_in": loading.facts(judge[0]).dtype}
+
+    def run(length):
+        request = Request(settings=Settings(n=n, seed=1), prompt_ids=tuple(query))
+        start = time.perf_counter()
+        result = flow.run(request, engine, scorer, lambda: length)
+        total = time.perf_counter() - start
+        if [c.tokens for c in result.candidates if c.score is not None] != [length] * n:
+            raise AssertionError("not the whole work")
+        return {"total": total, "prefill": result.timing.prefill, "score": result.timing.score,
+                "write": result.timing.prefill + result.timing.decode}
+
+    return run, types
+
+
+def transformers(folder, n, query, dtype):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+    kind = {"bf16": torch.bfloat16}.get(dtype, torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(f"{folder}/gpt2", dtype=kind).eval()
+    tokenizer = AutoTokenizer.from_pretrained(f"{folder}/gpt2")
+    judge = pipeline("sentiment-analysis", model=f"{folder}/distilbert", device="cpu", dtype=kind)
+    ids = torch.tensor([query])
+
+    def run(length):
+        start = time.perf_counter()
+        out = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0, top_p=1.0, num_return_sequences=n,
+            min_new_tokens=length, max_new_tokens=length, eos_token_id=None, pad_token_id=tokenizer.eos_token_id,
+        )
+        written = time.perf_counter()
+        texts = tokenizer.batch_decode(out)
+        judge(texts, truncation=True, batch_size=n)
+        end = time.perf_counter()
+        return {"total": end - start, "write": written - start, "score": end - written}
+
+    name = str(kind).removeprefix("torch.")
+    return run, {"writes_in": name, "scores_in": name}
+
+
+def trl(folder, n, query, dtype):
+    import torch
+    from transformers import AutoTokenizer, pipeline
+
+    from bon.trl.sampler import AutoModelForCausalLMWithValueHead
+    from bon.trl.sampler.extras import BestOfNSampler
+
+    model = AutoModelForCausalLMWithValueHead.from_pretrained(f"{folder}/gpt2")
+    tokenizer = AutoTokenizer.from_pretrained(f"{folder}/gpt2")
+    judge = pipeline("sentiment-analysis", model=f"{folder}/distilbert", device="cpu")
+    wanted = [0]
+    sampler = BestOfNSampler(
+        model, tokenizer, lambda texts: [out["score"] for out in judge(texts, truncation=True)],
+        length_sampler=lambda: wanted[0], sample_size=n,
+    )
+    ids = torch.tensor(query)
+
+    def run(length):
+        wanted[0] = length
+        start = time.perf_counter()
+        sampler.generate(ids, min_length=-1, top_k=0, top_p=1.0, do_sample=True, eos_token_id=None,
+                         pad_token_id=tokenizer.eos_token_id)
+        return {"total": time.perf_counter() - start}
+
+    return run, {"writes_in": "float32", "scores_in": "float32"}
+
+
+def ctranslate2(folder, n, query, dtype):
+    import ctranslate2
+    from ctranslate2.converters import TransformersConverter
+    from transformers import AutoTokenizer
+
+    made = Path(folder) / f"ctranslate2-{dtype}"
+    if not made.exists():
+        TransformersConverter(f"{folder}/gpt2").convert(str(made), quantization=dtype)
+        config = made / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"layer_norm_epsilon": 1e-5}))
+    prompt = AutoTokenizer.from_pretrained(f"{folder}/gpt2").convert_ids_to_tokens(list(query))
+    generator = ctranslate2.Generator(str(made), device="cpu", compute_type=dtype, intra_threads=_threads())
+
+    def run(length):
+        start = time.perf_counter()
+        generator.generate_batch([prompt], max_length=length, min_length=length, num_hypotheses=n, sampling_topk=0,
+                                 include_prompt_in_result=False)
+        return {"write": time.perf_counter() - start}
+
+    return run, {"writes_in": dtype}
+
+
+def _threads():
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _memory(name):
+    """Bytes in use (VmRSS) or at the peak since it was reset (VmHWM); 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    found = status.exists() and re.search(rf"{name}:\s+(\d+) kB", status.read_text())
+    return int(found[1]) * 1024 if found else 0
+
+
+def main(kind, folder, n, prompt, lengths, dtype):
+    warnings.filterwarnings("ignore")
+    import torch
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    words = json.loads((Path(folder) / "gpt2" / "config.json").read_text())["vocab_size"]
+    query = torch.randint(10, min(19_000, words), (int(prompt),), generator=torch.Generator().manual_seed(1)).tolist()
+    run, types = globals()[kind](folder, int(n), query, dtype)
+    gc.collect()
+    loaded = _memory("VmRSS")
+    run(4)
+    print(json.dumps(types), flush=True)
+    for _ in sys.stdin:
+        if Path("/proc/self/clear_refs").exists():
+            Path("/proc/self/clear_refs").write_text("5")
+        queries = [run(int(length)) for length in lengths.split(",")]
+        print(json.dumps({"queries": queries, "memory": _memory("VmHWM") - loaded}), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,184 @@
+"""`python -m bon batch`: a file of prompts in, a file of results or of training data out."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from bon.batch import batch_run, output_rows
+from bon.batch.input_rows import Dataset
+from bon.cli.options import (
+    INTERRUPTED,
+    SETTINGS,
+    Parser,
+    add_settings,
+    checked_place,
+    given_settings,
+    number_in,
+    print_to_stderr,
+)
+from bon.errors import InputError
+from bon.messages import say
+from bon.schema import Settings, number, whole
+from bon.show import printable
+
+
+def batch(argv: list[str]) -> int:
+    """Runs the command and returns the exit status: 1 where rows failed, 130 after Ctrl+C."""
+    args = _parser().parse_args(argv)
+    given = given_settings(args, SETTINGS)
+    settings = Settings.of(given)
+    place = checked_place(args, settings)
+    count = _count(args)
+    if args.push_to_hub and not args.dry_run:
+        _check_hub(args.push_to_hub)
+
+    task = batch_run.Task(
+        Dataset(args.input, args.prompt_column, args.template, args.skip_bad), Path(args.output), settings,
+        output_rows.FORMS.get(args.form, output_rows.BEST), number("margin", number_in(args.margin)),
+        args.resume, args.overwrite or args.dry_run,
+    )
+    if task.complete:
+        print(f"{task.output} is complete: there is nothing to resume.")
+        return 0
+
+    given = {name: given.get(name) for name in ("model", "scorer", "target", "unit")}
+    loading = {name: value for name, value in given.items() if value is not None} | place
+    with _workers(args.ray, count, loading) as workers:
+        return _preview(task, workers) if args.dry_run else _run(task, workers, args)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m bon batch", allow_abbrev=False,
+        description="Best of n for every row of a file. A run that was stopped or killed goes on with --resume and "
+        "comes to the same output.",
+    )
+    parser.add_argument("input", metavar="IN", help="prompts: .csv, .tsv, .jsonl, .parquet, or .txt (one a line)")
+    parser.add_argument("output", metavar="OUT", help="results: .jsonl, .csv or .parquet")
+    parser.add_argument("--prompt-column", metavar="NAME", help="the column that holds prompts or messages (found)")
+    parser.add_argument("--template", help="makes prompts of columns: \"A review of {title}:\"")
+    parser.add_argument("--as", dest="form", choices=list(output_rows.FORMS),
+                        help="training data: sft (prompt, completion), preference (prompt, chosen, rejected), "
+                        "scored (all candidates)")
+    parser.add_argument("--margin", default="0", help="least difference in score of a preference (0)")
+    parser.add_argument("--dry-run", action="store_true", help="say what there is to do and how long it will take")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--resume", action="store_true", help="go on with an unfinished run, where there is one")
+    which.add_argument("--overwrite", action="store_true", help="begin anew, and replace the output when done")
+    parser.add_argument("--skip-bad", action="store_true", help="count rows that cannot be read as failed, and go on")
+    parser.add_argument("--push-to-hub", metavar="USER/DATASET", help="send the output, with a card, to the Hub")
+    parser.add_argument("--private", action="store_true", help="the data set is for you alone, where it is made anew")
+    add_settings(parser, SETTINGS, endpoint=True)
+    parser.add_argument("--ray", metavar="ADDRESS", help="work on a Ray cluster: local (this machine), auto, HOST:PORT")
+    parser.add_argument("--ray-workers", metavar="COUNT", help="of the cluster (one for each GPU, else for each core)")
+    return parser
+
+
+def _count(args) -> int | None:
+    """How many workers of a cluster are asked for."""
+    if args.ray and args.dry_run:
+        raise InputError("dry_run", say("error.dry_run_with_ray"))
+    if args.ray_workers is None:
+        return None
+    if not args.ray:
+        raise InputError("ray_workers", say("error.workers_without_ray"))
+    return whole("ray_workers", number_in(args.ray_workers), 1)
+
+
+@contextmanager
+def _workers(ray: str | None, count: int | None, loading: Mapping[str, Any]) -> Iterator[batch_run.Workers]:
+    from bon.batch import ray_workers
+
+    if ray:
+
+        with ray_workers.joined(ray, loading, count) as workers:
+            yield workers
+    else:
+        from bon import api
+
+        sampler = api.load(**loading)
+        yield batch_run.Here(sampler.engine, sampler.scorer)
+
+
+def _check_hub(name: str) -> None:
+    """What would fail after hours is said now."""
+    from bon import hub
+
+    hub.check_name(name, "dataset")
+    hub.writing()
+
+
+def _preview(task, workers) -> int:
+    survey = task.survey
+    bad = f", {survey.bad:,} of them unreadable" if survey.bad else ""
+    print(f"{task.dataset.path}: {survey.rows:,} rows{bad}; columns: {', '.join(survey.columns)}")
+    print("prompts by template" if task.dataset.template else f"prompts in {task.dataset.column}")
+    for row, _ in zip(task.dataset.rows(), range(3), strict=False):
+        text = row.error or (row.prompt if row.messages is None else str(row.messages))
+        print(printable(f"  {row.number}: {text}")[:120])
+    seconds = batch_run.estimate(task, workers.engine, workers.scorer)
+    print(f"{workers.engine.name} and {workers.scorer.name} take about {duration(seconds)} for these; nothing written.")
+    return 0
+
+
+def _run(task, workers, args) -> int:
+    if task.form.trains and task.output.suffix.lower() == ".csv":
+        print_to_stderr("in CSV, texts that look like formulas begin with an apostrophe: train from .jsonl or "
+                        ".parquet.")
+    deliver = (lambda finished: _push(args, task, finished)) if args.push_to_hub else None
+    show, progress, finished = sys.stderr.isatty(), None, None
+    try:
+        with closing(batch_run.stream_by(workers, task, deliver)) as events:
+            for event in events:
+                if isinstance(event, batch_run.Finished):
+                    finished = event
+                    continue
+                progress = event
+                if show:
+                    print(f"\r\033[K{progress_line(event)}", end="", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        done = f"{progress.done:,} of {progress.rows:,} rows are kept" if progress else "nothing was done yet"
+        print_to_stderr(f"stopped: {done}; the same command with --resume goes on.")
+        return INTERRUPTED
+    finally:
+        if show:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+    return _report(task, finished)
+
+
+def _push(args, task, finished) -> None:
+    from bon.batch import hub_upload
+
+    print(f"sent: {hub_upload.push(args.push_to_hub, task.output, finished, args.private)}")
+
+
+def _report(task, finished) -> int:
+    for row, error in finished.errors.items():
+        print_to_stderr(f"row {row} failed: {error}")
+    for note in finished.notes:
+        print_to_stderr(note)
+    seed = finished.plan["seed"]
+    print(f"{task.output}: {finished.written:,} rows from {finished.rows:,} prompts (seed {seed})")
+    for reason, count in sorted(finished.left_out.items()):
+        print(f"left out {output_rows.REASONS[reason]}: {count:,}")
+    if finished.failed:
+        where = batch_run.failures(task.output) if task.form.trains else "column error"
+        print_to_stderr(f"{finished.failed:,} of {finished.rows:,} rows failed: see {where}.")
+    return 1 if finished.failed else 0
+
+
+def progress_line(progress) -> str:
+    """How far a batch is, in a line."""
+    failed = f", {progress.failed:,} failed" if progress.failed else ""
+    rate = f", {progress.rate:.1f} rows/s, {duration(progress.left)} left" if progress.rate else ""
+    return f"{progress.done:,} of {progress.rows:,} rows{failed}{rate} "
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, as one says them."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,1 @@
+"""Base, tuned and best-of-N side by side over many prompts."""

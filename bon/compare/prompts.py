@@ -1,0 +1,61 @@
+"""The prompts of a comparison: those in the box, a file's, or a visitor's lines; and a chat's file."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from bon.errors import InputError
+from bon.messages import say
+from bon.models import presets
+
+#: The most that one comparison takes.
+PROMPTS_MAX = 10_000
+
+
+def shipped_prompts() -> list[str]:
+    """The 32 prompts that travel with bon."""
+    return (presets.assets() / "prompts.txt").read_text(encoding="utf-8").splitlines()
+
+
+def read_prompts(path: str) -> list[str]:
+    """The prompts of a text file, one a line; blank lines are left out.
+
+    Raises `InputError` for a file that is absent, empty, not text, or of more than 10,000 prompts.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError("prompts", say("error.prompts_not_utf8", path=path)) from error
+    except OSError as error:
+        raise InputError("prompts", say("error.prompts_unreadable", path=path, reason=str(error.strerror))) from error
+    if any("\0" in line for line in lines):
+        raise InputError("prompts", say("error.prompts_not_text", path=path))
+    return checked_prompts(lines)
+
+
+def read_messages(path: str) -> list:
+    """The messages of a chat in a JSON file. Raises `InputError` for a file that is absent or holds no JSON list."""
+    try:
+        messages = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError("messages", say("error.chat_unreadable", path=path, reason=str(error.strerror))) from error
+    except (RecursionError, ValueError) as error:
+        raise InputError("messages", say("error.chat_not_json", path=path)) from error
+    if not isinstance(messages, list):
+        raise InputError("messages", say("error.chat_no_list", path=path))
+    return messages
+
+
+def checked_prompts(lines: Sequence[str]) -> list[str]:
+    """The lines that are not blank, or an `InputError` where there are none or too many."""
+    prompts = [line.strip() for line in lines if line.strip()]
+    check_count(prompts)
+    return prompts
+
+
+def check_count(prompts: Sequence[str]) -> None:
+    """Raises `InputError` for none, or for more than a comparison takes."""
+    if not prompts:
+        raise InputError("prompts", say("error.no_prompts"))
+    if len(prompts) > PROMPTS_MAX:
+        raise InputError("prompts", say("error.too_many_prompts", given=len(prompts), most=PROMPTS_MAX))

@@ -1,0 +1,1 @@
+"""Which models there are, their files, and how they are loaded onto a device."""

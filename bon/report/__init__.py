@@ -1,0 +1,1 @@
+"""Results as files, charts and numbers for readers."""

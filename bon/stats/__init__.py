@@ -1,0 +1,1 @@
+"""Ranking, caps on lengths and the statistics of best-of-N."""

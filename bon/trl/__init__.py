@@ -1,0 +1,1 @@
+"""`BestOfNSampler` and transformers' generation configs."""

@@ -1,0 +1,292 @@
+"""The page's batches: each in a folder of its own, done by a thread of its own, whoever looks on.
+
+A folder's name is what finds a batch again, so it cannot be guessed. It holds the input, the output or its journal,
+and `job.json`, which says what was asked for and how it ended: a batch that had only begun when the server died is
+found as interrupted, and goes on from its journal.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gradio.utils import get_upload_folder
+
+from bon.batch import batch_run, output_rows
+from bon.batch.batch_run import Finished, Task
+from bon.batch.input_rows import Dataset
+from bon.errors import BonError, InputError, LimitError
+from bon.messages import carried, replaced, say
+from bon.report.json_text import json_text
+from bon.schema import Settings
+from bon.ui.batch.tally import Tally
+from bon.ui.error_log import UNEXPECTED, report
+from bon.ui.work.model_loading import arrived
+from bon.ui.work.priority import Considerate, GaveWay, Halted, guests
+
+#: Batches that go on at the same time; their rows take turns.
+MOST = 4
+#: Seconds after which a batch that does not go on is deleted: a stranger's, and anybody's.
+DAY, MONTH = 86_400, 30 * 86_400
+#: What `secrets.token_urlsafe(24)` gives.
+ID = re.compile(r"[\w-]{32}", re.ASCII)
+
+
+def root() -> Path:
+    """Where the folders are: within Gradio's own, from which it serves downloads."""
+    return Path(get_upload_folder()) / "bon-batches"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What was asked for, in plain JSON types.
+
+    name: the file's, for its owner. input, output: file names in the folder. settings: as `bon.Settings`, with their
+    seed. rows, bad: of the input. created: seconds since 1970.
+    """
+
+    name: str
+    input: str
+    output: str
+    settings: Mapping[str, Any]
+    column: str | None
+    form: str | None
+    rows: int
+    bad: int
+    created: float
+
+    def dataset(self, folder: Path) -> Dataset:
+        """The input in this folder."""
+        return Dataset(folder / self.input, self.column, skip_bad=True)
+
+    def task(self, folder: Path, resume: bool = False) -> Task:
+        """The task in this folder. Raises `InputError` where it cannot work."""
+        form, settings = output_rows.FORMS.get(self.form, output_rows.BEST), Settings.of(self.settings)
+        return Task(self.dataset(folder), folder / self.output, settings, form, resume=resume)
+
+
+class Batch:
+    """One batch. `order`: what was asked for. `end`: how it ended, as `job.json` has it."""
+
+    def __init__(self, folder: Path, order: Order, end: Mapping[str, Any] | None = None):
+        self.folder, self.id, self.order, self.end = folder, folder.name, order, end or {}
+        self.owner: str | None = None
+        self._from: int | None = None
+        self._begun = 0.0
+        self._halt, self._halted = threading.Event(), "stopped"
+        self._thread: threading.Thread | None = None
+        self._told: dict[str, Any] | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> "Batch":
+        """The batch that was begun in this folder. Raises what a file that is not there, or another's, does."""
+        kept = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        return cls(folder, Order(**kept["order"]), kept["end"])
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its thread lives."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def phase(self) -> str:
+        """loading, running, stopping; else stopped, interrupted, failed or done."""
+        if not self.goes_on:
+            return self.end["phase"]
+        return "stopping" if self._halt.is_set() else "loading" if self._from is None else "running"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What it has come to: see `Tally.told`."""
+        if self._told is None:
+            self._told = self.end.get("told") or self._tally().read_on().told()
+        return self._told
+
+    def _tally(self) -> Tally:
+        return Tally(self.order.dataset(self.folder), self.folder / self.order.output)
+
+    def begin(self, task: Task, load: Callable[[], Future], turn: threading.Lock, owner: str | None) -> None:
+        """Starts its thread. load: gives the `bon.Sampler` to come. turn: held for each batch of rows."""
+        self.owner, self._from = owner, None
+        self._halt.clear()
+        self.save("interrupted")  # which it is, should nothing else be saved
+        self._thread = threading.Thread(target=self._work, args=(task, load, turn), name="batch", daemon=True)
+        self._thread.start()
+
+    def stop(self, phase: str = "stopped") -> None:
+        """Has it stop within a step, and be found as `phase` from then on."""
+        self._halted = phase
+        self._halt.set()
+
+    def join(self, seconds: float | None = None) -> None:
+        """Returns once its thread has ended, or after so many seconds."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def save(self, phase: str, **more: Any) -> None:
+        """Keeps how it ended."""
+        self.end = {"phase": phase, **more}
+        begun = self.folder / "job.json.writing"
+        begun.write_text(json_text({"order": dataclasses.asdict(self.order), "end": self.end}), encoding="utf-8")
+        os.replace(begun, self.folder / "job.json")
+
+    def worded(self, error: BonError) -> str:
+        """What an error says on the page: no path of the server's, no option of the command line."""
+        if isinstance(error, InputError) and error.field == "resume":
+            return say("error.batch.changed")
+        message = replaced(error.message, str(self.folder / self.order.input), self.order.name)
+        message = replaced(message, f"{self.folder}{os.sep}", "")
+        return replaced(message, "--resume", say("batch.resume"))
+
+    def _work(self, task: Task, load: Callable[[], Future], turn: threading.Lock) -> None:
+        try:
+            self._run(task, self._loaded(load()), turn)
+        except Halted:
+            self.save(self._halted)
+        except BonError as error:
+            self.save("failed", error=carried(self.worded(error)))
+        except Exception as error:
+            report("A batch failed", error)
+            self.save("failed", error=carried(UNEXPECTED))
+
+    def _loaded(self, waiting: Future) -> Any:
+        while not arrived(waiting, 0.1):
+            if self._halt.is_set():
+                raise Halted
+        return waiting.result()
+
+    def _run(self, task: Task, sampler: Any, turn: threading.Lock) -> None:
+        engine, self._begun = Considerate(sampler.engine, self._halt), time.monotonic()
+        while True:
+            try:
+                return self._go_on(task, engine, sampler.scorer, turn)
+            except GaveWay:
+                engine.gives_way = False
+                guests.let_pass()
+                task = dataclasses.replace(task, resume=True)
+
+    def _go_on(self, task: Task, engine: Considerate, scorer: Any, turn: threading.Lock) -> None:
+        tally = None
+        with closing(batch_run.stream(task, engine, scorer, self._deliver)) as events:
+            while True:
+                with turn:
+                    event = next(events)
+                if isinstance(event, Finished):
+                    return
+                tally = tally or self._tally()  # by the first event the journal is mended
+                self._take(tally.read_on().told())
+                engine.gives_way = engine.gives_way or event.done_now > 0
+                if self._halt.is_set():
+                    raise Halted
+                time.sleep(0.005)  # a lock is not fair: so the next one in line gets it
+                guests.let_pass()
+
+    def _take(self, told: dict[str, Any]) -> None:
+        self._told = told
+        if self._from is None:
+            self._from = told["done"]
+
+    def _deliver(self, finished: Finished) -> None:
+        self.save("done", told=self._told, seconds=time.monotonic() - self._begun, written=finished.written,
+                  left_out=finished.left_out, notes=carried(finished.notes))
+
+    @property
+    def rate(self) -> float | None:
+        """Rows per second since it was begun or resumed; None before any are done."""
+        now = self.told["done"] - (self._from or 0)
+        return now / (time.monotonic() - self._begun) if now > 0 else None
+
+
+class Batches:
+    """All batches of this server."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Batch] = {}
+        self._lock, self._turn = threading.RLock(), threading.Lock()
+
+    def start(self, put: Callable[[Path], Order], load: Callable[[], Future], owner: str | None = None) -> Batch:
+        """Begins a batch. put: brings the input into a folder and says what is asked for.
+
+        owner: a stranger, who may have one at a time. Raises `LimitError` where there are enough, and what `put` and
+        `Order.task` raise.
+        """
+        with self._lock:
+            self._admit(owner)
+        folder = root() / secrets.token_urlsafe(24)
+        folder.mkdir(parents=True, mode=0o700)
+        try:
+            order = put(folder)
+            task, made = order.task(folder), Batch(folder, order)
+            with self._lock:
+                self._admit(owner)
+                made.begin(task, load, self._turn, owner)
+                self._known[made.id] = made
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return made
+
+    def resume(self, found: Batch, load: Callable[[], Future], owner: str | None = None) -> None:
+        """Goes on with a batch that was stopped, interrupted or has failed; nothing where it goes on or is done."""
+        with self._lock:
+            if found.goes_on or found.phase == "done":
+                return
+            self._admit(owner)
+            found.begin(found.order.task(found.folder, resume=True), load, self._turn, owner)
+
+    def find(self, name: Any) -> Batch | None:
+        """The batch of this id, or None."""
+        if not (isinstance(name, str) and ID.fullmatch(name)):
+            return None
+        with self._lock:
+            if name not in self._known:
+                try:
+                    found = Batch.read(root() / name)
+                    found.told  # noqa: B018  what cannot be read is found out now
+                    self._known[name] = found
+                except (OSError, ValueError, KeyError, TypeError):
+                    return None
+            return self._known[name]
+
+    def remove(self, found: Batch) -> None:
+        """Stops it and deletes all of it."""
+        found.stop()
+        found.join()
+        with self._lock:
+            self._known.pop(found.id, None)
+            shutil.rmtree(found.folder, ignore_errors=True)
+
+    def sweep(self, age: float) -> None:
+        """Deletes what has not changed for so many seconds and does not go on."""
+        for folder in [place for place in root().glob("*") if place.is_dir()]:
+            with suppress(OSError), self._lock:  # what somebody else deletes meanwhile is gone too
+                known = self._known.get(folder.name)
+                latest = max(place.stat().st_mtime for place in [folder, *folder.iterdir()])
+                if time.time() - latest > age and not (known and known.goes_on):
+                    self._known.pop(folder.name, None)
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Has all of them stop, as it is when the server goes, to go on later."""
+        going = [one for one in self._known.values() if one.goes_on]
+        for one in going:
+            one.stop("interrupted")
+        for one in going:
+            one.join(5)
+
+    def _admit(self, owner: str | None) -> None:
+        going = [one for one in self._known.values() if one.goes_on]
+        if owner is not None and any(one.owner == owner for one in going):
+            raise LimitError(say("error.batch.one"))
+        if len(going) >= MOST:
+            raise LimitError(say("error.batch.many", most=MOST))

@@ -1,0 +1,1 @@
+"""The page's work: models on their way, runs, who goes first, and how long a run takes."""
