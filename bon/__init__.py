@@ -25,7 +25,7 @@ _HOME = {
     "LengthSampler": "stats.lengths",
     "SentimentScorer": "scorers", "RewardScorer": "scorers", "MeanLogprobScorer": "scorers",
     "CallableScorer": "scorers",
-    "Request": "schema", "Settings": "schema", "Candidate": "schema", "Result": "schema",
+    "Request": "settings", "Settings": "settings", "Candidate": "result", "Result": "result",
     "BonError": "errors", "InputError": "errors", "ModelError": "errors", "ScoringError": "errors",
     "EngineError": "errors",
 }

@@ -8,16 +8,18 @@ from typing import Any
 from bon import flow
 from bon.engines.base import Engine
 from bon.engines.local.engine import LocalEngine
-from bon.engines.local.sampling import selection_luck
 from bon.engines.server.engine import RemoteEngine
 from bon.errors import InputError
+from bon.events import Event, Scored
 from bon.messages import say
 from bon.models import loading, presets
+from bon.result import Candidate, Result
 from bon.run_state import ranked_anew
-from bon.schema import UNITS, Candidate, Event, Request, Result, Scored, Settings
 from bon.scorers import Item, Scorer, SentimentScorer, WeightedScorer, as_scorer, checked_scores
 from bon.scorers.simple import CarriedScorer
+from bon.settings import UNITS, Request, Settings
 from bon.stats.lengths import DrawLength
+from bon.stats.random_streams import selection_luck
 
 #: A chat.
 Messages = Sequence[Mapping[str, str]]
@@ -143,7 +145,7 @@ def load(model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None
 def stream(prompt: str | None = None, *, model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None,
            device: str | None = None, dtype: str | None = None, endpoint: str | None = None,
            **settings: Any) -> Iterator[Event]:
-    """The events of best of n for one prompt: see `best_of_n`, `Sampler.stream` and `bon.schema`."""
+    """The events of best of n for one prompt: see `best_of_n`, `Sampler.stream` and `bon.events`."""
     return _loaded_for(prompt, settings, model, scorer, device, dtype, endpoint).stream(prompt, **settings)
 
 

@@ -12,28 +12,16 @@ from contextlib import closing
 from itertools import chain, islice
 
 from bon.engines.base import Engine, Job, Step
-from bon.engines.local.sampling import candidate_stream, selection_luck
 from bon.errors import InputError
+from bon.events import Clock, Done, Ended, Event, Note, Scored, Started, Wrote
 from bon.messages import say
+from bon.result import Candidate, Result, Timing
 from bon.run_state import RunState
-from bon.schema import (
-    Candidate,
-    Clock,
-    Done,
-    Ended,
-    Event,
-    Note,
-    Request,
-    Result,
-    Scored,
-    Started,
-    Timing,
-    Wrote,
-    whole,
-)
 from bon.scorers.base import Item, Scorer, checked_scores
+from bon.settings import Request, whole
 from bon.stats.early_rejection import Rejection
 from bon.stats.lengths import DrawLength, LengthSampler
+from bon.stats.random_streams import candidate_stream, selection_luck
 
 
 def run(request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None = None) -> Result:

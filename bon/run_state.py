@@ -7,22 +7,10 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from bon.events import Clock, Ended, Event, Note, Row, Scored, Started, Wrote
 from bon.messages import say
-from bon.schema import (
-    Candidate,
-    Clock,
-    Ended,
-    Event,
-    Note,
-    Result,
-    Row,
-    Scored,
-    Settings,
-    Started,
-    Stats,
-    Timing,
-    Wrote,
-)
+from bon.result import Candidate, Result, Stats, Timing
+from bon.settings import Settings
 from bon.stats import estimates, ranking
 from bon.stats.lengths import LengthSampler
 

@@ -19,8 +19,10 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
+from bon.events import Clock, Done, Ended, Event, Row, Scored, Started, Wrote
+from bon.result import Candidate, Timing
 from bon.run_state import RunState
-from bon.schema import Candidate, Clock, Done, Ended, Event, Row, Scored, Settings, Started, Timing, Wrote
+from bon.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 DESK, PHONE_SIZE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}

@@ -6,7 +6,7 @@ from bon import api
 from bon.compare import compare_run
 from bon.compare.load import contest
 from bon.compare.prompts import shipped_prompts
-from bon.schema import Settings
+from bon.settings import Settings
 from bon.ui import theme
 from bon.ui.compare import comparison_view
 

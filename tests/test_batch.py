@@ -28,8 +28,8 @@ from bon.cli.main import main
 from bon.engines.local.engine import LocalEngine
 from bon.errors import BonError, EngineError, InputError
 from bon.messages import say
-from bon.schema import Settings
 from bon.scorers import CallableScorer
+from bon.settings import Settings
 from tests import tiny
 from tests.children import HEED
 
@@ -85,7 +85,7 @@ def task_of(file: Path, skip_bad: bool = False, **how) -> Task:
 
 def test_each_row_gets_what_a_run_of_its_own_would_get(file, engine, scorer):
     from bon import flow
-    from bon.schema import Request
+    from bon.settings import Request
 
     done = finished(task_of(file), engine, scorer)
     out = lines(file.with_name("out.jsonl"))

@@ -19,7 +19,7 @@ from bon.batch import batch_run
 from bon.batch.batch_run import Task
 from bon.batch.input_rows import Dataset
 from bon.errors import InputError, LimitError
-from bon.schema import Settings
+from bon.settings import Settings
 from bon.ui import deployment
 from bon.ui.batch import batch_page, jobs
 from bon.ui.generate.form_fields import FIELDS

@@ -9,12 +9,13 @@ import pytest
 from gradio_client import Client
 from playwright.sync_api import expect
 
-from bon import show
 from bon.cli.main import main
 from bon.errors import InputError
+from bon.events import Ended, Scored, Started
 from bon.report import exports
+from bon.result import Candidate, as_html
 from bon.run_state import RunState
-from bon.schema import Candidate, Ended, Request, Scored, Settings, Started
+from bon.settings import Request, Settings
 from bon.ui import deployment, share_links
 from bon.ui.deployment import Deployment
 from bon.ui.generate import form_fields, run_view
@@ -145,7 +146,7 @@ def test_a_chat_longer_than_a_public_page_takes_is_left_out(monkeypatch):
 
 def test_answers_are_shown_without_the_question_before_them():
     result = answered([{"role": "system", "content": NASTY}, *CHAT]).result()
-    for page in (exports.run_html(result), show.as_html(result)):
+    for page in (exports.run_html(result), as_html(result)):
         assert "Well?</span>" not in page
         assert "<script>window" not in page
         assert "answer 1" in page
@@ -159,7 +160,7 @@ def test_a_continued_message_is_shown_in_one_piece():
     assert page.count("It is") == 1
     assert "<b>user</b> Well?" in page
     assert "It is</span> answer 1" in page
-    assert "It is</span> answer 1" in show.as_html(result)
+    assert "It is</span> answer 1" in as_html(result)
 
 
 # The endpoint, agents, the command line.

@@ -14,7 +14,7 @@ import pytest
 import bon
 from bon.cli import options
 from bon.cli.main import main
-from bon.schema import Scored
+from bon.events import Scored
 from tests import tiny
 from tests.children import HEED
 

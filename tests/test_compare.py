@@ -24,9 +24,10 @@ from bon.engines.local.likelihood import log_likelihoods
 from bon.errors import InputError, ScoringError
 from bon.models import presets
 from bon.report import comparison_chart, exports
-from bon.schema import Candidate, Request, Settings
+from bon.result import Candidate
 from bon.scorers import CallableScorer, MeanLogprobScorer, SentimentScorer
 from bon.scorers.classifier import Classifier
+from bon.settings import Request, Settings
 from bon.stats import estimates
 from tests import tiny
 

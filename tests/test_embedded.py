@@ -16,7 +16,7 @@ from bon import api
 from bon.compare.load import contest
 from bon.compare.prompts import shipped_prompts
 from bon.models import presets
-from bon.schema import Candidate
+from bon.result import Candidate
 from bon.scorers import Item
 from bon.scorers.ngrams import NgramClassifier
 from bon.stats import estimates

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from bon import api, flow, show
+from bon import api, flow
 from bon.batch import batch_run
 from bon.batch.input_rows import Dataset
 from bon.batch.output_rows import BEST, FORMS
@@ -13,9 +13,10 @@ from bon.compare import compare_run
 from bon.compare.compare_run import Contest
 from bon.engines.local.engine import LocalEngine, Rules
 from bon.report import exports
-from bon.schema import Request, Settings
+from bon.result import as_html, as_text
 from bon.scorers import CallableScorer, MeanLogprobScorer, SelfCertaintyScorer, SentimentScorer, WeightedScorer
 from bon.scorers.classifier import Classifier
+from bon.settings import Request, Settings
 from bon.ui.compare import comparison_view
 from bon.ui.generate import run_view
 from tests import tiny
@@ -72,8 +73,8 @@ def test_the_figures_are_of_the_scored_and_a_note_says_how_many_are_empty(hasty)
     assert (result.stats.kl_bound, result.stats.kl_estimate) == (None, None)
     assert [note.key for note in result.notes] == ["note.empty"]
     assert str(result.notes[0]).startswith(f"{16 - len(scores)} of 16 texts are empty")
-    assert "(no text)" in show.as_text(result)
-    assert "(no text)" in show.as_html(result)
+    assert "(no text)" in as_text(result)
+    assert "(no text)" in as_html(result)
 
 
 def test_where_all_are_empty_the_run_says_so(mute):
@@ -82,7 +83,7 @@ def test_where_all_are_empty_the_run_says_so(mute):
     assert result.stats is None
     with pytest.raises(ValueError, match="no best"):
         result.best  # noqa: B018
-    assert show.as_text(result).count("(no text)") == 16
+    assert as_text(result).count("(no text)") == 16
 
 
 def test_a_users_own_callable_rates_empty_texts_too(hasty):

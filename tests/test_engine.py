@@ -34,11 +34,13 @@ from bon import flow
 from bon.engines.base import Job
 from bon.engines.local.engine import LocalEngine, Rules
 from bon.engines.local.incremental_text import Detokenizer
-from bon.engines.local.sampling import Sampling, candidate_stream, draw, shape
+from bon.engines.local.sampling import Sampling, draw, shape
 from bon.errors import EngineError, InputError, ModelError
-from bon.schema import Done, Request, Settings
+from bon.events import Done
 from bon.scorers import CallableScorer
+from bon.settings import Request, Settings
 from bon.stats.lengths import LengthSampler
+from bon.stats.random_streams import candidate_stream
 from tests import tiny
 
 VOCABULARY = len(tiny.tokenizer())

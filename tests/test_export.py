@@ -11,9 +11,11 @@ from html.parser import HTMLParser
 import pytest
 
 from bon.cli.main import main
+from bon.events import Ended, Note, Scored, Started
 from bon.report import exports, run_charts
+from bon.result import Candidate
 from bon.run_state import RunState
-from bon.schema import Candidate, Ended, Note, Scored, Settings, Started
+from bon.settings import Settings
 
 TEXTS = (" was <b>fine</b>.", "=1+1", " said \"no\", twice", "\nnew line", " @import 'x'")
 SCORES = (0.5, 0.9, 0.1, 0.7, None)

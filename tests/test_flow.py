@@ -10,24 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from bon import flow, show
+from bon import flow
 from bon.errors import InputError, ScoringError
+from bon.events import Clock, Done, Ended, Note, Row, Scored, Started, Wrote
+from bon.result import Candidate, at_most
 from bon.run_state import RunState
-from bon.schema import (
-    Candidate,
-    Clock,
-    Done,
-    Ended,
-    Note,
-    Request,
-    Row,
-    Scored,
-    Settings,
-    Started,
-    Wrote,
-)
 from bon.scorers import CallableScorer, SentimentScorer
 from bon.scorers.classifier import Classifier
+from bon.settings import Request, Settings
 from bon.stats import estimates
 from bon.stats.lengths import LengthSampler
 from bon.stats.ranking import rank
@@ -396,7 +386,7 @@ def test_a_terminal_shows_the_best_first_with_scores_seed_and_notes():
 @pytest.mark.parametrize("n", [2, 3, 16, 100, 4096])
 def test_an_upper_bound_is_never_rounded_below_itself(n):
     bound = estimates.kl_bound(n)
-    assert bound <= float(show.at_most(bound)) < bound + 0.01
+    assert bound <= float(at_most(bound)) < bound + 0.01
 
 
 def test_the_record_names_the_range_that_a_length_sampler_draws_from(engine):

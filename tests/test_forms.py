@@ -16,7 +16,8 @@ from bon.batch import output_rows, writers
 from bon.batch.input_rows import Dataset, Row
 from bon.batch.output_rows import BEST, PREFERENCE, SCORED, SFT
 from bon.errors import InputError
-from bon.schema import Candidate, Result, Settings, Timing
+from bon.result import Candidate, Result, Timing
+from bon.settings import Settings
 
 CHAT = [{"role": "user", "content": "Hi"}]
 NAN = math.nan

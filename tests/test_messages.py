@@ -9,7 +9,7 @@ import pytest
 from bon import errors, messages
 from bon.errors import BonError, InputError, ModelError
 from bon.messages import carried, described, joined, replaced, restored, revived, say, shortened
-from bon.schema import Settings
+from bon.settings import Settings
 from tests.browser import ROOT
 
 

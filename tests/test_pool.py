@@ -14,9 +14,10 @@ from bon.engines.base import Job
 from bon.engines.local import decoding_batch, scheduler
 from bon.engines.local.engine import LocalEngine, Rules
 from bon.errors import EngineError, InputError
+from bon.events import Ended, Wrote
 from bon.models import running
-from bon.schema import Ended, Request, Settings, Wrote
 from bon.scorers import CallableScorer
+from bon.settings import Request, Settings
 from tests import tiny
 
 PROMPTS = ["This movie", "I was surprised that the soup was warm; my new phone", "The", "The hotel room was",

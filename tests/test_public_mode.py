@@ -13,7 +13,7 @@ from gradio_client import Client
 
 from bon import messages
 from bon.errors import InputError, LimitError, ModelError
-from bon.schema import Request, Settings
+from bon.settings import Request, Settings
 from bon.ui import deployment, error_log, page_layout, theme
 from bon.ui.deployment import Deployment, Visitors, who
 from bon.ui.generate import handlers, run_view

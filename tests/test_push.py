@@ -10,8 +10,8 @@ from bon.batch.batch_run import Task
 from bon.batch.input_rows import Dataset
 from bon.cli.main import main
 from bon.errors import BonError, InputError
-from bon.schema import Settings
 from bon.scorers import CallableScorer
+from bon.settings import Settings
 from tests.hub import WrittenHub
 
 

@@ -18,8 +18,9 @@ from bon.batch.input_rows import Dataset
 from bon.cli.main import main
 from bon.errors import EngineError, InputError, ModelError
 from bon.messages import say
-from bon.schema import Candidate, Settings
+from bon.result import Candidate
 from bon.scorers import Item
+from bon.settings import Settings
 from tests.children import HEED
 
 if importlib.util.find_spec("ray") is None:  # not imported here: what the environment says of it counts from then on

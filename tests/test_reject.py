@@ -4,13 +4,15 @@ from contextlib import closing
 
 import pytest
 
-from bon import flow, show
+from bon import flow
 from bon.engines.base import Step
 from bon.engines.local.engine import LocalEngine, Rules
 from bon.errors import InputError, ScoringError
-from bon.schema import Candidate, Ended, Request, Row, Scored, Settings, Wrote
+from bon.events import Ended, Row, Scored, Wrote
+from bon.result import Candidate, as_html, as_text
 from bon.scorers import CallableScorer, MeanLogprobScorer, SentimentScorer
 from bon.scorers.classifier import Classifier
+from bon.settings import Request, Settings
 from bon.stats.early_rejection import checkpoints
 from tests import tiny
 
@@ -106,8 +108,8 @@ def test_the_figures_of_plain_best_of_n_are_left_out_and_a_note_says_so(engine):
     assert kept.stats is None
     assert any("Early rejection dropped" in note for note in kept.notes)
     assert kept.to_dict()["stats"] is None
-    assert show.as_text(kept)
-    assert show.as_html(kept)
+    assert as_text(kept)
+    assert as_html(kept)
 
 
 @pytest.mark.parametrize("scorer", [lambda: CallableScorer(vowels), MeanLogprobScorer])

@@ -20,9 +20,10 @@ from bon.engines.server.connection import Server, checked_url
 from bon.engines.server.dispatch import Asking
 from bon.engines.server.engine import RemoteEngine
 from bon.errors import EngineError, InputError, ModelError, ScoringError
+from bon.events import Done, Ended, Wrote
 from bon.models import presets
-from bon.schema import Done, Ended, Request, Settings, Wrote
 from bon.scorers import CallableScorer, MeanLogprobScorer
+from bon.settings import Request, Settings
 from bon.ui.deployment import Deployment
 from tests.browser import DRAWN, App, open_page
 from tests.servers import Fake, chunks, completion, good, started, text_of

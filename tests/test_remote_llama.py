@@ -15,8 +15,8 @@ import bon
 from bon import flow
 from bon.engines.server.engine import RemoteEngine
 from bon.models import presets
-from bon.schema import Request, Settings
 from bon.scorers import MeanLogprobScorer
+from bon.settings import Request, Settings
 from tests.servers import started
 
 pytestmark = [

@@ -6,8 +6,10 @@ import pytest
 
 import bon
 from bon.errors import InputError
+from bon.events import Ended, Row, Scored, Started, Wrote
+from bon.result import Candidate
 from bon.run_state import RunState, stopped
-from bon.schema import Candidate, Ended, Row, Scored, Settings, Started, Wrote
+from bon.settings import Settings
 from bon.ui.generate import run_view
 
 PROMPT, RUN = "This movie", {"n": 9, "seed": 5}

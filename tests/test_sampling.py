@@ -5,8 +5,9 @@ import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from bon.engines.local.sampling import Sampling, candidate_stream, draw, log_probability, shape, uniforms
+from bon.engines.local.sampling import Sampling, draw, log_probability, shape, uniforms
 from bon.stats.lengths import LengthSampler
+from bon.stats.random_streams import candidate_stream
 
 
 def some_logits(rows=6, vocabulary=50, seed=0):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bon.errors import BonError, InputError
-from bon.schema import SEED_MAX, Request, Settings, clean
+from bon.settings import SEED_MAX, Request, Settings, clean
 
 CHAT = [{"role": "user", "content": "Hello"}]
 

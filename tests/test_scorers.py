@@ -17,7 +17,7 @@ from bon.api import Sampler
 from bon.errors import InputError, ModelError, ScoringError
 from bon.models import running
 from bon.report.numbers import axis_of
-from bon.schema import Candidate, Request, Settings
+from bon.result import Candidate
 from bon.scorers import (
     CallableScorer,
     Item,
@@ -28,6 +28,7 @@ from bon.scorers import (
     checked_scores,
 )
 from bon.scorers.classifier import GRAIN, Classifier
+from bon.settings import Request, Settings
 from tests import tiny
 
 TEXTS = [

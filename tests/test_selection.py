@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from bon import api, flow
-from bon.engines.local.sampling import candidate_stream, selection_luck
 from bon.errors import InputError, ScoringError
 from bon.models import presets
-from bon.schema import Candidate, Request, Settings
+from bon.result import Candidate
 from bon.scorers import (
     CallableScorer,
     Item,
@@ -20,7 +19,9 @@ from bon.scorers import (
     WeightedScorer,
     as_scorer,
 )
+from bon.settings import Request, Settings
 from bon.stats import estimates
+from bon.stats.random_streams import candidate_stream, selection_luck
 from bon.stats.ranking import drawn, rank
 
 SCORES = [0.2, 0.9, 0.5, 0.9, 0.1]

@@ -8,8 +8,8 @@ from transformers import GPT2ForSequenceClassification
 from bon.batch import batch_run, output_rows
 from bon.batch.input_rows import Dataset
 from bon.engines.local.engine import LocalEngine
-from bon.schema import Settings
 from bon.scorers import CallableScorer
+from bon.settings import Settings
 from tests import tiny
 
 datasets = pytest.importorskip("datasets")

@@ -6,9 +6,11 @@ import logging
 
 import pytest
 
+from bon.events import Ended, Row, Scored, Started, Wrote
 from bon.report import numbers
+from bon.result import Candidate
 from bon.run_state import RunState
-from bon.schema import Candidate, Ended, Row, Scored, Settings, Started, Wrote
+from bon.settings import Settings
 from bon.ui import error_log
 from bon.ui.generate import form_fields, run_view, updates
 

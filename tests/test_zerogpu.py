@@ -15,7 +15,7 @@ from gradio_client import Client
 import bon
 from bon import zerogpu
 from bon.errors import LimitError
-from bon.schema import Request, Settings
+from bon.settings import Request, Settings
 from bon.ui.generate import handlers
 from bon.ui.generate.form_fields import FIELDS
 from bon.ui.work import zerogpu_runs

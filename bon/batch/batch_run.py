@@ -25,7 +25,8 @@ from bon.engines.base import Engine
 from bon.errors import BonError, InputError, ScoringError
 from bon.messages import say
 from bon.report import safe_files
-from bon.schema import Request, Result, Settings
+from bon.result import Result
+from bon.settings import Request, Settings
 
 if TYPE_CHECKING:  # scorers bring torch, which takes seconds
     from bon.scorers.base import Scorer

@@ -18,7 +18,7 @@ from typing import Any
 
 from bon.errors import InputError
 from bon.messages import say
-from bon.schema import clean
+from bon.settings import clean
 
 #: What a prompt's column is called, where nobody names it.
 NAMES = ("prompt", "messages", "text", "query", "question", "instruction", "input")

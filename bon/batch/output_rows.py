@@ -11,7 +11,8 @@ from typing import Any
 from bon.batch.input_rows import Dataset, Row, Survey
 from bon.errors import InputError
 from bon.messages import described, restored, say
-from bon.schema import Candidate, Result, Settings, answered
+from bon.result import Candidate, Result
+from bon.settings import Settings, answered
 from bon.stats import estimates
 
 #: What a batch keeps of a row: plain JSON types.

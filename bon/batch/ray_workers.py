@@ -22,7 +22,7 @@ from bon.batch.input_rows import Row
 from bon.batch.output_rows import Form, Record
 from bon.errors import BonError, EngineError, InputError
 from bon.messages import say
-from bon.schema import Settings
+from bon.settings import Settings
 
 LOOPBACK = "127.0.0.1"
 #: Batches that Ray holds at once, those that wait and those that are done: its memory does not grow with the file.

@@ -15,7 +15,7 @@ from typing import Any
 from bon.errors import BonError, InputError
 from bon.messages import joined, say
 from bon.report.json_text import json_text
-from bon.schema import Settings
+from bon.settings import Settings
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock

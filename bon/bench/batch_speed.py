@@ -14,7 +14,7 @@ from bon import api
 from bon.batch import batch_run
 from bon.batch.input_rows import Dataset
 from bon.bench.speed_table import OPENINGS, SUBJECTS
-from bon.schema import Settings
+from bon.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ def bon(folder, n, query, dtype):
     from bon import flow
     from bon.engines.local.engine import LocalEngine, Rules
     from bon.models import loading
-    from bon.schema import Request, Settings
     from bon.scorers.classifier import Classifier, SentimentScorer
+    from bon.settings import Request, Settings
 
     model, tokenizer = loading.causal(f"{folder}/gpt2", "cpu", dtype)
     judge = loading.classifier(f"{folder}/distilbert", "cpu", dtype)

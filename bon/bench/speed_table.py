@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bon.errors import EngineError
 from bon.messages import say
-from bon.schema import Request
+from bon.settings import Request
 from bon.stats import estimates
 
 CONTESTANT = Path(__file__).with_name("peer_process.py")

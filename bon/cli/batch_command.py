@@ -21,8 +21,8 @@ from bon.cli.options import (
 )
 from bon.errors import InputError
 from bon.messages import say
-from bon.schema import Settings, number, whole
-from bon.show import printable
+from bon.result import printable
+from bon.settings import Settings, number, whole
 
 
 def batch(argv: list[str]) -> int:

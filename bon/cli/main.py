@@ -19,11 +19,12 @@ from bon.cli.options import (
     print_to_stderr,
 )
 from bon.errors import BonError, InputError, ModelError
+from bon.events import Done
 from bon.messages import say
 from bon.models import presets
 from bon.report import safe_files
 from bon.report.json_text import json_text
-from bon.schema import UNITS, Done, Request, Settings, whole
+from bon.settings import UNITS, Request, Settings, whole
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,8 +5,8 @@ import sys
 
 from bon.engines.server.connection import checked_url
 from bon.models import presets
-from bon.schema import Settings, whole
-from bon.show import printable
+from bon.result import printable
+from bon.settings import Settings, whole
 
 #: Options that become settings of the same name.
 SETTINGS = {

@@ -16,10 +16,12 @@ from bon.compare.prompts import PROMPTS_MAX, check_count
 from bon.compare.result import Compared, Comparison, Outcome, Writing, scored
 from bon.engines.base import Engine
 from bon.errors import InputError
+from bon.events import Done
 from bon.messages import say
+from bon.result import Candidate, Result
 from bon.run_state import RunState
-from bon.schema import Candidate, Done, Request, Result, Settings
 from bon.scorers.base import Item, Scorer, checked_scores
+from bon.settings import Request, Settings
 
 
 @dataclass(frozen=True, slots=True)

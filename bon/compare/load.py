@@ -10,7 +10,7 @@ from bon.engines.local.engine import LocalEngine
 from bon.errors import BonError
 from bon.messages import say
 from bon.models import loading, presets
-from bon.schema import UNITS
+from bon.settings import UNITS
 
 #: What a tuned model's folder may say of its training: points of the figure.
 CHECKPOINTS = "checkpoints.json"

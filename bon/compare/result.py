@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from bon.messages import described, joined, say
+from bon.result import Candidate, Result
 from bon.run_state import RunState, drawing_logprob
-from bon.schema import Candidate, Result, Settings
+from bon.settings import Settings
 from bon.stats import estimates
 from bon.stats.lengths import LengthSampler
 

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from bon.schema import Candidate, Request, Row
+from bon.events import Row
+from bon.result import Candidate
+from bon.settings import Request
 
 
 @dataclass(frozen=True, slots=True)

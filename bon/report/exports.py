@@ -11,8 +11,8 @@ from bon.messages import say
 from bon.report import comparison_chart, run_charts
 from bon.report.json_text import json_text
 from bon.report.numbers import number_words, score_words, unit_words
-from bon.schema import Candidate, Result, answered, continues
-from bon.show import facts, text_words
+from bon.result import Candidate, Result, facts, text_words
+from bon.settings import answered, continues
 
 STYLE = """
 :root{--bon-page:#f5f6f9;--bon-paper:#fff;--bon-ink:#14161d;--bon-soft:#4b5262;--bon-line:#e4e6ed;

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from bon.report.numbers import axis_of, number_words, score_words, share, tick_words, unit_words
 from bon.report.svg import ACCENT, LINE, MEAN, SOFT, WIN, image, line, text
-from bon.schema import Result
+from bon.result import Result
 
 WIDTH = 720
 SIDE, TOP, SWARM, FOOT = 14, 30, 62, 24

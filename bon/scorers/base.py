@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from bon.errors import BonError, ScoringError
 from bon.messages import say
-from bon.schema import Candidate, continues
+from bon.result import Candidate
+from bon.settings import continues
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from bon.errors import InputError, ModelError, ScoringError
 from bon.messages import say
 from bon.models import loading, presets
 from bon.models.running import compute
-from bon.schema import UNITS, answered
 from bon.scorers import reading_limits
 from bon.scorers.base import Item, Scores
 from bon.scorers.ngrams import NgramClassifier, is_ngrams
 from bon.scorers.reading_limits import Sharing, Tokens
+from bon.settings import UNITS, answered
 
 #: The tasks of pipelines whose model rates a text by its labels.
 TASKS = ("text-classification", "sentiment-analysis", "zero-shot-classification")

@@ -6,7 +6,7 @@ one arrives: other runs or a full batch can make some begin later, and they must
 
 from collections.abc import Sequence
 
-from bon.schema import Candidate
+from bon.result import Candidate
 
 #: The most candidates that are compared with one another: of more, the last would begin when the first have ended.
 TOGETHER = 512

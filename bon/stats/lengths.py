@@ -6,7 +6,7 @@ import numpy as np
 
 from bon.errors import InputError
 from bon.messages import say
-from bon.schema import whole
+from bon.settings import whole
 
 #: Any callable without arguments that returns a number of tokens.
 DrawLength = Callable[[], int]

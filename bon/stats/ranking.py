@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
-from bon.schema import Candidate
+from bon.result import Candidate
 
 
 def rank(candidates: Iterable[Candidate], select: str = "best", softness: float = 1.0, luck: float = 0.0

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bon import flow
 from bon.models import loading
-from bon.schema import Request, Result, Settings
+from bon.result import Result
+from bon.settings import Request, Settings
 from bon.training.grammar import writer
 from bon.training.ngrams import WEAK_BUCKETS, WEAK_SENTENCES
 from bon.training.phrases import banks, held_out, lexicon, sentences

@@ -21,8 +21,8 @@ from bon.compare.prompts import shipped_prompts
 from bon.compare.result import Comparison, interval
 from bon.engines.local.engine import LocalEngine
 from bon.models import loading, presets
-from bon.schema import UNITS, Settings
 from bon.scorers import Item, SentimentScorer, checked_scores
+from bon.settings import UNITS, Settings
 from bon.training.report import OPENINGS, front
 from bon.training.text import documents
 from bon.training.train import SHARD

@@ -10,7 +10,7 @@ from transformers.generation import WatermarkingConfig
 from bon.engines.local.engine import Rules
 from bon.errors import InputError
 from bon.messages import say
-from bon.schema import whole
+from bon.settings import whole
 from bon.stats.lengths import DrawLength
 
 #: Fields that have their effect, or (special tokens, compilation) nothing left to do here.

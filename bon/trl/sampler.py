@@ -11,12 +11,14 @@ from transformers import GenerationConfig
 from bon import flow
 from bon.engines.base import Job, Step
 from bon.engines.local.engine import LocalEngine
-from bon.engines.local.sampling import candidate_stream
 from bon.errors import InputError, ModelError
+from bon.events import Done
 from bon.messages import say
-from bon.schema import SEED_MAX, Candidate, Done, Request, Result, Settings, whole
+from bon.result import Candidate, Result
 from bon.scorers import CallableScorer
+from bon.settings import SEED_MAX, Request, Settings, whole
 from bon.stats.lengths import DrawLength
+from bon.stats.random_streams import candidate_stream
 from bon.trl.generation_config import Wanted, check_config
 
 

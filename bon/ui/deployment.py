@@ -19,7 +19,8 @@ from bon.engines.server.connection import checked_url
 from bon.errors import InputError, LimitError
 from bon.messages import say
 from bon.models import presets
-from bon.schema import N_MAX, TOKENS_MAX, Request, Result, Settings, whole
+from bon.result import Result
+from bon.settings import N_MAX, TOKENS_MAX, Request, Settings, whole
 
 #: Seconds over which a visitor's runs are counted.
 WINDOW = 60.0

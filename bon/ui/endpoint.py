@@ -9,7 +9,7 @@ import gradio as gr
 
 from bon.errors import BonError
 from bon.report.json_text import json_text
-from bon.schema import Request, Settings
+from bon.settings import Request, Settings
 from bon.ui import deployment
 from bon.ui.error_log import UNEXPECTED, report
 from bon.ui.work import runs

@@ -9,7 +9,7 @@ from gradio import component_meta
 from bon import messages, zerogpu
 from bon.messages import say
 from bon.models import presets
-from bon.schema import SELECTIONS
+from bon.settings import SELECTIONS
 from bon.ui import deployment, endpoint, error_log, share_links, theme
 from bon.ui.batch import batch_page
 from bon.ui.compare import comparison_view

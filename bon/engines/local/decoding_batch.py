@@ -10,10 +10,13 @@ from torch.nn.functional import pad
 from bon.engines.base import Job
 from bon.engines.local.decoder import PlainDecoder, SharedDecoder
 from bon.engines.local.incremental_text import Detokenizer, GrowingText
-from bon.engines.local.sampling import Sampling, candidate_stream, draw, log_probability, shape, uniforms
+from bon.engines.local.sampling import Sampling, draw, log_probability, shape, uniforms
 from bon.errors import EngineError
+from bon.events import Row
 from bon.messages import say
-from bon.schema import Candidate, Request, Row
+from bon.result import Candidate
+from bon.settings import Request
+from bon.stats.random_streams import candidate_stream
 
 
 class Rules:

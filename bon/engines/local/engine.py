@@ -20,7 +20,7 @@ from bon.errors import InputError, ModelError
 from bon.messages import say
 from bon.models import loading
 from bon.models.running import compute
-from bon.schema import Request
+from bon.settings import Request
 
 _AHEAD: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 #: Rows that are decoded together; a run of more goes in several batches.

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from bon.errors import InputError
 from bon.messages import say
-from bon.schema import continues
+from bon.settings import continues
 
 #: An answer that no template writes by itself, to see what one writes behind it.
 ANSWER = "Fortytwo"

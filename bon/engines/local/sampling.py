@@ -1,4 +1,4 @@
-"""From logits to tokens: temperature, top-k, top-p, and each candidate's own random stream."""
+"""From logits to tokens: temperature, top-k, top-p, and a draw."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,20 +23,6 @@ class Sampling:
     def plain(self) -> bool:
         """Whether tokens come from the model's own distribution."""
         return self == Sampling()
-
-
-def candidate_stream(seed: int, query: int, index: int) -> np.random.Generator:
-    """The random stream of one candidate, keyed by (seed, query, index) and by nothing else.
-
-    Counter-based (Philox), so neighbouring keys share nothing, and a candidate is the same however many others
-    there are, in whatever order they finish.
-    """
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(query, index))))
-
-
-def selection_luck(seed: int, query: int) -> float:
-    """The uniform number of soft selection, from a stream that no candidate has."""
-    return candidate_stream(seed, query, 2**32 - 1).random()
 
 
 def shape(logits: Tensor, sampling: Sampling) -> Tensor:

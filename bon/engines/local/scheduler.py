@@ -17,10 +17,11 @@ from bon.engines.base import Step
 from bon.engines.local.decoder import eval_mode
 from bon.engines.local.decoding_batch import Batch, Rules, Text
 from bon.errors import EngineError
+from bon.events import Row
 from bon.messages import say
 from bon.models import loading, running
 from bon.models.running import compute
-from bon.schema import Candidate, Row
+from bon.result import Candidate
 
 # A pool knows its model only while somebody uses it: else no model would ever be let go of.
 _POOLS: WeakKeyDictionary[Any, "Pool"] = WeakKeyDictionary()

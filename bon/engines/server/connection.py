@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from bon.errors import InputError, ModelError
 from bon.messages import joined, say
-from bon.schema import Settings
+from bon.settings import Settings
 
 #: Where the key is looked for, in this order.
 KEYS = ("BON_API_KEY", "OPENAI_API_KEY")

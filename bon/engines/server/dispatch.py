@@ -12,7 +12,7 @@ from bon.engines.server.connection import library, words
 from bon.engines.server.protocol import Ask, Garbled, Writing
 from bon.errors import EngineError
 from bon.messages import joined, say
-from bon.schema import Candidate
+from bon.result import Candidate
 
 #: How often the client itself asks again, with growing pauses, after 429, 5xx and dropped connections.
 RETRIES = 4

@@ -15,7 +15,7 @@ from bon.engines.server.dispatch import Asking
 from bon.engines.server.protocol import IGNORED
 from bon.errors import InputError
 from bon.messages import say
-from bon.schema import Request, continues
+from bon.settings import Request, continues
 
 #: Requests that are on their way at once.
 IN_FLIGHT = 64

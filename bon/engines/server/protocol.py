@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from bon.engines.base import Job
+from bon.events import Row
 from bon.messages import say
-from bon.schema import Candidate, Request, Row, Settings, continues
+from bon.result import Candidate
+from bon.settings import Request, Settings, continues
 
 #: Candidates of one request, where the server takes `n`.
 TOGETHER = 16

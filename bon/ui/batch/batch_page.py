@@ -25,7 +25,7 @@ from bon.batch.input_rows import Dataset, Row
 from bon.errors import BonError, InputError
 from bon.messages import carried, joined, replaced, say
 from bon.report.numbers import score_words, unit_words
-from bon.schema import Settings, clean
+from bon.settings import Settings, clean
 from bon.ui import deployment
 from bon.ui.batch import jobs
 from bon.ui.batch.jobs import Batch, Order

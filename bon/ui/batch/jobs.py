@@ -28,7 +28,7 @@ from bon.batch.input_rows import Dataset
 from bon.errors import BonError, InputError, LimitError
 from bon.messages import carried, replaced, say
 from bon.report.json_text import json_text
-from bon.schema import Settings
+from bon.settings import Settings
 from bon.ui.batch.tally import Tally
 from bon.ui.error_log import UNEXPECTED, report
 from bon.ui.work.model_loading import arrived

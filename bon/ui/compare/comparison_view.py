@@ -12,7 +12,7 @@ from bon.messages import carried, joined, revived, say
 from bon.report import comparison_chart, exports
 from bon.report.json_text import json_text
 from bon.report.numbers import score_words, unit_words
-from bon.schema import Candidate, Result
+from bon.result import Candidate, Result
 from bon.stats import estimates
 from bon.ui.generate.run_view import View
 

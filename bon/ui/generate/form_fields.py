@@ -7,7 +7,7 @@ import gradio as gr
 
 from bon.errors import InputError
 from bon.messages import carried, say
-from bon.schema import Request, Settings, whole
+from bon.settings import Request, Settings, whole
 from bon.ui import deployment
 
 #: The page's inputs, in order; each is named as in `Settings`.

@@ -13,7 +13,8 @@ from bon.errors import BonError
 from bon.messages import say
 from bon.report import exports
 from bon.report.numbers import quiet_label
-from bon.schema import Request, Result
+from bon.result import Result
+from bon.settings import Request
 from bon.ui import deployment
 from bon.ui.compare import comparison_view
 from bon.ui.error_log import UNEXPECTED, log, report

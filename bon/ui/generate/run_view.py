@@ -14,9 +14,9 @@ from bon.errors import InputError
 from bon.messages import carried, joined, restored, revived, say
 from bon.report.json_text import json_text
 from bon.report.numbers import axis_of, number_words, percent_words, score_words, share, tick_words, unit_words
+from bon.result import Candidate, Result, Stats, Timing, at_most
 from bon.run_state import stopped as stopped_result
-from bon.schema import Candidate, Result, Settings, Stats, Timing, checked_messages
-from bon.show import at_most
+from bon.settings import Settings, checked_messages
 
 View = dict[str, Any]
 

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+from bon.events import Done, Event, Wrote
+from bon.result import Result
 from bon.run_state import RunState
-from bon.schema import Done, Event, Request, Result, Settings, Wrote
+from bon.settings import Request, Settings
 from bon.ui.compare import comparison_view
 from bon.ui.generate.form_fields import PAGE_N_MAX
 from bon.ui.generate.run_view import View

@@ -9,7 +9,7 @@ from typing import Any
 
 from bon.errors import InputError
 from bon.messages import say
-from bon.schema import Settings
+from bon.settings import Settings
 from bon.ui import deployment
 
 _threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="load")

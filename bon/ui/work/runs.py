@@ -5,7 +5,8 @@ from concurrent.futures import Future
 from contextlib import closing
 
 from bon import zerogpu
-from bon.schema import Request, Result
+from bon.result import Result
+from bon.settings import Request
 from bon.ui import deployment
 from bon.ui.generate import updates
 from bon.ui.work import model_loading, zerogpu_runs

@@ -8,7 +8,8 @@ import numpy as np
 
 from bon.errors import InputError
 from bon.messages import say
-from bon.schema import Result, Settings
+from bon.result import Result
+from bon.settings import Settings
 from bon.ui import deployment
 
 #: Runs of one model and scorer that are remembered; the oldest go first.

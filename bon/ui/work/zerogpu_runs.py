@@ -15,7 +15,8 @@ import gradio as gr
 from bon import zerogpu
 from bon.errors import BonError, LimitError
 from bon.messages import say
-from bon.schema import Request, Result, Settings
+from bon.result import Result
+from bon.settings import Request, Settings
 from bon.ui import deployment
 from bon.ui.error_log import report
 from bon.ui.generate import updates
