@@ -68,7 +68,7 @@ def test_a_delivery_that_fails_is_resumed_without_the_work(task, engine, scorer)
 
 
 def test_what_would_fail_after_hours_is_said_at_once(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("bon.hub.get_token", lambda: None)
+    monkeypatch.setattr("bon.report.hub.get_token", lambda: None)
     argv = ["batch", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "--push-to-hub"]
     assert main([*argv, "ada/pairs"]) == 2
     assert "hf auth login" in capsys.readouterr().err
@@ -78,7 +78,7 @@ def test_what_would_fail_after_hours_is_said_at_once(tmp_path, capsys, monkeypat
 
 def test_the_command_sends_what_it_wrote(task, tmp_path, lm_folder, capsys, monkeypatch):
     hub = Hub()
-    monkeypatch.setattr("bon.hub.writing", lambda: hub)
+    monkeypatch.setattr("bon.report.hub.writing", lambda: hub)
     argv = ["batch", str(task.dataset.path), str(task.output), "--model", lm_folder, "-n", "2", "--push-to-hub", "a/b"]
     assert main(argv) == 1
     assert "sent: https://huggingface.co/datasets/a/b" in capsys.readouterr().out

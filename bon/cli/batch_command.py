@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import bon.report.hub
 from bon.batch import batch_run, output_rows
 from bon.batch.input_rows import Dataset
 from bon.cli.options import (
@@ -105,10 +106,9 @@ def _workers(ray: str | None, count: int | None, loading: Mapping[str, Any]) -> 
 
 def _check_hub(name: str) -> None:
     """What would fail after hours is said now."""
-    from bon import hub
 
-    hub.check_name(name, "dataset")
-    hub.writing()
+    bon.report.hub.check_name(name, "dataset")
+    bon.report.hub.writing()
 
 
 def _preview(task, workers) -> int:

@@ -7,6 +7,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import bon.report.hub
 from bon import __version__
 from bon.cli.options import (
     INTERRUPTED,
@@ -345,9 +346,8 @@ def _publish(argv: list[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="list the files and their sizes, and do nothing")
     args = parser.parse_args(argv)
 
-    from bon import hub
 
-    hub.check_name(args.space, "Space")
+    bon.report.hub.check_name(args.space, "Space")
     files = publish.files()
     if args.dry_run:
         for name, size in files:

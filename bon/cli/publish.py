@@ -5,10 +5,10 @@ from typing import Any
 
 from huggingface_hub.utils import filter_repo_objects
 
-from bon import hub
 from bon.errors import ModelError
 from bon.messages import say
 from bon.models import presets
+from bon.report import hub
 
 #: What a Space runs, by the patterns of `upload_folder`, where a star takes slashes in.
 NEEDED = ["app.py", "README.md", "LICENSE", "requirements.txt", "bon/*", "assets/*"]
