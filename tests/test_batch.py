@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from bon import api
-from bon.batch import batch_run, output_rows, resume_journal
+from bon.batch import batch_run, export_formats, resume_journal
 from bon.batch.batch_run import Finished, Progress, Task
 from bon.batch.input_rows import Dataset, Row
 from bon.cli.batch_command import duration, progress_line
@@ -65,7 +65,7 @@ def finished(task: Task, engine, scorer) -> Finished:
 def whole(engine, scorer, tmp_path_factory):
     """What a run over the 150 rows, or so many, that nothing stops writes, in one of the forms; made once."""
     @cache
-    def whole(form=output_rows.BEST, rows: int = 150) -> bytes:
+    def whole(form=export_formats.BEST, rows: int = 150) -> bytes:
         file = written(tmp_path_factory.mktemp("whole"))
         file.write_text("".join(file.read_text().splitlines(keepends=True)[:rows]))
         finished(task_of(file, form=form), engine, scorer)
@@ -147,7 +147,7 @@ def stopped_after(task: Task, engine, scorer, count: int) -> None:
     events.close()
 
 
-@pytest.mark.parametrize("form", [output_rows.BEST, *output_rows.FORMS.values()], ids=lambda form: form.name)
+@pytest.mark.parametrize("form", [export_formats.BEST, *export_formats.FORMS.values()], ids=lambda form: form.name)
 def test_a_stopped_run_goes_on_and_comes_to_the_same_bytes(file, engine, scorer, whole, form):
     parts = file.with_name("parts.jsonl")
     stopped_after(task_of(file, output=parts, form=form), engine, scorer, 2)
@@ -340,7 +340,7 @@ def test_nothing_that_is_written_may_be_the_input_under_another_name(one, prepar
     path = prepare(one)
     for how in ({"overwrite": True}, {"resume": True}):
         with pytest.raises(InputError, match="is the input itself"):
-            task_of(path, output=Path("out.jsonl"), form=output_rows.SFT, **how)
+            task_of(path, output=Path("out.jsonl"), form=export_formats.SFT, **how)
     assert path.read_text() == '{"prompt": "This movie"}\n'
 
 
@@ -348,7 +348,7 @@ def test_a_list_of_failures_is_not_overwritten_unasked_and_only_where_one_is_wri
     notes = Path("out.jsonl.failed.jsonl")
     notes.write_text("mine")
     with pytest.raises(InputError, match=r"out\.jsonl\.failed\.jsonl is there already"):
-        task_of(one, form=output_rows.SFT)
+        task_of(one, form=export_formats.SFT)
     finished(task_of(one), engine, scorer)
     assert notes.read_text() == "mine"
 
@@ -369,7 +369,7 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(one, name, make, wo
     if make:
         os.symlink(make(), name)
     with pytest.raises(InputError, match=words):
-        task_of(one, output=Path(name), form=output_rows.SFT, overwrite=True)
+        task_of(one, output=Path(name), form=export_formats.SFT, overwrite=True)
     assert not set(map(str, Path().iterdir())) - {"in.jsonl", "out.jsonl", "pipe"}
 
 
@@ -384,7 +384,7 @@ def test_a_folder_that_takes_no_files_is_told_before_models_are_loaded(one, comm
 
 
 def test_a_name_that_is_just_short_enough_is_written(one, engine, scorer):
-    for length, form in ((247, output_rows.BEST), (234, output_rows.SFT)):
+    for length, form in ((247, export_formats.BEST), (234, export_formats.SFT)):
         name = "x" * (length - 6) + ".jsonl"
         finished(task_of(one, output=Path(name), form=form), engine, scorer)
         assert len(lines(Path(name))) == 1
@@ -397,7 +397,7 @@ def test_a_name_that_is_just_short_enough_is_written(one, engine, scorer):
 def test_labels_after_early_rejection_set_what_is_left_against_its_mean(file, engine, scorer, keep):
     settings = Settings(n=8, seed=7, min_tokens=8, max_tokens=16, reject=0.5, keep=keep)
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:24]))
-    done = finished(task_of(file, form=output_rows.SCORED, settings=settings), engine, scorer)
+    done = finished(task_of(file, form=export_formats.SCORED, settings=settings), engine, scorer)
     by_row = {}
     for row in lines(file.with_name("out.jsonl")):
         by_row.setdefault(row["row"], []).append((row["score"], row["label"]))
@@ -418,7 +418,7 @@ def test_numbers_that_json_lacks_are_null_in_jsonl_and_stay_in_parquet(tmp_path,
     pyarrow.parquet.write_table(pyarrow.table({
         "prompt": PROMPTS[:2], "rating": values, "each": [[infinite, 1.0], []], "all": [{"x": -infinite}, {"x": 2.0}],
     }), path)
-    for form in (output_rows.BEST, output_rows.SCORED):
+    for form in (export_formats.BEST, export_formats.SCORED):
         for ending in (".jsonl", ".parquet"):
             finished(task_of(path, output=tmp_path / f"{form.name}{ending}", form=form), engine, scorer)
         told = [json.loads(line, parse_constant=pytest.fail) for line in
@@ -461,13 +461,13 @@ def test_a_scorer_that_fails_at_one_row_costs_that_row_alone(file, engine):
 
 def test_rows_that_failed_are_listed_beside_training_data(file, engine, scorer):
     file.write_text('{"prompt": "This movie"}\n{"prompt": ""}\n')
-    done = finished(task_of(file, form=output_rows.SFT), engine, scorer)
+    done = finished(task_of(file, form=export_formats.SFT), engine, scorer)
     assert (done.written, done.left_out) == (1, {"failed": 1})
     (line,) = lines(batch_run.failures(file.with_name("out.jsonl")))
     assert line["row"] == 1
     assert line["error"].startswith("The prompt is empty")
     file.write_text('{"prompt": "This movie"}\n')
-    finished(task_of(file, form=output_rows.SFT, overwrite=True), engine, scorer)
+    finished(task_of(file, form=export_formats.SFT, overwrite=True), engine, scorer)
     assert not batch_run.failures(file.with_name("out.jsonl")).exists()
 
 
@@ -496,7 +496,7 @@ def test_an_engine_that_fails_at_everything_stops_the_run_which_can_be_resumed(f
 
 def test_the_work_on_one_batch_can_be_sent_elsewhere():
     rows = [Row(3, "a", columns={"id": 1}), Row(4, error="bad")]
-    assert pickle.loads(pickle.dumps((batch_run.records, rows, SETTINGS, output_rows.PREFERENCE)))[1] == rows
+    assert pickle.loads(pickle.dumps((batch_run.records, rows, SETTINGS, export_formats.PREFERENCE)))[1] == rows
 
 
 # Memory and speed are figures of `bench --batch`; what makes them is tested.
@@ -708,7 +708,7 @@ def test_chats_and_prompts_may_be_mixed(tmp_path, chatty, scorer):
     chat = [{"role": "user", "content": "Is the movie good?"}]
     rows = [{"prompt": "The plot"}, {"prompt": chat}, {"prompt": "The plot"}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = Task(Dataset(tmp_path / "in.jsonl"), tmp_path / "out.jsonl", SETTINGS, output_rows.PREFERENCE)
+    task = Task(Dataset(tmp_path / "in.jsonl"), tmp_path / "out.jsonl", SETTINGS, export_formats.PREFERENCE)
     done = finished(task, chatty, scorer)
     by_row = {row["row"]: row for row in lines(tmp_path / "out.jsonl")}
     assert done.written == 3
@@ -720,8 +720,8 @@ def test_a_batch_may_be_written_by_a_server_and_stops_where_the_server_fails(fil
     pytest.importorskip("openai")
     from tests import servers
 
-    monkeypatch.setattr("bon.engines.server.dispatch.PAUSE", 0.01)
-    monkeypatch.setattr("bon.engines.server.dispatch.RETRIES", 0)
+    monkeypatch.setattr("bon.engines.server.retrying_client.PAUSE", 0.01)
+    monkeypatch.setattr("bon.engines.server.retrying_client.RETRIES", 0)
     monkeypatch.setattr("bon.batch.batch_run.ROWS_MAX", 4)
     broken = []
 

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from bon.cli.main import main
 from bon.errors import InputError
 from bon.events import Ended, Scored, Started
-from bon.report import exports
+from bon.report import result_files
 from bon.result import Candidate, as_html
 from bon.run_state import RunState
 from bon.settings import Request, Settings
@@ -146,17 +146,17 @@ def test_a_chat_longer_than_a_public_page_takes_is_left_out(monkeypatch):
 
 def test_answers_are_shown_without_the_question_before_them():
     result = answered([{"role": "system", "content": NASTY}, *CHAT]).result()
-    for page in (exports.run_html(result), as_html(result)):
+    for page in (result_files.run_html(result), as_html(result)):
         assert "Well?</span>" not in page
         assert "<script>window" not in page
         assert "answer 1" in page
-    assert "<b>assistant</b> Hello." in exports.run_html(result)
-    assert json.loads(exports.run_json(result))["messages"][1:] == CHAT
+    assert "<b>assistant</b> Hello." in result_files.run_html(result)
+    assert json.loads(result_files.run_json(result))["messages"][1:] == CHAT
 
 
 def test_a_continued_message_is_shown_in_one_piece():
     result = answered([*CHAT, {"role": "assistant", "content": "It is"}]).result()
-    page = exports.run_html(result)
+    page = result_files.run_html(result)
     assert page.count("It is") == 1
     assert "<b>user</b> Well?" in page
     assert "It is</span> answer 1" in page

@@ -240,7 +240,7 @@ def test_what_is_read_is_not_overwritten(capsys, tmp_path, read):
 
 def test_a_file_that_fails_after_the_work_costs_nothing_else(run, monkeypatch, tmp_path):
     csv, html = tmp_path / "a.csv", tmp_path / "a.html"
-    monkeypatch.setattr("bon.report.exports.run_csv", lambda result: csv.mkdir() or "")
+    monkeypatch.setattr("bon.report.result_files.run_csv", lambda result: csv.mkdir() or "")
     status, out, err = run(PROMPT, "-n", "2", "--seed", "7", "--csv", str(csv), "--html", str(html))
     assert (status, err.count("\n")) == (1, 1)
     assert f"--csv {csv} could not be written (Is a directory). The result is printed above" in err

@@ -23,7 +23,7 @@ from bon.engines.local.engine import LocalEngine
 from bon.engines.local.likelihood import log_likelihoods
 from bon.errors import InputError, ScoringError
 from bon.models import presets
-from bon.report import comparison_chart, exports
+from bon.report import comparison_chart, result_files
 from bon.result import Candidate
 from bon.scorers import CallableScorer, MeanLogprobScorer, SentimentScorer
 from bon.scorers.classifier import Classifier
@@ -237,7 +237,7 @@ def test_without_a_tuned_model_and_a_judge_the_rest_stands(entrants):
     plain = compare_run.run(PROMPTS[:2], Contest(entrants.base, entrants.scorer), SETTINGS)
     assert "tuned" not in {row.kind for row in plain.rows()}
     assert {row.judge for row in plain.rows()} == {None}
-    assert exports.comparison_text(plain)
+    assert result_files.comparison_text(plain)
     assert "judge" not in comparison_chart.svg(plain)
 
 
@@ -269,7 +269,7 @@ def test_closing_the_stream_keeps_the_prompts_that_are_done(entrants):
     last = next(event for event in events if isinstance(event, Compared)).comparison
     events.close()
     assert (len(last.outcomes), last.prompts, last.complete) == (1, 3, False)
-    assert exports.title(last).startswith("1 of 3 prompts")
+    assert result_files.title(last).startswith("1 of 3 prompts")
     assert next(events, None) is None
 
 
@@ -420,7 +420,7 @@ def test_the_figure_keeps_everything_inside_its_frame(found, unit):
 
 
 def test_texts_are_data_in_the_page(found):
-    page = exports.comparison_html(made(SPREAD, [[0.9] * 8] * 6, [[1.2] * 8] * 6))
+    page = result_files.comparison_html(made(SPREAD, [[0.9] * 8] * 6, [[1.2] * 8] * 6))
     assert "<i>" not in page.replace("</i>", "")
     assert "&lt;b&gt;x&lt;/b&gt;" in page
     assert not re.search(r'(src|href)="?http', page)
@@ -428,8 +428,8 @@ def test_texts_are_data_in_the_page(found):
 
 
 def test_the_csv_is_the_table(found):
-    rows = list(csv.DictReader(io.StringIO(exports.comparison_csv(found))))
-    assert [row["system"] for row in rows] == [exports.system(row) for row in found.rows()]
+    rows = list(csv.DictReader(io.StringIO(result_files.comparison_csv(found))))
+    assert [row["system"] for row in rows] == [result_files.system(row) for row in found.rows()]
     assert float(rows[0]["score"]) == found.rows()[0].score.mean
     assert rows[1]["kl_kind"] == "measured"
     assert rows[-1]["kl"] == ""

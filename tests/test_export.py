@@ -12,7 +12,7 @@ import pytest
 
 from bon.cli.main import main
 from bon.events import Ended, Note, Scored, Started
-from bon.report import exports, run_charts
+from bon.report import result_files, run_charts
 from bon.result import Candidate
 from bon.run_state import RunState
 from bon.settings import Settings
@@ -54,18 +54,18 @@ def test_numbers_that_json_lacks_are_null():
     run = made(scores=SCORES[:4], texts=TEXTS[:4])
     run = dataclasses.replace(run, candidates=tuple(
         dataclasses.replace(c, logprob=-math.inf, parts={"x": math.nan}) for c in run.candidates))
-    read = json.loads(exports.run_json(run), parse_constant=pytest.fail)
+    read = json.loads(result_files.run_json(run), parse_constant=pytest.fail)
     assert {(c["logprob"], c["parts"]["x"]) for c in read["candidates"]} == {(None, None)}
     assert [c["score"] for c in read["candidates"]] == [0.9, 0.7, 0.5, 0.1]
 
 
 def test_the_json_is_the_dict():
     run = made()
-    assert json.loads(exports.run_json(run)) == json.loads(json.dumps(run.to_dict()))
+    assert json.loads(result_files.run_json(run)) == json.loads(json.dumps(run.to_dict()))
 
 
 def test_the_csv_has_every_candidate_best_first():
-    rows = list(csv.DictReader(io.StringIO(exports.run_csv(made()), newline="")))
+    rows = list(csv.DictReader(io.StringIO(result_files.run_csv(made()), newline="")))
     assert [row["index"] for row in rows] == ["1", "3", "0", "2", "4"]
     assert [row["score"] for row in rows] == ["0.9", "0.7", "0.5", "0.1", ""]
     assert rows[2]["text"] == " was <b>fine</b>."
@@ -75,13 +75,13 @@ def test_the_csv_has_every_candidate_best_first():
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\r=1"])
 def test_no_text_becomes_a_formula(text):
-    row = next(csv.DictReader(io.StringIO(exports.run_csv(made((text,), (0.5,))), newline="")))
+    row = next(csv.DictReader(io.StringIO(result_files.run_csv(made((text,), (0.5,))), newline="")))
     assert row["text"] == f"'{text}"
     assert float(row["logprob"]) == -1.25  # numbers stay numbers
 
 
 def test_the_page_needs_nothing_else_and_runs_nothing():
-    source = exports.run_html(made())
+    source = result_files.run_html(made())
     page = Page(source)
     assert not {"script", "link", "img", "iframe", "b", "i", "note"} & set(page.tags)
     assert not [name for name, _ in page.attributes if name.startswith("on") or name in ("src", "href")]
@@ -92,7 +92,7 @@ def test_the_page_needs_nothing_else_and_runs_nothing():
 
 
 def test_the_page_of_a_run_without_a_score_has_no_winner_and_no_charts():
-    page = Page(exports.run_html(made((" a", " b"), (None, None))))
+    page = Page(result_files.run_html(made((" a", " b"), (None, None))))
     assert "blockquote" not in page.tags
     assert "svg" not in page.tags
     assert "(stopped)" in page.text

@@ -12,9 +12,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from bon.batch import output_rows, writers
+from bon.batch import export_formats, writers
+from bon.batch.export_formats import BEST, PREFERENCE, SCORED, SFT
 from bon.batch.input_rows import Dataset, Row
-from bon.batch.output_rows import BEST, PREFERENCE, SCORED, SFT
 from bon.errors import InputError
 from bon.result import Candidate, Result, Timing
 from bon.settings import Settings
@@ -38,9 +38,9 @@ def dataset(tmp_path):
     return Dataset(tmp_path / "in.csv")
 
 
-def made(form, dataset, *candidates, margin=0.0, row=None) -> output_rows.Made:
+def made(form, dataset, *candidates, margin=0.0, row=None) -> export_formats.Made:
     row = row or next(dataset.rows())
-    return output_rows.rows(form, dataset, row, output_rows.record(row.number, result(*candidates), form), margin)
+    return export_formats.rows(form, dataset, row, export_formats.record(row.number, result(*candidates), form), margin)
 
 
 TWO = ((" good", 0.9), (" bad", 0.25))
@@ -50,18 +50,18 @@ def test_the_plain_form_adds_the_winner_to_the_rows_own_columns(dataset):
     (row,) = made(BEST, dataset, *TWO).rows
     assert row == {"id": "7", "prompt": "The plot", "input_score": "5", "completion": " good", "score": 0.9,
                    "mean_score": None, "n": 2, "tokens": 3, "ended": "eos", "error": None}
-    assert output_rows.columns(BEST, dataset, dataset.survey()) == list(row)
+    assert export_formats.columns(BEST, dataset, dataset.survey()) == list(row)
 
 
 def test_a_row_that_failed_has_its_error_and_no_completion(dataset):
-    (row,) = output_rows.rows(BEST, dataset, next(dataset.rows()), output_rows.failure(0, "too long")).rows
+    (row,) = export_formats.rows(BEST, dataset, next(dataset.rows()), export_formats.failure(0, "too long")).rows
     assert (row["id"], row["completion"], row["error"]) == ("7", None, "too long")
 
 
 @pytest.mark.parametrize("form", [SFT, PREFERENCE, SCORED])
 def test_training_data_has_no_rows_that_failed(dataset, form):
-    failure = output_rows.failure(0, "too long")
-    assert output_rows.rows(form, dataset, next(dataset.rows()), failure) == output_rows.Made((), "failed")
+    failure = export_formats.failure(0, "too long")
+    assert export_formats.rows(form, dataset, next(dataset.rows()), failure) == export_formats.Made((), "failed")
 
 
 def test_completions(dataset):
@@ -93,19 +93,21 @@ def test_every_candidate_with_its_score(dataset):
 def test_labels_compare_with_the_mean_of_all_that_were_scored_in_full(dataset):
     ranked = ((" a", 0.9), (" b", 0.8), (" c", 0.1))
     assert [row["label"] for row in made(SCORED, dataset, *ranked).rows] == [True, True, False]
-    kept = output_rows.record(0, result(*ranked), SCORED, keep=2)
-    assert [row["label"] for row in output_rows.rows(SCORED, dataset, next(dataset.rows()), kept).rows] == [True, True]
+    kept = export_formats.record(0, result(*ranked), SCORED, keep=2)
+    rows = export_formats.rows(SCORED, dataset, next(dataset.rows()), kept).rows
+    assert [row["label"] for row in rows] == [True, True]
 
 
 @pytest.mark.parametrize("scores", [[0.7] * 3, [0.1] * 3, [0.5]])
 def test_candidates_of_which_none_is_above_another_have_no_labels(dataset, scores):
-    assert made(SCORED, dataset, *((f" {i}", score) for i, score in enumerate(scores))) == output_rows.Made([], "same")
+    texts = [(f" {i}", score) for i, score in enumerate(scores)]
+    assert made(SCORED, dataset, *texts) == export_formats.Made([], "same")
 
 
 def test_rejected_candidates_are_no_examples(dataset):
     dropped = Candidate(2, " half", 0.99, 3, ended="rejected")
     whole = result(*TWO)
-    record = output_rows.record(0, Result(**{**vars(whole), "candidates": (*whole.candidates, dropped)}), PREFERENCE)
+    record = export_formats.record(0, Result(**{**vars(whole), "candidates": (*whole.candidates, dropped)}), PREFERENCE)
     assert [c["text"] for c in record["candidates"]] == [" good", " bad"]
 
 
@@ -140,7 +142,7 @@ def test_the_prompt_of_a_template_is_told(tmp_path):
     dataset = Dataset(tmp_path / "in.csv", template="On {title}:")
     (row,) = made(BEST, dataset, *TWO).rows
     assert (row["title"], row["input_prompt"], row["prompt"]) == ("Dune", "old", "On Dune:")
-    assert output_rows.columns(BEST, dataset, dataset.survey()) == list(row)
+    assert export_formats.columns(BEST, dataset, dataset.survey()) == list(row)
 
 
 @pytest.mark.parametrize(("form", "settings", "margin", "field"), [

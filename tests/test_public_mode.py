@@ -15,8 +15,9 @@ from bon import messages
 from bon.errors import InputError, LimitError, ModelError
 from bon.settings import Request, Settings
 from bon.ui import deployment, error_log, page_layout, theme
-from bon.ui.deployment import Deployment, Visitors, who
+from bon.ui.deployment import Deployment
 from bon.ui.generate import handlers, run_view
+from bon.ui.rate_limit import Visitors, who
 from bon.ui.work import model_loading
 from tests.browser import Play, Stage, free_port
 from tests.test_mcp import in_session

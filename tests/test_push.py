@@ -5,7 +5,7 @@ import json
 import pytest
 from huggingface_hub import DatasetCard
 
-from bon.batch import batch_run, hub_upload, output_rows, resume_journal
+from bon.batch import batch_run, export_formats, hub_upload, resume_journal
 from bon.batch.batch_run import Task
 from bon.batch.input_rows import Dataset
 from bon.cli.main import main
@@ -28,7 +28,8 @@ def task(tmp_path) -> Task:
     """Three prompts, of which one is empty, for preferences."""
     (tmp_path / "in.jsonl").write_text('{"prompt": "This movie"}\n{"prompt": ""}\n{"prompt": "The plot"}\n')
     settings = Settings(n=4, seed=7, max_tokens=8)
-    return Task(Dataset(tmp_path / "in.jsonl"), tmp_path / "out.jsonl", settings, output_rows.PREFERENCE, resume=True)
+    rows, output = Dataset(tmp_path / "in.jsonl"), tmp_path / "out.jsonl"
+    return Task(rows, output, settings, export_formats.PREFERENCE, resume=True)
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from bon import flow
 from bon.cli.main import main
 from bon.engines.base import Job
 from bon.engines.server.connection import Server, checked_url
-from bon.engines.server.dispatch import Asking
 from bon.engines.server.engine import RemoteEngine
+from bon.engines.server.retrying_client import Asking
 from bon.errors import EngineError, InputError, ModelError, ScoringError
 from bon.events import Done, Ended, Wrote
 from bon.models import presets
@@ -289,7 +289,7 @@ MISBEHAVIOUR = {
 
 @pytest.mark.parametrize("how", MISBEHAVIOUR)
 def test_what_goes_wrong_once_is_asked_again(fake, how, monkeypatch):
-    monkeypatch.setattr("bon.engines.server.dispatch.PAUSE", 0.01)
+    monkeypatch.setattr("bon.engines.server.retrying_client.PAUSE", 0.01)
 
     def once(handler, body, number):
         (MISBEHAVIOUR[how] if number == 0 else good)(handler, body, number)
@@ -302,8 +302,8 @@ def test_what_goes_wrong_once_is_asked_again(fake, how, monkeypatch):
 
 @pytest.mark.parametrize("how", MISBEHAVIOUR)
 def test_what_always_goes_wrong_ends_in_one_clear_line(fake, how, monkeypatch):
-    monkeypatch.setattr("bon.engines.server.dispatch.RETRIES", 0)
-    monkeypatch.setattr("bon.engines.server.dispatch.PAUSE", 0.01)
+    monkeypatch.setattr("bon.engines.server.retrying_client.RETRIES", 0)
+    monkeypatch.setattr("bon.engines.server.retrying_client.PAUSE", 0.01)
     server = fake(MISBEHAVIOUR[how])
     with pytest.raises(EngineError) as error:
         run(server, n=3, **({"reject": 0.3} if how == "broken off" else {}))
@@ -445,7 +445,7 @@ def test_the_command_line_runs_on_a_server_and_fails_with_status_1_where_the_run
     result = json.loads(capsys.readouterr().out)
     assert result["settings"]["model"] == "tiny"
     assert result["scorer"] == "embedded sentiment"
-    monkeypatch.setattr("bon.engines.server.dispatch.PAUSE", 0.01)
+    monkeypatch.setattr("bon.engines.server.retrying_client.PAUSE", 0.01)
     assert main([*argv, fake(MISBEHAVIOUR["html"]).url]) == 1
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)

@@ -5,7 +5,7 @@ import json
 import pytest
 from transformers import GPT2ForSequenceClassification
 
-from bon.batch import batch_run, output_rows
+from bon.batch import batch_run, export_formats
 from bon.batch.input_rows import Dataset
 from bon.engines.local.engine import LocalEngine
 from bon.scorers import CallableScorer
@@ -58,14 +58,14 @@ def data(request, tmp_path, tokenizer, chat):
 
 def test_completions_train_a_model(data, tmp_path, tokenizer):
     config = trl.SFTConfig(str(tmp_path), **STEP)
-    trainer = trl.SFTTrainer(tiny.gpt2(), config, train_dataset=data(output_rows.SFT), processing_class=tokenizer)
+    trainer = trl.SFTTrainer(tiny.gpt2(), config, train_dataset=data(export_formats.SFT), processing_class=tokenizer)
     assert trainer.train().training_loss > 0
     assert "completion_mask" in trainer.train_dataset.column_names or trainer.completion_only_loss
 
 
 def test_preferences_train_a_model(data, tmp_path, tokenizer):
     config = trl.DPOConfig(str(tmp_path), **STEP)
-    rows = data(output_rows.PREFERENCE)
+    rows = data(export_formats.PREFERENCE)
     trainer = trl.DPOTrainer(tiny.gpt2(), tiny.gpt2(), config, train_dataset=rows, processing_class=tokenizer)
     assert trainer.train().training_loss > 0
 
@@ -75,7 +75,7 @@ def test_preferences_train_a_reward_model(data, tmp_path, tokenizer):
     base.num_labels = 1
     config = trl.RewardConfig(str(tmp_path), **STEP)
     trainer = trl.RewardTrainer(
-        GPT2ForSequenceClassification(base), config, train_dataset=data(output_rows.PREFERENCE),
+        GPT2ForSequenceClassification(base), config, train_dataset=data(export_formats.PREFERENCE),
         processing_class=tokenizer,
     )
     assert trainer.train().training_loss > 0
@@ -84,6 +84,6 @@ def test_preferences_train_a_reward_model(data, tmp_path, tokenizer):
 
 def test_scored_candidates_train_a_model_as_good_or_bad(data, tmp_path, tokenizer):
     config = trl.KTOConfig(str(tmp_path), **STEP)
-    rows = data(output_rows.SCORED)
+    rows = data(export_formats.SCORED)
     trainer = trl.KTOTrainer(tiny.gpt2(), tiny.gpt2(), config, train_dataset=rows, processing_class=tokenizer)
     assert trainer.train().training_loss > 0

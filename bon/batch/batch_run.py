@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bon import __version__
-from bon.batch import input_rows, output_rows, resume_journal, writers
+from bon.batch import export_formats, input_rows, resume_journal, writers
+from bon.batch.export_formats import BEST, Form, Record
 from bon.batch.input_rows import Dataset, Row, Survey
-from bon.batch.output_rows import BEST, Form, Record
 from bon.batch.resume_journal import Journal
 from bon.engines.base import Engine
 from bon.errors import BonError, InputError, ScoringError
@@ -185,8 +185,8 @@ class Finished:
     """The output is complete.
 
     plan: what it depends on. rows, failed: of the input. written: rows of the output. left_out: how many rows of the
-    input have no row there, by reason (`bon.batch.output_rows.REASONS`). errors: the first few, by row. notes: what the
-    reader should know.
+    input have no row there, by reason (`bon.batch.export_formats.REASONS`). errors: the first few, by row. notes: what
+    the reader should know.
     """
 
     plan: dict[str, Any]
@@ -249,9 +249,9 @@ def records(rows: Sequence[Row], engine: Engine, scorer: "Scorer", settings: Set
     out, digest = [], input_rows.digest(rows)
     for row in rows:
         result = errors.get(row.number) or results[row.number]
-        error = _said(result) if isinstance(result, Exception) else output_rows.why_nothing_is_kept(result)
-        record = output_rows.failure(row.number, error) if error else (
-            output_rows.record(row.number, result, form, settings.keep))
+        error = _said(result) if isinstance(result, Exception) else export_formats.why_nothing_is_kept(result)
+        record = export_formats.failure(row.number, error) if error else (
+            export_formats.record(row.number, result, form, settings.keep))
         out.append(record | {"digest": digest})
     return out
 
@@ -301,15 +301,15 @@ class _Output:
         for (row, digest), record in zip_longest(self._task.rows(), self._journal.records(), fillvalue=nothing):
             if row is None or record is nothing or record["digest"] != digest:
                 raise _changed(self._task)
-            made = output_rows.rows(self._task.form, self._task.dataset, row, record, self._task.margin)
+            made = export_formats.rows(self._task.form, self._task.dataset, row, record, self._task.margin)
             self.left_out.update([made.left_out] if made.left_out else [])
-            notes = output_rows.notes_of(record)
+            notes = export_formats.notes_of(record)
             # Each row counts its own empty texts: of all rows one number says enough.
             of_empty = {note for note in notes if getattr(note, "key", "") == "note.empty"}
             self.with_empty += bool(of_empty)
             self.notes |= dict.fromkeys(note for note in notes if note not in of_empty)
             if "error" in record and len(self.errors) < 5:
-                self.errors[row.number] = output_rows.error_of(record)
+                self.errors[row.number] = export_formats.error_of(record)
             self.written += len(made.rows)
             yield from made.rows
 
@@ -320,7 +320,7 @@ class _Output:
 
 def _write(task: Task, journal: Journal) -> Finished:
     _check_unchanged(task)
-    output, columns = _Output(task, journal), output_rows.columns(task.form, task.dataset, task.survey)
+    output, columns = _Output(task, journal), export_formats.columns(task.form, task.dataset, task.survey)
 
     def write(path: Path) -> None:
         writers.writer(task.output)(output, columns, path)

@@ -6,7 +6,7 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd
 
 from bon.batch.batch_run import Finished
-from bon.batch.output_rows import REASONS
+from bon.batch.export_formats import REASONS
 from bon.report import hub
 
 #: What the forms are, for the reader of a card.

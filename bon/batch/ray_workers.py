@@ -18,8 +18,8 @@ from typing import Any
 
 from bon import __version__, messages
 from bon.batch import batch_run
+from bon.batch.export_formats import Form, Record
 from bon.batch.input_rows import Row
-from bon.batch.output_rows import Form, Record
 from bon.errors import BonError, EngineError, InputError
 from bon.messages import say
 from bon.settings import Settings

@@ -10,8 +10,8 @@ from typing import Any
 from bon.batch.input_rows import pyarrow
 from bon.errors import InputError
 from bon.messages import say
-from bon.report.exports import harmless
 from bon.report.json_text import json_text
+from bon.report.result_files import harmless
 
 #: Rows of a Parquet file's row group.
 GROUP = 4096

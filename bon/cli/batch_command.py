@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import bon.report.hub
-from bon.batch import batch_run, output_rows
+from bon.batch import batch_run, export_formats
 from bon.batch.input_rows import Dataset
 from bon.cli.options import (
     INTERRUPTED,
@@ -38,7 +38,7 @@ def batch(argv: list[str]) -> int:
 
     task = batch_run.Task(
         Dataset(args.input, args.prompt_column, args.template, args.skip_bad), Path(args.output), settings,
-        output_rows.FORMS.get(args.form, output_rows.BEST), number("margin", number_in(args.margin)),
+        export_formats.FORMS.get(args.form, export_formats.BEST), number("margin", number_in(args.margin)),
         args.resume, args.overwrite or args.dry_run,
     )
     if task.complete:
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("output", metavar="OUT", help="results: .jsonl, .csv or .parquet")
     parser.add_argument("--prompt-column", metavar="NAME", help="the column that holds prompts or messages (found)")
     parser.add_argument("--template", help="makes prompts of columns: \"A review of {title}:\"")
-    parser.add_argument("--as", dest="form", choices=list(output_rows.FORMS),
+    parser.add_argument("--as", dest="form", choices=list(export_formats.FORMS),
                         help="training data: sft (prompt, completion), preference (prompt, chosen, rejected), "
                         "scored (all candidates)")
     parser.add_argument("--margin", default="0", help="least difference in score of a preference (0)")
@@ -163,7 +163,7 @@ def _report(task, finished) -> int:
     seed = finished.plan["seed"]
     print(f"{task.output}: {finished.written:,} rows from {finished.rows:,} prompts (seed {seed})")
     for reason, count in sorted(finished.left_out.items()):
-        print(f"left out {output_rows.REASONS[reason]}: {count:,}")
+        print(f"left out {export_formats.REASONS[reason]}: {count:,}")
     if finished.failed:
         where = batch_run.failures(task.output) if task.form.trains else "column error"
         print_to_stderr(f"{finished.failed:,} of {finished.rows:,} rows failed: see {where}.")

@@ -66,7 +66,7 @@ def _failed(error: Exception) -> int:
 
 
 def _best(argv: list[str]) -> int:
-    from bon.report import exports
+    from bon.report import result_files
 
     args = _parser().parse_args(argv)
     _check_files(args)
@@ -79,7 +79,7 @@ def _best(argv: list[str]) -> int:
     if result is not None:
 
         print(json_text(result.to_dict()) if args.json else result)
-        _write_files(args, {"csv": exports.run_csv, "html": exports.run_html}, result)
+        _write_files(args, {"csv": result_files.run_csv, "html": result_files.run_html}, result)
     return 0 if finished else INTERRUPTED
 
 
@@ -190,7 +190,7 @@ COMPARED = ("n", "target", "min_tokens", "max_tokens", "temperature", "top_p", "
 
 def _compare(argv: list[str]) -> int:
     from bon.compare import compare_run
-    from bon.report import exports
+    from bon.report import result_files
 
     parser = Parser(prog="python -m bon compare", allow_abbrev=False,
                     description="Base, tuned and best of n side by side, over the prompts given or those in the box.")
@@ -218,8 +218,8 @@ def _compare(argv: list[str]) -> int:
     settings = dataclasses.replace(checked, unit=unit)
     found, finished = _drained(compare_run.stream(prompts, entrants, settings), len(prompts))
     if found is not None:
-        print(json_text(found.to_dict()) if args.json else exports.comparison_text(found))
-        _write_files(args, {"csv": exports.comparison_csv, "html": exports.comparison_html}, found)
+        print(json_text(found.to_dict()) if args.json else result_files.comparison_text(found))
+        _write_files(args, {"csv": result_files.comparison_csv, "html": result_files.comparison_html}, found)
     return 0 if finished else INTERRUPTED
 
 

@@ -1,4 +1,4 @@
-"""Weights from a folder or the Hub onto a device: which device, which number type, and what to say when it fails.
+"""Weights from a folder onto a device, and what to say when that fails.
 
 Every other module gets its models here, so nothing is loaded twice.
 """
@@ -6,18 +6,15 @@ Every other module gets its models here, so nothing is loaded twice.
 import os
 import pickle
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 import transformers
-from huggingface_hub import HfApi, constants, get_token, snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from bon.errors import InputError, ModelError
 from bon.messages import say
-from bon.models import checkpoint, packed_linear, presets
+from bon.models import checkpoint, devices, download, packed_linear
 from bon.models.cache import LiveCache
 from bon.models.library_warnings import Quiet
 
@@ -31,10 +28,6 @@ def _limit() -> int:
 
 #: Models and their tokenizers, by kind, place, device and number type.
 LIVE = LiveCache(_limit())
-#: Below this many parameters a model's weights fit the processor's cache, and float32 is as fast as bf16 and exact.
-SMALL = 30_000_000
-#: Number types by the names that people give them. int8: weights and the inputs of each product, on processors.
-DTYPES = {"float32": "float32", "bf16": "bf16", "bfloat16": "bf16", "float16": "float16", "int8": "int8"}
 TORCH_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "float16": torch.float16}
 #: transformers exchanges parts of torch while it loads: two loads at once find each other's weights missing.
 _ONE_AT_A_TIME = threading.Lock()
@@ -46,40 +39,6 @@ KINDS = {
         transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, say("error.model_kind.classifier"),
     ),
 }
-
-
-def choose_device(device: str | None = None) -> str:
-    """`device` as torch names it, or for None or `auto` the fastest that is present."""
-    if device and device != "auto":
-        return _checked_device(device)
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _checked_device(device: str) -> str:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError("device", say("error.no_such_device", device=repr(device))) from error
-    return device
-
-
-def native_bf16(device: str) -> bool:
-    """Whether the device multiplies matrices in bf16 without emulating it."""
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
-    return device == "cpu" and any(getattr(torch.cpu, ask)() for ask in asks if hasattr(torch.cpu, ask))
-
-
-def choose_dtype(dtype: str | None, device: str, parameters: int) -> str:
-    """The number type called `dtype`, or for None or `auto` the fastest that is native to the device."""
-    if named := _named_dtype(dtype):
-        return named
-    if device == "mps":
-        return "float16"
-    return "bf16" if parameters >= SMALL and native_bf16(device) else "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +53,7 @@ class Facts:
 def facts(model) -> Facts:
     """The facts of a model, whoever loaded it."""
     dtype = str(model.dtype).removeprefix("torch.")
-    return getattr(model, "bon_facts", None) or Facts(model.num_parameters(), DTYPES.get(dtype, dtype))
+    return getattr(model, "bon_facts", None) or Facts(model.num_parameters(), devices.DTYPES.get(dtype, dtype))
 
 
 def notes(model) -> tuple[str, ...]:
@@ -102,30 +61,24 @@ def notes(model) -> tuple[str, ...]:
     return getattr(getattr(model, "bon_facts", None), "notes", ())
 
 
-def _named_dtype(dtype: str | None) -> str | None:
-    if dtype and dtype != "auto" and dtype not in DTYPES:
-        raise InputError("dtype", say("error.no_such_dtype", names=", ".join(DTYPES), value=repr(dtype)))
-    return DTYPES.get(dtype)
-
-
 def causal(place: str, device: str | None = None, dtype: str | None = None):
     """A causal language model in eval mode with its tokenizer, from a folder or the Hub.
 
     Raises `ModelError` where it is absent, out of reach or of another kind.
     """
-    return _live(AutoModelForCausalLM, place, device, _named_dtype(dtype))
+    return _live(AutoModelForCausalLM, place, device, devices.named_dtype(dtype))
 
 
 def classifier(place: str, device: str | None = None, dtype: str | None = None):
     """A text-classification model in eval mode with its tokenizer, from a folder or the Hub."""
-    dtype = _named_dtype(dtype)
+    dtype = devices.named_dtype(dtype)
     if dtype == "int8" and packed_linear.has_tiles():
         dtype = "bf16"  # it reads many rows at a time, for which int8 and the rounding of its inputs are no faster
     return _live(AutoModelForSequenceClassification, place, device, dtype)
 
 
 def _live(kind, place: str, device: str | None, dtype: str | None):
-    device = choose_device(device)
+    device = devices.choose_device(device)
     if dtype == "int8" and not (device == "cpu" and packed_linear.can_round()):
         raise InputError("dtype", say("error.no_int8"))
     return LIVE.get((kind.__name__, place, device, dtype), lambda: _load(kind, place, device, dtype))
@@ -144,7 +97,7 @@ def is_loaded(place: str) -> bool:
 
 def _load(kind, place: str, device: str, dtype: str | None):
     with _quiet as warnings:
-        folder = _folder(place)
+        folder = download.folder(place)
         try:
             with _ONE_AT_A_TIME:
                 model, tokenizer = _from_folder(kind, folder, place)
@@ -163,11 +116,11 @@ def _laid_out(kind, model, device: str, dtype: str | None):
     """The model on its device in its number type, its weights as the processor reads them best."""
     if getattr(model, "is_quantized", False):  # in another type its weights would be taken for plain numbers
         return model.eval().to(device)
-    known = Facts(model.num_parameters(), choose_dtype(dtype, device, model.num_parameters()))
+    known = Facts(model.num_parameters(), devices.choose_dtype(dtype, device, model.num_parameters()))
     rounded = known.dtype == "int8"
     # What int8 leaves alone: float32 needs no conversions at each step of a few rows; a classifier reads many at a
     # time, and attention among them is faster in bf16.
-    beside = "bf16" if kind is AutoModelForSequenceClassification and native_bf16(device) else "float32"
+    beside = "bf16" if kind is AutoModelForSequenceClassification and devices.native_bf16(device) else "float32"
     plain = beside if rounded else known.dtype
     model = model.eval().to(device, TORCH_DTYPES[plain])
     packs = device == "cpu" and (rounded or packed_linear.can_pack(model.dtype))
@@ -236,82 +189,13 @@ def _check_kind(kind, config, place: str) -> None:
         raise ModelError(say("error.model_kind", model=place, type=config.model_type, kind=called))
 
 
-def _folder(place: str) -> str:
-    """The folder with a model's files: `place` itself, or the Hub's cache, with what was missing fetched into it.
-
-    The Hub is asked whether there is a newer version; where it does not answer, a complete copy will do.
-    """
-    if os.path.isabs(place) or os.path.isdir(place):
-        return presets.checked_place(place)
-    patience = 3 if presets.state(place) == "here" else 10
-    try:
-        info = HfApi().model_info(place, timeout=patience)
-    except Exception as error:
-        return _copy(place, _why_unreachable(place, error), error)
-    names = [file.rfilename for file in info.siblings or ()]
-    files = presets.needed(names)
-    if "config.json" not in files:
-        raise ModelError(presets.other_format(place, names) or say("error.hub_without_weights", model=place))
-    try:
-        return snapshot_download(place, allow_patterns=files)
-    except Exception as error:
-        return _copy(place, _why_broken_off(place, error), error)
-
-
-def _copy(place: str, otherwise: str, error: Exception) -> str:
-    if presets.state(place) == "here":
-        return str(presets.snapshot(place))
-    raise ModelError(otherwise) from error
-
-
-def _why_unreachable(place: str, error: Exception) -> str:
-    if refused := _why_refused(place, error):
-        return refused
-    if presets.hub_is_off():
-        return say("error.hub_off", model=place)
-    if _answer(error) == 401 and get_token():
-        return say("error.hub_token_invalid", model=place)
-    return say("error.hub_unreachable", model=place, error=_in_short(error))
-
-
-def _why_broken_off(place: str, error: Exception) -> str:
-    return _why_refused(place, error) or say("error.download_broken_off", model=place, error=_in_short(error))
-
-
-def _why_refused(place: str, error: Exception) -> str | None:
-    # By type, not by status: a proxy's 403 says nothing about the model.
-    refusal = next((e for e in _chain(error) if isinstance(e, RepositoryNotFoundError)), None)
-    if refusal is None:
-        return None
-    with_token = ".with_token" if get_token() else ""
-    if isinstance(refusal, GatedRepoError):
-        return say(f"error.hub_gated{with_token}", model=place, url=f"{constants.ENDPOINT}/{place}")
-    return say(f"error.hub_refused{with_token}", model=place, names=presets.names())
-
-
 def _why_unreadable(place: str, device: str, error: Exception, warnings: list[str]) -> str:
     if out_of_memory(error) or isinstance(error, MemoryError):
         return say("error.model_too_large", model=place, device=device)
-    if any(isinstance(e, pickle.UnpicklingError) for e in _chain(error)):
+    if any(isinstance(e, pickle.UnpicklingError) for e in download.error_chain(error)):
         return say("error.weights_pickled", model=place)
     if "custom code" in str(error):
         return say("error.model_has_code", model=place)
     if "above report" in str(error) and (found := checkpoint.why_not_converted(warnings)):
         return say("error.weights_do_not_fit", model=place, **found)
     return say("error.model_unreadable", model=place, error=checkpoint.in_one_line(error))
-
-
-def _in_short(error: Exception) -> str:
-    answer = _answer(error)
-    return say("error.hub_status", status=str(answer)) if answer else checkpoint.in_one_line(error)
-
-
-def _answer(error: Exception) -> int | None:
-    """The status of the Hub's answer that an error comes from."""
-    return next((e.response.status_code for e in _chain(error) if isinstance(e, HfHubHTTPError)), None)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

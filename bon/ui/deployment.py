@@ -4,26 +4,21 @@ In public mode strangers come: they choose among the listed models, and each run
 checks stand where work begins, not in the form, since every listener can be called by hand.
 """
 
-import ipaddress
 import math
 import os
-import threading
-import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bon import zerogpu
 from bon.engines.server.connection import checked_url
-from bon.errors import InputError, LimitError
+from bon.errors import InputError
 from bon.messages import say
 from bon.models import presets
 from bon.result import Result
 from bon.settings import N_MAX, TOKENS_MAX, Request, Settings, whole
+from bon.ui.rate_limit import Visitors, who
 
-#: Seconds over which a visitor's runs are counted.
-WINDOW = 60.0
 #: Prompts of one comparison in public mode: as many as are in the box. So many of them count as one run.
 PROMPTS_MAX, PROMPTS_A_RUN = 32, 8
 #: Scorers that one weighted sum may have in public mode.
@@ -43,38 +38,6 @@ LIMITS = {
 ROLES = ("system", "user", "assistant")
 SWITCH = {"": False, "0": False, "false": False, "no": False, "off": False,
           "1": True, "true": True, "yes": True, "on": True}
-
-
-class Visitors:
-    """At most `rate` runs in any `WINDOW` seconds for each visitor.
-
-    Remembers at most `most` visitors; the one that was here longest ago is forgotten first.
-    """
-
-    def __init__(self, rate: int, most: int = 10_000, clock: Callable[[], float] = time.monotonic):
-        self.rate, self.most, self._clock = rate, most, clock
-        self._runs: OrderedDict[str, deque[float]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._runs)
-
-    def admit(self, visitor: str, runs: int = 1) -> None:
-        """Counts so many runs; raises `LimitError`, which counts nothing and says when to try again."""
-        runs = min(runs, self.rate)
-        with self._lock:
-            now = self._clock()
-            past = self._runs.setdefault(visitor, deque())
-            self._runs.move_to_end(visitor)
-            while past and past[0] <= now - WINDOW:
-                past.popleft()
-            over = len(past) + runs - self.rate
-            if over > 0:
-                seconds = max(1, math.ceil(past[over - 1] + WINDOW - now))
-                raise LimitError(say("error.rate", rate=self.rate, n=seconds))
-            past.extend([now] * runs)
-            while len(self._runs) > self.most:
-                self._runs.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,22 +150,6 @@ def characters(prompt: str, messages: Sequence[Mapping[str, Any]] | None) -> int
     if messages is None:
         return len(prompt)
     return sum(max(1, sum(len(str(value)) for value in message.values() if value not in ROLES)) for message in messages)
-
-
-def who(request: Any, spaces: bool = False) -> str:
-    """The address that a `gr.Request` comes from; of an IPv6 address the network, all of which one visitor may have.
-
-    spaces: on a Space the address is its proxy's, which says in a header for whom it asks; elsewhere anybody could.
-    """
-    client = getattr(request, "client", None)
-    address = getattr(client, "host", None) or ""
-    if spaces:
-        address = dict(request.headers).get("x-forwarded-for", "").split(",")[0].strip() or address
-    try:
-        known = ipaddress.ip_address(address)
-    except ValueError:
-        return address[:64]
-    return str(known if known.version == 4 else ipaddress.ip_network((known, 64), strict=False))
 
 
 def in_the_box() -> list[str]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from bon.engines.base import Job, Step
 from bon.engines.server.connection import Server, connect
-from bon.engines.server.dispatch import Asking
 from bon.engines.server.protocol import IGNORED
+from bon.engines.server.retrying_client import Asking
 from bon.errors import InputError
 from bon.messages import say
 from bon.settings import Request, continues

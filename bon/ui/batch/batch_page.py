@@ -19,14 +19,14 @@ from typing import Any
 import gradio as gr
 
 from bon import zerogpu
-from bon.batch import input_rows, output_rows
+from bon.batch import export_formats, input_rows
 from bon.batch.batch_run import CANDIDATES, ROWS_MAX, failures
 from bon.batch.input_rows import Dataset, Row
 from bon.errors import BonError, InputError
 from bon.messages import carried, joined, replaced, say
 from bon.report.numbers import score_words, unit_words
 from bon.settings import Settings, clean
-from bon.ui import deployment
+from bon.ui import deployment, rate_limit
 from bon.ui.batch import jobs
 from bon.ui.batch.jobs import Batch, Order
 from bon.ui.error_log import UNEXPECTED, report
@@ -42,7 +42,7 @@ PREVIEWED = 3
 #: What pasted lines are called as a file.
 PASTED = "prompts.txt"
 #: What a batch brings home: as on the command line, where the first is what no --as is.
-RESULTS = ("results", *output_rows.FORMS)
+RESULTS = ("results", *export_formats.FORMS)
 #: The fields of this tab, in order; the rest is as on the Generate tab.
 OWN = ("n", "min_tokens", "max_tokens", "seed")
 #: Those of that tab that this one names, in the order in which `bon.shared` (batch.js) takes them.
@@ -173,7 +173,7 @@ def command(name: str, order: Order | None = None) -> str:
     words = ["python", "-m", "bon", "batch", name, order.output if order else "results.jsonl"]
     if order:
         words += ["--prompt-column", order.column] if order.column and not name.endswith(".txt") else []
-        words += ["--as", order.form] if order.form in output_rows.FORMS else []
+        words += ["--as", order.form] if order.form in export_formats.FORMS else []
         words += ["--skip-bad"] if order.bad else []
         plain = Settings()
         given = {name: value for name, value in order.settings.items() if value != getattr(plain, name)}
@@ -234,7 +234,7 @@ def _order(path: Path, name: str, column: str | None, form: str, ending: str, se
     for row in data.rows() if here.public else ():
         here.check_size(len(row.prompt or str(row.messages or "")), settings.n, settings.max_tokens)
     here.admit(visitor, survey.rows)
-    form = form if form in output_rows.FORMS else None
+    form = form if form in export_formats.FORMS else None
     stem = re.sub(r"[^\w-]+", "-", Path(name).stem)[:40].strip("-") or "prompts"
     output = f"{stem}.{form or 'best'}{ending if ending in endings() else endings()[0]}"
     return Order(name, path.name, output, dataclasses.asdict(settings), data.column, form, survey.rows, survey.bad,
@@ -243,7 +243,7 @@ def _order(path: Path, name: str, column: str | None, form: str, ending: str, se
 
 def _owner(visitor: gr.Request) -> str | None:
     here = deployment.here()
-    return deployment.who(visitor, here.spaces) if here.public else None
+    return rate_limit.who(visitor, here.spaces) if here.public else None
 
 
 def _load(settings: Settings) -> Any:

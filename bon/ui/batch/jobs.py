@@ -22,7 +22,7 @@ from typing import Any
 
 from gradio.utils import get_upload_folder
 
-from bon.batch import batch_run, output_rows
+from bon.batch import batch_run, export_formats
 from bon.batch.batch_run import Finished, Task
 from bon.batch.input_rows import Dataset
 from bon.errors import BonError, InputError, LimitError
@@ -71,7 +71,7 @@ class Order:
 
     def task(self, folder: Path, resume: bool = False) -> Task:
         """The task in this folder. Raises `InputError` where it cannot work."""
-        form, settings = output_rows.FORMS.get(self.form, output_rows.BEST), Settings.of(self.settings)
+        form, settings = export_formats.FORMS.get(self.form, export_formats.BEST), Settings.of(self.settings)
         return Task(self.dataset(folder), folder / self.output, settings, form, resume=resume)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bon.batch import output_rows, resume_journal
+from bon.batch import export_formats, resume_journal
 from bon.batch.input_rows import Dataset
 from bon.messages import carried, shortened
 
@@ -48,7 +48,7 @@ class Tally:
         if "error" in record:
             self.failed += 1
             if len(self._errors) < SHOWN:
-                error = shortened(output_rows.error_of(record), LONG)
+                error = shortened(export_formats.error_of(record), LONG)
                 self._errors.append({"row": row.number, "error": carried(error)})
             return
         best = record["candidates"][0]

@@ -11,7 +11,7 @@ from bon import zerogpu
 from bon.compare.prompts import checked_prompts, shipped_prompts
 from bon.errors import BonError
 from bon.messages import say
-from bon.report import exports
+from bon.report import result_files
 from bon.report.numbers import quiet_label
 from bon.result import Result
 from bon.settings import Request
@@ -74,7 +74,7 @@ def ranked(asked: dict[str, Any], visitor: gr.Request) -> dict[str, Any]:
 
 def exported(asked: dict[str, str]) -> str:
     """A run as a file. asked: its `record`, and the `kind`: json, csv or html."""
-    make = {"json": exports.run_json, "csv": exports.run_csv, "html": exports.run_html}[asked["kind"]]
+    make = {"json": result_files.run_json, "csv": result_files.run_csv, "html": result_files.run_html}[asked["kind"]]
     return make(run_view.read(asked["record"]))
 
 

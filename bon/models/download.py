@@ -1,0 +1,81 @@
+"""A model's files: those of a folder, or from the Hub; and what to say where they cannot be had."""
+
+import os
+from collections.abc import Iterator
+
+from huggingface_hub import HfApi, constants, get_token, snapshot_download
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+from bon.errors import ModelError
+from bon.messages import say
+from bon.models import checkpoint, presets
+
+
+def folder(place: str) -> str:
+    """The folder with a model's files: `place` itself, or the Hub's cache, with what was missing fetched into it.
+
+    The Hub is asked whether there is a newer version; where it does not answer, a complete copy will do.
+    """
+    if os.path.isabs(place) or os.path.isdir(place):
+        return presets.checked_place(place)
+    patience = 3 if presets.state(place) == "here" else 10
+    try:
+        info = HfApi().model_info(place, timeout=patience)
+    except Exception as error:
+        return _copy(place, _why_unreachable(place, error), error)
+    names = [file.rfilename for file in info.siblings or ()]
+    files = presets.needed(names)
+    if "config.json" not in files:
+        raise ModelError(presets.other_format(place, names) or say("error.hub_without_weights", model=place))
+    try:
+        return snapshot_download(place, allow_patterns=files)
+    except Exception as error:
+        return _copy(place, _why_broken_off(place, error), error)
+
+
+def _copy(place: str, otherwise: str, error: Exception) -> str:
+    if presets.state(place) == "here":
+        return str(presets.snapshot(place))
+    raise ModelError(otherwise) from error
+
+
+def _why_unreachable(place: str, error: Exception) -> str:
+    if refused := _why_refused(place, error):
+        return refused
+    if presets.hub_is_off():
+        return say("error.hub_off", model=place)
+    if _answer(error) == 401 and get_token():
+        return say("error.hub_token_invalid", model=place)
+    return say("error.hub_unreachable", model=place, error=_in_short(error))
+
+
+def _why_broken_off(place: str, error: Exception) -> str:
+    return _why_refused(place, error) or say("error.download_broken_off", model=place, error=_in_short(error))
+
+
+def _why_refused(place: str, error: Exception) -> str | None:
+    # By type, not by status: a proxy's 403 says nothing about the model.
+    refusal = next((e for e in error_chain(error) if isinstance(e, RepositoryNotFoundError)), None)
+    if refusal is None:
+        return None
+    with_token = ".with_token" if get_token() else ""
+    if isinstance(refusal, GatedRepoError):
+        return say(f"error.hub_gated{with_token}", model=place, url=f"{constants.ENDPOINT}/{place}")
+    return say(f"error.hub_refused{with_token}", model=place, names=presets.names())
+
+
+def _in_short(error: Exception) -> str:
+    answer = _answer(error)
+    return say("error.hub_status", status=str(answer)) if answer else checkpoint.in_one_line(error)
+
+
+def _answer(error: Exception) -> int | None:
+    """The status of the Hub's answer that an error comes from."""
+    return next((e.response.status_code for e in error_chain(error) if isinstance(e, HfHubHTTPError)), None)
+
+
+def error_chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
