@@ -1,1 +1,5 @@
 """`BestOfNSampler` and transformers' generation configs."""
+
+from bon.trl.sampler import BestOfNSampler
+
+__all__ = ["BestOfNSampler"]
