@@ -18,6 +18,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 from bon.errors import ModelError
 from bon.messages import say
 from bon.models import presets
+from bon.models.limits import vocabulary
 
 #: How the text begins that stands in a repository for a file that Git LFS keeps elsewhere.
 POINTER = b"version https://git-lfs.github.com/spec/"
@@ -146,11 +147,8 @@ def check_tokenizer(model: nn.Module, tokenizer: Any, folder: str, place: str) -
     """An error for a tokenizer without its vocabulary: transformers makes an empty one where files are missing."""
     if getattr(tokenizer, "vocab_files_names", None) and not _vocabularies(folder):
         raise ModelError(say("error.tokenizer_missing", model=place))
-    try:
-        size = model.get_input_embeddings().num_embeddings
-    except (AttributeError, NotImplementedError):  # it has no table of tokens
-        return
-    if len(tokenizer) < FEW_TOKENS * size:
+    size = vocabulary(model)
+    if size is not None and len(tokenizer) < FEW_TOKENS * size:
         raise ModelError(say("error.tokenizer_without_vocabulary", model=place, known=str(len(tokenizer)),
                              size=str(size)))
 

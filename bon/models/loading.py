@@ -17,6 +17,7 @@ from bon.messages import say
 from bon.models import checkpoint, devices, download, packed_linear
 from bon.models.cache import LiveCache
 from bon.models.library_warnings import Quiet
+from bon.models.limits import vocabulary
 
 
 def _limit() -> int:
@@ -169,7 +170,7 @@ def reads_ahead(model) -> bool:
     Where the model keeps a cache of what it has read, only a prompt can be read so, and continuing it is sound.
     """
     try:
-        size = model.get_input_embeddings().num_embeddings
+        size = vocabulary(model)
         rows = torch.tensor([[token % size for token in (3, 5, 7, last)] for last in (11, 13)], device=model.device)
         out = model(input_ids=rows, attention_mask=torch.ones_like(rows))
         first, second = (logits - logits.mean(-1, keepdim=True) for logits in out.logits[:, :-1].float())

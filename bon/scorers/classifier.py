@@ -14,6 +14,7 @@ from torch import Tensor
 from bon.errors import InputError, ModelError, ScoringError
 from bon.messages import say
 from bon.models import loading, presets
+from bon.models.limits import vocabulary
 from bon.models.running import compute
 from bon.scorers import reading_limits
 from bon.scorers.base import Item, Scores
@@ -170,7 +171,7 @@ class Classifier:
         return tokens.cut(self.limit) if too_long else tokens, too_long
 
     def _check_ids(self, ids: Sequence[int]) -> None:
-        known, highest = reading_limits.vocabulary(self.model), max(ids)
+        known, highest = vocabulary(self.model), max(ids)
         if known is not None and highest >= known:
             token = repr(self.tokenizer.convert_ids_to_tokens(highest))
             raise InputError("texts", say(

@@ -17,10 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bon.engines.local.decoder import eval_mode
 from bon.models import loading
+from bon.models.limits import stated_positions, vocabulary
 from bon.models.running import compute
 
-#: What configs call the most tokens that their model takes; -1 stands for no limit.
-POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
 #: How far rounding may move a logit, relative to the largest one, by number type.
 ROUNDING = {"float32": 1e-3, "float16": 0.01, "bf16": 0.05, "int8": 0.05}
 
@@ -70,14 +69,6 @@ def findings_of(model) -> Findings:
     return _FINDINGS.setdefault(model, Findings())
 
 
-def vocabulary(model) -> int | None:
-    """How many token ids the model has an embedding for; None where it does not say."""
-    try:
-        return getattr(model.get_input_embeddings(), "num_embeddings", None)
-    except NotImplementedError:
-        return None
-
-
 def pad_id(model) -> int | None:
     """The id that the model takes for padding; None where its config names none, or one that it cannot read."""
     pad, size = model.config.get_text_config().pad_token_id, vocabulary(model)
@@ -91,8 +82,7 @@ def longest(model) -> int | None:
     """
     findings = findings_of(model)
     if not findings.limit_known:
-        config = model.config.get_text_config()
-        stated = next((n for name in POSITIONS if isinstance(n := getattr(config, name, None), int) and n > 0), None)
+        stated = stated_positions(model.config)
         end = compute(lambda: _end_of_tables(model, stated))
         findings.limit, findings.limit_known = stated if end is None else end, True
     return findings.limit

@@ -18,6 +18,7 @@ from bon import zerogpu
 from bon.engines.local import rotary
 from bon.engines.local.prefix_cache import SharedPrefixCache, shared_attention
 from bon.models import loading
+from bon.models.limits import stated_positions, vocabulary
 from bon.models.running import compute
 
 #: Layers, as configs name them, that compute a row the same beside rows of any length.
@@ -255,9 +256,8 @@ def context(config, model=None) -> int | None:
 
     model: whose table of positions counts too, where it keeps a row for padding and numbers places from behind it.
     """
-    text = config.get_text_config()
-    names = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions")
-    limits = [limit for name in names if isinstance(limit := getattr(text, name, None), int) and limit > 0][:1]
+    stated = stated_positions(config)
+    limits = [] if stated is None else [stated]
     for name, part in model.named_modules() if model else ():
         if isinstance(part, nn.Embedding) and "position" in name.rpartition(".")[2] and part.padding_idx is not None:
             limits.append(part.num_embeddings - part.padding_idx - 1)
@@ -354,7 +354,7 @@ def _small_window(config) -> int | None:
 
 
 def _some_tokens(model, count: int, seed: int) -> list[int]:
-    size = model.get_input_embeddings().num_embeddings
+    size = vocabulary(model)
     return [(3 + 8 * seed + (7 - 2 * seed) * i) % size for i in range(count)]
 
 

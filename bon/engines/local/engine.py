@@ -19,6 +19,7 @@ from bon.engines.local.scheduler import Pool, pool_of
 from bon.errors import InputError, ModelError
 from bon.messages import say
 from bon.models import loading
+from bon.models.limits import vocabulary
 from bon.models.running import compute
 from bon.settings import Request
 
@@ -89,7 +90,7 @@ class LocalEngine:
         if wrong is not None:
             raise InputError(field, say(
                 "error.token_without_embedding", token=repr(self._encoder.token(wrong)), id=str(wrong),
-                model=self.name, last=str(self._embeddings - 1),
+                model=self.name, last=str(vocabulary(self.model) - 1),
             ))
         return ids
 
@@ -99,21 +100,14 @@ class LocalEngine:
         wrong = self._without_embedding(ids)
         if wrong is not None:
             raise InputError("tokenized_query", say(
-                "error.token_outside_vocabulary", token=str(wrong), model=self.name, last=str(self._embeddings - 1),
+                "error.token_outside_vocabulary", token=str(wrong), model=self.name,
+                last=str(vocabulary(self.model) - 1),
             ))
         return ids
 
     def _without_embedding(self, ids: Sequence[int]) -> int | None:
-        size = self._embeddings
+        size = vocabulary(self.model)
         return None if size is None else next((i for i in ids if not 0 <= i < size), None)
-
-    @property
-    def _embeddings(self) -> int | None:
-        """How many tokens the model has an embedding for; None where it does not say."""
-        try:
-            return self.model.get_input_embeddings().num_embeddings
-        except (AttributeError, NotImplementedError):
-            return None
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[Step]:
         """Continues every job's prompt, in one batch with whatever else the model is asked for at the time.
