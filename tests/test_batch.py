@@ -292,7 +292,7 @@ def test_a_journal_of_a_version_that_kept_no_digests_is_refused_in_words(file, e
     for record in records:
         del record["digest"]
     journal.write_text("".join(json.dumps(line) + "\n" for line in (plan, *records)))
-    with pytest.raises(InputError, match=r"older bon, .* Begin anew with --overwrite\."):
+    with pytest.raises(InputError, match=r"older version of bon, .* Start over with --overwrite\."):
         finished(task_of(file, resume=True), engine, scorer)
 
 
