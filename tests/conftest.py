@@ -16,8 +16,8 @@ from bon.errors import BonError
 from bon.ui import deployment, page_layout, theme
 from bon.ui.batch import batch_page
 from bon.ui.work import model_loading
-from tests import tiny
-from tests.browser import SCORES, TEXTS, App, Play, Stage, chromium, free_port, leave, loop_runs, open_page
+from tests.support import tiny
+from tests.support.browser import SCORES, TEXTS, App, Play, Stage, chromium, free_port, leave, loop_runs, open_page
 
 # Other work may share the machine: a wait is there to end, not to measure.
 expect.set_options(timeout=60_000)

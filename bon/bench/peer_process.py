@@ -71,8 +71,8 @@ def trl(folder, n, query, dtype):
     import torch
     from transformers import AutoTokenizer, pipeline
 
-    from bon.trl.sampler import AutoModelForCausalLMWithValueHead
-    from bon.trl.sampler.extras import BestOfNSampler
+    from trl import AutoModelForCausalLMWithValueHead
+    from trl.extras import BestOfNSampler
 
     model = AutoModelForCausalLMWithValueHead.from_pretrained(f"{folder}/gpt2")
     tokenizer = AutoTokenizer.from_pretrained(f"{folder}/gpt2")

@@ -1,0 +1,481 @@
+"""The comparison: every figure again from the exported samples, by other means, and what may be missing."""
+
+import csv
+import dataclasses
+import io
+import itertools
+import json
+import math
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from transformers import Phi3Config, Phi3ForCausalLM
+
+from bon import flow
+from bon.cli.main import main
+from bon.compare import compare_run, load, prompts
+from bon.compare.compare_run import Contest
+from bon.compare.result import Compared, Comparison, Outcome, Writing, powers
+from bon.engines.local.engine import LocalEngine
+from bon.engines.local.likelihood import log_likelihoods
+from bon.errors import InputError, ScoringError
+from bon.models import presets
+from bon.report import comparison_chart, result_files
+from bon.result import Candidate
+from bon.scorers import CallableScorer, MeanLogprobScorer, SentimentScorer
+from bon.scorers.classifier import Classifier
+from bon.settings import Request, Settings
+from bon.stats import estimates
+from tests.support import tiny
+
+PROMPTS = ["This movie", "The hotel room", "I was surprised that"]
+SETTINGS = Settings(n=5, seed=11, min_tokens=2, max_tokens=9)
+
+
+def engine_of(seed, tokenizer=None, name="tiny"):
+    model = tiny.gpt2(seed=seed)
+    model.generation_config.eos_token_id = [model.config.eos_token_id, *range(40, 65)]
+    return LocalEngine(model, tokenizer or tiny.tokenizer(), name=name)
+
+
+def sentiment(seed):
+    return SentimentScorer(Classifier(tiny.classifier(seed=seed), tiny.tokenizer()))
+
+
+@pytest.fixture(scope="module")
+def entrants():
+    return Contest(engine_of(0), sentiment(0), engine_of(1, name="tuned"), sentiment(4))
+
+
+@pytest.fixture(scope="module")
+def found(entrants):
+    return compare_run.run(PROMPTS, entrants, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def told(found):
+    return json.loads(json.dumps(found.to_dict()))
+
+
+def row_of(told, kind, k):
+    return next(row for row in told["table"] if (row["kind"], row["k"]) == (kind, k))
+
+
+def best_of(sample, k, values):
+    """The mean over all k of the base candidates of the values of the one that scores highest."""
+    base = sample["base"]
+    chosen = [max(some, key=lambda i: base[i]["score"]) for some in itertools.combinations(range(len(base)), k)]
+    return np.mean([values[i] for i in chosen])
+
+
+# The numbers, from the exported JSON.
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 5])
+def test_best_of_k_is_the_mean_over_subsets_for_scorer_and_judge(told, k):
+    row = row_of(told, "best", k)
+    for name in ("score", "judge"):
+        each = [best_of(s, k, [c[name] for c in s["base"]]) for s in told["samples"]]
+        assert row[name]["mean"] == pytest.approx(np.mean(each))
+    beats = [best_of(s, k, [float(c["score"] > s["opponent"]["score"]) for c in s["base"]]) for s in told["samples"]]
+    assert row["wins"]["mean"] == pytest.approx(np.mean(beats))
+    assert row["kl"] == pytest.approx(math.log(k) - (k - 1) / k)
+    assert row["tokens"] == pytest.approx(k * np.mean([c["tokens"] for s in told["samples"] for c in s["base"]]))
+
+
+def test_base_and_tuned_are_the_means_of_their_samples(told):
+    for kind in ("base", "tuned"):
+        row = row_of(told, kind, 1)
+        assert row["score"]["mean"] == pytest.approx(np.mean([c["score"] for s in told["samples"] for c in s[kind]]))
+        assert row["judge"]["mean"] == pytest.approx(np.mean([c["judge"] for s in told["samples"] for c in s[kind]]))
+    means = [np.mean(s["log_ratios"]) for s in told["samples"]]
+    assert row["kl"] == pytest.approx(np.mean(means))
+    assert row["kl_error"] == pytest.approx(np.std(means, ddof=1) / math.sqrt(len(means)))
+    assert row_of(told, "base", 1)["kl"] == 0
+
+
+def test_other_ways_of_selecting_come_from_the_same_samples(told):
+    scores = [sorted(c["score"] for c in s["base"]) for s in told["samples"]]
+    assert row_of(told, "worst", 5)["score"]["mean"] == pytest.approx(np.mean([s[0] for s in scores]))
+    assert row_of(told, "top", 4)["score"]["mean"] == pytest.approx(np.mean([s[1:] for s in scores]))
+    soft = [np.average(s, weights=np.exp(np.array(s) / 0.1)) for s in scores]
+    assert row_of(told, "soft", 5)["score"]["mean"] == pytest.approx(np.mean(soft))
+    assert [row["kl"] for row in told["table"] if row["kind"] in ("worst", "top", "soft")] == [None] * 3
+
+
+def test_the_estimate_of_kl_weighs_each_candidate_as_best_of_k_selects_it(told):
+    for k in (2, 5):
+        each = []
+        for sample in told["samples"]:
+            each_kl = []
+            for c in sample["base"]:
+                whole = c["ended"] == "length"
+                caps = 1 if whole else SETTINGS.max_tokens - max(c["tokens"] + 1, SETTINGS.min_tokens) + 1
+                each_kl.append(estimates.kl_estimate(k, c["sampled_logprob"] + math.log(caps / 8)))
+            each.append(best_of(sample, k, each_kl))
+        assert row_of(told, "best", k)["kl_estimate"] == pytest.approx(np.mean(each))
+
+
+def test_intervals_hold_the_mean_and_are_of_prompts(told):
+    for row in told["table"]:
+        for name in ("score", "wins", "judge"):
+            assert row[name]["low"] <= row[name]["mean"] <= row[name]["high"]
+
+
+def test_a_single_prompt_has_no_interval_and_no_error(entrants):
+    one = compare_run.run(PROMPTS[:1], entrants, SETTINGS)
+    assert {row.score.low for row in one.rows()} == {None}
+    assert next(row for row in one.rows() if row.kind == "tuned").kl_error is None
+    assert one.sentence()
+    assert ElementTree.fromstring(comparison_chart.svg(one)) is not None
+
+
+# The samples.
+
+
+def test_all_start_from_the_same_seed_and_lengths_and_the_opponent_from_another(told):
+    for sample in told["samples"]:
+        assert [c["cap"] for c in sample["base"]] == [c["cap"] for c in sample["tuned"]]
+        assert sample["opponent"]["text"] not in [c["text"] for c in sample["base"]]
+    assert told["samples"][0]["base"][0]["text"] != told["samples"][0]["tuned"][0]["text"]
+    assert all(len(s["base"]) == len(s["tuned"]) == len(s["log_ratios"]) == 5 for s in told["samples"])
+
+
+def test_likelihoods_are_those_of_each_text_alone_with_its_end(entrants):
+    engine = entrants.base
+    ids = engine.encode(Request("This movie"))
+    texts, ended = [(7, 80, 9), (11,), (), (90, 91, 92, 93)], [True, False, True, True]
+    for temperature in (1.0, 0.7):
+        got = log_likelihoods(engine, ids, texts, ended, temperature)
+        for text, ends, likelihood in zip(texts, ended, got, strict=True):
+            with torch.inference_mode():
+                logits = engine.model(input_ids=torch.tensor([[*ids, *text]])).logits[0].double() / temperature
+            told = logits.log_softmax(-1)[len(ids) - 1 :]
+            expected = sum(told[i, token] for i, token in enumerate(text))
+            if ends:
+                expected = expected + told[len(text), list(engine.rules.eos)].logsumexp(-1)
+            assert likelihood == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_likelihoods_are_those_that_the_texts_were_written_by_where_they_depend_on_length():
+    """A text that comes past the length from which on the model rotates positions otherwise."""
+    long = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 10,
+            "short_factor": [1.0] * 4, "long_factor": [2.0, 3.0, 4.0, 5.0]}
+    torch.manual_seed(0)
+    model = Phi3ForCausalLM(Phi3Config(
+        vocab_size=len(tiny.tokenizer()), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=80, original_max_position_embeddings=10,
+        rope_parameters=long, initializer_range=0.3, pad_token_id=0, bos_token_id=0, eos_token_id=0,
+    )).eval()
+    engine = LocalEngine(model, tiny.tokenizer())
+    request = Request("This movie", Settings(n=6, seed=3, min_tokens=4, max_tokens=20))
+    written = flow.run(request, engine, MeanLogprobScorer()).candidates
+    got = log_likelihoods(engine, engine.encode(request), [c.token_ids for c in written], [False] * 6)
+    assert got == pytest.approx([c.logprob for c in written], abs=1e-3)
+
+
+def test_many_texts_are_read_in_parts(entrants, monkeypatch):
+    ids, texts = entrants.base.encode(Request("This movie")), [(7, 8, 9 + i) for i in range(9)]
+    whole = log_likelihoods(entrants.base, ids, texts, [False] * 9)
+    monkeypatch.setattr("bon.engines.local.likelihood.TOKENS", 12)
+    assert log_likelihoods(entrants.base, ids, texts, [False] * 9) == pytest.approx(whole)
+    assert log_likelihoods(entrants.base, ids, [], []) == []
+
+
+def test_a_model_is_no_distance_from_itself(entrants):
+    same = compare_run.run(PROMPTS[:2], dataclasses.replace(entrants, tuned=entrants.base), SETTINGS)
+    row = next(row for row in same.rows() if row.kind == "tuned")
+    assert row.kl == pytest.approx(0, abs=1e-9)
+    assert row.score.mean == pytest.approx(next(r for r in same.rows() if r.kind == "base").score.mean)
+
+
+def test_kl_agrees_with_exact_enumeration():
+    """Texts of at most two tokens over a few words: all of them, against the estimate from many samples."""
+    base, tuned = engine_of(0), engine_of(1)
+    words = len(base.tokenizer)
+    for engine in (base, tuned):
+        engine.rules.eos = tuple(range(3, words))  # all but three words end a text
+    ids = base.encode(Request("This"))
+
+    def all_texts(engine):
+        texts = [((), True), *(((a,), True) for a in range(3)), *(((a, b), False) for a in range(3) for b in range(3))]
+        return np.array(log_likelihoods(engine, ids, *map(list, zip(*texts, strict=True))))
+
+    p, q = all_texts(tuned), all_texts(base)
+    assert np.exp(p).sum() == pytest.approx(1, abs=1e-5)
+    exact = (np.exp(p) * (p - q)).sum()
+    entrants = Contest(base, CallableScorer(lambda texts: [float(len(t)) for t in texts]), tuned)
+    outcome = compare_run.run(["This"], entrants, Settings(n=800, seed=1, min_tokens=2, max_tokens=2)).outcomes[0]
+    ratios = np.array(outcome.log_ratios)
+    assert abs(ratios.mean() - exact) < 4 * ratios.std() / math.sqrt(len(ratios))
+
+
+# What may be missing.
+
+
+def test_models_of_other_words_are_compared_on_scores_alone(entrants):
+    entrants = dataclasses.replace(entrants, tuned=engine_of(1, tiny.tokenizer(300)))
+    other = compare_run.run(PROMPTS[:2], entrants, SETTINGS)
+    tuned = next(row for row in other.rows() if row.kind == "tuned")
+    assert (tuned.kl, tuned.kl_error) == (None, None)
+    assert tuned.score.mean > 0
+    assert any("tokenizers differ" in note for note in other.notes)
+    assert "no tuned model with a measured KL" in other.sentence()
+
+
+@pytest.mark.parametrize("cut", [{"top_k": 5}, {"top_p": 0.9}])
+def test_kl_is_not_measured_where_the_distribution_is_cut(entrants, cut):
+    some = compare_run.run(PROMPTS[:1], entrants, dataclasses.replace(SETTINGS, **cut))
+    assert next(row for row in some.rows() if row.kind == "tuned").kl is None
+    assert any("cuts the distribution" in note for note in some.notes)
+
+
+def test_without_a_tuned_model_and_a_judge_the_rest_stands(entrants):
+    plain = compare_run.run(PROMPTS[:2], Contest(entrants.base, entrants.scorer), SETTINGS)
+    assert "tuned" not in {row.kind for row in plain.rows()}
+    assert {row.judge for row in plain.rows()} == {None}
+    assert result_files.comparison_text(plain)
+    assert "judge" not in comparison_chart.svg(plain)
+
+
+def test_what_cannot_be_loaded_is_left_out_with_the_reason(lm_folder, classifier_folder, tmp_path):
+    entrants = load.contest(lm_folder, str(tmp_path), classifier_folder, judge="./nowhere")
+    assert (entrants.tuned, entrants.judge) == (None, None)
+    assert len(entrants.notes) == 2
+    assert "tuned model is missing" in entrants.notes[0]
+    assert "nowhere" in entrants.notes[1]
+    assert compare_run.run(PROMPTS[:1], entrants, SETTINGS).notes[:2] == entrants.notes
+
+
+def test_names_become_engines_and_scorers(lm_folder, classifier_folder):
+    entrants = load.contest(lm_folder, lm_folder, classifier_folder, classifier_folder, target="NEGATIVE")
+    assert entrants.tuned.model is entrants.base.model
+    assert entrants.judge.target == entrants.scorer.target == "NEGATIVE"
+    assert load.contest(lm_folder, "none", classifier_folder, "none").tuned is None
+
+
+def test_checkpoints_of_the_training_are_points_for_the_label_that_they_tell_of():
+    assert load.contest("embedded").points
+    assert load.contest("embedded", target="NEGATIVE").points == ()
+
+
+def test_closing_the_stream_keeps_the_prompts_that_are_done(entrants):
+    events = compare_run.stream(PROMPTS, entrants, SETTINGS)
+    seen = [next(events) for _ in range(3)]
+    assert all(isinstance(event, Writing) for event in seen)
+    last = next(event for event in events if isinstance(event, Compared)).comparison
+    events.close()
+    assert (len(last.outcomes), last.prompts, last.complete) == (1, 3, False)
+    assert result_files.title(last).startswith("1 of 3 prompts")
+    assert next(events, None) is None
+
+
+def test_each_part_is_told_while_it_is_written(entrants):
+    told: dict[str, list] = {}
+    for event in compare_run.stream(PROMPTS[:1], entrants, SETTINGS):
+        if isinstance(event, Writing):
+            told.setdefault(event.part, []).append(event.result)
+    assert list(told) == ["base", "tuned", "best"]
+    assert [len(results[0].candidates) for results in told.values()] == [1, 1, 5]
+    for results in told.values():
+        tokens = [sum(c.tokens for c in result.candidates) for result in results]
+        assert tokens == sorted(tokens)
+        assert tokens[0] == 0 < tokens[-1]
+    assert told["best"][-1].best.text == max(event.comparison.outcomes[0].base, key=lambda c: c.score).text
+
+
+def test_a_scorer_that_fails_is_an_error_that_names_it(entrants):
+    def broken(texts):
+        raise RuntimeError("no more tea")
+
+    with pytest.raises(ScoringError, match="no more tea"):
+        compare_run.run(PROMPTS, dataclasses.replace(entrants, judge=CallableScorer(broken)), SETTINGS)
+
+
+@pytest.mark.parametrize(("prompts", "said"), [
+    ([], "no prompts"), (["a"] * 10_001, "10,001"), (["This", "  "], "Prompt 2"), (["This " * 300], "Prompt 1"),
+])
+def test_prompts_that_cannot_be_compared_over_are_refused_before_any_work(entrants, prompts, said):
+    with pytest.raises(InputError, match=re.escape(said)) as caught:
+        next(compare_run.stream(prompts, entrants, SETTINGS))
+    assert caught.value.field == "prompts"
+
+
+@pytest.mark.parametrize("setting", [{"reject": 0.5}, {"select": "worst"}])
+def test_settings_that_leave_candidates_out_are_refused(entrants, setting):
+    with pytest.raises(InputError):
+        compare_run.run(PROMPTS, entrants, dataclasses.replace(SETTINGS, **setting))
+
+
+def test_files_of_prompts(tmp_path):
+    good = tmp_path / "good.txt"
+    good.write_bytes("\ufeffThis movie\r\n\r\n  The end \n".encode())
+    assert prompts.read_prompts(str(good)) == ["This movie", "The end"]
+    assert len(prompts.shipped_prompts()) == len(set(prompts.shipped_prompts())) == 32
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (b"", "no prompts"), (b"\n \n", "no prompts"), (b"\x89PNG\xff\xfe", "not text"), (b"a\0b", "not text"),
+    (b"x\n" * 10_001, "10,001"), (None, "cannot be read"),
+])
+def test_files_that_are_no_prompts_are_refused(tmp_path, content, said):
+    file = tmp_path / "prompts"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(said)):
+        prompts.read_prompts(str(file))
+
+
+# Which is ahead where.
+
+
+def made(scores, tuned, ratios, points=(), unit="probability", judge=lambda score: None):
+    """A comparison of made-up candidates: scores[prompt][candidate], tuned likewise, log ratios per prompt."""
+    def candidate(i, score):
+        return Candidate(index=i, text=" <b>x</b>", score=score, tokens=3, cap=3, ended="length", sampled_logprob=-30.0,
+                         judge=judge(score))
+
+    outcomes = tuple(
+        Outcome(f"<i>{j}</i>", tuple(map(candidate, range(len(row)), row)), candidate(0, 0.4),
+                tuple(map(candidate, range(len(t)), t)), tuple(r), {"base": 0.1, "best": 0.2, "tuned": 0.1})
+        for j, (row, t, r) in enumerate(zip(scores, tuned, ratios, strict=True))
+    )
+    settings = Settings(n=len(scores[0]), seed=1, min_tokens=3, max_tokens=3)
+    return Comparison("base", "tuned", "scorer", None, "POSITIVE", unit, settings, len(outcomes), outcomes, points)
+
+
+SPREAD = [[0.1 + 0.1 * i + 0.01 * j for i in range(8)] for j in range(6)]
+
+
+@pytest.mark.parametrize(("score", "said"), [
+    (0.2, "best of N is ahead"), (0.95, "the tuned model is ahead"),
+])
+def test_the_sentence_says_who_is_ahead_at_equal_kl(score, said):
+    found = made(SPREAD, [[score] * 8] * 6, [[0.6 + 0.01 * j] * 8 for j in range(6)])
+    assert said in found.sentence()
+    (at,) = found.differences()
+    root, roots = math.sqrt(at["kl"]), [math.sqrt(estimates.kl_bound(k)) for k in range(1, 9)]
+    each = [np.interp(root, roots, estimates.expected_best(row)) for row in SPREAD]
+    assert at["difference"] == pytest.approx(np.mean(each) - score)
+
+
+def test_the_sentence_does_not_decide_what_the_numbers_leave_open():
+    at_root = np.interp(math.sqrt(0.6), [math.sqrt(estimates.kl_bound(k)) for k in range(1, 9)],
+                        np.mean([estimates.expected_best(row) for row in SPREAD], axis=0))
+    mixed = [[at_root + (0.3 if j % 2 else -0.3)] * 8 for j in range(6)]
+    assert "neither is clearly ahead" in made(SPREAD, mixed, [[0.6] * 8] * 6).sentence()
+    same = [[0.5] * 8]  # of one prompt, which has no interval
+    assert "neither is clearly ahead" in made(same, same, [[0.6] * 8]).sentence()
+
+
+@pytest.mark.parametrize(("judge", "said"), [
+    (lambda score: score, "the judge gains too"),
+    (lambda score: -score, "the judge loses: the scorer is being over-optimised"),
+    (lambda score: 0.5, "the judge sees no clear change, +0.000"),
+])
+def test_the_sentence_says_whether_the_judge_follows_the_scorer(judge, said):
+    rows = [[0.02 * i + 0.01 * j for i in range(16)] for j in range(6)]
+    found = made(rows, [[0.9] * 8] * 6, [[0.6] * 8] * 6, judge=judge)
+    assert said in found.sentence()
+    curve = np.mean([estimates.expected_best(row) for row in rows], axis=0)
+    assert f"From best of 4 to best of 16 the scorer's mean changes by {curve[15] - curve[3]:+.3f}" in found.sentence()
+
+
+def test_the_judge_is_not_mentioned_where_there_is_none_or_n_says_nothing():
+    assert "judge" not in made(SPREAD, [[0.9] * 8] * 6, [[0.6] * 8] * 6, judge=lambda score: score).sentence()
+    assert "judge" not in made([row * 2 for row in SPREAD], [[0.9] * 8] * 6, [[0.6] * 8] * 6).sentence()
+
+
+def test_a_tuned_model_beyond_the_best_of_n_is_not_extrapolated():
+    assert "further than best of 8 goes" in made(SPREAD, [[0.9] * 8] * 6, [[9.0] * 8] * 6).sentence()
+
+
+def test_checkpoints_are_points_of_the_figure_and_of_the_sentence():
+    points = ({"name": "step 20", "kl": 0.3, "kl_error": 0.05, "score": 0.1, "low": 0.05, "high": 0.15},
+              {"name": "<step 40>", "kl": 0.9, "kl_error": 0.1, "score": 0.99})
+    found = made(SPREAD, [[0.9] * 8] * 6, [[1.2] * 8] * 6, points)
+    assert [d["name"] for d in found.differences()] == ["step 20", "<step 40>", "tuned"]
+    assert "best of N by" in found.sentence()
+    drawn = comparison_chart.svg(found)
+    assert "step 20" in drawn
+    assert "&lt;step 40&gt;" in drawn
+    assert len(ElementTree.fromstring(drawn).findall(".//{*}circle")) == len(powers(8)) + 3
+
+
+@pytest.mark.parametrize("unit", ["probability", "logit"])
+def test_the_figure_keeps_everything_inside_its_frame(found, unit):
+    whole = made([[3 * s - 2 for s in row] for row in SPREAD], [[2.0] * 8] * 6, [[1.2] * 8] * 6, unit=unit) \
+        if unit == "logit" else found
+    root = ElementTree.fromstring(comparison_chart.svg(whole))
+    for node in root.iter():
+        for name, most in (("x", 640), ("cx", 640), ("x1", 640), ("y", 400), ("cy", 400), ("y1", 400), ("y2", 400)):
+            if name in node.attrib:
+                assert 0 <= float(node.attrib[name]) <= most, ElementTree.tostring(node)
+
+
+# The exports and the command.
+
+
+def test_texts_are_data_in_the_page(found):
+    page = result_files.comparison_html(made(SPREAD, [[0.9] * 8] * 6, [[1.2] * 8] * 6))
+    assert "<i>" not in page.replace("</i>", "")
+    assert "&lt;b&gt;x&lt;/b&gt;" in page
+    assert not re.search(r'(src|href)="?http', page)
+    assert page.count("<svg") == 1
+
+
+def test_the_csv_is_the_table(found):
+    rows = list(csv.DictReader(io.StringIO(result_files.comparison_csv(found))))
+    assert [row["system"] for row in rows] == [result_files.system(row) for row in found.rows()]
+    assert float(rows[0]["score"]) == found.rows()[0].score.mean
+    assert rows[1]["kl_kind"] == "measured"
+    assert rows[-1]["kl"] == ""
+
+
+def test_the_command_prints_the_table_and_writes_the_files(lm_folder, classifier_folder, tmp_path, capsys):
+    named = ["--model", lm_folder, "--tuned", lm_folder, "--scorer", classifier_folder, "--judge", classifier_folder]
+    files = ["--csv", str(tmp_path / "c.csv"), "--html", str(tmp_path / "c.html")]
+    wanted = ["compare", "This movie", "The end", *named, "-n", "4", "--seed", "3", "--max-tokens", "12"]
+    assert main([*wanted, *files]) == 0
+    out = capsys.readouterr().out
+    assert "2 prompts" in out
+    assert "best of 4" in out
+    assert (tmp_path / "c.csv").read_text().startswith("system,")
+    assert (tmp_path / "c.html").read_text().startswith("<!doctype html>")
+    assert main([*wanted, "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert main([*wanted, "--json"]) == 0
+    repeated = json.loads(capsys.readouterr().out)
+    for each in (again, repeated):
+        for sample in each["samples"]:
+            del sample["seconds"]
+        for row in each["table"]:
+            del row["seconds"]
+    assert again == repeated
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--file", "nowhere.txt"], "nowhere.txt"), (["a", "--file", "b"], "not both"), (["a", "-n", "0"], "from 1"),
+    (["a", "--model", "./nowhere"], "nowhere"), (["a", "--reject", "0.5"], "reject"),
+])
+def test_a_comparison_that_cannot_work_is_refused_in_one_line(arguments, said, capsys):
+    assert main(["compare", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_compare_can_still_be_a_prompt(lm_folder, classifier_folder, capsys):
+    assert main(["--model", lm_folder, "--scorer", classifier_folder, "-n", "2", "--", "compare"]) == 0
+    assert "prompt: compare" in capsys.readouterr().out
+
+
+def test_presets_know_their_counterparts():
+    by_name = {spec.name: spec for spec in presets.presets()}
+    assert by_name["gpt2-imdb"].tuned == "lvwerra/gpt2-imdb-pos-v2"
+    assert by_name["embedded"].tuned
+    assert by_name["embedded"].judge

@@ -1,0 +1,116 @@
+"""Messages by key: English made from key and values, the way to the page and back, and that nothing goes without."""
+
+import ast
+import json
+import pickle
+
+import pytest
+
+from bon import errors, messages
+from bon.errors import BonError, InputError, ModelError
+from bon.messages import carried, described, joined, replaced, restored, revived, say, shortened
+from bon.settings import Settings
+from tests.support.browser import ROOT
+
+
+def test_a_message_is_its_english_text_and_knows_key_and_values():
+    message = say("error.prompt_too_long", tokens="513", new="8", model="tiny", limit="512", most="504")
+    assert message == ("The prompt is 513 tokens long and up to 8 new ones are asked for, but tiny holds 512 in all: "
+                       "at most 504 for the prompt. Shorten it, or lower max_tokens.")
+    assert message.key == "error.prompt_too_long"
+    assert message.values["limit"] == "512"
+    assert say("tokens", n=1) == "1 token"
+    assert say("tokens", n=12345) == "12,345 tokens"
+
+
+def test_an_error_carries_key_and_values_through_pickle_and_text():
+    with pytest.raises(InputError) as raised:
+        Settings(n=0)
+    error = pickle.loads(pickle.dumps(raised.value))
+    for one in (raised.value, error):
+        assert str(one) == "n must be a whole number from 1 to 4096, not 0."
+        assert (one.field, one.key) == ("n", "error.not_whole_from_to")
+        assert one.values == {"name": "n", "least": "1", "most": "4096", "value": "0"}
+    plain = BonError("Nobody has a key for this.")
+    assert (plain.message, plain.key, plain.values) == ("Nobody has a key for this.", None, {})
+
+
+def test_a_carried_message_comes_back_with_all_that_it_holds():
+    inner = say("error.prompt_empty")
+    outer = joined([say("error.numbered_prompt", number="3", error=inner), "plain", ""], " ")
+    assert outer == f"Prompt 3: {inner} plain"
+    view = {"notes": [outer, "as it is"], "n": 3}
+    back = revived(json.loads(json.dumps(carried(view))))
+    assert back == view
+    assert back["notes"][0].parts[0].values["error"].key == "error.prompt_empty"
+
+
+@pytest.mark.parametrize("description", [
+    None, 7, "x", [], {}, {"key": "no.such"}, {"key": "tokens"}, {"key": "tokens", "values": {}},
+    {"key": ["tokens"], "values": {"n": 1}}, {"key": "chip.model", "values": {"name": [1]}},
+    {"parts": 5, "separator": " "}, {"parts": [{"key": "no.such", "values": {}}], "separator": " "},
+    {"parts": ["a", "b"], "separator": 3},
+])
+def test_a_record_with_a_broken_key_shows_its_english(description):
+    text = restored("As it was written.", description)
+    assert text == "As it was written."
+    assert described(text) is None
+
+
+def test_a_restored_message_says_what_the_record_says():
+    text = restored("Worded as of old.", {"key": "note.stopped", "values": {"scored": "1", "of": "2"}})
+    assert text == "Worded as of old."
+    assert described(text) == {"key": "note.stopped", "values": {"scored": "1", "of": "2"}}
+
+
+def test_values_are_exchanged_and_shortened_within_messages():
+    message = say("error.input_changed", path="/tmp/x/in.csv", resume="--resume")
+    page = replaced(replaced(message, "/tmp/x/", ""), "--resume", say("batch.resume"))
+    assert page.startswith("in.csv is not what it was")
+    assert "go on with Resume" in page
+    assert page.values["resume"].key == "batch.resume"
+    assert replaced("a plain /tmp/x/ text", "/tmp/x/", "") == "a plain  text"
+    long = say("error.model_unreadable", model="m", error="e" * 5000)
+    assert len(shortened(long, 100)) < 200
+    assert shortened("e" * 5000, 100) == "e" * 100
+
+
+#: What makes an error or a note, and which of its arguments is the text.
+TEXT_ARGUMENT = {name: -1 for name in vars(errors) if name.endswith("Error")} | {"Note": 0, "_note": 0, "Step": "note"}
+
+
+def texts_without_key(source: str) -> list[str]:
+    """The calls that give an error or a note a text in place of a message."""
+    out = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            place = TEXT_ARGUMENT.get(name)
+            if isinstance(place, str):
+                given = [keyword.value for keyword in node.keywords if keyword.arg == place]
+            else:
+                given = node.args[place:][:1] if place is not None and node.args else []
+            if any(isinstance(text, ast.Constant | ast.JoinedStr | ast.BinOp) for text in given):
+                out.append(ast.unparse(node))
+    return out
+
+
+def test_every_error_and_note_has_a_key():
+    assert texts_without_key('raise InputError("n", "no")\nStep(note=f"a {b}")\nraise ModelError(say("x"))') == [
+        "InputError('n', 'no')", "Step(note=f'a {b}')"]
+    plain = {str(file.relative_to(ROOT)): found for file in (ROOT / "bon").rglob("*.py")
+             if (found := texts_without_key(file.read_text(encoding="utf-8")))}
+    assert plain == {}
+
+
+def test_errors_made_by_bon_without_a_key_fail_the_test_that_meets_them(errors_without_key):
+    exec(compile("ModelError('no key')", "x", "exec"), {"ModelError": ModelError, "__name__": "bon.elsewhere"})
+    assert errors_without_key == ["ModelError: no key"]
+    errors_without_key.clear()
+    ModelError("made by a test")
+    assert errors_without_key == []
+
+
+def test_the_tables_are_read_once_and_english_comes_first():
+    assert next(iter(messages.tables())) == "en"
+    assert messages.tables() is messages.tables()

@@ -1,0 +1,360 @@
+"""Models from the Hub, through a stand-in of it on loopback.
+
+Everything runs in another process, since the Hub's library reads HF_ENDPOINT and HF_HOME when it is imported. The
+process is shared, for torch takes seconds to import; each test finds an empty HF_HOME and nothing loaded.
+"""
+
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from bon.cli.main import main
+from bon.models import loading, presets
+from tests.support import hub_stand_in as stand_in
+
+ROOT = Path(__file__).parents[2]
+RUN = ["This movie", "-n", "3", "--seed", "7", "--json"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The stand-in, and a process that takes it for the Hub."""
+    root = tmp_path_factory.mktemp("hub")
+    marker = root / "code-was-run"
+    stand_in.put_gpt2(root / "lvwerra/gpt2-imdb")
+    stand_in.put_distilbert(root / "lvwerra/distilbert-imdb")
+    stand_in.put_safetensors(root / "new/small")
+    stand_in.put_safetensors(root / "new/large", positions=200_000)
+    stand_in.put_pickled_code(root / "bad/pickle", marker)
+    stand_in.put_remote_code(root / "bad/code", marker, model_type="of-its-own")
+    stand_in.put_remote_code(root / "bad/known", marker)
+    (root / "bad/empty").mkdir()
+    for name, file in (("bad/adapter", "adapter_config.json"), ("bad/gguf", "model-Q4_0.gguf")):
+        (root / name).mkdir()
+        (root / name / file).write_text("{}")
+    stand_in.put_bertweet(root / "new/tweets")
+    hub = stand_in.Hub(root)
+    env = {"HF_ENDPOINT": hub.url, "HF_HOME": str(root / "home"), "HF_HUB_DOWNLOAD_TIMEOUT": "1",
+           "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN", "HF_HUB_CACHE"):
+            patch.delenv(name, raising=False)
+        for name, value in env.items():
+            patch.setenv(name, value)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            yield SimpleNamespace(
+                hub=hub, home=root / "home", marker=marker, env={**os.environ, **env},
+                call=lambda function, *args: pool.submit(function, *args).result(timeout=300),
+            )
+    hub.stop()
+
+
+def token(text: str | None) -> None:
+    """Sets the token that goes with every request of the process, or takes it away."""
+    os.environ.pop("HF_TOKEN", None)
+    if text:
+        os.environ["HF_TOKEN"] = text
+
+
+@pytest.fixture
+def logged_in(place):
+    """Logs the process in with the given token, until the test ends."""
+    yield lambda text: place.call(token, text)
+    place.call(token, None)
+
+
+@pytest.fixture
+def hub(place):
+    """The stand-in as it is on a machine that never asked it anything."""
+    emptied(place)
+    return place.hub
+
+
+def emptied(place) -> None:
+    shutil.rmtree(place.home, ignore_errors=True)
+    place.call(forget)
+    place.hub.calm()
+
+
+@pytest.fixture
+def bon(place, hub):
+    """The command line in the process whose Hub is the stand-in: status, standard output and standard error."""
+    return lambda *argv: place.call(command_line, list(argv))
+
+
+def forget() -> None:
+    loading.LIVE.clear()
+
+
+def command_line(argv: list[str]) -> tuple[int, str, str]:
+    """The command line. Standard error is that of the whole process, whoever holds on to it."""
+    out, kept = io.StringIO(), os.dup(2)
+    with tempfile.TemporaryFile() as err:
+        os.dup2(err.fileno(), 2)
+        try:
+            with contextlib.redirect_stdout(out):
+                status = main(argv)
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+        err.seek(0)
+        return status, out.getvalue(), err.read().decode()
+
+
+def texts(out: str) -> list[str]:
+    return [candidate["text"] for candidate in json.loads(out)["candidates"]]
+
+
+def assert_one_line(err: str, *parts: str) -> None:
+    assert err.count("\n") == 1
+    assert err.startswith("bon: ")
+    for part in parts:
+        assert part in err
+
+
+@pytest.fixture(scope="module")
+def classic(place):
+    """The classic pair as a user first runs it, and then again, and then something else, with the Hub switched off."""
+    emptied(place)
+    first = place.call(command_line, [*RUN, "--model", "gpt2-imdb"])
+    asked = place.hub.asked(".bin", "GET")
+    place.hub.calm()
+    both = [[*RUN, "--model", "gpt2-imdb"], [*RUN, "--model", "new/small"]]
+    command = [sys.executable, "-c", f"from bon.cli.main import main; print(*[main(argv) for argv in {both!r}])"]
+    env = {**place.env, "HF_HUB_OFFLINE": "1"}
+    off = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return SimpleNamespace(first=first, asked=asked, off=off, asked_when_off=list(place.hub.requests))
+
+
+def test_the_classic_pair_loads_from_the_files_of_the_originals(classic):
+    status, out, err = classic.first
+    assert (status, err) == (0, "")
+    result = json.loads(out)
+    assert (result["model"], result["target"], result["unit"]) == ("gpt2-imdb", "POSITIVE", "probability")
+    assert [c["rank"] for c in result["candidates"]] == [1, 2, 3]
+    assert {(model, file) for _, model, file, _ in classic.asked} == {
+        ("lvwerra/gpt2-imdb", "pytorch_model.bin"), ("lvwerra/distilbert-imdb", "pytorch_model.bin"),
+    }
+
+
+def test_with_the_hub_switched_off_a_copy_serves_and_an_absent_model_is_refused(classic):
+    out, statuses = classic.off.stdout.splitlines()
+    assert statuses == "0 2"
+    assert json.loads(out)["candidates"] == json.loads(classic.first[1])["candidates"]
+    assert_one_line(classic.off.stderr, "new/small", "HF_HUB_OFFLINE", "hf download new/small", "`embedded`")
+    assert classic.asked_when_off == []
+
+
+def test_safetensors_are_taken_where_there_are_any(bon, hub):
+    (hub.root / "new/small/pytorch_model.bin").write_bytes(b"not to be read")
+    try:
+        status, _, err = bon(*RUN, "--model", "new/small")
+    finally:
+        (hub.root / "new/small/pytorch_model.bin").unlink()
+    assert (status, err) == (0, "")
+    assert hub.asked("model.safetensors", "GET")
+    assert not hub.asked(".bin")
+
+
+def test_a_second_load_asks_for_no_file(bon, hub, place):
+    first = bon(*RUN, "--model", "new/small")
+    place.call(forget)
+    hub.calm()
+    assert texts(bon(*RUN, "--model", "new/small")[1]) == texts(first[1])
+    assert {file.split("/")[0] for _, _, file, _ in hub.requests} == {"api"}
+
+
+def test_what_is_loaded_is_used_without_asking_the_hub(bon, hub):
+    bon(*RUN, "--model", "new/small")
+    hub.calm()
+    assert bon(*RUN, "--model", "new/small")[0] == 0
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("where", ["--model", "--scorer"])
+def test_a_model_that_is_absent_is_named(bon, hub, where, lm_folder):
+    own = () if where == "--model" else ("--model", lm_folder)
+    status, out, err = bon(*RUN, *own, where, "nobody/nothing")
+    assert (status, out) == (2, "")
+    assert_one_line(err, "nobody/nothing", "Check its name", "hf auth login", "embedded")
+
+
+def test_a_model_behind_a_token_says_how_to_log_in(bon, hub):
+    hub.gated = {"new/small"}
+    status, _, err = bon(*RUN, "--model", "new/small")
+    assert status == 2
+    assert_one_line(err, "new/small", "hf auth login", f"{hub.url}/new/small")
+
+
+def test_a_token_whose_owner_has_not_accepted_the_terms_is_told_where_to_do_so(bon, hub, logged_in):
+    logged_in("hf_of_somebody")
+    hub.gated = {"new/small"}
+    status, _, err = bon(*RUN, "--model", "new/small")
+    assert status == 2
+    assert_one_line(err, "Accept them", f"{hub.url}/new/small", "the token's account")
+    assert "auth login" not in err
+
+
+def test_with_a_token_an_absent_model_is_no_matter_of_logging_in(bon, hub, logged_in):
+    logged_in("hf_of_somebody")
+    status, _, err = bon(*RUN, "--model", "nobody/nothing")
+    assert status == 2
+    assert_one_line(err, "nobody/nothing", "Check its name and the token")
+    assert "auth login" not in err
+
+
+def test_a_token_that_the_hub_does_not_take_is_the_reason_that_is_told(bon, hub, logged_in):
+    logged_in("hf_expired")
+    status, _, err = bon(*RUN, "--model", "new/small")
+    assert status == 2
+    assert_one_line(err, "does not take the token", "Log in anew", "HF_TOKEN")
+
+
+@pytest.mark.parametrize(("name", "advice"), [("bad/adapter", "Merge the two"), ("bad/gguf", "endpoint")])
+def test_what_stands_in_a_repository_in_place_of_a_model_is_named(name, advice, bon, hub):
+    status, _, err = bon(*RUN, "--model", name)
+    assert status == 2
+    assert_one_line(err, name, advice)
+
+
+def test_a_vocabulary_of_any_name_is_fetched_and_found_offline(bon, hub, place):
+    """BERTweet's: bpe.codes beside vocab.txt."""
+    run = [*RUN, "--model", "new/small", "--scorer", "new/tweets"]
+    status, out, err = bon(*run)
+    assert (status, err) == (0, "")
+    assert hub.asked("bpe.codes", "GET")
+    assert place.call(presets.state, "new/tweets") == "here"
+    place.call(forget)
+    hub.stop()
+    try:
+        offline = bon(*run)
+    finally:
+        hub.start()
+    assert offline[::2] == (0, "")
+    assert texts(offline[1]) == texts(out)
+
+
+def test_a_repository_without_a_model_is_refused(bon):
+    status, _, err = bon(*RUN, "--model", "bad/empty")
+    assert status == 2
+    assert_one_line(err, "bad/empty", "config.json")
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_stopped(bon, hub):
+    hub.breaks = 1
+    status, out, err = bon(*RUN, "--model", "new/large")
+    assert (status, err) == (0, "")
+    assert len(texts(out)) == 3
+    first, second = hub.asked("model.safetensors", "GET")[-2:]
+    assert first[3] is None
+    assert second[3] not in (None, "bytes=0-")
+
+
+def test_a_download_that_is_cut_off_fails_by_name_and_the_next_call_works(bon, hub, place):
+    hub.breaks, hub.reset = 1, True
+    status, out, err = bon(*RUN, "--model", "new/small")
+    assert (status, out) == (2, "")
+    assert_one_line(err, "download of new/small broke off", "Ask again")
+    assert place.call(presets.state, "new/small") == "partly here"
+
+    kept = len(hub.asked("tokenizer.json", "GET"))
+    status, out, err = bon(*RUN, "--model", "new/small")
+    assert (status, err) == (0, "")
+    assert len(texts(out)) == 3
+    assert len(hub.asked("tokenizer.json", "GET")) == kept
+    assert place.call(presets.state, "new/small") == "here"
+
+
+def test_a_slow_download_is_waited_for(bon, hub):
+    hub.pace = 0.07  # in all longer than HF_HUB_DOWNLOAD_TIMEOUT, which counts the time without any news
+    status, out, err = bon(*RUN, "--model", "new/small")
+    assert (status, err) == (0, "")
+    assert len(texts(out)) == 3
+
+
+def test_a_hub_out_of_reach_is_an_error_that_names_ways_to_go_on(bon, hub):
+    hub.stop()
+    try:
+        status, out, err = bon(*RUN, "--model", "new/small")
+    finally:
+        hub.start()
+    assert (status, out) == (2, "")
+    assert_one_line(err, "new/small", "could not be reached", "hf download new/small", "folder", "`embedded`")
+
+
+def test_an_answer_that_is_not_the_hubs_is_not_taken_for_an_absent_model(bon, hub):
+    hub.blocked = True
+    status, _, err = bon(*RUN, "--model", "new/small")
+    assert status == 2
+    assert_one_line(err, "new/small", "could not be reached", "status 403", "hf download new/small")
+
+
+def test_a_complete_copy_serves_while_the_hub_is_out_of_reach(bon, hub, place):
+    there = bon(*RUN, "--model", "new/small")
+    place.call(forget)
+    hub.stop()
+    try:
+        status, out, err = bon(*RUN, "--model", "new/small")
+    finally:
+        hub.start()
+    assert (status, err) == (0, "")
+    assert texts(out) == texts(there[1])
+
+
+def test_pickled_code_is_refused_and_not_run(bon, place):
+    status, out, err = bon(*RUN, "--model", "bad/pickle")
+    assert (status, out) == (2, "")
+    assert_one_line(err, "bad/pickle", "pickled code", "safetensors")
+    assert not place.marker.exists()
+
+
+def test_a_model_that_needs_code_of_its_repository_is_refused(bon, hub, place):
+    status, out, err = bon(*RUN, "--model", "bad/code")
+    assert (status, out) == (2, "")
+    assert_one_line(err, "bad/code", "code of its own")
+    assert not place.marker.exists()
+    assert not hub.asked(".py")
+
+
+def test_a_known_model_that_offers_code_is_loaded_without_it(bon, hub, place):
+    status, out, err = bon(*RUN, "--model", "bad/known")
+    assert (status, err) == (0, "")
+    assert len(texts(out)) == 3
+    assert not place.marker.exists()
+    assert not hub.asked(".py")
+
+
+def test_a_language_model_is_refused_as_scorer(bon, lm_folder):
+    status, out, err = bon(*RUN, "--model", lm_folder, "--scorer", "new/small")
+    assert (status, out) == (2, "")
+    assert_one_line(err, "new/small", "text-classification")
+
+
+def test_a_classifier_is_refused_as_language_model(bon):
+    status, out, err = bon(*RUN, "--model", "lvwerra/distilbert-imdb")
+    assert (status, out) == (2, "")
+    assert_one_line(err, "lvwerra/distilbert-imdb", "causal language model")
+
+
+def test_the_list_of_models_tells_what_of_them_is_here(bon, place):
+    def states() -> tuple[str, str]:
+        rows = {row["name"]: row for row in json.loads(bon("models", "--json")[1])["models"]}
+        return rows["gpt2-imdb"]["model_state"], rows["gpt2-imdb"]["scorer_state"]
+
+    assert states() == ("not here", "not here")
+    bon(*RUN, "--model", "lvwerra/gpt2-imdb")
+    assert states() == ("here", "not here")
+    Path(next((place.home / "hub").rglob("pytorch_model.bin")).resolve()).unlink()
+    assert states() == ("partly here", "not here")

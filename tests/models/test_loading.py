@@ -1,0 +1,240 @@
+"""What is loaded stays loaded, once; and the choice of device and number type."""
+
+import logging
+import threading
+import time
+
+import pytest
+import torch
+import transformers
+
+from bon.errors import InputError
+from bon.models import devices, loading
+from bon.models.cache import LiveCache
+from tests.support import tiny
+
+
+class Maker:
+    """Makes values slowly enough for others to come in between, and counts."""
+
+    def __init__(self, failures: int = 0):
+        self.made, self.failures, self.open = [], failures, threading.Event()
+
+    def __call__(self, key: str):
+        self.made.append(key)
+        self.open.wait(5)
+        if len(self.made) <= self.failures:
+            raise OSError("not this time")
+        return object()
+
+
+def in_threads(number: int, work) -> list:
+    """What `number` threads get from `work`, a caught exception among it; ends them before it returns."""
+    got: list = [None] * number
+
+    def run(i: int) -> None:
+        try:
+            got[i] = work(i)
+        except OSError as error:
+            got[i] = error
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    return got
+
+
+def opened_when(cache_calls: int, started: list, maker: Maker) -> None:
+    """Lets the maker finish once all callers are on their way."""
+    while len(started) < cache_calls:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    maker.open.set()
+
+
+def test_threads_that_ask_for_the_same_key_get_one_value_made_once():
+    cache, maker, started = LiveCache(), Maker(), []
+    opener = threading.Thread(target=opened_when, args=(8, started, maker))
+    opener.start()
+    got = in_threads(8, lambda i: (started.append(i), cache.get("a", lambda: maker("a")))[1])
+    opener.join()
+    assert maker.made == ["a"]
+    assert len({id(value) for value in got}) == 1
+
+
+def test_a_slow_key_holds_up_no_other():
+    cache, maker = LiveCache(), Maker()
+    slow = threading.Thread(target=cache.get, args=("slow", lambda: maker("slow")))
+    slow.start()
+    assert cache.get("quick", lambda: "here") == "here"  # would wait for ever
+    assert slow.is_alive()
+    maker.open.set()
+    slow.join(5)
+
+
+def test_a_bounded_number_stays_the_most_recently_used():
+    cache = LiveCache(limit=2)
+    for key in ("a", "b", "a", "c"):
+        cache.get(key, object)
+    assert list(cache) == ["a", "c"]
+
+
+def test_a_value_that_was_let_go_is_made_again():
+    cache, maker = LiveCache(limit=1), Maker()
+    maker.open.set()
+    for key in ("a", "b", "a"):
+        cache.get(key, lambda key=key: maker(key))
+    assert maker.made == ["a", "b", "a"]
+
+
+def test_a_failure_is_raised_and_the_next_caller_tries_again():
+    cache, maker = LiveCache(), Maker(failures=1)
+    maker.open.set()
+    with pytest.raises(OSError, match="not this time"):
+        cache.get("a", lambda: maker("a"))
+    assert list(cache) == []
+    assert cache.get("a", lambda: maker("a")) is cache.get("a", lambda: maker("a"))
+    assert maker.made == ["a", "a"]
+
+
+def test_those_who_waited_for_a_failure_try_again_one_at_a_time():
+    cache, maker, started = LiveCache(), Maker(failures=1), []
+    opener = threading.Thread(target=opened_when, args=(4, started, maker))
+    opener.start()
+    got = in_threads(4, lambda i: (started.append(i), cache.get("a", lambda: maker("a")))[1])
+    opener.join()
+    assert maker.made == ["a", "a"]
+    assert sum(isinstance(value, OSError) for value in got) == 1
+    assert len({id(value) for value in got}) == 2
+
+
+def test_clearing_while_a_value_is_made_does_not_make_it_twice_at_once():
+    cache, maker = LiveCache(), Maker()
+    first = threading.Thread(target=cache.get, args=("a", lambda: maker("a")))
+    first.start()
+    while not maker.made:
+        time.sleep(0.001)
+    cache.clear()
+    second = threading.Thread(target=cache.get, args=("a", lambda: maker("a")))
+    second.start()
+    time.sleep(0.05)
+    assert maker.made == ["a"]
+    maker.open.set()
+    first.join(5)
+    second.join(5)
+
+
+@pytest.fixture
+def live(monkeypatch) -> LiveCache:
+    """The loader with an empty cache of its own."""
+    monkeypatch.setattr(loading, "LIVE", LiveCache(limit=2))
+    return loading.LIVE
+
+
+def test_two_threads_that_ask_for_a_model_get_the_same_weights(live, lm_folder):
+    both = in_threads(2, lambda i: loading.causal(lm_folder, "cpu"))
+    assert both[0][0] is both[1][0]
+    assert len(list(live)) == 1
+
+
+def test_different_models_can_be_asked_for_at_once(live, tmp_path):
+    folders = [tiny.save(tiny.gpt2(seed=seed), tmp_path / str(seed)) for seed in range(4)]
+    loaded = in_threads(4, lambda i: loading.causal(folders[i], "cpu")[0])
+    for seed, model in enumerate(loaded):
+        assert torch.equal(model.lm_head.weight, tiny.gpt2(seed=seed).lm_head.weight)
+
+
+def test_a_generator_and_a_scorer_are_both_there(live, classifier_folder, lm_folder):
+    loading.causal(lm_folder, "cpu")
+    loading.classifier(classifier_folder, "cpu")
+    assert len(list(live)) == 2
+    assert loading.is_loaded(lm_folder)
+    assert loading.is_loaded(classifier_folder)
+
+
+def test_what_was_let_go_is_no_longer_loaded(live, lm_folder, classifier_folder, reward_folder):
+    loading.causal(lm_folder, "cpu")
+    loading.classifier(classifier_folder, "cpu")
+    loading.classifier(reward_folder, "cpu")
+    assert not loading.is_loaded(lm_folder)
+    assert loading.is_loaded(reward_folder)
+
+
+def test_two_names_of_one_number_type_are_one_model(live, lm_folder):
+    assert loading.causal(lm_folder, "cpu", "bf16")[0] is loading.causal(lm_folder, "cpu", "bfloat16")[0]
+    assert loading.causal(lm_folder, "cpu", None)[0] is loading.causal(lm_folder, "cpu", "auto")[0]
+
+
+def test_a_model_has_the_number_type_that_was_asked_for_and_does_not_train(live, lm_folder):
+    model, tokenizer = loading.causal(lm_folder, "cpu", "bf16")
+    assert model.dtype == torch.bfloat16
+    assert not model.training
+    assert tokenizer("This movie")["input_ids"]
+
+
+def test_a_small_model_is_left_in_float32_on_a_processor(live, lm_folder):
+    assert loading.causal(lm_folder, "cpu")[0].dtype == torch.float32
+
+
+def test_a_large_model_is_in_bf16_exactly_where_the_device_has_it(monkeypatch):
+    for native, expected in ((True, "bf16"), (False, "float32")):
+        monkeypatch.setattr(devices, "native_bf16", lambda device, native=native: native)
+        assert devices.choose_dtype(None, "cpu", 124_000_000) == expected
+
+
+class Heard(logging.Handler):
+    """Takes what a library says."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+def test_the_libraries_speak_as_before_once_the_last_of_several_loads_is_over():
+    def talk() -> tuple[int, bool, list[str]]:
+        heard.lines.clear()
+        transformers.logging.get_logger("transformers.modeling_utils").warning("The weights are new.")
+        bars = transformers.utils.logging.is_progress_bar_enabled()
+        return transformers.logging.get_verbosity(), bars, [*heard.lines]
+
+    heard = Heard()
+    transformers.logging.add_handler(heard)
+    try:
+        before = talk()
+        loading._quiet.__enter__()
+        loading._quiet.__enter__()
+        loading._quiet.__exit__()
+        assert talk()[1:] == (False, [])
+        loading._quiet.__exit__()
+        assert talk() == before
+    finally:
+        transformers.logging.remove_handler(heard)
+    assert before[1:] == (True, ["The weights are new."])
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "cpu:x", "mps", "tpu", "-1", "\x1b[31m"])
+def test_a_device_that_is_not_here_is_an_error_that_names_it(device, lm_folder, live):
+    if device == "mps" and torch.backends.mps.is_available():
+        pytest.skip("this machine has it")
+    with pytest.raises(InputError, match="There is no device") as caught:
+        loading.causal(lm_folder, device)
+    assert caught.value.field == "device"
+    assert repr(device) in str(caught.value)
+
+
+def test_an_unknown_number_type_is_refused_before_anything_is_read(live):
+    with pytest.raises(InputError, match="bf16") as caught:
+        loading.causal("nobody/nothing", "cpu", "int3")
+    assert caught.value.field == "dtype"
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "many", "", "²"])
+def test_a_bound_that_is_no_number_of_models_is_refused(said, monkeypatch):
+    monkeypatch.setenv("BON_CACHE", said)
+    with pytest.raises(InputError, match="BON_CACHE"):
+        loading._limit()

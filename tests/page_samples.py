@@ -1,0 +1,31 @@
+"""Makes the finished run and comparison that the page opens with anew: `python -m tests.page_samples`."""
+
+import json
+
+from bon import api
+from bon.compare import compare_run
+from bon.compare.load import contest
+from bon.compare.prompts import shipped_prompts
+from bon.settings import Settings
+from bon.ui import theme
+from bon.ui.compare import comparison_view
+
+
+def run():
+    """The run on the Generate tab."""
+    return api.load("embedded").run("This movie", n=16, seed=13)
+
+
+def comparison():
+    """The comparison on the Compare tab: of the 32 prompts in the box."""
+    return compare_run.run(shipped_prompts(), contest("embedded"), Settings(n=16, seed=7))
+
+
+def main() -> None:
+    """Writes both files."""
+    (theme.folder() / "sample.json").write_text(json.dumps(run().to_dict(), indent=1, ensure_ascii=False) + "\n")
+    (theme.folder() / "comparison.json").write_text(comparison_view.kept(comparison()))
+
+
+if __name__ == "__main__":
+    main()

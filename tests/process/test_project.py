@@ -1,0 +1,99 @@
+"""The project as a package: what is required, what is shipped, what is imported when."""
+
+import ast
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def tracked() -> list[str]:
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_top_level_is_as_agreed():
+    top = {file.split("/")[0] for file in tracked() if not file.startswith(".")}
+    allowed = {"app.py", "bon", "assets", "tests", "requirements.txt", "README.md", "pyproject.toml", "LICENSE",
+               "CHANGELOG.md"}
+    assert top == allowed
+
+
+def imports(file: Path) -> set[str]:
+    """The top-level names of the modules that a file imports."""
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {name.split(".")[0] for name in plain | {node.module for node in nodes if isinstance(node, ast.ImportFrom)}}
+
+
+def test_every_requirement_is_imported_by_the_product_and_every_import_is_required():
+    required = set(re.findall(r"^([a-z_]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    outside = set().union(*map(imports, [ROOT / "app.py", *(ROOT / "bon").rglob("*.py")]))
+    # Peers of the speed table and the tuning run in environments of their own; a ZeroGPU Space brings `spaces`;
+    # Parquet, other servers and clusters are extras.
+    outside -= {*sys.stdlib_module_names, "bon", "trl", "datasets", "ctranslate2", "spaces", "openai", "pyarrow", "ray"}
+    assert required <= outside
+    assert outside - required <= {"tokenizers"}, "tokenizers comes with transformers and serves the training alone"
+
+
+def test_requirements_admit_the_spaces_torch_and_stop_at_the_tested_one():
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    torch = next(Requirement(line) for line in lines if line.startswith("torch"))
+    assert all(version in torch.specifier for version in ("2.8.0", "2.11.0", "2.13.0"))
+    assert "2.14.0" not in torch.specifier
+
+
+def test_readme_opens_with_the_two_commands():
+    commands = re.findall(r"^    (\S.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert commands[:2] == ["pip install -r requirements.txt && python app.py", "bash tests/run"]
+
+
+def test_readme_links_lead_to_files():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """The wheel, unpacked in a folder elsewhere."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for file in tracked():  # built from a copy, so that nothing is written into the checkout
+        (source / file).parent.mkdir(parents=True, exist_ok=True)
+        (source / file).write_bytes((ROOT / file).read_bytes())
+    # What pip and build do, in one process less for each of the two questions that they ask first.
+    build = f"from setuptools.build_meta import build_wheel; build_wheel({str(folder)!r})"
+    done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    wheel = next(folder.glob("*.whl"))
+    zipfile.ZipFile(wheel).extractall(folder / "site")
+    return folder / "site"
+
+
+def test_wheel_carries_models_page_types_and_command(installed):
+    names = {str(file.relative_to(installed)) for file in installed.rglob("*") if file.is_file()}
+    assert {"bon/py.typed", "bon/assets/models/reviews/config.json", "bon/assets/ui/view.js"} <= names
+    assert any(name.startswith("bon/assets/models/sentiment/") and name.endswith(".safetensors") for name in names)
+    entry = next(installed.glob("*.dist-info")) / "entry_points.txt"
+    assert "bon = bon.cli.main:main" in entry.read_text()
+    assert not any(name.startswith("tests/") for name in names)
+
+
+def test_wheel_installed_elsewhere_runs_the_embedded_models(installed, tmp_path):
+    code = "import bon; r = bon.best_of_n('This movie', n=4, seed=7); print(bon.__file__); print(r.best.text)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+        env={"PYTHONPATH": str(installed), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    where, text = done.stdout.split("\n", 1)
+    assert Path(where).is_relative_to(installed)
+    assert len(text.strip()) > 10

@@ -1,0 +1,503 @@
+"""Chats everywhere but in the engine: page, links, endpoint, agents, command line, over tiny real chat models."""
+
+import json
+import re
+from types import SimpleNamespace
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from gradio_client import Client
+from playwright.sync_api import expect
+
+from bon.cli.main import main
+from bon.errors import InputError
+from bon.events import Ended, Scored, Started
+from bon.report import result_files
+from bon.result import Candidate, as_html
+from bon.run_state import RunState
+from bon.settings import Request, Settings
+from bon.ui import deployment, share_links
+from bon.ui.deployment import Deployment
+from bon.ui.generate import form_fields, run_view
+from tests.cli.test_commands import assert_refused
+from tests.support import tiny
+from tests.support.browser import DESK, PHONE_SIZE, App, unfit, variant
+from tests.ui.test_history_tab import history
+from tests.ui.test_keyboard import to
+from tests.ui.test_mcp import in_session
+from tests.ui.test_page import CLIPBOARD, NASTY, phase, ran, run, settings, winner
+from tests.ui.test_run_view import page as form_of
+from tests.ui.test_share_links import copied
+
+TEMPLATE = "{% for m in messages %}<{{ m.role }}> {{ m.content }}\n{% endfor %}<assistant>"
+REFUSING = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "<{{ m.role }}> {{ m.content }}\n{% endfor %}<assistant>"
+)
+BEFORE = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+CHAT = [*BEFORE, {"role": "user", "content": "Well?"}]
+
+
+@pytest.fixture(scope="module")
+def chatty(tmp_path_factory) -> str:
+    """A folder with a model that has a chat template."""
+    return tiny.save(tiny.gpt2(positions=2048), tmp_path_factory.mktemp("chatty"), TEMPLATE)
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory) -> str:
+    """One whose template takes no system."""
+    return tiny.save(tiny.gpt2(positions=2048), tmp_path_factory.mktemp("refusing"), REFUSING)
+
+
+@pytest.fixture(scope="module")
+def app(chatty, classifier_folder):
+    """The real app, which begins with the chat model."""
+    app = App(BON_MODEL=chatty, BON_SCORER=classifier_folder)
+    yield app.wait()
+    app.end()
+
+
+def answered(messages=CHAT) -> RunState:
+    """A run of two answers to a chat."""
+    state = RunState()
+    prompt = messages[-1]["content"]
+    state.add(Started(prompt, "lm", "judge", None, "reward", Settings(n=2, seed=7), (4, 4), tuple(messages)))
+    for i, score in enumerate((0.2, 0.9)):
+        state.add(Ended(Candidate(i, f" answer {i}", tokens=2, cap=4, ended="eos", logprob=-1.0)))
+        state.add(Scored(i, score))
+    return state
+
+
+# What the form says.
+
+
+def test_the_entry_is_the_last_message_of_a_chat_or_a_text():
+    assert form_fields.request_of(form_of(prompt="Well?", chat=BEFORE)).messages == tuple(CHAT)
+    for text in (None, False, ""):
+        request = form_fields.request_of(form_of(chat=text))
+        assert (request.prompt, request.messages) == ("This movie", None)
+
+
+@pytest.mark.parametrize(("changes", "field"), [
+    ({"chat": [], "prompt": " "}, "prompt"), ({"chat": "yes"}, "chat"), ({"chat": {"role": "user"}}, "chat"),
+    ({"chat": [1]}, "prompt"), ({"chat": [{"role": "user"}]}, "prompt"),
+])
+def test_what_is_no_chat_is_said_at_its_field(changes, field):
+    assert next(iter(form_fields.faults(form_of(**changes)))) == field
+    with pytest.raises(InputError):
+        form_fields.request_of(form_of(**changes))
+
+
+def test_a_public_page_counts_every_message():
+    here = Deployment(public=True, prompt=20)
+    here.check(Request(settings=Settings(), messages=[{"role": "user", "content": "x" * 20}]))
+    for messages in (
+        [{"role": "system", "content": "x" * 15}, {"role": "user", "content": "x" * 6}],
+        [*[{"role": "user", "content": ""}] * 20, {"role": "user", "content": "x"}],
+        [{"role": "r" * 21, "content": "x"}], [{"role": "user", "content": "x", "tool_calls": ["y" * 30]}],
+    ):
+        with pytest.raises(InputError, match="at most 20") as error:
+            here.check(Request(settings=Settings(), messages=messages))
+        assert error.value.field == "prompt"
+    long = answered([{"role": "system", "content": "x" * 30}, {"role": "user", "content": "x"}]).result()
+    with pytest.raises(InputError, match="at most 20"):
+        here.check_record(long)
+
+
+def test_a_record_keeps_the_chat_and_a_forged_one_is_refused():
+    told = json.dumps(run_view.record(answered().result()))
+    assert list(run_view.read(told).messages) == CHAT
+    assert run_view.ended(run_view.read(told))["messages"] == CHAT
+    for messages in (5, "x", [], [{"role": "user"}], [[]]):
+        forged = json.dumps(json.loads(told) | {"messages": messages})
+        with pytest.raises(InputError):
+            run_view.read(forged)
+
+
+# Links.
+
+
+def test_a_link_carries_the_chat():
+    pairs = json.dumps([[m["role"], m["content"]] for m in BEFORE])
+    wanted = {"prompt": "Well?", "chat": BEFORE}
+    assert share_links.accepted({"prompt": "Well?", "chat": pairs}, form_of()) == (wanted, [])
+    assert share_links.accepted({"chat": "[]"}, form_of()) == ({"chat": []}, [])
+    assert share_links.accepted({"chat": "0"}, form_of()) == ({"chat": False}, [])
+
+
+@pytest.mark.parametrize("chat", [
+    "yes", "1", "{}", "[1]", '["ab"]', '[["user"]]', '[["user", 1]]', '[{"role": "user"}]', "[" * 5000, NASTY,
+])
+def test_a_chat_that_cannot_be_read_is_left_out_with_a_word(chat):
+    given, ignored = share_links.accepted({"prompt": "Hi", "chat": chat}, form_of())
+    assert (given, ignored) == ({"prompt": "Hi"}, ["The chat of this link cannot be read, so it is left out."])
+
+
+def test_a_chat_longer_than_a_public_page_takes_is_left_out(monkeypatch):
+    monkeypatch.setattr(deployment, "_here", Deployment(public=True, prompt=40))
+    given, ignored = share_links.accepted({"chat": json.dumps([["user", "x" * 50]])}, form_of())
+    assert given == {}
+    assert "at most 40" in ignored[0]
+
+
+# Files and notebooks.
+
+
+def test_answers_are_shown_without_the_question_before_them():
+    result = answered([{"role": "system", "content": NASTY}, *CHAT]).result()
+    for page in (result_files.run_html(result), as_html(result)):
+        assert "Well?</span>" not in page
+        assert "<script>window" not in page
+        assert "answer 1" in page
+    assert "<b>assistant</b> Hello." in result_files.run_html(result)
+    assert json.loads(result_files.run_json(result))["messages"][1:] == CHAT
+
+
+def test_a_continued_message_is_shown_in_one_piece():
+    result = answered([*CHAT, {"role": "assistant", "content": "It is"}]).result()
+    page = result_files.run_html(result)
+    assert page.count("It is") == 1
+    assert "<b>user</b> Well?" in page
+    assert "It is</span> answer 1" in page
+    assert "It is</span> answer 1" in as_html(result)
+
+
+# The endpoint, agents, the command line.
+
+
+def test_the_endpoint_takes_messages(app):
+    client = Client(app.url, verbose=False)
+    found = client.predict(messages=CHAT, n=3, seed=7, api_name="/best_of_n")
+    assert (found["messages"], found["prompt"], len(found["candidates"])) == (CHAT, "Well?", 3)
+    again = client.predict("", messages=CHAT, n=3, seed=7, api_name="/best_of_n")
+    assert [c["text"] for c in again["candidates"]] == [c["text"] for c in found["candidates"]]
+    for wrong, words in (({"messages": CHAT, "prompt": "x"}, "not both"), ({"messages": []}, "messages must be a list"),
+                         ({}, "prompt is empty"), ({"messages": [{"role": "user"}]}, "needs a text as role")):
+        with pytest.raises(Exception, match=words):
+            client.predict(**wrong, n=2, api_name="/best_of_n")
+
+
+def test_an_agent_chats(app):
+    pytest.importorskip("mcp")
+    asked = {"messages": CHAT, "n": 3, "seed": 7}
+    tools = in_session(app, lambda session: session.list_tools()).tools
+    schema = tools[0].inputSchema["properties"]["messages"]
+    assert "role (system, user, assistant)" in schema["description"]
+    answer = in_session(app, lambda session: session.call_tool("best_of_n", asked))
+    assert not answer.isError, answer.content
+    assert json.loads(answer.content[0].text)["messages"] == CHAT
+
+
+@pytest.fixture
+def shell(capsys, chatty, classifier_folder):
+    """The command line on the chat model: status, standard output and standard error."""
+    def shell(*argv: str, model: str = chatty) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main(["--model", model, "--scorer", classifier_folder, "-n", "2", *argv])
+        return status, *capsys.readouterr()
+
+    return shell
+
+
+def test_the_command_line_chats(shell, tmp_path):
+    status, out, err = shell("--chat", "Which film tonight?", "--system", "Be brief.", "--seed", "7", "--json")
+    assert (status, err) == (0, "")
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which film tonight?"}]
+    assert json.loads(out)["messages"] == said
+    file = tmp_path / "chat.json"
+    file.write_text(json.dumps(said), encoding="utf-8")
+    again = json.loads(shell("--messages", str(file), "--seed", "7", "--json")[1])
+    assert again["candidates"] == json.loads(out)["candidates"]
+    assert "prompt: Which film tonight?" in shell("--chat", "Which film tonight?")[1]
+
+
+def test_a_command_line_that_cannot_work_is_refused_in_one_line(shell, tmp_path, lm_folder, refusing):
+    file = tmp_path / "chat.json"
+    assert_refused(shell("--messages", str(file)), "cannot be read")
+    for text, words in (("{", "not JSON"), ("{}", "no list"), ("[]", "must be a list"), ("[1]", "needs a text")):
+        file.write_text(text)
+        assert_refused(shell("--messages", str(file)), words)
+    assert_refused(shell("--messages", str(file), "--chat", "Hi"), "--chat")
+    assert_refused(shell("--system", "Be brief."), "--chat")
+    assert_refused(shell("A prompt", "--chat", "Hi"), "not both")
+    assert_refused(shell("--chat", " "), "last message is empty")
+    assert_refused(shell("--chat", "Hi", model=lm_folder), "no chat template")
+    assert_refused(shell("--chat", "Hi", "--system", "Be brief.", model=refusing), "System role not supported")
+
+
+# The page.
+
+
+def chats(page) -> None:
+    """Waits until the entry is a chat."""
+    expect(page.locator("#prompt label")).to_contain_text("Your message", timeout=60_000)
+
+
+def said(page, message: str) -> None:
+    """Sends a message and waits for the winner."""
+    page.fill("#prompt textarea", message)
+    ran(page, timeout=120_000)
+
+
+def brief(page) -> None:
+    """Writes a system message."""
+    if page.locator(".chat details[open]").count() == 0:
+        page.click(".chat summary")
+    page.fill(".chat details textarea", "Be brief.")
+
+
+def begin(page, *messages) -> None:
+    """Begins another chat, and forgets the way back from what was before."""
+    page.evaluate("(messages) => bon.chatting.set(messages)", list(messages))
+
+
+def go_on(page) -> None:
+    page.get_by_role("button", name="Continue", exact=True).click()
+
+
+def turns(page) -> list[str]:
+    return [text.strip() for text in page.locator(".turn p").all_text_contents()]
+
+
+def entry(page):
+    return page.locator("#prompt textarea")
+
+
+@pytest.fixture
+def page(app, visit):
+    """The page, its entry a chat, runs small."""
+    page = visit(app, **CLIPBOARD)
+    chats(page)
+    page.fill("#n input", "3")
+    return page
+
+
+def test_a_chat_is_held_begun_anew_and_turned_into_a_text(page, lm_folder, chatty):
+    the_entry_is_a_message_of_a_chat(page)
+    an_empty_message_is_said_at_the_entry(page)
+    a_winner_becomes_the_models_turn_and_the_way_back_works(page)
+    a_new_chat_keeps_the_system_and_can_be_taken_back(page)
+    begin(page)
+    the_same_words_can_be_a_text(page)
+    the_entry_changes_with_the_model(page, lm_folder, chatty)
+
+
+def the_entry_is_a_message_of_a_chat(page):
+    expect(entry(page)).to_have_value("Which film tonight?")
+    expect(page.locator("#examples .question").first).to_be_visible()
+
+
+def an_empty_message_is_said_at_the_entry(page):
+    page.fill("#prompt textarea", " ")
+    run(page)
+    expect(page.locator("#prompt div.validation-error")).to_contain_text("last message is empty")
+
+
+def a_winner_becomes_the_models_turn_and_the_way_back_works(page):
+    said(page, "Hi")
+    first = winner(page)
+    assert not first.startswith("Hi")
+    go_on(page)
+    expect(entry(page)).to_have_value("")
+    assert turns(page) == ["Hi", first.strip()]
+    brief(page)
+    said(page, "And then?")
+    sent = page.evaluate("bon.chatting.get()")
+    assert [m["role"] for m in sent] == ["system", "user", "assistant"]
+    go_on(page)
+    assert turns(page)[2:] == ["And then?", winner(page).strip()]
+    page.click(".back")
+    expect(entry(page)).to_have_value("And then?")
+    assert page.evaluate("bon.chatting.get()") == sent
+    page.click(".back")
+    expect(entry(page)).to_have_value("Hi")
+    assert page.evaluate("bon.chatting.get()") == []
+    expect(page.locator(".back")).to_be_hidden()
+
+
+def a_new_chat_keeps_the_system_and_can_be_taken_back(page):
+    brief(page)
+    said(page, "Hi")
+    go_on(page)
+    page.get_by_role("button", name="New chat").click()
+    expect(page.locator(".chat .turns")).to_be_hidden()
+    assert page.evaluate("bon.chatting.get()") == [{"role": "system", "content": "Be brief."}]
+    page.click(".back")
+    assert turns(page)[0] == "Hi"
+
+
+def the_same_words_can_be_a_text(page):
+    page.get_by_role("button", name="as plain text").click()
+    expect(page.locator("#prompt label")).to_contain_text("Prompt")
+    said(page, "Hi")
+    assert winner(page).startswith("Hi")
+    link = copied(page)
+    assert parse_qs(urlsplit(link).query)["chat"] == ["0"]
+    go_on(page)
+    assert entry(page).input_value().startswith("Hi")
+    page.get_by_role("button", name="as a chat").click()
+    chats(page)
+
+
+def the_entry_changes_with_the_model(page, lm_folder, chatty):
+    begin(page)
+    said(page, "Hi")
+    go_on(page)
+    settings(page)
+    for model, named in ((lm_folder, "Prompt"), (chatty, "Your message")):
+        page.fill("#model input", model)
+        page.press("#model input", "Enter")
+        expect(page.locator(".chips")).to_contain_text(model, timeout=60_000)
+        expect(page.locator("#prompt label")).to_contain_text(named)
+        chat = named == "Your message"
+        expect(page.locator(".chat .kind")).to_be_visible(visible=chat)
+        expect(page.locator(".chat .turns")).to_be_visible(visible=chat)
+        expect(page.locator(".chat .waits")).to_be_visible(visible=not chat)
+    assert turns(page)[0] == "Hi"
+
+
+def the_chat_survives_a_change_of_language(page):
+    page.evaluate("(chat) => bon.chatting.set(chat)", BEFORE)
+    page.fill("#prompt textarea", "Well?")
+    page.locator("#language select").select_option("es")
+    expect(page.locator("#prompt label")).to_contain_text("Tu mensaje", timeout=60_000)
+    assert turns(page) == ["Hi", "Hello."]
+    expect(entry(page)).to_have_value("Well?")
+
+
+def test_a_chat_is_kept_carried_by_links_and_written_by_keyboard(visit, page):
+    the_keyboard_is_enough(page)
+    begin(page)
+    a_chat_is_kept_opened_run_again_and_ranked_anew(page)
+    begin(page)
+    a_link_brings_the_chat_and_the_same_answers(visit, page)
+    begin(page)
+    code_for_a_chat_is_what_its_user_would_write(page)
+
+
+def code_for_a_chat_is_what_its_user_would_write(page):
+    entry(page).fill("Which film tonight?")
+    page.get_by_role("tab", name="About and API").click()
+    code = page.locator("code[data-code=shell]")
+    expect(code).to_contain_text("--chat 'Which film tonight?'")
+    expect(page.locator("code[data-code=curl]")).to_contain_text('{"messages":[{"role":"user"')
+    page.get_by_role("tab", name="Generate").click()
+    page.evaluate("bon.chatting.set([{role: 'system', content: `It's`}])")
+    page.get_by_role("tab", name="About and API").click()
+    expect(code).to_contain_text("--system 'It'\\''s'")
+    page.get_by_role("tab", name="Generate").click()
+    page.evaluate("(chat) => bon.chatting.set(chat)", BEFORE)
+    page.get_by_role("tab", name="About and API").click()
+    expect(code).to_contain_text("--messages chat.json")
+
+
+def the_keyboard_is_enough(page):
+    said(page, "Hi")
+    to(page, ".hero .acts button:nth-of-type(2)")
+    page.keyboard.press("Enter")
+    expect(page.locator(".turn")).to_have_count(2)
+    to(page, ".chat summary", "Shift+Tab")
+    page.keyboard.press("Enter")
+    to(page, ".chat details textarea")
+    page.keyboard.type("Be brief.")
+    to(page, ".chat .turns")
+    to(page, "#prompt textarea")
+    page.keyboard.type("And then?")
+    ran(page, lambda page: page.keyboard.press("Control+Enter"), timeout=120_000)
+    to(page, ".chat .new", "Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator(".turn")).to_have_count(0)
+
+
+def a_chat_is_kept_opened_run_again_and_ranked_anew(page):
+    said(page, "Hi")
+    go_on(page)
+    said(page, "And then?")
+    before = turns(page), winner(page)
+    page.get_by_role("button", name="New chat").click()
+    history(page)
+    expect(page.locator(".history .run .message").first).to_have_text("And then?")
+    page.locator(".history .run").first.get_by_role("button", name=re.compile("^Open")).click()
+    expect(entry(page)).to_have_value("And then?")
+    assert (turns(page), winner(page)) == before
+    page.locator("#target label", has_text="negative").click()
+    expect(page.locator(".points .unit")).to_have_text("probability of negative")
+    assert winner(page) != ""
+    assert turns(page) == before[0]
+    page.get_by_role("button", name="Details").first.click()
+    with page.expect_download() as download:
+        page.locator(".menu summary").click()
+        page.get_by_role("button", name="JSON").click()
+    assert json.loads(download.value.path().read_text())["messages"][0]["content"] == "Hi"
+
+
+def a_link_brings_the_chat_and_the_same_answers(visit, page):
+    brief(page)
+    said(page, "Hi")
+    go_on(page)
+    said(page, NASTY)
+    other = visit(SimpleNamespace(url=copied(page)))
+    chats(other)
+    expect(entry(other)).to_have_value(NASTY)
+    assert turns(other) == turns(page)
+    expect(other.locator(".chat .gist")).to_have_text("Be brief.")
+    run(other)
+    phase(other, "done", timeout=120_000)
+    assert winner(other) == winner(page)
+
+
+def test_hostile_turns_do_not_execute_and_turns_survive_a_change_of_language(app, visit):
+    pairs = json.dumps([["system", NASTY], ["user", NASTY], ["assistant", NASTY], [NASTY, NASTY]])
+    page = visit(SimpleNamespace(url=f"{app.url}/?{urlencode({'prompt': NASTY, 'chat': pairs, 'n': 2})}"))
+    chats(page)
+    assert turns(page) == [NASTY] * 3
+    run(page)
+    phase(page, "done", timeout=120_000)
+    go_on(page)
+    assert turns(page)[-2] == NASTY
+    page.get_by_role("tab", name="About and API").click()
+    expect(page.locator("code[data-code=python]")).to_contain_text("messages=")
+    history(page)
+    assert page.evaluate("window.hacked") is None
+    page.get_by_role("tab", name="Generate").click()
+    the_chat_survives_a_change_of_language(page)
+
+
+def test_a_template_that_refuses_the_system_says_so_at_the_field(app, visit, refusing):
+    pairs = json.dumps([["system", "Be brief."]])
+    page = visit(SimpleNamespace(url=f"{app.url}/?{urlencode({'prompt': 'Hi', 'chat': pairs, 'model': refusing})}"))
+    chats(page)
+    run(page)
+    phase(page, "failed", timeout=120_000)
+    expect(page.locator("#form .chat .fault")).to_contain_text("System role not supported")
+    expect(page.locator(".chat details textarea")).to_be_visible()
+    expect(page.locator(".chat details textarea")).to_have_value("Be brief.")
+    expect(entry(page)).to_have_value("Hi")
+    page.fill(".chat details textarea", "")
+    expect(page.locator("#form .chat .fault")).to_be_hidden()
+    run(page)
+    phase(page, "done", timeout=120_000)
+
+
+def test_a_chat_is_accessible_and_fits(app, visit, axe):
+    pairs = json.dumps([["system", "Be brief."], ["user", "w" * 300], ["assistant", "Hello. " * 60], ["user", "Hi"]])
+    page = visit(SimpleNamespace(url=f"{app.url}/?{urlencode({'prompt': 'Well?', 'chat': pairs, 'n': 2})}"))
+    chats(page)
+    page.click(".chat summary")
+    run(page)
+    phase(page, "done", timeout=120_000)
+    assert unfit(page, axe) == []
+    for size in (PHONE_SIZE, DESK):
+        variant(page, size, "light")
+        page.locator(".presents").click()
+        present_mode_shows_what_was_said_last(page)
+        page.locator(".presents").click()
+    page.locator(".presents").click()
+    assert unfit(page, axe) == []
+
+
+def present_mode_shows_what_was_said_last(page):
+    expect(page.locator(".turn").last).to_be_in_viewport(ratio=0.9)
+    assert page.evaluate("scrollY") == 0
+    expect(page.locator(".chat details")).to_be_hidden()

@@ -1,0 +1,332 @@
+"""The page's languages: the tables hold the same texts, all are used, and the page says nothing outside them."""
+
+import csv
+import json
+import re
+import shutil
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import expect
+
+from bon import messages
+from bon.ui.page_layout import EXAMPLES
+from tests.support.browser import DRAWN, ROOT, App, open_page, violations
+from tests.ui.test_page import to_tab
+
+UI, TEXTS = ROOT / "assets" / "ui", ROOT / "assets" / "text"
+ENGLISH = messages.tables()["en"]
+
+
+def forms(text) -> list[str]:
+    return [text] if isinstance(text, str) else list(text.values())
+
+
+def values_in(text: str) -> set[str]:
+    return set(re.findall(r"\{(\w+)\}", text))
+
+
+@pytest.mark.parametrize("tag", [tag for tag in messages.tables() if tag != "en"])
+def test_every_table_has_the_same_texts_with_the_same_values(tag):
+    table = messages.tables()[tag]
+    assert list(table) == list(ENGLISH)
+    for key, text in ENGLISH.items():
+        assert isinstance(text, str) == isinstance(table[key], str), key
+        if isinstance(text, dict):
+            assert "other" in table[key], key
+        assert values_in(forms(text)[-1]) == values_in(forms(table[key])[-1]), key
+        assert set().union(*map(values_in, forms(table[key]))) <= set().union(*map(values_in, forms(text))), key
+
+
+def sources() -> str:
+    python = [file for file in (ROOT / "bon").rglob("*.py") if "training" not in file.relative_to(ROOT).parts]
+    files = [*python, *UI.glob("*.js"), *UI.glob("*.html")]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def test_no_text_is_unused_and_none_is_missing():
+    code = sources()
+    literals = set(re.findall(r"""["'`]([a-z][\w.${}()? \-]*?)["'`]""", code))
+    made = [re.compile(re.escape(re.sub(r"\$?\{.*?\}", "\0", one)).replace("\0", r"[\w.-]+"))
+            for one in literals if re.match(r"[a-z._]+\.\$?\{", one)]
+    used = {key for key in ENGLISH if key in literals or any(one.fullmatch(key) for one in made)}
+    used |= {f"{key}.info" for key in re.findall(r'named\("([\w.]+)"\)', code)}
+    elsewhere = ("unit.", "label.", "common.")
+    assert [key for key in ENGLISH if key not in used and not key.startswith(elsewhere)] == []
+    asked = re.findall(r"""(?:say|label|named)\(\s*"([\w.-]+)"|data-say="([\w.-]+)\"""", code)
+    assert [key for pair in asked for key in pair if key and key not in ENGLISH] == []
+
+
+@pytest.fixture(scope="module")
+def spanish(app, browser):
+    page = open_page_in(browser, app.url, "es")
+    yield page
+    assert page.errors == []
+    page.context.close()
+
+
+def open_page_in(browser, url, tag, width=1280, **more):
+    page = open_page(browser, url, locale=tag, viewport={"width": width, "height": 844}, **more)
+    page.wait_for_function("!document.querySelector('.chips').textContent.match(/loading|cargando/)")
+    return page
+
+
+def test_every_message_is_said_in_the_visitors_language_whatever_its_english(spanish):
+    carried, expected = [], []
+    for key, text in messages.tables()["es"].items():
+        values = {name: f"⟨{name}⟩" for name in values_in(forms(ENGLISH[key])[-1])} | {"n": 5}
+        carried.append(messages.carried(messages.say(key, **values)))
+        expected.append(forms(text)[-1].format(**values))
+    assert spanish.evaluate("texts => texts.map(bon.words)", carried) == expected
+    nested = messages.say("error.numbered_prompt", number="3", error=messages.say("error.prompt_empty"))
+    joined = messages.joined([nested, "as it is"], " ")
+    assert spanish.evaluate("bon.words", messages.carried(joined)) == (
+        f"Prompt 3: {messages.tables()['es']['error.prompt_empty']} as it is")
+    for strange in ("\x02{", "\x02null", '\x02{"key": "no.such", "values": {}}'):  # typed, or sent by a server
+        assert spanish.evaluate("bon.words", strange) == strange
+        within = messages.carried(messages.say("chip.model", name=strange))
+        assert spanish.evaluate("bon.words", within) == f"modelo: {strange}"
+    assert spanish.evaluate("bon.words", "Nobody has a key for this; nor that.") == (
+        "Nobody has a key for this; nor that.")
+
+
+def test_numbers_choose_their_plural_and_keep_the_decimal_point(spanish, app, browser):
+    say = "([key, n, type]) => bon.say(key, { n }, type)"
+    assert [spanish.evaluate(say, ["candidates", n]) for n in (1, 2)] == ["1 candidato", "2 candidatos"]
+    assert spanish.evaluate(say, ["tokens", 12345]) == "12\u202f345 tokens"
+    assert spanish.evaluate(say, ["ordinal", 3, "ordinal"]) == "3.º"
+    english = open_page_in(browser, app.url, "en-US")
+    assert [english.evaluate(say, ["ordinal", n, "ordinal"]) for n in (1, 2, 3, 4, 11, 22)] == [
+        "1st", "2nd", "3rd", "4th", "11th", "22nd"]
+    assert english.evaluate(say, ["tokens", 12345]) == "12,345 tokens"
+    assert english.evaluate("bon.summed(null, 64, 0.7, 0.9, 40, ' 7 ', true, 'soft', 0.3)") == (
+        "Settings: – to 64 tokens, temperature 0.7, top-p 0.9, top-k 40, seed 7, early rejection, softness 0.3")
+    english.context.close()
+
+
+# Every text that can be seen or is read out, but code, what models wrote, and their cards, which are English.
+SEEN = """() => {
+  const others = "footer, code, kbd, blockquote, #batch-file button, .card .prose, script, style, #language";
+  const shown = (node) => node.checkVisibility() && !node.closest(others);
+  const found = [];
+  const texts = document.createTreeWalker(document.querySelector("gradio-app"), NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const node = texts.currentNode.parentElement;
+    const text = (node.querySelector(":scope > :is(code, kbd)") ? node.textContent : texts.currentNode.data).trim();
+    const place = node.closest("#estimate, #batch-estimate")?.id ?? node.getAttribute("class") ?? "";
+    if (text && shown(node)) found.push([text, place]);
+  }
+  for (const node of document.querySelectorAll("[aria-label], [placeholder], [title], [data-tip]"))
+    if (shown(node))
+      for (const name of ["aria-label", "placeholder", "title", "data-tip"])
+        if (node.getAttribute(name)?.trim()) found.push([node.getAttribute(name).trim(), name]);
+  return found;
+}"""
+
+
+#: Presses Stop in the moment in which ten candidates have their scores.
+STOP_SOON = """() => new MutationObserver((_, observer) => {
+  const title = document.querySelector(".bon[data-phase=writing] .status b");
+  if (!(/\\d+/.exec(title?.textContent) > 9)) return;
+  observer.disconnect();
+  document.querySelector("#stop").click();
+}).observe(document.querySelector(".bon"), { subtree: true, childList: true, characterData: true })"""
+
+
+def tour(page, folder):
+    """Takes the page through its tabs and states; yields the name of each once it is there. folder: for files."""
+    def word(key):
+        return page.evaluate("key => bon.say(key)", key)
+
+    def follow(**query):
+        """Opens the page by a link that fills the form in so."""
+        page.goto(f"{page.url.partition('?')[0]}?{urlencode(query)}")
+        page.wait_for_selector(".bon[data-phase] .status b")
+        page.wait_for_selector(".linked:not([hidden])")
+        page.wait_for_function("() => !document.querySelector('.chips').textContent.includes(bon.say('chip.loading'))")
+
+    page.set_default_timeout(120_000)
+    yield "first"
+    page.click("#settings-line")
+    page.fill("#temperature input", "-1")
+    page.click("#generate")
+    page.wait_for_selector("#form .validation-error")
+    yield "fault"
+    follow(prompt="This movie", n=0, top_p=5, unit="logit", temprature=1, reject=0.3, target="GOOD", chat="x",
+           scorer="1*")
+    yield "linked"
+    for name, query in {
+        "failed": {"model": "./nowhere"}, "too long": {"prompt": "This movie " * 200},
+    }.items():
+        follow(**{"prompt": "This movie", "scorer": "embedded", **query})
+        page.click("#generate")
+        page.wait_for_selector(".bon[data-phase=failed]")
+        yield name
+    follow(prompt="This movie", n=12, seed=5, reject=0.5, select="soft")
+    page.click("#generate")
+    page.wait_for_selector(".bon[data-phase=done]")
+    yield "rejected"
+    for _ in range(10):  # a run may be over before Stop is heard
+        follow(prompt="This movie", n=256, seed=5, max_tokens=240, temperature=1.9)
+        page.evaluate(STOP_SOON)
+        page.click("#generate")
+        page.wait_for_selector(".bon:is([data-phase=stopped], [data-phase=done])")
+        if page.locator(".bon[data-phase=stopped]").count():
+            break
+    page.wait_for_selector(".bon[data-phase=stopped]", timeout=10_000)
+    yield "stopped"
+    follow(prompt="This movie", n=12, seed=7)
+    page.evaluate("() => { window.kept = 0; document.addEventListener('bon:kept', () => window.kept++); }")
+    for runs in (1, 2):
+        page.click("#generate:not([data-running])")
+        page.wait_for_function("runs => window.kept >= runs", arg=runs)
+    page.wait_for_selector(".bon[data-phase=done]")
+    page.click(".bon .hero .more")
+    page.click(".bon .fold summary")
+    yield "done"
+    to_tab(page, word("tab.compare"))
+    yield "compare"
+    page.fill("#compare-prompts textarea", "This movie\nThe hotel room")
+    page.fill("#compare-n input", "16")
+    page.click("#compare-start")
+    page.wait_for_selector(".comparison[data-phase=done]", timeout=120_000)
+    yield "compared"
+    to_tab(page, word("tab.batch"))
+    (folder / "empty.csv").write_text("prompt\n", encoding="utf-8")
+    page.set_input_files("#batch-file input[type=file]", folder / "empty.csv")
+    page.wait_for_selector(".preview .alert")
+    yield "empty"
+    with open(folder / "rows.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["prompt"], ["This movie"], [" "], ["This movie " * 200]])
+    page.click("#batch-file [aria-label]:has(svg):not(label) >> nth=0")
+    page.set_input_files("#batch-file input[type=file]", folder / "rows.csv")
+    page.wait_for_selector(".preview li")
+    yield "previewed"
+    page.fill("#batch-seed input", "7")
+    page.click("#batch-start")
+    page.wait_for_selector(".batch[data-phase=done]")
+    page.click(".batch summary")
+    yield "batch"
+    to_tab(page, word("tab.history"))
+    page.locator(".history .run").nth(1).wait_for()
+    for box in page.locator(".history .choose").all()[:2]:
+        box.click()
+    page.click("#history-compare")
+    page.wait_for_selector(".pair svg")
+    page.locator(".history .run .quiet").last.click()
+    page.get_by_role("button", name=word("undo")).wait_for()
+    yield "history"
+    to_tab(page, word("tab.about"))
+    page.wait_for_selector(".play svg")
+    yield "about"
+    page.click(".presents")
+    page.wait_for_selector("body[data-present]")
+    yield "present"
+
+
+CLOCK = re.compile(r"[\d./]+s|hace \d+ segundos?|ahora( mismo)?")
+
+
+def visible_texts(page) -> set[tuple[str, str]]:
+    """What can be seen or is read out, with its place, every number as #.
+
+    Without what models wrote, and what comes and goes: estimates, Gradio's clock and its word that a thing is complete.
+    """
+    page.evaluate(DRAWN)
+    return {(re.sub(r"[\d.,\u202f]*\d", "#", text), place) for text, place in page.evaluate(SEEN)
+            if not (WRITTEN.search(place) or place.endswith(("estimate", "sr-only")) or CLOCK.fullmatch(text))}
+
+
+@pytest.fixture(scope="module")
+def rewritten(tmp_path_factory):
+    """The app with every English text reversed, and with a third language in which every text stands in brackets."""
+    folder = tmp_path_factory.mktemp("app")
+    shutil.copy(ROOT / "app.py", folder)
+    (folder / "bon").symlink_to(ROOT / "bon")
+    shutil.copytree(TEXTS, folder / "assets" / "text")
+    for name in ("models", "prompts.txt", "ui"):
+        (folder / "assets" / name).symlink_to(ROOT / "assets" / name)
+
+    def table(change):
+        return json.dumps({
+            key: change(text) if isinstance(text, str) else {form: change(one) for form, one in text.items()}
+            for key, text in ENGLISH.items()
+        })
+
+    (folder / "assets" / "text" / "en.json").write_text(table(backwards), encoding="utf-8")
+    (folder / "assets" / "text" / "fr.json").write_text(table(lambda text: f"⟦{text}⟧"), encoding="utf-8")
+    app = App(folder)
+    yield app.wait()
+    app.end()
+
+
+def backwards(text: str) -> str:
+    """The text with its letters in reverse order, its values as they are."""
+    return "".join(part if part.startswith("{") else part[::-1] for part in re.split(r"(\{\w+\})", text))
+
+
+def test_the_page_in_spanish_is_accessible_has_room_on_a_phone_and_does_not_depend_on_the_english_texts(
+        app, rewritten, browser, axe, tmp_path):
+    texts = []
+    for served in (app, rewritten):
+        page = open_page_in(browser, served.url, "es-ES", 390)
+        expect(page).to_have_title(messages.tables()["es"]["page.title"])
+        expect(page.locator("html")).to_have_attribute("lang", "es")
+        texts.append(set())
+        for name in tour(page, tmp_path):
+            texts[-1] |= visible_texts(page)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+            if served is app:
+                assert violations(page, axe) == [], name
+        assert (page.errors, page.left) == ([], [])
+        page.context.close()
+    # Over all states together: what comes and goes by itself may be there in one of the two at the time.
+    assert texts[1] == texts[0]
+
+
+#: Data, not texts: what models wrote and visitors typed, names, numbers, keys and files.
+DATA = re.compile(
+    r"[\d\s.,:;/%+−≤<>=–±×…()\[\]|·•▼◀▲✕]*|(N = )?\d+|[ABNk]|embedded( sentiment)?|gpt2-imdb|CPU, \w+|step \d+|"
+    r"\d+\.\d\d s|Chargement|Déposez le fichier ici|- ou -|Cliquez pour télécharger un fichier|"  # Gradio's
+    r"Click to upload or drop files|This movie\n[\w\n ]+|(This movie )+(Thi)?|"
+    r"(empty|rows|\.csv)(\.\w+)*|[\d.]+\s[kKM]?B|⇣|[\d./]+s|il y a \d+ \w+"
+)
+WRITTEN = re.compile(r"\b(text|prompt|words|piece|example|name)\b")
+
+
+def test_a_third_language_is_one_more_file_and_no_text_stands_outside_the_tables(rewritten, browser, tmp_path):
+    page = open_page(browser, rewritten.url, locale="fr")
+    outside = {
+        (name, text) for name in tour(page, tmp_path) for text, where in page.evaluate(SEEN)
+        if not (re.search("[⟦⟧]", text) or DATA.fullmatch(text) or WRITTEN.search(where))
+        and not set(text.split("\n")) <= set(EXAMPLES)
+    }
+    assert outside == set()
+    page.context.close()
+
+
+def test_style_sheets_write_no_words():
+    sheets = (ROOT / "assets" / "ui").glob("*.css")
+    assert [line for sheet in sheets for line in re.findall(r'content: ".*[A-Za-z].*', sheet.read_text())] == []
+
+
+def test_a_link_or_the_switch_chooses_another_language_than_the_browsers_and_keeps_the_form(app, browser):
+    page = open_page_in(browser, f"{app.url}/?lang=es&n=8", "en-US")
+    expect(page.locator("#tabs [role=tab]").nth(1)).to_have_text("Comparar")
+    expect(page.locator("#generate")).to_have_text("Generar")
+    expect(page.locator("html")).to_have_attribute("lang", "es")
+    page.fill("#prompt textarea", "My dog")
+    page.select_option("#language select", "en")
+    expect(page.locator("#generate")).to_have_text("Generate")
+    expect(page.locator("#prompt textarea")).to_have_value("My dog")
+    expect(page.locator("#n input")).to_have_value("8")
+    page.goto(app.url)  # the choice is kept
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    page.context.close()
+
+
+def test_a_language_without_a_table_gets_english(app, browser):
+    page = open_page(browser, app.url, locale="de-DE")
+    expect(page.locator("#generate")).to_have_text("Generate")
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    page.context.close()

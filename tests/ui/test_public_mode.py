@@ -1,0 +1,399 @@
+"""A page that strangers come to: what it refuses at every door, how often it lets one in, what its log keeps quiet."""
+
+import contextlib
+import json
+import logging
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from gradio_client import Client
+
+from bon import messages
+from bon.errors import InputError, LimitError, ModelError
+from bon.settings import Request, Settings
+from bon.ui import deployment, error_log, page_layout, theme
+from bon.ui.deployment import Deployment
+from bon.ui.generate import handlers, run_view
+from bon.ui.rate_limit import Visitors, who
+from bon.ui.work import model_loading
+from tests.support.browser import Play, Stage, free_port
+from tests.ui.test_mcp import in_session
+
+ROOT = Path(__file__).parents[2]
+SECRET = "a visitor's own words"
+TEXTS, SCORES = [" was fine.", " was dull."], [0.9, 0.1]
+PUBLIC = {"BON_PUBLIC": "1", "BON_MAX_PROMPT": "40", "BON_RATE": "1000"}
+OUTSIDE = ["/etc", "./models", "someone/else", "gpt2-imdb"]
+
+
+# What the environment says.
+
+
+def test_without_variables_the_page_is_private_and_takes_everything():
+    here = Deployment.of({})
+    assert here == Deployment()
+    assert not here.public
+    here.check(Request("word " * 10_000, Settings(n=4096, max_tokens=5000, model="some/model", scorer="/a/folder")))
+    for _ in range(100):
+        here.admit(None)
+    assert here.words() == ""
+
+
+def test_variables_set_models_and_limits():
+    here = Deployment.of({
+        "BON_PUBLIC": "yes", "BON_MODEL": "me/mine", "BON_SCORER": "logprob", "BON_MODELS": " embedded, me/other,",
+        "BON_MAX_N": "32", "BON_MAX_TOKENS": "64", "BON_MAX_PROMPT": "100", "BON_MAX_QUEUE": "5", "BON_RATE": "3",
+    })
+    assert here == Deployment("me/mine", "logprob", True, ("embedded", "me/other", "me/mine"), 32, 64, 100, 5, 3)
+    assert "32 candidates of 64 tokens" in here.words()
+    assert "3 runs a minute" in here.words()
+
+
+def test_the_models_of_a_public_page_are_those_in_the_box_and_its_own():
+    assert Deployment.of({"BON_PUBLIC": "1"}).models == ("embedded",)
+    assert Deployment.of({"BON_PUBLIC": "1", "BON_MODEL": "gpt2-imdb"}).models == ("embedded", "gpt2-imdb")
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("BON_PUBLIC", "maybe"), ("BON_MAX_N", "many"), ("BON_MAX_N", "15"), ("BON_MAX_N", "4097"), ("BON_RATE", "0"),
+    ("BON_MAX_TOKENS", "31"), ("BON_MAX_QUEUE", "-1"), ("BON_MAX_PROMPT", "1.5"), ("BON_MAX_ROWS", "0"),
+])
+def test_a_value_that_cannot_work_is_named(name, value):
+    with pytest.raises(InputError, match=rf"{name} .*{re.escape(value)}"):
+        Deployment.of({name: value})
+
+
+@pytest.mark.parametrize(("name", "field", "least", "most"), [
+    ("BON_MAX_N", "n", 16, 4096), ("BON_MAX_TOKENS", "tokens", 32, 1_000_000), ("BON_RATE", "rate", 1, 10_000),
+    ("BON_MAX_PROMPT", "prompt", 32, 1_000_000), ("BON_MAX_QUEUE", "queue", 1, 10_000),
+    ("BON_MAX_ROWS", "rows", 1, 10_000),
+])
+def test_the_least_and_the_most_of_each_limit_work_and_nothing_beyond(name, field, least, most):
+    for value in (least, most):
+        assert getattr(Deployment.of({name: str(value)}), field) == value
+    for value in (least - 1, most + 1):
+        with pytest.raises(InputError, match=name):
+            Deployment.of({name: str(value)})
+
+
+def test_the_page_is_not_built_over_a_wrong_variable(monkeypatch):
+    monkeypatch.setenv("BON_RATE", "often")
+    with pytest.raises(InputError, match="BON_RATE"):
+        page_layout.build()
+
+
+# What a public page refuses.
+
+
+def public(**more: str) -> Deployment:
+    return Deployment.of({**PUBLIC, **more})
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_models_and_scorers_that_are_not_listed_are_refused(name):
+    with pytest.raises(InputError, match="offers the models embedded") as model:
+        public().check_names(name, None)
+    with pytest.raises(InputError, match="offers the scorers") as scorer:
+        public().check_names("embedded", name)
+    with pytest.raises(InputError, match="offers the scorers"):
+        public().check_names("embedded", f"0.5*embedded+0.5*{name}")
+    assert (model.value.field, scorer.value.field) == ("model", "scorer")
+
+
+def test_listed_names_their_sums_and_scorers_without_a_model_pass():
+    for scorer in (None, "embedded", "logprob", "self-certainty", "judge", "0.7*embedded+0.3*logprob"):
+        public().check_names("embedded", scorer)
+    public(BON_SCORER="me/taste").check_names("embedded", "me/taste")
+    with pytest.raises(InputError, match="at most 4"):
+        public().check_names("embedded", "+".join(["0.1*logprob"] * 5))
+
+
+@pytest.mark.parametrize(("prompt", "settings", "field"), [
+    ("a", {"n": 65}, "n"), ("a", {"max_tokens": 129}, "max_tokens"), ("a" * 41, {}, "prompt"),
+])
+def test_sizes_are_capped(prompt, settings, field):
+    public().check(Request("a" * 40, Settings(n=64, max_tokens=128)))
+    with pytest.raises(InputError, match="at most") as error:
+        public().check(Request(prompt, Settings(**settings)))
+    assert error.value.field == field
+
+
+# How often.
+
+
+class Time:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_visitor_has_so_many_runs_in_any_minute_and_is_told_when_the_next_may_begin():
+    time = Time()
+    visitors = Visitors(3, clock=time)
+    for time.now in (0, 10, 20):
+        visitors.admit("a")
+    time.now = 30
+    for _ in range(3):  # what is refused does not count
+        with pytest.raises(LimitError, match=r"more than 3 runs a minute\. Try again in 30 seconds"):
+            visitors.admit("a")
+    visitors.admit("b")
+    time.now = 60
+    visitors.admit("a")
+    with pytest.raises(LimitError, match="in 10 seconds"):
+        visitors.admit("a")
+    time.now = 69.5
+    with pytest.raises(LimitError, match="in 1 second\\."):
+        visitors.admit("a")
+
+
+def test_a_comparison_counts_by_its_prompts():
+    visitors = Visitors(5, clock=Time())
+    visitors.admit("a", 4)
+    with pytest.raises(LimitError):
+        visitors.admit("a", 2)
+    visitors.admit("a", 1)
+    Visitors(2, clock=Time()).admit("a", 4)  # more than a minute has: once a minute, not never
+
+
+def test_visitors_are_forgotten_before_memory_fills():
+    visitors = Visitors(2, most=100, clock=Time())
+    for i in range(1000):
+        visitors.admit(str(i))
+    assert len(visitors) == 100
+
+
+def asking(host: str, **headers: str) -> SimpleNamespace:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return SimpleNamespace(client=SimpleNamespace(host=host), headers=names)
+
+
+def test_a_visitor_is_an_address_and_on_a_space_what_its_proxy_says():
+    assert who(asking("10.0.0.1", x_forwarded_for="203.0.113.9")) == "10.0.0.1"
+    assert who(asking("10.0.0.1", x_forwarded_for="203.0.113.9, 10.1.1.1"), spaces=True) == "203.0.113.9"
+    assert who(asking("10.0.0.1"), spaces=True) == "10.0.0.1"
+    assert who(asking("2001:db8:1:2:3::1")) == who(asking("2001:db8:1:2::9")) == "2001:db8:1:2::/64"
+    assert len(who(asking("10.0.0.1", x_forwarded_for="x" * 10_000), spaces=True)) <= 64
+    assert who(None) == ""
+
+
+# The page itself, at every door.
+
+
+@contextlib.contextmanager
+def serving(monkeypatch, **environment: str):
+    """A page over a scripted sampler, its address, and what it logs nothing of."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    stage, port = Stage(), free_port()
+    stage.play = Play(TEXTS, SCORES)
+    monkeypatch.setattr(model_loading, "load", stage.load)
+    demo = page_layout.build()
+    demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
+    try:
+        yield SimpleNamespace(stage=stage, demo=demo, url=f"http://127.0.0.1:{port}")
+    finally:
+        demo.close()
+        monkeypatch.undo()
+        deployment.read()
+
+
+@pytest.fixture(scope="module")
+def _built():
+    """A public page that anybody may come to often enough; what it loads is up to each test."""
+    with pytest.MonkeyPatch.context() as patch, serving(patch, **PUBLIC) as page:
+        built = deployment.here()
+        patch.undo()
+        deployment.read()
+        yield page, built
+
+
+@pytest.fixture
+def page(_built, monkeypatch):
+    """A public page over a scripted sampler."""
+    page, built = _built
+    page.stage = Stage()
+    page.stage.play = Play(TEXTS, SCORES)
+    monkeypatch.setattr(model_loading, "load", page.stage.load)
+    monkeypatch.setattr(deployment, "_here", built)
+    return page
+
+
+FORM = {
+    "prompt": "This movie", "n": 2, "target": "POSITIVE", "min_tokens": 4, "max_tokens": 8, "temperature": 1,
+    "top_p": 1, "top_k": 0, "seed": "7", "model": "embedded", "scorer": "", "reject": False, "select": "best",
+    "softness": 0.1, "chat": None,
+}
+
+
+def listener(page, name: str) -> int:
+    return next(i for i, fn in page.demo.fns.items() if getattr(fn.fn, "__name__", "") == name)
+
+
+def called(page, name: str, data: list, headers: dict | None = None) -> str:
+    """What the queue answers to a listener that is called by hand, as anybody can."""
+    asked = {"fn_index": listener(page, name), "data": data, "session_hash": "s"}
+    with httpx.Client(base_url=f"{page.url}/gradio_api", timeout=60, headers=headers) as client:
+        joined = client.post("/queue/join", json=asked)
+        if joined.status_code != 200:  # the validator's answer
+            return joined.text
+        with client.stream("GET", "/queue/data", params={"session_hash": "s"}) as answer:
+            return "".join(answer.iter_text())
+
+
+BAD = [{"model": "/etc"}, {"model": "someone/else"}, {"scorer": "someone/else"}, {"n": 65}, {"max_tokens": 129},
+       {"prompt": "a" * 41}]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=str)
+def test_no_door_lets_in_what_the_page_refuses(page, bad):
+    keys = r"error\.(models|scorers|candidates|tokens|characters)\b"
+    form = FORM | bad
+    assert re.search(keys, called(page, "generate", [*form.values()]))
+    compared = [form["prompt"], form["n"], *form.values()]
+    assert re.search(keys, called(page, "compare", compared))
+    with pytest.raises(Exception, match=r"This page offers|this page takes at most"):
+        Client(page.url, verbose=False).predict(**{"prompt": "a", **bad}, api_name="/best_of_n")
+    assert page.stage.runs == 0
+
+
+def test_no_door_lets_in_a_chat_longer_than_a_prompt_may_be(page):
+    chat = [{"role": "assistant", "content": "a" * 41}]
+    assert "error.characters" in called(page, "generate", [*(FORM | {"chat": chat}).values()])
+    messages = [*chat, {"role": "user", "content": "a"}]
+    with pytest.raises(Exception, match="this page takes at most"):
+        Client(page.url, verbose=False).predict(messages=messages, n=2, api_name="/best_of_n")
+    assert page.stage.runs == 0
+
+
+@pytest.mark.skipif(not theme.serves_agents(), reason="gradio[mcp] is not installed")
+def test_agents_are_refused_and_limited_too(monkeypatch):
+    with serving(monkeypatch, **{**PUBLIC, "BON_RATE": "1"}) as page:
+        asked = [{"prompt": "a", "model": "someone/else"}, {"prompt": "a"}, {"prompt": "a"}]
+        answers = [in_session(page, lambda session, one=one: session.call_tool("best_of_n", one)) for one in asked]
+        assert [answer.isError for answer in answers] == [True, False, True]
+        assert "This page offers the models embedded" in answers[0].content[0].text
+        assert "Try again in" in answers[2].content[0].text
+
+
+def test_no_model_is_loaded_that_is_not_listed(monkeypatch):
+    monkeypatch.setattr(deployment, "_here", public())
+    with pytest.raises(InputError, match="offers the models"):
+        model_loading.load("someone/else").result(30)
+    (chips, *_), = handlers.prepare("someone/else", None)
+    assert chips[1] == "not available"
+    asked = {"target": "", "select": "best", "softness": 0.1}
+    asked["record"] = json.dumps(run_view.record(_result("someone/else")))
+    assert "error.models" in str(handlers.ranked(asked, asking("a")))
+    asked["record"] = json.dumps(run_view.record(_result("embedded", n=65)))
+    refused = messages.revived(json.loads(handlers.ranked(asked, asking("a"))["view"]))
+    assert "at most 64" in refused["error"]
+
+
+def _result(model: str, n: int = 2):
+    from bon.run_state import RunState
+
+    state = RunState()
+    for event in Play([" a"] * n, [0.5] * n).events("This movie", Settings(n=n, model=model, seed=1)):
+        if hasattr(event, "result"):
+            return event.result
+        state.add(event)
+    raise AssertionError
+
+
+def test_too_many_prompts_are_refused(page):
+    assert "error.prompts" in called(page, "compare", ["a\n" * 33, 2, *FORM.values()])
+
+
+def test_page_endpoint_and_comparison_share_one_limit(monkeypatch):
+    with serving(monkeypatch, **{**PUBLIC, "BON_RATE": "2"}) as page:
+        client = Client(page.url, verbose=False)
+        client.predict("This movie", n=2, api_name="/best_of_n")
+        assert "done.title" in called(page, "generate", [*FORM.values()])
+        assert "error.rate" in called(page, "generate", [*FORM.values()])
+        assert "error.rate" in called(page, "compare", ["a", 2, *FORM.values()])
+        with pytest.raises(Exception, match=r"more than 2 runs a minute\. Try again in \d+ second"):
+            client.predict("This movie", n=2, api_name="/best_of_n")
+        assert page.stage.runs == 2
+
+
+def test_on_a_space_each_visitor_has_a_limit_of_their_own(monkeypatch):
+    with serving(monkeypatch, **{**PUBLIC, "BON_RATE": "1", "SPACE_ID": "me/bon"}) as page:
+        form = [*FORM.values()]
+        assert "done.title" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.1"})
+        assert "error.rate" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.1"})
+        assert "done.title" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.2"})
+
+
+def test_the_page_says_which_limits_hold_and_offers_the_list_alone(page, monkeypatch):
+    config = page.demo.get_config_file()["components"]
+    by_id = {c["props"].get("elem_id"): c["props"] for c in config}
+    assert "at most 64 candidates of 128 tokens" in messages.revived(by_id["limits"]["value"])
+    assert [value for _, value in by_id["model"]["choices"]] == ["embedded"]
+    monkeypatch.delenv("BON_PUBLIC", raising=False)
+    private = page_layout.build().get_config_file()["components"]
+    assert "limits" not in {c["props"].get("elem_id") for c in private}
+
+
+# The log.
+
+
+FAILURES = [RuntimeError(SECRET), ValueError(SECRET), ModelError(f"{SECRET} is no model.")]
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=repr)
+def test_nothing_that_is_typed_or_written_reaches_the_log(page, caplog, capfd, error):
+    caplog.set_level(logging.DEBUG, logger="bon")
+    for failing in (None, error):
+        page.stage.play = Play([SECRET, SECRET], SCORES, hold=1 if failing else None, error=failing)
+        page.stage.play.go.set()
+        called(page, "generate", [*(FORM | {"prompt": SECRET}).values()])
+        with contextlib.suppress(Exception):
+            Client(page.url, verbose=False).predict(SECRET, n=2, api_name="/best_of_n")
+        called(page, "compare", [SECRET, 2, *(FORM | {"model": SECRET}).values()])
+        called(page, "compare", [SECRET, 2, *FORM.values()])
+    httpx.get(page.url, params={"prompt": SECRET, "model": SECRET})
+    called(page, "prepare", [SECRET, SECRET, SECRET])
+    # What no form sends, but anybody can.
+    called(page, "generate", [*(FORM | {"n": SECRET}).values()])
+    called(page, "generate", [*(FORM | {"select": SECRET}).values()])
+    view = next(i for i, block in page.demo.blocks.items() if block.elem_id == "view")
+    for name in ("opened", "ranked", "exported"):
+        asked = {"component_id": view, "fn_name": name, "data": {"record": SECRET, "kind": SECRET}}
+        httpx.post(f"{page.url}/gradio_api/component_server", json=asked | {"session_hash": "s"})
+    out, err = capfd.readouterr()
+    assert page.stage.runs >= 4
+    assert SECRET not in caplog.text + out + err
+
+
+def test_what_failed_is_still_found_by_its_kind_and_line(caplog):
+    def inner():
+        raise KeyError(SECRET)
+
+    try:
+        try:
+            inner()
+        except KeyError as error:
+            raise RuntimeError(SECRET) from error
+    except RuntimeError as error:
+        error_log.report("A run failed", error)
+    assert "A run failed" in caplog.text
+    assert "RuntimeError\nafter\n" in caplog.text
+    assert "in inner" in caplog.text
+    assert "KeyError" in caplog.text
+    assert SECRET not in caplog.text
+
+
+# The table in the README.
+
+
+def test_the_readme_has_every_variable_and_no_other():
+    files = [ROOT / "app.py", *(ROOT / "bon").rglob("*.py")]
+    used = set().union(*(re.findall(r"\bBON_[A-Z_]+\b", file.read_text(encoding="utf-8")) for file in files))
+    table = re.findall(r"^\| `([A-Z_]+)`", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(name for name in table if name.startswith("BON_")) == sorted(used)
+    assert {"GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "HF_TOKEN", "HF_HUB_OFFLINE"} <= set(table)
+    assert len(table) == len(set(table))

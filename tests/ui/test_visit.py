@@ -1,0 +1,153 @@
+"""What a whole visit must survive: hostile texts everywhere, a page that is left, and nothing that jumps."""
+
+from playwright.sync_api import expect
+
+from tests.support.browser import DESK, DRAWN, PHONE_SIZE, Play, leave, open_page
+from tests.ui.test_page import phase, run, settings, to_tab, winner
+
+#: Each sets window.hacked, or asks for a picture, if it is taken for anything but text.
+PAYLOADS = (
+    *r"""
+<script>hacked=1</script>
+<img src=x onerror=hacked=1>
+<svg onload=hacked=1>
+<svg><script>hacked=1</script>
+<iframe srcdoc='<script>parent.hacked=1</script>'></iframe>
+<body onload=hacked=1>
+<details open ontoggle=hacked=1>
+<a href=javascript:hacked=1>x</a>
+<math><mtext></mtext><mglyph><svg onload=hacked=1>
+<style>@import 'http://a.invalid'</style>
+<link rel=stylesheet href=http://a.invalid/x.css>
+<meta http-equiv=refresh content='0;url=http://a.invalid'>
+<base href=http://a.invalid/>
+<object data=http://a.invalid></object>
+<video src=x onerror=hacked=1>
+</textarea><script>hacked=1</script>
+</script><script>hacked=1</script>
+</title><img src=x onerror=hacked=1>
+--><img src=x onerror=hacked=1>
+]]><img src=x onerror=hacked=1>
+'"><img src=x onerror=hacked=1>
+" onmouseover=hacked=1 x="
+`${hacked=1}`
+${hacked=1}
+{{hacked=1}}
+{{#each value}}{{this}}{{/each}}
+\x3cimg src=x onerror=hacked=1\x3e
+\u003cimg src=x onerror=hacked=1\u003e
+&lt;img src=x onerror=hacked=1&gt;
+[x](javascript:hacked=1) ![x](http://a.invalid/x.png)
+=HYPERLINK("http://a.invalid")
+""".strip().splitlines(),
+    "\u202e<img src=x onerror=hacked=1>",
+)
+
+
+def unharmed(page) -> None:
+    assert page.evaluate("() => window.hacked") is None
+    assert page.left == []
+    assert page.errors == []
+
+
+def test_no_text_of_prompt_or_model_is_taken_for_anything_else(browser, stage, visit, tmp_path):
+    stage.play = Play([f" {payload}" for payload in PAYLOADS], [i / len(PAYLOADS) for i in range(len(PAYLOADS))])
+    page = visit(stage)
+    settings(page, n=len(PAYLOADS), seed=1)
+    page.fill("#prompt textarea", "".join(PAYLOADS))
+    run(page)
+    phase(page, "done")
+    shown = page.locator(".bon .words").all_text_contents()
+    assert sorted([winner(page).removeprefix("".join(PAYLOADS)).strip(), *shown]) == sorted(map(str.strip, PAYLOADS))
+    page.locator(".bon .fold summary").click()
+    for row in page.locator(".bon .row").all():
+        row.locator(".more").click()
+        row.hover()
+    unharmed(page)
+    page.locator(".menu summary").click()
+    with page.expect_download() as download:
+        page.locator(".menu .choices").get_by_role("button", name="Report").click()
+    to_tab(page, "History")
+    expect(page.locator(".history")).to_contain_text(PAYLOADS[0])
+    to_tab(page, "About and API")
+    expect(page.locator("code[data-code='python']")).to_contain_text("hacked")
+    unharmed(page)
+    report = browser.new_context().new_page()
+    asked = []
+    report.on("request", lambda request: asked.append(request.url))
+    download.value.save_as(tmp_path / "run.html")
+    report.goto((tmp_path / "run.html").as_uri())
+    report.evaluate(DRAWN)
+    assert report.evaluate("() => window.hacked") is None
+    assert len(asked) == 1
+    text = report.text_content("body")
+    assert [payload for payload in PAYLOADS if payload not in text] == []
+    report.context.close()
+
+
+SHIFTS = """() => {
+    window.shifted = 0;
+    window.watcher?.disconnect();
+    window.watcher = new PerformanceObserver((list) => {
+        for (const shift of list.getEntries()) window.shifted += shift.value;
+    });
+    watcher.observe({ type: "layout-shift" });
+}"""
+
+
+def test_arriving_text_shifts_nothing(stage, visit):
+    page = visit(stage)
+    page.fill("#n input", "16")
+    for size in (DESK, PHONE_SIZE):
+        page.set_viewport_size(size)
+        nothing_shifts_from_the_first_words_on(stage, page)
+
+
+def nothing_shifts_from_the_first_words_on(stage, page):
+    stage.play = Play([f" word{i}" * 12 for i in range(16)], [i / 16 for i in range(16)], hold=9)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".bon .status b")).to_have_text("Scored 9 of 16")
+    page.evaluate(DRAWN)
+    page.evaluate(SHIFTS)
+    stage.play.go.set()
+    phase(page, "done")
+    assert page.evaluate("() => window.shifted") < 0.05
+
+
+def test_a_run_that_the_page_is_left_in_is_kept_and_offered(stage, visit):
+    stage.play = Play([f" number {i} is fine." for i in range(6)], [i / 6 for i in range(6)], hold=4)
+    page = visit(stage)
+    page.fill("#prompt textarea", "My cat")
+    settings(page, seed=5)
+    run(page)
+    expect(page.locator(".bon .status b")).to_have_text("Scored 4 of 6")
+    page.wait_for_function("sessionStorage.length && sessionStorage['bon-left'].includes('number 3 is fine')")
+    page.reload()
+    page.locator(".bon .offer").get_by_role("button", name="Open it").click()
+    phase(page, "stopped")
+    expect(page.locator(".bon .status b")).to_have_text("Stopped after 4 of 6.")
+    assert winner(page) == "My cat number 3 is fine."
+    expect(page.locator("#prompt textarea")).to_have_value("My cat")
+    expect(page.locator("#seed input")).to_have_value("5")
+    expect(page.locator(".bon .offer")).to_be_hidden()
+    to_tab(page, "History")
+    expect(page.locator(".history .run")).to_have_count(1)
+    expect(page.locator(".history .ended")).to_have_text("broke off after 4 of 6")
+    page.reload()
+    phase(page, "sample")
+    expect(page.locator(".bon .offer")).to_be_hidden()
+    unharmed(page)
+
+
+def test_what_a_page_stored_is_gone_when_its_context_is_lent_to_the_next(browser, stage):
+    page = open_page(browser, stage.url)
+    lent = page.context
+    page.evaluate("localStorage.x = 1; sessionStorage.y = 1; document.cookie = 'z=1'")
+    run(page)
+    page.wait_for_function("bon.store.all().then((all) => all.length)")
+    leave(page)
+    page = open_page(browser, stage.url)
+    assert page.context is lent
+    assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+    assert page.evaluate("bon.store.all().then((all) => all.length)") == 0
+    leave(page)
