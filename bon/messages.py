@@ -8,8 +8,9 @@ command line, the log and records show English, while the page makes its sentenc
 import functools
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
+
+from bon.assets_folder import assets_folder
 
 #: A text, or one for each plural form that the language has: `one`, `other`, ... by the value named `n`.
 Table = dict[str, str | dict[str, str]]
@@ -49,16 +50,10 @@ def shortened(text: Any, most: int) -> Any:
     return text[:most] if isinstance(text, str) else text
 
 
-def assets() -> Path:
-    """The folder of texts, models, scripts and styles: beside the package in a checkout, inside it in a wheel."""
-    inside = Path(__file__).parent / "assets"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "assets"
-
-
 @functools.cache
 def tables() -> dict[str, Table]:
     """The tables by language tag, English first."""
-    files = sorted((assets() / "text").glob("*.json"), key=lambda file: (file.stem != ENGLISH, file.stem))
+    files = sorted((assets_folder() / "text").glob("*.json"), key=lambda file: (file.stem != ENGLISH, file.stem))
     return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from huggingface_hub.utils import filter_repo_objects
 
+from bon.assets_folder import assets_folder
 from bon.errors import ModelError
 from bon.messages import say
-from bon.models import presets
 from bon.report import hub
 
 #: What a Space runs, by the patterns of `upload_folder`, where a star takes slashes in.
@@ -18,7 +18,7 @@ LEFT_OUT = ["bon/training/*", "*__pycache__*", "*.pyc", ".*", "*/.*"]
 
 def folder() -> Path:
     """The checkout that this package is in. Raises `ModelError` where it is installed without one."""
-    found = presets.assets().parent
+    found = assets_folder().parent
     if not (found / "app.py").is_file():
         raise ModelError(say("error.no_checkout"))
     return found

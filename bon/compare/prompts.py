@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from bon.assets_folder import assets_folder
 from bon.errors import InputError
 from bon.messages import say
-from bon.models import presets
 
 #: The most that one comparison takes.
 PROMPTS_MAX = 10_000
@@ -14,7 +14,7 @@ PROMPTS_MAX = 10_000
 
 def shipped_prompts() -> list[str]:
     """The 32 prompts that travel with bon."""
-    return (presets.assets() / "prompts.txt").read_text(encoding="utf-8").splitlines()
+    return (assets_folder() / "prompts.txt").read_text(encoding="utf-8").splitlines()
 
 
 def read_prompts(path: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Names of models: the presets, and where files that travel with bon lie. Nothing is loaded here."""
+"""The presets, and what a model's name stands for: a folder or a Hub id, with its scorer. Nothing is loaded here."""
 
 import json
 import os
@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bon.assets_folder import assets_folder
 from bon.errors import InputError, ModelError
-from bon.messages import assets, say
+from bon.messages import say
 
 #: The files that hold weights, in the order in which they are preferred, and the index that lists them when many.
 WEIGHTS = (
@@ -48,7 +49,7 @@ class Spec:
 
 def presets() -> list[Spec]:
     """The models that have a short name."""
-    own = assets() / "models"
+    own = assets_folder() / "models"
     return [
         Spec(
             "embedded", str(own / "reviews"), str(own / "sentiment"),
@@ -86,7 +87,7 @@ def find(name: str, scorer: str | None = None) -> Spec:
 def scorer_place(scorer: str, spec: Spec | None = None) -> str:
     """Where a scorer's files are: its folder or Hub id, or one of `FREE` as it is."""
     by_name = {preset.name: preset.scorer for preset in presets()} | {
-        "judge": (spec or presets()[0]).judge, "weak": str(assets() / "models" / "weak"),
+        "judge": (spec or presets()[0]).judge, "weak": str(assets_folder() / "models" / "weak"),
     }
     wanted = by_name.get(scorer) or scorer
     return wanted if wanted in FREE else checked_place(wanted, "scorer")

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from bon import api
+from bon.assets_folder import assets_folder
 from bon.compare import compare_run
 from bon.compare.compare_run import Contest
 from bon.compare.load import CHECKPOINTS
 from bon.compare.prompts import shipped_prompts
 from bon.compare.result import Comparison, interval
 from bon.engines.local.engine import LocalEngine
-from bon.models import loading, presets
+from bon.models import loading
 from bon.scorers import Item, SentimentScorer, checked_scores
 from bon.settings import UNITS, Settings
 from bon.training.report import OPENINGS, front
@@ -37,7 +38,7 @@ BETA, RATE = 0.3, 1e-4
 def main() -> None:
     """Tunes, measures and writes the model with its card; about a quarter of an hour on two cores."""
     parser = argparse.ArgumentParser(prog="python -m bon.training.tune", description=__doc__)
-    parser.add_argument("--models", type=Path, default=presets.assets() / "models",
+    parser.add_argument("--models", type=Path, default=assets_folder() / "models",
                         help="folder of all (assets/models)")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints while it trains")
     parser.add_argument("--measure", action="store_true", help="train nothing; measure the checkpoints in --work again")

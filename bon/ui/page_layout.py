@@ -7,6 +7,7 @@ import gradio as gr
 from gradio import component_meta
 
 from bon import messages, zerogpu
+from bon.assets_folder import assets_folder
 from bon.messages import say
 from bon.models import presets
 from bon.settings import SELECTIONS
@@ -249,7 +250,7 @@ def about_tab() -> None:
 def model_cards() -> None:
     """The cards of the models in the box, in English as they are, without the samples at their ends."""
     for folder in ("reviews", "sentiment", "reviews-positive", "judge", "weak"):
-        card = (presets.assets() / "models" / folder / "README.md").read_text(encoding="utf-8")
+        card = (assets_folder() / "models" / folder / "README.md").read_text(encoding="utf-8")
         _, _, text = card.split("---\n", 2)[-1].strip().partition("\n")
         with gr.Accordion(label(f"card.{folder}"), open=False, elem_classes="card"):
             gr.Markdown(text.split("\n## The first", 1)[0].strip())

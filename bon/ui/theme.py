@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from bon import messages
-from bon.messages import assets
+from bon.assets_folder import assets_folder
 from bon.ui import deployment, texts
 from bon.ui.first_paint import Arrival
 
@@ -50,7 +50,7 @@ COLOURS = {
 
 def folder() -> Path:
     """Where the page's own files are."""
-    return assets() / "ui"
+    return assets_folder() / "ui"
 
 
 def theme() -> gr.themes.Base:

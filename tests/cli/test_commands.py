@@ -290,7 +290,7 @@ def test_ctrl_c_before_anything_is_written_ends_quietly(run, monkeypatch):
 
 
 def test_models_lists_the_presets_and_what_of_them_is_here(run, monkeypatch, tmp_path):
-    monkeypatch.setattr("bon.models.presets.assets", lambda: tmp_path)
+    monkeypatch.setattr("bon.models.presets.assets_folder", lambda: tmp_path)
     (tmp_path / "models").mkdir()
     tiny.save(tiny.gpt2(), tmp_path / "models/reviews")
     status, out, err = run("models")
@@ -301,7 +301,7 @@ def test_models_lists_the_presets_and_what_of_them_is_here(run, monkeypatch, tmp
 
 
 def test_models_tells_a_model_in_shards_that_lacks_one(run, monkeypatch, tmp_path):
-    monkeypatch.setattr("bon.models.presets.assets", lambda: tmp_path)
+    monkeypatch.setattr("bon.models.presets.assets_folder", lambda: tmp_path)
     folder = tmp_path / "models/reviews"
     tiny.gpt2().save_pretrained(folder, max_shard_size="40KB")
     tiny.tokenizer().save_pretrained(folder)

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 
 import bon
 from bon import api
+from bon.assets_folder import assets_folder
 from bon.compare.load import contest
 from bon.compare.prompts import shipped_prompts
 from bon.models import presets
@@ -98,7 +99,7 @@ def test_training_is_repeatable(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_files_are_safetensors_below_10_mb_with_a_card(name):
-    folder = presets.assets() / "models" / name
+    folder = assets_folder() / "models" / name
     files = [file for file in folder.iterdir() if file.is_file()]
     assert max(file.stat().st_size for file in files) < 10_000_000
     assert any(file.suffix == ".safetensors" for file in files)
@@ -215,7 +216,7 @@ def test_95_percent_of_500_samples_from_50_openings_are_distinct():
 
 
 def test_card_shows_the_first_20_samples_of_seed_0(sampler):
-    card = (presets.assets() / "models" / "reviews" / "README.md").read_text(encoding="utf-8")
+    card = (assets_folder() / "models" / "reviews" / "README.md").read_text(encoding="utf-8")
     shown = re.findall(r"^\d+\. (.*)$", card, re.MULTILINE)
     assert shown == [" ".join(text.split()) for text in report.sample(sampler, 1)[:20]]
 
@@ -256,7 +257,7 @@ def test_prompts_that_the_grammar_never_starts_with_lead_to_readable_text(sample
 
 
 def test_sample_run_of_the_page_is_made_again_from_its_seed(sampler):
-    shown = json.loads((presets.assets() / "ui" / "sample.json").read_text(encoding="utf-8"))
+    shown = json.loads((assets_folder() / "ui" / "sample.json").read_text(encoding="utf-8"))
     again = sampler.run(shown["prompt"], **{k: v for k, v in shown["settings"].items() if k not in ("model", "scorer")})
     assert [c["text"] for c in shown["candidates"]] == [c.text for c in again.candidates]
     assert [c["score"] for c in shown["candidates"]] == pytest.approx([c.score for c in again.candidates], abs=1e-4)
@@ -264,7 +265,7 @@ def test_sample_run_of_the_page_is_made_again_from_its_seed(sampler):
 
 def test_sample_comparison_of_the_page_is_made_again_from_its_seed(compared):
     """Processors that round otherwise may flip a candidate or two of its 1,088."""
-    shown = json.loads((presets.assets() / "ui" / "comparison.json").read_text(encoding="utf-8"))
+    shown = json.loads((assets_folder() / "ui" / "comparison.json").read_text(encoding="utf-8"))
     again = json.loads(kept(compared))
     assert [row[0] for row in shown["rows"]] == [row[0] for row in again["rows"]]
     for column in (1, 4):  # the scorer's and the judge's mean

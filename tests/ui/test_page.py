@@ -11,8 +11,8 @@ import pytest
 from gradio_client import Client
 from playwright.sync_api import Page, expect
 
+from bon.assets_folder import assets_folder
 from bon.errors import EngineError
-from bon.models.presets import assets
 from bon.ui import error_log
 from tests.support.browser import ARRIVED, DRAWN, PHONE_SIZE, ROOT, SCORES, TEXTS, Play, sideways, unfit, variant
 
@@ -510,7 +510,7 @@ def filled(page: Page, values: dict) -> None:
 
 
 def empty_page_shows_the_sample(page):
-    sample = json.loads((assets() / "ui" / "sample.json").read_text(encoding="utf-8"))
+    sample = json.loads((assets_folder() / "ui" / "sample.json").read_text(encoding="utf-8"))
     phase(page, "sample")
     assert winner(page) == sample["prompt"] + sample["candidates"][0]["text"]
     expect(page.locator(".bon .tag")).to_contain_text("sample")
