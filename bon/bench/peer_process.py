@@ -70,7 +70,6 @@ def transformers(folder, n, query, dtype):
 def trl(folder, n, query, dtype):
     import torch
     from transformers import AutoTokenizer, pipeline
-
     from trl import AutoModelForCausalLMWithValueHead
     from trl.extras import BestOfNSampler
 
