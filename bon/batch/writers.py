@@ -10,8 +10,8 @@ from typing import Any
 from bon.batch.input_rows import pyarrow
 from bon.errors import InputError
 from bon.messages import say
+from bon.report.csv_text import escape_formula
 from bon.report.json_text import json_text
-from bon.report.result_files import harmless
 
 #: Rows of a Parquet file's row group.
 GROUP = 4096
@@ -42,7 +42,7 @@ def table(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) ->
     """CSV for spreadsheets: what they would take for a formula begins with an apostrophe."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         out = csv.writer(file)
-        out.writerow([harmless(column) for column in columns])
+        out.writerow([escape_formula(column) for column in columns])
         for row in rows:
             out.writerow([_cell(row.get(column)) for column in columns])
 
@@ -50,7 +50,7 @@ def table(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) ->
 def _cell(value: Any) -> Any:
     if isinstance(value, list | dict):
         return _json(value)
-    return value if isinstance(value, str) and _is_number(value) else harmless(value)
+    return value if isinstance(value, str) and _is_number(value) else escape_formula(value)
 
 
 def _is_number(text: str) -> bool:

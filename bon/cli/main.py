@@ -189,8 +189,7 @@ COMPARED = ("n", "target", "min_tokens", "max_tokens", "temperature", "top_p", "
 
 
 def _compare(argv: list[str]) -> int:
-    from bon.compare import compare_run
-    from bon.report import result_files
+    from bon.compare import compare_run, comparison_files
 
     parser = Parser(prog="python -m bon compare", allow_abbrev=False,
                     description="Base, tuned and best of n side by side, over the prompts given or those in the box.")
@@ -218,8 +217,8 @@ def _compare(argv: list[str]) -> int:
     settings = dataclasses.replace(checked, unit=unit)
     found, finished = _drained(compare_run.stream(prompts, entrants, settings), len(prompts))
     if found is not None:
-        print(json_text(found.to_dict()) if args.json else result_files.comparison_text(found))
-        _write_files(args, {"csv": result_files.comparison_csv, "html": result_files.comparison_html}, found)
+        print(json_text(found.to_dict()) if args.json else comparison_files.comparison_text(found))
+        _write_files(args, {"csv": comparison_files.comparison_csv, "html": comparison_files.comparison_html}, found)
     return 0 if finished else INTERRUPTED
 
 

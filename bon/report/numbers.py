@@ -51,6 +51,11 @@ def score_words(score: float) -> str:
     return "< 0.001" if 0 < score < 0.0005 else number_words(score, 3)
 
 
+def score_or_dash(score: float | None) -> str:
+    """A score as `score_words`, or a dash where there is none."""
+    return "–" if score is None else score_words(score)
+
+
 def number_words(value: float, decimals: int, sign: str = "") -> str:
     """A number with a true minus sign; `sign="+"` shows a plus sign too."""
     return format(value, f"{sign}.{decimals}f").replace("-", "−")

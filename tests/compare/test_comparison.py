@@ -16,14 +16,13 @@ from transformers import Phi3Config, Phi3ForCausalLM
 
 from bon import flow
 from bon.cli.main import main
-from bon.compare import compare_run, load, prompts
+from bon.compare import compare_run, comparison_chart, comparison_files, load, prompts
 from bon.compare.compare_run import Contest
 from bon.compare.result import Compared, Comparison, Outcome, Writing, powers
 from bon.engines.local.engine import LocalEngine
 from bon.engines.local.likelihood import log_likelihoods
 from bon.errors import InputError, ScoringError
 from bon.models import presets
-from bon.report import comparison_chart, result_files
 from bon.result import Candidate
 from bon.scorers import CallableScorer, MeanLogprobScorer, SentimentScorer
 from bon.scorers.classifier import Classifier
@@ -237,7 +236,7 @@ def test_without_a_tuned_model_and_a_judge_the_rest_stands(entrants):
     plain = compare_run.run(PROMPTS[:2], Contest(entrants.base, entrants.scorer), SETTINGS)
     assert "tuned" not in {row.kind for row in plain.rows()}
     assert {row.judge for row in plain.rows()} == {None}
-    assert result_files.comparison_text(plain)
+    assert comparison_files.comparison_text(plain)
     assert "judge" not in comparison_chart.svg(plain)
 
 
@@ -269,7 +268,7 @@ def test_closing_the_stream_keeps_the_prompts_that_are_done(entrants):
     last = next(event for event in events if isinstance(event, Compared)).comparison
     events.close()
     assert (len(last.outcomes), last.prompts, last.complete) == (1, 3, False)
-    assert result_files.title(last).startswith("1 of 3 prompts")
+    assert comparison_files.title(last).startswith("1 of 3 prompts")
     assert next(events, None) is None
 
 
@@ -420,7 +419,7 @@ def test_the_figure_keeps_everything_inside_its_frame(found, unit):
 
 
 def test_texts_are_data_in_the_page(found):
-    page = result_files.comparison_html(made(SPREAD, [[0.9] * 8] * 6, [[1.2] * 8] * 6))
+    page = comparison_files.comparison_html(made(SPREAD, [[0.9] * 8] * 6, [[1.2] * 8] * 6))
     assert "<i>" not in page.replace("</i>", "")
     assert "&lt;b&gt;x&lt;/b&gt;" in page
     assert not re.search(r'(src|href)="?http', page)
@@ -428,8 +427,8 @@ def test_texts_are_data_in_the_page(found):
 
 
 def test_the_csv_is_the_table(found):
-    rows = list(csv.DictReader(io.StringIO(result_files.comparison_csv(found))))
-    assert [row["system"] for row in rows] == [result_files.system(row) for row in found.rows()]
+    rows = list(csv.DictReader(io.StringIO(comparison_files.comparison_csv(found))))
+    assert [row["system"] for row in rows] == [comparison_files.system(row) for row in found.rows()]
     assert float(rows[0]["score"]) == found.rows()[0].score.mean
     assert rows[1]["kl_kind"] == "measured"
     assert rows[-1]["kl"] == ""

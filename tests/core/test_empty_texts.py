@@ -9,10 +9,9 @@ from bon import api, flow
 from bon.batch import batch_run
 from bon.batch.export_formats import BEST, FORMS
 from bon.batch.input_rows import Dataset
-from bon.compare import compare_run
+from bon.compare import compare_run, comparison_files
 from bon.compare.compare_run import Contest
 from bon.engines.local.engine import LocalEngine, Rules
-from bon.report import result_files
 from bon.result import as_html, as_text
 from bon.scorers import CallableScorer, MeanLogprobScorer, SelfCertaintyScorer, SentimentScorer, WeightedScorer
 from bon.scorers.classifier import Classifier
@@ -134,14 +133,14 @@ def test_a_comparison_is_over_the_texts_that_there_are(hasty, mute):
     assert rows["best", 8]["score"]["mean"] == pytest.approx(np.mean(bests))
     assert rows["best", 8]["judge"]["mean"] is not None
     assert "note.empty_compared" in [note["key"] for note in told["note_keys"]]
-    assert "(no text)" in result_files.comparison_html(found)
-    assert result_files.comparison_text(found)
+    assert "(no text)" in comparison_files.comparison_html(found)
+    assert comparison_files.comparison_text(found)
     assert comparison_view.told(found)["rows"]
     assert comparison_view.cards_of(found)["best"]["score"]
     silent = compare_run.run(prompts, Contest(mute, MeanLogprobScorer()), settings)
     assert [note.key for note in silent.notes] == ["note.empty_compared", "note.prompts_left_out"]
     assert (silent.rows(), silent.sentence()) == ([], "")
-    for write in (result_files.comparison_html, result_files.comparison_text, result_files.comparison_csv):
+    for write in (comparison_files.comparison_html, comparison_files.comparison_text, comparison_files.comparison_csv):
         assert write(silent)
     assert comparison_view.told(silent)["rows"] == []
     assert comparison_view.cards_of(silent)["best"]["score"] == ""

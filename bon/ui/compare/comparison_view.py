@@ -7,9 +7,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from bon.compare import comparison_chart, comparison_files
 from bon.compare.result import Compared, Comparison, Writing, winner
 from bon.messages import carried, joined, revived, say
-from bon.report import comparison_chart, result_files
 from bon.report.json_text import json_text
 from bon.report.numbers import score_words, unit_words
 from bon.result import Candidate, Result
@@ -132,9 +132,9 @@ def _card(part: str, prompt: str, best: Candidate, among: Sequence[Candidate], f
 
 def told(comparison: Comparison) -> View:
     """Table, figure, the sentence made from the numbers, notes."""
-    heads, rows = result_files.table(comparison)
+    heads, rows = comparison_files.table(comparison)
     return {
-        "about": result_files.title(comparison),
+        "about": comparison_files.title(comparison),
         "heads": heads,
         "rows": rows,
         "figure": comparison_chart.svg(comparison, carried),
@@ -146,9 +146,9 @@ def told(comparison: Comparison) -> View:
 def files(comparison: Comparison) -> dict[str, str]:
     """The downloads by their names."""
     return {
-        "comparison.csv": result_files.comparison_csv(comparison),
+        "comparison.csv": comparison_files.comparison_csv(comparison),
         "comparison.json": json_text(comparison.to_dict()),
-        "comparison.html": result_files.comparison_html(comparison),
+        "comparison.html": comparison_files.comparison_html(comparison),
     }
 
 
