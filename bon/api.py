@@ -19,7 +19,7 @@ from bon.scorers import Item, Scorer, SentimentScorer, WeightedScorer, as_scorer
 from bon.scorers.simple import CarriedScorer
 from bon.settings import UNITS, Request, Settings
 from bon.stats.lengths import DrawLength
-from bon.stats.random_streams import selection_luck
+from bon.stats.random_streams import selection_uniform
 
 #: A chat.
 Messages = Sequence[Mapping[str, str]]
@@ -81,7 +81,7 @@ class Sampler:
         given = {"target": target, "select": select, "softness": softness}
         settings = dataclasses.replace(result.settings, **{k: v for k, v in given.items() if v is not None})
         scores, label = self._rated_anew(result, settings)
-        return ranked_anew(result, settings, selection_luck(settings.seed, 0), scores, label)
+        return ranked_anew(result, settings, selection_uniform(settings.seed, 0), scores, label)
 
     def _rated_anew(self, result: Result, settings: Settings) -> tuple[list[Scored], str | None]:
         """New scores where the settings look for another label than the result's, and the label of all scores."""

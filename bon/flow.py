@@ -19,9 +19,9 @@ from bon.result import Candidate, Result, Timing
 from bon.run_state import RunState
 from bon.scorers.base import Item, Scorer, checked_scores
 from bon.settings import Request, whole
-from bon.stats.early_rejection import Rejection
+from bon.stats.early_rejection import EarlyRejection
 from bon.stats.lengths import DrawLength, LengthSampler
-from bon.stats.random_streams import candidate_stream, selection_luck
+from bon.stats.random_streams import candidate_stream, selection_uniform
 
 
 def run(request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None = None) -> Result:
@@ -95,10 +95,10 @@ class _Run:
         self.state = RunState(self.lengths if isinstance(self.lengths, LengthSampler) else None)
         self.started = Started(
             self.prompt, engine.name, scorer.name, scorer.target, scorer.unit, settings, self.job.caps,
-            request.messages, selection_luck(settings.seed, request.query),
+            request.messages, selection_uniform(settings.seed, request.query),
         )
         self.waiting: list[Candidate] = []
-        self.rejection = Rejection(self.job.caps) if settings.reject else None
+        self.rejection = EarlyRejection(self.job.caps) if settings.reject else None
         self.undecided: dict[int, Candidate] = {}
         self.spent = {"prefill": 0.0, "decode": 0.0, "score": 0.0}
 
@@ -135,9 +135,9 @@ class _Run:
             yield self.note(Wrote(tuple(grown)))
         if self.rejection:
             for row in grown:
-                self.rejection.grew(self.state.candidates[row.index])
+                self.rejection.record_progress(self.state.candidates[row.index])
             for candidate in ended:
-                self.rejection.ended(candidate.index)
+                self.rejection.record_end(candidate.index)
         yield from self._complete(ended)
         if number in step.grown or number in step.ended:
             yield from self._score_waiting()
@@ -147,7 +147,7 @@ class _Run:
     def _complete(self, candidates: Sequence[Candidate]) -> Iterator[Event]:
         """Lets candidates wait for their score; those that may yet be dropped are kept back until that is decided."""
         for candidate in candidates:
-            if self.rejection and self.rejection.undecided(candidate.index):
+            if self.rejection and self.rejection.may_drop(candidate.index):
                 self.undecided[candidate.index] = candidate
             else:
                 self.waiting.append(candidate)
@@ -175,7 +175,7 @@ class _Run:
 
     def _reject(self) -> Iterator[Event]:
         """At a checkpoint that all have come to, gives up the share of them whose texts score lowest there."""
-        while self.rejection and (standing := self.rejection.due()):
+        while self.rejection and (standing := self.rejection.pop_complete()):
             yield from self._drop_lowest(standing)
             complete, self.undecided = list(self.undecided.values()), {}
             yield from self._complete(complete)
@@ -197,7 +197,7 @@ class _Run:
 
         for candidate in sorted(standing, key=worth)[:count]:
             self.job.unwanted.add(candidate.index)
-            self.rejection.dropped(candidate.index)
+            self.rejection.drop(candidate.index)
             self.undecided.pop(candidate.index, None)
             yield self.note(Ended(dataclasses.replace(candidate, ended="rejected")))
             if candidate.index in rated:

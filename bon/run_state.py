@@ -208,4 +208,4 @@ def drawing_logprob(candidate: Candidate, lengths: LengthSampler | None) -> floa
     if lengths is None or candidate.sampled_logprob is None:
         return None
     low, high = (candidate.cap, candidate.cap) if candidate.ended == "length" else (candidate.tokens + 1, math.inf)
-    return candidate.sampled_logprob + estimates.log(lengths.probability(low, high))
+    return candidate.sampled_logprob + estimates.log_or_minus_inf(lengths.probability(low, high))

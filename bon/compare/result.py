@@ -352,7 +352,7 @@ def interval(values: Sequence[float]) -> Estimate:
     """The mean over prompts with its bootstrap interval; without one for a single prompt."""
     if len(values) < 2:
         return Estimate(estimates.mean(values))
-    return Estimate(estimates.mean(values), *estimates.bootstrap(values))
+    return Estimate(estimates.mean(values), *estimates.bootstrap_interval(values))
 
 
 @dataclass(frozen=True, slots=True)

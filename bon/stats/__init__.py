@@ -1,1 +1,1 @@
-"""Ranking, caps on lengths and the statistics of best-of-N."""
+"""The statistics of best-of-N, the ranking, early rejection's checkpoints, and the draws of caps and random streams."""

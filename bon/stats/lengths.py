@@ -1,4 +1,4 @@
-"""How long each candidate may become: caps drawn at random."""
+"""The sampler of candidates' caps: the most tokens that each one may get, drawn at random."""
 
 from collections.abc import Callable
 
@@ -13,12 +13,11 @@ DrawLength = Callable[[], int]
 
 
 class LengthSampler:
-    """Draws lengths uniformly from `min_value` up to, but not including, `max_value` (as TRL's class does).
+    """Draws lengths, in tokens, uniformly from `min_value` up to, but not including, `max_value` (as TRL's class did).
 
-    Arguments: the two ends, in tokens; `seed` makes the draws of *calls* repeatable without touching the
-    process's global random state. Inside a run bon uses `at` with a number from the candidate's own random
-    stream instead, so that the candidate's length depends on the run's seed alone.
-    Raises `InputError` when the range is empty or reaches below 1.
+    seed: makes the draws of *calls* repeatable without touching the process's global random state. Inside a run bon
+    uses `at` with a number from the candidate's random stream instead, so that the candidate's length depends on the
+    run's seed alone. Raises `InputError` where the range is empty or reaches below 1.
     """
 
     def __init__(self, min_value: int, max_value: int, seed: int | None = None):
@@ -32,13 +31,13 @@ class LengthSampler:
         return self.at(self._random.random())
 
     def at(self, u: float) -> int:
-        """The length that belongs to the uniform number `u` in [0, 1)."""
+        """The length at the quantile `u`, in [0, 1): a uniform number there draws a length."""
         return self.min_value + int(u * (self.max_value - self.min_value))
 
     def probability(self, low: int, high: float) -> float:
         """The probability that a drawn length lies in low..high, both ends included."""
-        inside = min(high, self.max_value - 1) - max(low, self.min_value) + 1
-        return max(0.0, inside) / (self.max_value - self.min_value)
+        lengths_inside = min(high, self.max_value - 1) - max(low, self.min_value) + 1
+        return max(0.0, lengths_inside) / (self.max_value - self.min_value)
 
     def __repr__(self) -> str:
         return f"LengthSampler({self.min_value}, {self.max_value})"

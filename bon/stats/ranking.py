@@ -1,4 +1,4 @@
-"""Who wins: the ranking of scored candidates."""
+"""The order of scored candidates: best first, worst first, or the first drawn by soft best-of-n."""
 
 import dataclasses
 import math
@@ -7,33 +7,32 @@ from collections.abc import Iterable, Sequence
 from bon.result import Candidate
 
 
-def rank(candidates: Iterable[Candidate], select: str = "best", softness: float = 1.0, luck: float = 0.0
+def rank(candidates: Iterable[Candidate], select: str = "best", softness: float = 1.0, uniform: float = 0.0
          ) -> list[Candidate]:
-    """The candidates with their ranks, the selected one first; ties keep the order of their numbers.
+    """The candidates with their ranks, the selected one first; equal scores are ordered by index.
 
-    select: `best` and `worst` order by score. `soft` (soft best-of-n, arXiv 2505.03156) puts the candidate first that
-    `drawn` draws, the others behind it best first. Rejected ones come after the complete ones, whatever their
-    unfinished texts scored. Unscored candidates follow in the order of their numbers and have no rank.
+    select: `best` and `worst` order by score. `soft` (soft best-of-n, arXiv 2505.03156) moves the candidate to the
+    front that `draw_softmax` draws by the number `uniform` in [0, 1); the others follow, best first. softness: its
+    temperature, in the score's unit. Rejected candidates come after the complete ones, whatever their unfinished texts
+    scored. Unscored candidates come last, by index, with rank None.
     """
     sign = 1 if select == "worst" else -1
-    in_order = sorted(
+    ordered = sorted(
         candidates, key=lambda c: (c.score is None, c.ended == "rejected", sign * (c.score or 0.0), c.index)
     )
-    whole = [c for c in in_order if c.score is not None and c.ended != "rejected"]
-    if select == "soft" and whole:
-        in_order.insert(0, in_order.pop(drawn([c.score for c in whole], softness, luck)))
-    return [
-        dataclasses.replace(c, rank=None if c.score is None else place) for place, c in enumerate(in_order, start=1)
-    ]
+    scores = [c.score for c in ordered if c.score is not None and c.ended != "rejected"]
+    if select == "soft" and scores:
+        ordered.insert(0, ordered.pop(draw_softmax(scores, softness, uniform)))
+    return [dataclasses.replace(c, rank=None if c.score is None else place) for place, c in enumerate(ordered, start=1)]
 
 
-def drawn(scores: Sequence[float], softness: float, luck: float) -> int:
-    """The place of one score, drawn with probability softmax(score / softness) by a uniform number in [0, 1)."""
-    top = max(scores)
-    weights = [math.exp((score - top) / softness) for score in scores]
-    left = luck * sum(weights)
-    for place, weight in enumerate(weights):
-        left -= weight
-        if left < 0:
-            return place
-    return weights.index(max(weights))  # rounding left nothing over
+def draw_softmax(scores: Sequence[float], softness: float, uniform: float) -> int:
+    """The position of one score, drawn with probability softmax(score / softness) by a uniform number in [0, 1)."""
+    highest = max(scores)
+    weights = [math.exp((score - highest) / softness) for score in scores]
+    remaining = uniform * sum(weights)
+    for position, weight in enumerate(weights):
+        remaining -= weight
+        if remaining < 0:
+            return position
+    return weights.index(max(weights))  # rounding can leave a remainder after the last weight

@@ -21,8 +21,8 @@ from bon.scorers import (
 )
 from bon.settings import Request, Settings
 from bon.stats import estimates
-from bon.stats.random_streams import candidate_stream, selection_luck
-from bon.stats.ranking import drawn, rank
+from bon.stats.random_streams import candidate_stream, selection_uniform
+from bon.stats.ranking import draw_softmax, rank
 
 SCORES = [0.2, 0.9, 0.5, 0.9, 0.1]
 
@@ -53,17 +53,18 @@ def test_the_worst_comes_first_and_what_is_unfinished_never_does():
 
 def test_soft_selection_draws_by_softmax():
     softness, count = 0.3, 20_000
-    luck = np.random.default_rng(0).random(count)
+    uniform = np.random.default_rng(0).random(count)
     ranked = sorted(SCORES, reverse=True)
-    seen = np.bincount([drawn(ranked, softness, u) for u in luck], minlength=5)
+    seen = np.bincount([draw_softmax(ranked, softness, u) for u in uniform], minlength=5)
     expected = count * np.exp(np.array(ranked) / softness) / np.exp(np.array(ranked) / softness).sum()
     assert ((seen - expected) ** 2 / expected).sum() < 18.5  # chi-square, 4 degrees of freedom, p = 0.001
 
 
 @pytest.mark.parametrize(("softness", "place"), [(1e-9, 0), (1e9, 4)])
 def test_softness_goes_from_the_best_to_one_plain_sample(softness, place):
-    assert drawn(sorted(SCORES, reverse=True), softness, 0.9999) == (place if softness > 1 else 1)  # two are best
-    assert drawn([1e300, -1e300], 1e-9, 0.99) == 0
+    expected = place if softness > 1 else 1  # two are best
+    assert draw_softmax(sorted(SCORES, reverse=True), softness, 0.9999) == expected
+    assert draw_softmax([1e300, -1e300], 1e-9, 0.99) == 0
 
 
 def test_soft_selection_puts_the_others_best_first_and_repeats_itself(engine):
@@ -80,8 +81,8 @@ def test_soft_selection_puts_the_others_best_first_and_repeats_itself(engine):
 
 
 def test_no_candidate_shares_the_random_stream_of_the_selection():
-    luck = selection_luck(5, 0)
-    assert all(candidate_stream(5, 0, i).random() != luck for i in range(4096))
+    uniform = selection_uniform(5, 0)
+    assert all(candidate_stream(5, 0, i).random() != uniform for i in range(4096))
 
 
 def test_the_figures_of_the_worst_are_of_the_worst(engine):
@@ -105,9 +106,9 @@ def test_a_selection_that_cannot_work_is_refused_by_name(field, value):
 
 
 def test_soft_best_is_the_average_over_many_draws():
-    luck = np.random.default_rng(1).random(40_000)
+    uniform = np.random.default_rng(1).random(40_000)
     judge = [5.0, 1.0, 3.0, 2.0, 4.0]
-    places = [drawn(SCORES, 0.2, u) for u in luck]
+    places = [draw_softmax(SCORES, 0.2, u) for u in uniform]
     for values in (SCORES, judge):
         each = np.array(values)[places]
         found = estimates.soft_best(SCORES, 0.2, values)
@@ -128,10 +129,10 @@ def test_top_average_shares_ties():
 def test_bootstrap_covers_the_mean_as_often_as_it_says():
     rng, inside = np.random.default_rng(2), 0
     for _ in range(300):
-        low, high = estimates.bootstrap(rng.normal(size=40), resamples=400)
+        low, high = estimates.bootstrap_interval(rng.normal(size=40), resamples=400)
         inside += low <= 0 <= high
     assert 0.89 <= inside / 300 <= 0.98
-    assert estimates.bootstrap([1.0, 2.0, 3.0]) == estimates.bootstrap([1.0, 2.0, 3.0])
+    assert estimates.bootstrap_interval([1.0, 2.0, 3.0]) == estimates.bootstrap_interval([1.0, 2.0, 3.0])
 
 
 # Scorers without a model of their own, and several in one.

@@ -142,5 +142,5 @@ def test_the_measured_win_rate_refuses_empty_and_unequal_lists(ours, theirs):
 @pytest.mark.parametrize(("wins", "n"), [(0, 10), (3, 10), (50, 80), (10, 10)])
 def test_wilsons_ends_are_the_shares_that_lie_just_196_standard_errors_from_what_was_seen(wins, n):
     share = wins / n
-    for end in estimates.wilson(share, n):
+    for end in estimates.wilson_interval(share, n):
         assert abs(share - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / n), abs=1e-7)
