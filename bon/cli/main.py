@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         commands = {"models": _models, "bench": _bench, "compare": _compare, "publish": _publish,
-                    "batch": _batch}
+                    "batch": _batch, "page": _page}
         command = commands.get(argv[0]) if argv else None
         status = command(argv[1:]) if command else _best(argv)
         sys.stdout.flush()
@@ -164,7 +164,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bon",
         description="Continue a prompt n times, score every continuation, print them best first.",
-        epilog="Also: python -m bon models (the presets and what of them is on this machine), "
+        epilog="Also: python -m bon page (the page in a browser), "
+        "python -m bon models (the presets and what of them is on this machine), "
         "python -m bon bench (how fast it is here, beside others), "
         "python -m bon compare (base, tuned and best of n side by side), "
         "python -m bon batch (a file of prompts in, results or training data out), "
@@ -247,6 +248,20 @@ def _batch(argv: list[str]) -> int:
     from bon.cli.batch_command import batch
 
     return batch(argv)
+
+
+def _page(argv: list[str]) -> int:
+    parser = Parser(
+        prog="python -m bon page", allow_abbrev=False,
+        description="Serves the page in a browser until Ctrl+C. GRADIO_SERVER_NAME and GRADIO_SERVER_PORT hold its "
+        "address and port (127.0.0.1, the first free one from 7860).",
+    )
+    parser.parse_args(argv)
+
+    from bon.ui.launch import serve
+
+    serve()
+    return 0
 
 
 def _models(argv: list[str]) -> int:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,13 +170,13 @@ def free_port() -> int:
 
 
 class App:
-    """`python app.py` in a process of its own, from this checkout or a copy of it."""
+    """The page in a process of its own: `python app.py` from this checkout or a copy of it, or other arguments."""
 
-    def __init__(self, folder: Path = ROOT, **environment: str):
+    def __init__(self, folder: Path = ROOT, arguments: Sequence[str] = ("app.py",), **environment: str):
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         given = {**os.environ, "GRADIO_SERVER_PORT": str(port), "OMP_NUM_THREADS": "1", **environment}
-        self.process = subprocess.Popen([sys.executable, "app.py"], cwd=folder, env=given)
+        self.process = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=given)
 
     def wait(self) -> "App":
         """Returns once the page answers."""
@@ -185,7 +185,7 @@ class App:
                 assert answer.status == 200
                 return self
             time.sleep(0.1)
-        raise AssertionError(f"app.py ended with {self.process.returncode}")
+        raise AssertionError(f"the page ended with {self.process.returncode}")
 
     def cpu_when_idle(self) -> float:
         """Seconds of processor time spent so far, read once they have stopped growing."""
