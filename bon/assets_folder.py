@@ -6,5 +6,5 @@ from pathlib import Path
 def assets_folder() -> Path:
     """The folder `assets`: inside the package in a wheel, beside it in a checkout."""
     package = Path(__file__).parent
-    inside = package / "assets"
-    return inside if inside.is_dir() else package.parent / "assets"
+    inside = package / "assets"  # in a checkout it holds a note alone
+    return inside if (inside / "text").is_dir() else package.parent / "assets"

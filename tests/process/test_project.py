@@ -4,10 +4,15 @@ import ast
 import re
 import subprocess
 import sys
+import tarfile
+import urllib.request
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from bon.messages import say
+from tests.support.browser import App
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,28 +68,62 @@ def test_readme_links_lead_to_files():
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory):
-    """The wheel, unpacked in a folder elsewhere."""
+    """The wheel that is made from the source distribution, unpacked in a folder elsewhere."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     for file in tracked():  # built from a copy, so that nothing is written into the checkout
         (source / file).parent.mkdir(parents=True, exist_ok=True)
         (source / file).write_bytes((ROOT / file).read_bytes())
-    # What pip and build do, in one process less for each of the two questions that they ask first.
-    build = f"from setuptools.build_meta import build_wheel; build_wheel({str(folder)!r})"
-    done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    wheel = next(folder.glob("*.whl"))
-    zipfile.ZipFile(wheel).extractall(folder / "site")
+    # What `python -m build` does, without an environment made anew for each step.
+    built_from(source, "sdist", folder)
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
+        archive.extractall(folder, filter="data")
+    built_from(next(folder.glob("bon-*/")), "wheel", folder)
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        wheel.extractall(folder / "site")
     return folder / "site"
 
 
-def test_wheel_carries_models_page_types_and_command(installed):
+def built_from(source: Path, form: str, folder: Path) -> None:
+    """Builds a wheel or a source distribution (`sdist`) of the project in `source`."""
+    build = f"from setuptools import build_meta; build_meta.build_{form}({str(folder)!r})"
+    done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_wheel_carries_models_page_types_and_command_and_no_training(installed):
     names = {str(file.relative_to(installed)) for file in installed.rglob("*") if file.is_file()}
-    assert {"bon/py.typed", "bon/assets/models/reviews/config.json", "bon/assets/ui/view.js"} <= names
-    assert any(name.startswith("bon/assets/models/sentiment/") and name.endswith(".safetensors") for name in names)
+    modules = {name for name in tracked() if name.startswith("bon/") and name.endswith(".py")}
+    assert {name for name in names if name.endswith(".py")} == {
+        name for name in modules if not name.startswith("bon/training/")}
+    assets = {f"bon/{name}" for name in tracked() if name.startswith("assets/") and name != "assets/page.png"}
+    assert {name for name in names if name.startswith("bon/assets/")} == {*assets, "bon/assets/README.md"}
+    assert "bon/py.typed" in names
     entry = next(installed.glob("*.dist-info")) / "entry_points.txt"
     assert "bon = bon.cli.main:main" in entry.read_text()
-    assert not any(name.startswith("tests/") for name in names)
+    assert not any(name.startswith(("tests/", "bon/training/")) for name in names)
+
+
+def test_the_source_distribution_has_no_corpus(installed):
+    with tarfile.open(next(installed.parent.glob("*.tar.gz"))) as archive:
+        assert not [name for name in archive.getnames() if "/training/" in name]
+
+
+def test_nothing_else_imports_the_training():
+    importers = [
+        file for file in [ROOT / "app.py", *(ROOT / "bon").rglob("*.py")]
+        if re.search(r"bon\.training|from bon import .*\btraining\b", file.read_text(encoding="utf-8"))
+    ]
+    assert all(file.is_relative_to(ROOT / "bon" / "training") for file in importers)
+
+
+def test_wheel_installed_elsewhere_serves_the_page(installed, tmp_path):
+    app = App(tmp_path, ("-m", "bon", "page"), PYTHONPATH=str(installed), HF_HUB_OFFLINE="1", HOME=str(tmp_path))
+    try:
+        with urllib.request.urlopen(app.wait().url, timeout=30) as answer:
+            assert say("page.title") in answer.read().decode()
+    finally:
+        app.end()
 
 
 def test_wheel_installed_elsewhere_runs_the_embedded_models(installed, tmp_path):
