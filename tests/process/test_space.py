@@ -134,6 +134,6 @@ def test_what_the_hub_says_is_told_in_words(error, kind, words):
 
 
 def test_an_installed_package_is_no_checkout_to_publish(monkeypatch, tmp_path):
-    monkeypatch.setattr(presets, "assets", lambda: tmp_path / "assets")
+    monkeypatch.setattr(publish, "assets_folder", lambda: tmp_path / "assets")
     with pytest.raises(ModelError, match="checkout"):
         publish.files()
