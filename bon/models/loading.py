@@ -17,7 +17,7 @@ from bon.messages import say
 from bon.models import checkpoint, devices, download, packed_linear
 from bon.models.cache import LiveCache
 from bon.models.library_warnings import Quiet
-from bon.models.limits import vocabulary
+from bon.models.limits import context_length, vocabulary
 
 
 def _limit() -> int:
@@ -102,8 +102,10 @@ def _load(kind, place: str, device: str, dtype: str | None):
         try:
             with _ONE_AT_A_TIME:
                 model, tokenizer = _from_folder(kind, folder, place)
-            if kind is AutoModelForCausalLM and reads_ahead(model):  # here in float32, where no rounding is in between
-                raise ModelError(say("error.reads_ahead", model=place))
+            if kind is AutoModelForCausalLM:  # tried in float32, which rounds least, and before a GPU has to be there
+                if reads_ahead(model):
+                    raise ModelError(say("error.reads_ahead", model=place))
+                context_length(model)
             model = _laid_out(kind, model, device, dtype)
         except ModelError:
             raise

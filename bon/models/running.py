@@ -1,25 +1,30 @@
-"""Who computes when: one at a time, and for many callers always the same thread.
+"""Running models: whose turn it is to compute, and the state that a model is in meanwhile.
 
-Threads that compute at once stall each other, and each that computes in turn wakes helpers of its own. One caller alone
-computes where it is.
+One caller computes at a time, and where there are many, always in the same thread: threads that compute at once stall
+each other, and each that computes in turn wakes helper threads of its own. A single caller computes in its own thread.
 """
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
+
+from torch import nn
+
+Result = TypeVar("Result")
 
 _LOCK = threading.RLock()
-_here = threading.local()
-_THREAD = ThreadPoolExecutor(1, "compute", initializer=lambda: setattr(_here, "computes", True))
+_this_thread = threading.local()
+_THREAD = ThreadPoolExecutor(1, "compute", initializer=lambda: setattr(_this_thread, "computes", True))
 _counting = threading.Lock()
 _callers = 0
 
 
 @contextmanager
 def caller() -> Iterator[None]:
-    """Within it somebody has work that may take turns with others'."""
+    """Counts a caller whose work may take turns with others' work for as long as it is inside."""
     global _callers
     with _counting:
         _callers += 1
@@ -30,13 +35,47 @@ def caller() -> Iterator[None]:
             _callers -= 1
 
 
-def compute(work: Callable[[], Any]) -> Any:
+def compute(work: Callable[[], Result]) -> Result:
     """What `work` returns or raises, while nobody else computes."""
-    if _callers <= 1 or getattr(_here, "computes", False):
-        return _alone(work)
-    return _THREAD.submit(_alone, work).result()
+    if _callers <= 1 or getattr(_this_thread, "computes", False):
+        return _locked(work)
+    return _THREAD.submit(_locked, work).result()
 
 
-def _alone(work: Callable[[], Any]) -> Any:
+def _locked(work: Callable[[], Result]) -> Result:
     with _LOCK:
         return work()
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode; afterwards each of its modules is in the mode that it was in before."""
+    if hasattr(model, "bon_facts") and not model.training:  # loaded by bon, and never trained
+        yield
+        return
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+@contextmanager
+def keep_attention_type(model: nn.Module) -> Iterator[None]:
+    """Undoes the change of modules that switch to another type of attention for a short text and then stay with it."""
+    before = [(module, {**vars(module), "_modules": dict(module._modules), "_buffers": dict(module._buffers)})
+              for module in model.modules() if "attention_type" in vars(module)]
+    try:
+        yield
+    finally:
+        for module, state in before:
+            vars(module).update(state)
+
+
+def takes_mask(model: nn.Module) -> bool:
+    """Whether the model's code takes an attention mask."""
+    parameters = inspect.signature(model.forward).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return takes_any or "attention_mask" in parameters

@@ -14,7 +14,7 @@ from torch import Tensor
 from bon.errors import InputError, ModelError, ScoringError
 from bon.messages import say
 from bon.models import loading, presets
-from bon.models.limits import vocabulary
+from bon.models.limits import context_length, pad_id, vocabulary
 from bon.models.running import compute
 from bon.scorers import reading_limits
 from bon.scorers.base import Item, Scores
@@ -116,13 +116,13 @@ class Classifier:
     @cached_property
     def limit(self) -> int | None:
         """The most tokens of a text; None where neither model nor tokenizer sets a limit."""
-        limits = (reading_limits.longest(self.model), self.tokenizer.model_max_length)
-        return min((limit for limit in limits if limit and 0 < limit < 10**6), default=None)
+        stated = (context_length(self.model), self.tokenizer.model_max_length)
+        return min((limit for limit in stated if limit and 0 < limit < 10**6), default=None)
 
     @cached_property
     def _pad(self) -> int | None:
         # Decoder classifiers find a text's last token by the pad id of their config; encoders go by the mask.
-        return reading_limits.pad_id(self.model)
+        return pad_id(self.model)
 
     def logits(self, texts: Sequence[str], special: bool = True) -> tuple[Tensor, tuple[str, ...]]:
         """Logits [texts, labels] in float32 on the processor, and notes on what was truncated or retried.

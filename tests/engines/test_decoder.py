@@ -16,6 +16,7 @@ from bon.engines.local import prefix_cache
 from bon.engines.local.decoder import PlainDecoder, SharedDecoder, alike_up_to, fits
 from bon.engines.local.decoding_batch import _closed_up
 from bon.models import packed_linear
+from bon.models.limits import context_length
 from tests.support import tiny
 
 WORDS = 97
@@ -419,3 +420,25 @@ def test_a_model_that_wants_its_weights_keeps_them(monkeypatch):
     model = Peeking()
     assert not packed_linear.pack(model)
     assert type(model.layer) is torch.nn.Linear
+
+
+def _with_short_table(model):
+    model.transformer.wpe = torch.nn.Embedding(100, 32)
+    return model
+
+
+@pytest.mark.parametrize(("make", "tokens"), [
+    (lambda: tiny.gpt2(128), 128),
+    (lambda: _with_short_table(tiny.gpt2(128)), 100),
+    (lambda: transformers.OPTForCausalLM(FAMILIES["opt"]), 128),
+    (lambda: transformers.RobertaForCausalLM(transformers.RobertaConfig(
+        vocab_size=WORDS, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48,
+        max_position_embeddings=128, is_decoder=True,
+    )), 126),
+    (lambda: transformers.LlamaForCausalLM(FAMILIES["llama"]), 128),
+    (lambda: transformers.BloomForCausalLM(OTHERS["bloom, no positions"]), None),
+], ids=["table", "table shorter than stated", "table with two rows before", "table with padding", "rotary", "no limit"])
+def test_the_context_ends_with_the_config_or_with_a_shorter_table_of_positions(make, tokens):
+    model = make()
+    assert context_length(model.train()) == tokens
+    assert model.training

@@ -7,19 +7,18 @@ all others.
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bon import zerogpu
 from bon.engines.local import rotary
 from bon.engines.local.prefix_cache import SharedPrefixCache, shared_attention
 from bon.models import loading
-from bon.models.limits import stated_positions, vocabulary
-from bon.models.running import compute
+from bon.models.limits import context_length, rope_parameters, vocabulary
+from bon.models.running import compute, eval_mode
 
 #: Layers, as configs name them, that compute a row the same beside rows of any length.
 LAYERS = frozenset({"full_attention", "sliding_attention"})
@@ -28,21 +27,6 @@ WINDOW, FAR = 64, 1 << 20
 
 _FITS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 _WAYS: WeakKeyDictionary[Any, "_Way"] = WeakKeyDictionary()
-
-
-@contextmanager
-def eval_mode(model):
-    """The model in eval mode; afterwards each of its modules is in the mode that it was in before."""
-    if hasattr(model, "bon_facts") and not model.training:  # loaded by us, for nothing else
-        yield
-        return
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 def _accepts(model) -> frozenset[str]:
@@ -83,7 +67,7 @@ class SharedDecoder:
         fixed = _captures(model) if fixed is None else fixed
         self.cache = SharedPrefixCache(caches, owners, room, shared, fixed)
         self._step = Captured()
-        self._places = min(context(model.config) or math.inf, alike_up_to(model.config))
+        self._places = min(context_length(model) or math.inf, alike_up_to(model.config))
         self.logits = torch.cat(logits)[torch.tensor(owners, device=model.device)]
 
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Any]:
@@ -251,19 +235,6 @@ class PlainDecoder:
             self.cache.reorder_cache(rows)
 
 
-def context(config, model=None) -> int | None:
-    """The most tokens that a model of this config reads; None where it sets no limit.
-
-    model: whose table of positions counts too, where it keeps a row for padding and numbers places from behind it.
-    """
-    stated = stated_positions(config)
-    limits = [] if stated is None else [stated]
-    for name, part in model.named_modules() if model else ():
-        if isinstance(part, nn.Embedding) and "position" in name.rpartition(".")[2] and part.padding_idx is not None:
-            limits.append(part.num_embeddings - part.padding_idx - 1)
-    return min(limits, default=None)
-
-
 def alike_up_to(config) -> float:
     """The most tokens of a row, its prompt included, up to which its logits do not depend on how long the rows beside
     it are; 0 where the config names layers or rotary embeddings that are not known here.
@@ -320,9 +291,9 @@ def _shares(model) -> bool:
 
 def _bears_far_rows(model, text: Sequence[int], alone: Tensor) -> bool:
     """Whether a row at the last positions that the model knows leaves the logits of a row at the first ones alone."""
-    if not rotary.parameters(model.config):
+    if not rope_parameters(model.config):
         return True  # no positions but those of a table, row by row
-    end = max(len(text), min(context(model.config) or 0, alike_up_to(model.config), FAR))
+    end = max(len(text), min(context_length(model) or 0, alike_up_to(model.config), FAR))
     positions = torch.tensor([range(len(text)), range(end - len(text), end)], device=model.device)
     return _near(_logits(model, [text, text], position_ids=positions)[0, -2:], alone, model)
 

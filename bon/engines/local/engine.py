@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from bon.engines.base import Job, Step
-from bon.engines.local.decoder import context, eval_mode, fits
+from bon.engines.local.decoder import fits
 from bon.engines.local.decoding_batch import Rules, Text
 from bon.engines.local.incremental_text import Detokenizer
 from bon.engines.local.prompt_encoder import PromptEncoder
@@ -19,8 +19,8 @@ from bon.engines.local.scheduler import Pool, pool_of
 from bon.errors import InputError, ModelError
 from bon.messages import say
 from bon.models import loading
-from bon.models.limits import vocabulary
-from bon.models.running import compute
+from bon.models.limits import context_length, vocabulary
+from bon.models.running import compute, eval_mode
 from bon.settings import Request
 
 _AHEAD: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
@@ -45,7 +45,7 @@ class LocalEngine:
             raise ModelError(say("error.reads_ahead", model=type(model).__name__))
         self.model, self.tokenizer = model, tokenizer
         self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
-        self.context = context(model.config, model)
+        self.context = context_length(model)
         self.rules = rules or Rules(eos=_eos_ids(model, tokenizer))
         self.max_rows, self.verbatim = max_rows, verbatim
         self.detokenizer = Detokenizer(tokenizer, skip_special_tokens, None if verbatim else False)

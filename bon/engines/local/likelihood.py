@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from bon.engines.local import rotary
-from bon.engines.local.decoder import PlainDecoder, eval_mode
+from bon.engines.local.decoder import PlainDecoder
 from bon.engines.local.engine import LocalEngine
-from bon.models.running import compute
+from bon.models.running import compute, eval_mode
 
 #: Tokens that are read together: their logits over the vocabulary must fit.
 TOKENS = 2048

@@ -7,21 +7,17 @@ dynamic NTK scaling, with others for each length past one. transformers computes
 import math
 from typing import Any
 
+from bon.models.limits import rope_parameters
+
 #: Kinds, as configs name them, whose frequencies are those of a text of any length.
 ALIKE = frozenset({"default", "linear", "yarn", "llama3", "proportional"})
-
-
-def parameters(config) -> dict[str, Any]:
-    """What a config says of its rotary embeddings; empty where it has none."""
-    text = config.get_text_config()
-    return getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
 
 
 def limit(config) -> float:
     """The most tokens of a text, its prompt included, up to which the frequencies are those of any shorter one:
     infinite where they always are, 0 for kinds that are not known here.
     """
-    rope, text = parameters(config), config.get_text_config()
+    rope, text = rope_parameters(config), config.get_text_config()
     # One for all layers, or one for each type of layer.
     parts = [part for part in rope.values() if isinstance(part, dict)] or [rope]
     return min(_limit(part, text) for part in parts)

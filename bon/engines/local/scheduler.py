@@ -14,13 +14,12 @@ from weakref import WeakKeyDictionary
 import torch
 
 from bon.engines.base import Step
-from bon.engines.local.decoder import eval_mode
 from bon.engines.local.decoding_batch import Batch, Rules, Text
 from bon.errors import EngineError
 from bon.events import Row
 from bon.messages import say
 from bon.models import loading, running
-from bon.models.running import compute
+from bon.models.running import compute, eval_mode
 from bon.result import Candidate
 
 # A pool knows its model only while somebody uses it: else no model would ever be let go of.
