@@ -22,6 +22,7 @@ from bon.cli.options import (
 )
 from bon.errors import InputError
 from bon.messages import say
+from bon.report.numbers import format_duration
 from bon.result import printable
 from bon.settings import Settings, number, whole
 
@@ -120,7 +121,8 @@ def _preview(task, workers) -> int:
         text = row.error or (row.prompt if row.messages is None else str(row.messages))
         print(printable(f"  {row.number}: {text}")[:120])
     seconds = batch_run.estimate(task, workers.engine, workers.scorer)
-    print(f"{workers.engine.name} and {workers.scorer.name} take about {duration(seconds)} for these; nothing written.")
+    models = f"{workers.engine.name} and {workers.scorer.name}"
+    print(f"{models} take about {format_duration(seconds)} for these; nothing written.")
     return 0
 
 
@@ -173,12 +175,5 @@ def _report(task, finished) -> int:
 def progress_line(progress) -> str:
     """How far a batch is, in a line."""
     failed = f", {progress.failed:,} failed" if progress.failed else ""
-    rate = f", {progress.rate:.1f} rows/s, {duration(progress.left)} left" if progress.rate else ""
+    rate = f", {progress.rate:.1f} rows/s, {format_duration(progress.left)} left" if progress.rate else ""
     return f"{progress.done:,} of {progress.rows:,} rows{failed}{rate} "
-
-
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, as one says them."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

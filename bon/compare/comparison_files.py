@@ -1,53 +1,52 @@
-"""A comparison as a table, as CSV, and as text for a terminal and one HTML page."""
+"""A comparison as a table, as CSV, as text for a terminal and as one HTML page."""
 
 from html import escape
 
 from bon.compare import comparison_chart
-from bon.compare.result import Comparison, Estimate, Row, winner
+from bon.compare.result import Comparison, Estimate, Outcome, Row, winner
 from bon.messages import say
 from bon.report.csv_text import csv_text
 from bon.report.html_page import html_page, prompt_and_text
-from bon.report.numbers import score_or_dash
+from bon.report.numbers import format_number, format_score
 from bon.result import text_words
+
+HEADS = tuple(f"comparison.head.{name}" for name in ("system", "score", "wins", "kl", "judge", "tokens", "seconds"))
+#: A cell of the table: a figure, and its interval, error or estimate, which is empty where there is none.
+Cell = tuple[str, str]
+#: The cell of a figure that was not measured.
+NO_FIGURE: Cell = ("–", "")
 
 
 def system(row: Row) -> str:
-    """What a row of the table is called."""
+    """The name of a row's system."""
     return say(f"comparison.system.{row.kind}", k=str(row.k))
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """The table of a comparison, a system a line."""
+    """The table with all its figures, a system a line."""
     heads = ["system", "score", "score_low", "score_high", "wins", "wins_low", "wins_high", "kl", "kl_kind",
              "kl_error", "kl_estimate", "judge", "judge_low", "judge_high", "tokens", "seconds"]
     return csv_text(heads, ([
-        system(row), *_three(row.score), *_three(row.wins), row.kl, kl_kind(row), row.kl_error, row.kl_estimate,
-        *_three(row.judge or Estimate(None)), row.tokens, row.seconds,
+        system(row), *_with_ends(row.score), *_with_ends(row.wins), row.kl, kl_kind(row), row.kl_error,
+        row.kl_estimate, *_with_ends(row.judge), row.tokens, row.seconds,
     ] for row in comparison.rows()))
 
 
-def _three(estimate: Estimate) -> list[float | None]:
-    return [estimate.mean, estimate.low, estimate.high]
+def _with_ends(estimate: Estimate | None) -> list[float | None]:
+    return [estimate.mean, estimate.low, estimate.high] if estimate else [None, None, None]
 
 
 def kl_kind(row: Row) -> str:
-    """Whether a row's KL is exact, measured or an upper bound."""
+    """Whether a row's KL is exact, measured or an upper bound (`at most`); empty without a KL."""
     if row.kl is None:
         return ""
     return {"base": "exact", "tuned": "measured"}.get(row.kind, "at most")
 
 
-HEADS = tuple(f"comparison.head.{name}" for name in ("system", "score", "wins", "kl", "judge", "tokens", "seconds"))
-#: What stands in a cell for a figure that there is none of.
-NONE = ("–", "")
-#: A cell of the table: a figure, and its interval, error or estimate, which is empty where there is none.
-Cell = tuple[str, str]
-
-
 def table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
     """The table for a reader, heads and rows: without the best of 1, which is the base, and without empty columns."""
     rows = [cells(row) for row in comparison.rows() if (row.kind, row.k) != ("best", 1)]
-    kept = [i for i in range(len(HEADS)) if any(row[i] != NONE for row in rows)]
+    kept = [i for i in range(len(HEADS)) if any(row[i] != NO_FIGURE for row in rows)]
     return [say(HEADS[i]) for i in kept], [[row[i] for i in kept] for row in rows]
 
 
@@ -55,14 +54,14 @@ def cells(row: Row) -> list[Cell]:
     """A row of the table for a reader, in the order of `HEADS`."""
     return [
         (system(row), ""), _with_interval(row.score, 3), _with_interval(row.wins, 0, percent=True), _kl(row),
-        _with_interval(row.judge, 3) if row.judge else NONE, (f"{row.tokens:.0f}", ""),
-        NONE if row.seconds is None else (f"{row.seconds:.2f}", ""),
+        _with_interval(row.judge, 3) if row.judge else NO_FIGURE, (f"{row.tokens:.0f}", ""),
+        NO_FIGURE if row.seconds is None else (f"{row.seconds:.2f}", ""),
     ]
 
 
 def _kl(row: Row) -> Cell:
     if row.kl is None:
-        return NONE
+        return NO_FIGURE
     figure = {"exact": "0", "measured": f"{row.kl:.2f}", "at most": f"≤ {row.kl:.2f}"}[kl_kind(row)]
     if row.kl_error is not None:
         return figure, f"± {row.kl_error:.2f}"
@@ -75,29 +74,29 @@ def _with_interval(estimate: Estimate, decimals: int, percent: bool = False) -> 
     scale, unit = (100, "%") if percent else (1, "")
 
     def number(value: float) -> str:
-        return f"{scale * value:.{decimals}f}".replace("-", "−")
+        return format_number(scale * value, decimals)
 
-    interval = "" if estimate.low is None else f"[{number(estimate.low)}, {number(estimate.high)}]"
-    return number(estimate.mean) + unit, interval
+    ends = "" if estimate.low is None or estimate.high is None else f"[{number(estimate.low)}, {number(estimate.high)}]"
+    return number(estimate.mean) + unit, ends
 
 
-def _lines(comparison: Comparison) -> list[list[str]]:
-    """The table with its heads as the first line, each cell in one text."""
+def _joined_cells(comparison: Comparison) -> list[list[str]]:
+    """The table with its heads as the first line, figure and interval of each cell in one text."""
     heads, rows = table(comparison)
     return [heads, *([" ".join(filter(None, cell)) for cell in row] for row in rows)]
 
 
 def comparison_text(comparison: Comparison) -> str:
     """The table of a comparison for a terminal."""
-    rows = _lines(comparison)
+    rows = _joined_cells(comparison)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in rows]
-    told = f"{title(comparison)}, 95% intervals over prompts in brackets"
-    return "\n".join([told, "", *lines, "", comparison.sentence(), *(f"note: {note}" for note in comparison.notes)])
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    heading = f"{title(comparison)}, 95% intervals over prompts in brackets"
+    return "\n".join([heading, "", *lines, "", comparison.sentence(), *(f"note: {note}" for note in comparison.notes)])
 
 
 def title(comparison: Comparison) -> str:
-    """What was compared, in a line."""
+    """The number of prompts, the models, the scorer and its unit, in a line."""
     unit = comparison.unit
     if comparison.target:
         unit = say(f"comparison.unit.{comparison.unit}", target=comparison.target)
@@ -111,26 +110,25 @@ def title(comparison: Comparison) -> str:
 
 
 def comparison_html(comparison: Comparison) -> str:
-    """One page that needs nothing else: table, figure, and what was written for each prompt."""
-    heads, *rows = _lines(comparison)
-    heads = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    rows = "".join(
-        "<tr>" + "".join(f'<td class="n">{escape(word)}</td>' for word in row) + "</tr>" for row in rows
-    )
+    """One page that needs nothing else: the table, the chart, and each prompt with what the systems wrote."""
+    heads, *rows = _joined_cells(comparison)
+    head_cells = "".join(f"<th>{escape(head)}</th>" for head in heads)
+    lines = "".join("<tr>" + "".join(f'<td class="n">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows)
     notes = "".join(f"<p>{escape(note)}</p>" for note in comparison.notes)
     return html_page("Best of N, compared", f"""<h1>Base, tuned and best of N</h1>
 <p>{escape(title(comparison))}, seed {comparison.settings.seed}. 95% intervals over prompts in brackets. KL: 0 for the
 base, measured with its standard error for the tuned model, an upper bound (and an estimate) for best of N.</p>
-<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>
+<div class="scroll"><table><thead><tr>{head_cells}</tr></thead><tbody>{lines}</tbody></table></div>
 <figure>{comparison_chart.svg(comparison)}</figure>
 <p>{escape(comparison.sentence())}</p>{notes}
 <h2>What was written</h2>
 <div class="scroll"><table><thead><tr><th>base, one sample</th><th>tuned, one sample</th><th>best of
-{comparison.settings.n}</th></tr></thead><tbody>{"".join(map(_written, comparison.outcomes))}</tbody></table></div>""")
+{comparison.settings.n}</th></tr></thead><tbody>{"".join(map(_texts_row, comparison.outcomes))}</tbody></table>
+</div>""")
 
 
-def _written(outcome) -> str:
-    shown = [outcome.base[0], outcome.tuned[0] if outcome.tuned else None, winner(outcome.base)]
-    cells = ("–" if c is None else f"{prompt_and_text(outcome.prompt, text_words(c))} <b>{score_or_dash(c.score)}</b>"
-             for c in shown)
+def _texts_row(outcome: Outcome) -> str:
+    candidates = [outcome.base[0], outcome.tuned[0] if outcome.tuned else None, winner(outcome.base)]
+    cells = ("–" if c is None else f"{prompt_and_text(outcome.prompt, text_words(c))} <b>{format_score(c.score)}</b>"
+             for c in candidates)
     return "<tr>" + "".join(f"<td>{text}</td>" for text in cells) + "</tr>"

@@ -6,7 +6,7 @@ from bon.report import run_charts
 from bon.report.csv_text import csv_text
 from bon.report.html_page import html_page, prompt_and_text
 from bon.report.json_text import json_text
-from bon.report.numbers import number_words, score_or_dash, score_words, unit_words
+from bon.report.numbers import format_number, format_score, format_unit
 from bon.result import Candidate, Result, facts, text_words
 from bon.settings import answered, continues
 
@@ -27,25 +27,15 @@ def run_csv(result: Result) -> str:
 
 def run_html(result: Result) -> str:
     """One page of a run that needs nothing else: the winner, what the extra samples bought, and every candidate."""
-    best = next((c for c in result.candidates if c.score is not None and c.ended != "rejected"), None)
-    unit, lift = unit_words(result.unit, result.target), ""
-    if best and result.stats and len(result.candidates) > 1:
-        lift = f", {number_words(best.score - result.stats.mean, 3, '+')} over one sample on average"
-    figures = [("Every candidate's score", run_charts.strip(result)),
-               ("What would N have bought?", run_charts.curve(result))]
-    drawn = "".join(
-        f"<figure><figcaption>{name}</figcaption>{svg}</figure>" for name, svg in figures if svg and best
-    )
-    rows = "".join(map(_candidate, result.candidates))
+    unit = format_unit(result.unit, result.target)
+    rows = "".join(map(_candidate_row, result.candidates))
     settings = "; ".join(f"{k} {v}" for k, v in result.to_dict()["settings"].items() if v is not None)
     notes = "".join(f"<p>{escape(note)}</p>" for note in result.notes)
-    answers = result.messages and not continues(result.messages)
-    said = best and (prompt_and_text("", best.text.strip()) if answers else prompt_and_text(result.prompt, best.text))
-    first = f"""<blockquote>{said}</blockquote>
-<p><span class="big">{score_words(best.score)}</span> {escape(unit)}{lift}</p>""" if best else ""
+    best = next((c for c in result.candidates if c.score is not None and c.ended != "rejected"), None)
     return html_page("Best of N", f"""<h1>Best of {len(result.candidates)}</h1>
 <p>{escape(result.model)}, scored by {escape(result.scorer)}</p>
-{_thread(result)}{first}<p>{escape("; ".join(facts(result)))}.</p>{notes}{drawn}
+{_thread(result)}{_winner(result, best, unit) if best else ""}<p>{escape("; ".join(facts(result)))}.</p>{notes}{
+    _figures(result) if best else ""}
 <h2>Every candidate</h2>
 <div class="scroll"><table><thead><tr><th>rank</th><th>score</th><th>text</th><th>tokens</th></tr></thead>
 <tbody>{rows}</tbody></table></div>
@@ -53,14 +43,31 @@ def run_html(result: Result) -> str:
 
 
 def _thread(result: Result) -> str:
-    """What was said before the message that the candidates are or go on with."""
+    """The messages of a chat before the one that the candidates are or continue."""
     before = answered(result.messages, "")[:-1] if result.messages else ()
-    return "".join(f'<p class="turn"><b>{escape(said["role"])}</b> {escape(said["content"].strip())}</p>'
-                   for said in before)
+    return "".join(f'<p class="turn"><b>{escape(turn["role"])}</b> {escape(turn["content"].strip())}</p>'
+                   for turn in before)
 
 
-def _candidate(c: Candidate) -> str:
-    said = {"rejected": " (dropped)", "stopped": " (stopped)"}.get(c.ended or "", "")
-    return (f'<tr><td class="n">{c.rank or ""}</td><td class="n">{score_or_dash(c.score)}</td>'
-            f'<td>{escape(text_words(c))}</td>'
-            f'<td class="n">{c.tokens}{said}</td></tr>')
+def _winner(result: Result, best: Candidate, unit: str) -> str:
+    """The best text, its score, and how much that is above the mean of all candidates."""
+    answers = result.messages and not continues(result.messages)
+    quote = prompt_and_text("", best.text.strip()) if answers else prompt_and_text(result.prompt, best.text)
+    lift = ""
+    if best.score is not None and result.stats and len(result.candidates) > 1:
+        lift = f", {format_number(best.score - result.stats.mean, 3, '+')} over one sample on average"
+    return f"""<blockquote>{quote}</blockquote>
+<p><span class="big">{format_score(best.score)}</span> {escape(unit)}{lift}</p>"""
+
+
+def _figures(result: Result) -> str:
+    charts = {"Every candidate's score": run_charts.strip(result),
+              "What would N have bought?": run_charts.curve(result)}
+    return "".join(f"<figure><figcaption>{caption}</figcaption>{svg}</figure>"
+                   for caption, svg in charts.items() if svg)
+
+
+def _candidate_row(c: Candidate) -> str:
+    end = {"rejected": " (dropped)", "stopped": " (stopped)"}.get(c.ended or "", "")
+    return (f'<tr><td class="n">{c.rank or ""}</td><td class="n">{format_score(c.score)}</td>'
+            f'<td>{escape(text_words(c))}</td><td class="n">{c.tokens}{end}</td></tr>')

@@ -23,7 +23,7 @@ from bon import api
 from bon.batch import batch_run, export_formats, resume_journal
 from bon.batch.batch_run import Finished, Progress, Task
 from bon.batch.input_rows import Dataset, Row
-from bon.cli.batch_command import duration, progress_line
+from bon.cli.batch_command import progress_line
 from bon.cli.main import main
 from bon.engines.local.engine import LocalEngine
 from bon.errors import BonError, EngineError, InputError
@@ -592,7 +592,6 @@ def test_progress_is_told_in_words():
     assert progress_line(Progress(0, 150, 0, 0, 0.0)) == "0 of 150 rows "
     assert progress_line(Progress(1064, 10_000, 2, 1000, 20.0)) == (
         "1,064 of 10,000 rows, 2 failed, 50.0 rows/s, 3 min left ")
-    assert [duration(seconds) for seconds in (3, 99, 600, 7200)] == ["3 s", "99 s", "10 min", "2.0 h"]
 
 
 def _past(path: Path, size: int) -> bool:

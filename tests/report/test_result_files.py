@@ -13,6 +13,7 @@ import pytest
 from bon.cli.main import main
 from bon.events import Ended, Note, Scored, Started
 from bon.report import result_files, run_charts
+from bon.report.numbers import format_duration
 from bon.result import Candidate
 from bon.run_state import RunState
 from bon.settings import Settings
@@ -112,6 +113,13 @@ def test_the_dots_stand_at_their_scores(n):
 def test_equal_scores_are_piled_and_not_hidden():
     svg = run_charts.strip(made([" x"] * 9, [0.5] * 9))
     assert len(set(re.findall(r'cy="([\d.]+)"', svg))) == 9
+
+
+@pytest.mark.parametrize(("seconds", "text"), [
+    (0, "0 s"), (0.01, "0.1 s"), (0.94, "0.9 s"), (3, "3 s"), (99, "99 s"), (600, "10 min"), (7200, "2.0 h"),
+])
+def test_durations_are_told_at_the_precision_of_an_estimate(seconds, text):
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(("mean", "anchor"), [(0.1, "start"), (0.45, "start"), (0.55, "end"), (0.9, "end")])

@@ -16,7 +16,7 @@ from bon import flow
 from bon.api import Sampler
 from bon.errors import InputError, ModelError, ScoringError
 from bon.models import running
-from bon.report.numbers import axis_of
+from bon.report.axis import score_axis
 from bon.result import Candidate
 from bon.scorers import (
     CallableScorer,
@@ -138,8 +138,8 @@ def test_a_regression_with_several_outputs_is_rated_by_the_output_itself(engine)
     result = flow.run(Request("This movie", Settings(n=8, seed=1, target="arousal")), engine, scorer)
     assert (result.unit, result.target) == ("score", "arousal")
     found = [c.score for c in result.candidates if not c.empty]
-    low, high, _ = axis_of(found, result.unit)
-    assert low <= min(found) < max(found) <= high != 1.0
+    axis = score_axis(found, result.unit)
+    assert axis.low <= min(found) < max(found) <= axis.high != 1.0
 
 
 def test_a_sampler_looks_for_another_output_of_a_regression_and_ranks_by_it(engine):

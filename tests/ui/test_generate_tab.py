@@ -49,7 +49,7 @@ def expected(result, page: Page) -> None:
     """The page shows this ranking."""
     expect(page.locator(".bon blockquote")).to_have_text("This movie" + result.best.text)
     assert rows(page) == [c.index for c in result.candidates[1:]]
-    assert page.text_content(".bon .points b") == run_view.score_words(result.best.score)
+    assert page.text_content(".bon .points b") == run_view.format_score(result.best.score)
 
 
 def saved(page: Page, kind: str) -> tuple[str, str]:

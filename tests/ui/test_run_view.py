@@ -125,31 +125,31 @@ def test_sample_is_read_from_its_file_or_left_out(tmp_path):
     [(0.98649, "0.986"), (1.0, "1.000"), (0.99996, "> 0.999"), (0.0001, "< 0.001"), (0.0, "0.000"), (-2.5, "−2.500")],
 )
 def test_scores_are_not_rounded_to_certainty(score, words):
-    assert run_view.score_words(score) == words
+    assert run_view.format_score(score) == words
 
 
 def test_win_rate_is_not_rounded_to_certainty():
-    assert [run_view.percent_words(n / (n + 1)) for n in (1, 16, 256, 4096)] == ["50%", "94%", "99.6%", "99.9%"]
+    assert [run_view.format_percent(n / (n + 1)) for n in (1, 16, 256, 4096)] == ["50%", "94%", "99.6%", "99.9%"]
 
 
 @pytest.mark.parametrize("scores", [[-3.2, 1.7, 4.4], [5.0], [2.0, 2.0], [0.0012, 0.0019], [-1e6, 1e6]])
 def test_an_axis_without_fixed_ends_holds_all_scores(scores):
-    low, high, ticks = run_view.axis_of(scores, "logit")
-    assert low < high
-    assert all(low <= score <= high for score in scores)
-    assert 2 <= len(ticks) <= 7
-    assert (ticks[0], ticks[-1]) == (low, high)
+    axis = run_view.score_axis(scores, "logit")
+    assert axis.low < axis.high
+    assert all(axis.low <= score <= axis.high for score in scores)
+    assert 2 <= len(axis.ticks) <= 7
+    assert (axis.ticks[0], axis.ticks[-1]) == (axis.low, axis.high)
 
 
 def test_an_axis_without_scores_has_no_numbers():
-    assert run_view.axis_of([], "logit")[2] == []
+    assert run_view.score_axis([], "logit").ticks == ()
     assert run_view.writing(state([], n=2, unit="reward", target=None).result())["axis"]["ticks"] == []
 
 
 def test_units_are_named():
-    assert numbers.unit_words("probability", "POSITIVE") == "probability of positive"
-    assert numbers.unit_words("logit", "LABEL_1") == "logit of label_1"
-    assert numbers.unit_words("reward", None) == "reward"
+    assert numbers.format_unit("probability", "POSITIVE") == "probability of positive"
+    assert numbers.format_unit("logit", "LABEL_1") == "logit of label_1"
+    assert numbers.format_unit("reward", None) == "reward"
 
 
 def test_chips_say_what_runs():

@@ -24,7 +24,7 @@ from bon.batch.batch_run import CANDIDATES, ROWS_MAX, failures
 from bon.batch.input_rows import Dataset, Row
 from bon.errors import BonError, InputError
 from bon.messages import carried, joined, replaced, say
-from bon.report.numbers import score_words, unit_words
+from bon.report.numbers import format_duration, format_score, format_unit
 from bon.settings import Settings, clean
 from bon.ui import deployment, rate_limit
 from bon.ui.batch import jobs
@@ -292,7 +292,7 @@ def view(one: Batch) -> View:
         "title": say(f"batch.{phase}", done=told["done"], n=order.rows),
         "line": _line(one), "progress": 1 if phase == "done" else told["done"] / order.rows,
         "facts": _facts(told, order), "errors": told["errors"],
-        "latest": [{**winner, "score": score_words(winner["score"])} for winner in reversed(told["latest"])],
+        "latest": [{**winner, "score": format_score(winner["score"])} for winner in reversed(told["latest"])],
         "failed": told["failed"], "error": one.end.get("error", "") if phase == "failed" else "",
         "command": command(order.name, order),
     }
@@ -304,27 +304,20 @@ def _line(one: Batch) -> str:
         if not (rate := one.rate):
             return ""
         left = (one.order.rows - one.told["done"]) / rate
-        return joined([say("batch.rate", rate=f"{rate:.1f}"), say("batch.left", time=_time(left))])
+        return joined([say("batch.rate", rate=f"{rate:.1f}"), say("batch.left", time=format_duration(left))])
     if one.phase == "done":
-        return joined([say("batch.rows", n=one.order.rows), _time(one.end["seconds"])])
+        return joined([say("batch.rows", n=one.order.rows), format_duration(one.end["seconds"])])
     return {"loading": say("compare.first"), "stopped": say("kept"), "failed": say("kept"),
             "interrupted": say("batch.kept")}.get(one.phase, "")
-
-
-def _time(seconds: float) -> str:
-    if seconds < 100:
-        return say("batch.seconds", value=f"{seconds:.0f}")
-    return say("batch.minutes", value=f"{seconds / 60:.0f}") if seconds < 6000 else say(
-        "batch.hours", value=f"{seconds / 3600:.1f}")
 
 
 def _facts(told: Mapping[str, Any], order: Order) -> list[View]:
     facts = []
     if "best" in told:
-        unit = unit_words(told["unit"], told["target"])
-        facts = [{"value": score_words(told["best"]), "name": say("batch.mean", unit=unit)}]
+        unit = format_unit(told["unit"], told["target"])
+        facts = [{"value": format_score(told["best"]), "name": say("batch.mean", unit=unit)}]
     if "plain" in told:
-        facts.append({"value": score_words(told["plain"]), "name": say("fact.mean")})
+        facts.append({"value": format_score(told["plain"]), "name": say("fact.mean")})
     return [*facts, {"value": say("number", value=told["failed"]), "name": say("batch.failures", n=told["failed"])},
             {"value": say("number", value=order.settings["n"]), "name": say("batch.each")}]
 

@@ -11,7 +11,7 @@ from bon.compare import comparison_chart, comparison_files
 from bon.compare.result import Compared, Comparison, Writing, winner
 from bon.messages import carried, joined, revived, say
 from bon.report.json_text import json_text
-from bon.report.numbers import score_words, unit_words
+from bon.report.numbers import format_score, format_unit
 from bon.result import Candidate, Result
 from bon.stats import estimates
 from bon.ui.generate.run_view import View
@@ -102,7 +102,7 @@ def card(part: str, result: Result) -> View:
     """One system's text for one prompt while it is written: the leader so far, its score, what it took."""
     timing = f"{result.timing.total:.2f} s" if result.timing.total else ""
     return _card(part, result.prompt, result.candidates[0], result.candidates, [timing],
-                 unit_words(result.unit, result.target))
+                 format_unit(result.unit, result.target))
 
 
 def cards_of(comparison: Comparison) -> dict[str, View]:
@@ -113,7 +113,7 @@ def cards_of(comparison: Comparison) -> dict[str, View]:
     if outcome.tuned:
         measured = say("compare.kl", kl=f"{estimates.mean(outcome.log_ratios):.2f}") if outcome.log_ratios else ""
         shown["tuned"] = (outcome.tuned[0], outcome.tuned[:1], measured)
-    unit = unit_words(comparison.unit, comparison.target)
+    unit = format_unit(comparison.unit, comparison.target)
     return {part: _card(part, outcome.prompt, best, among, [f"{outcome.seconds[part]:.2f} s", kl], unit)
             for part, (best, among, kl) in shown.items()}
 
@@ -124,9 +124,9 @@ def _card(part: str, prompt: str, best: Candidate, among: Sequence[Candidate], f
         shown.update(title=say("compare.best_of", of=n), under=say("compare.samples", n=n))
         facts = [*facts, say("compare.bound", kl=f"{estimates.kl_bound(n):.2f}")]
     if best.judge is not None:
-        facts = [*facts, say("compare.judge", score=score_words(best.judge))]
+        facts = [*facts, say("compare.judge", score=format_score(best.judge))]
     facts = joined([say("tokens", n=sum(c.tokens for c in among)), *facts])
-    score = "" if best.score is None else score_words(best.score)
+    score = "" if best.score is None else format_score(best.score)
     return shown | {"prompt": prompt, "text": best.text, "score": score, "unit": unit, "facts": facts}
 
 

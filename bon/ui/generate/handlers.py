@@ -12,7 +12,7 @@ from bon.compare.prompts import checked_prompts, shipped_prompts
 from bon.errors import BonError
 from bon.messages import say
 from bon.report import result_files
-from bon.report.numbers import quiet_label
+from bon.report.numbers import lower_label
 from bon.result import Result
 from bon.settings import Request
 from bon.ui import deployment
@@ -143,6 +143,6 @@ def prepare(model: str, scorer: str | None, target: str | None = None) -> Iterat
 def targets(scorer: Any, chosen: str | None = None) -> dict:
     """The choice of labels to look for; hidden where the scorer has none."""
     labels = sorted(scorer.targets, key=lambda name: name != scorer.target)
-    choices = [(label(f"label.{quiet_label(name)}", quiet_label(name)), name) for name in labels]
+    choices = [(label(f"label.{lower_label(name)}", lower_label(name)), name) for name in labels]
     value = {} if chosen in labels else {"value": scorer.target}
     return gr.update(choices=choices, visible=bool(labels), **value)

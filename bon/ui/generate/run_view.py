@@ -12,8 +12,9 @@ from typing import Any
 
 from bon.errors import InputError
 from bon.messages import carried, joined, restored, revived, say
+from bon.report.axis import Axis, score_axis
 from bon.report.json_text import json_text
-from bon.report.numbers import axis_of, number_words, percent_words, score_words, share, tick_words, unit_words
+from bon.report.numbers import format_number, format_percent, format_score, format_unit
 from bon.result import Candidate, Result, Stats, Timing, at_most
 from bon.run_state import stopped as stopped_result
 from bon.settings import Settings, checked_messages
@@ -153,16 +154,16 @@ def _cut_short(view: View, result: Result, phase: str, title: str, line: str) ->
 
 def common(result: Result, phase: str) -> View:
     """What the views of a running and of an ended run share."""
-    axis = axis_of([c.score for c in result.candidates if c.score is not None], result.unit)
+    axis = score_axis([c.score for c in result.candidates if c.score is not None], result.unit)
     return {
         "phase": phase,
         "prompt": result.prompt,
         "messages": result.messages and list(result.messages),
         "n": len(result.candidates),
         "scored": scored_count(result),
-        "unit": unit_words(result.unit, result.target),
+        "unit": format_unit(result.unit, result.target),
         "winner": winner(result),
-        "axis": {"ticks": [[share(t, axis), tick_words(t)] for t in axis[2]]},
+        "axis": {"ticks": [list(mark) for mark in axis.marks()]},
         "mean": mean_mark(result, axis),
         "rows": [row(c, axis) for c in sorted(result.candidates, key=lambda c: c.index)],
         "notes": list(result.notes),
@@ -202,14 +203,14 @@ def progress(candidates: Sequence[Candidate]) -> tuple[int, int]:
     return sum(c.tokens for c in candidates), max(1, sum(c.tokens if c.ended else c.cap for c in candidates))
 
 
-def row(c: Candidate, axis: tuple) -> dict[str, Any]:
+def row(c: Candidate, axis: Axis) -> dict[str, Any]:
     """One candidate: its text, its score and where that lies on the axis (0 to 1)."""
     return {
         "text": c.text,
         "tokens": c.tokens,
         "rank": c.rank,
-        "score": None if c.score is None else score_words(c.score),
-        "share": None if c.score is None else share(c.score, axis),
+        "score": None if c.score is None else format_score(c.score),
+        "share": None if c.score is None else axis.share(c.score),
         "state": state(c),
         "cut": c.ended == "length",
     }
@@ -233,15 +234,15 @@ def winner(result: Result) -> dict[str, Any] | None:
         return None
     facts = [[say("fact.candidate", number=best.index + 1), ""], [say("tokens", n=best.tokens), ""]]
     if best.logprob is not None:
-        facts.append([say("fact.logprob", value=number_words(best.logprob, 1)), say("tip.logprob")])
+        facts.append([say("fact.logprob", value=format_number(best.logprob, 1)), say("tip.logprob")])
     facts.append([say("fact.seed", seed=str(result.settings.seed)), say("tip.seed")])
-    lift = number_words(best.score - result.stats.mean, 3, "+") if result.stats else ""
-    return {"index": best.index, "score": score_words(best.score), "lift": lift, "facts": facts}
+    lift = format_number(best.score - result.stats.mean, 3, "+") if result.stats else ""
+    return {"index": best.index, "score": format_score(best.score), "lift": lift, "facts": facts}
 
 
-def mean_mark(result: Result, axis: tuple) -> dict[str, Any] | None:
+def mean_mark(result: Result, axis: Axis) -> dict[str, Any] | None:
     """The mean score, which stands for one sample, on the axis."""
-    return result.stats and {"share": share(result.stats.mean, axis), "score": score_words(result.stats.mean)}
+    return result.stats and {"share": axis.share(result.stats.mean), "score": format_score(result.stats.mean)}
 
 
 def insight(result: Result) -> View:
@@ -256,7 +257,7 @@ def savings(result: Result) -> list[dict[str, str]]:
     all_of_them, most = result.candidates, sum(c.cap for c in result.candidates)
     dropped, tokens = sum(c.ended == "rejected" for c in all_of_them), sum(c.tokens for c in all_of_them)
     return [
-        {"value": score_words(result.best.score), "label": say("fact.best", of=len(all_of_them)), "tip": ""},
+        {"value": format_score(result.best.score), "label": say("fact.best", of=len(all_of_them)), "tip": ""},
         {"value": f"{dropped}", "label": say("fact.dropped"), "tip": say("tip.dropped")},
         {"value": say("number", value=tokens), "label": say("fact.written"), "tip": ""},
         {"value": say("number", value=most), "label": say("fact.most"), "tip": say("tip.most")},
@@ -267,11 +268,11 @@ def facts(result: Result) -> list[dict[str, str]]:
     """The four numbers under the winner: each a value, a label and, where it needs one, an explanation."""
     n, stats = scored_count(result), result.stats
     out = [
-        {"value": score_words(stats.expected_best[-1]), "label": say(f"fact.{extreme(result)}", of=n), "tip": ""},
-        {"value": score_words(stats.mean), "label": say("fact.mean"), "tip": say("tip.mean")},
+        {"value": format_score(stats.expected_best[-1]), "label": say(f"fact.{extreme(result)}", of=n), "tip": ""},
+        {"value": format_score(stats.mean), "label": say("fact.mean"), "tip": say("tip.mean")},
     ]
     if stats.win_rate is not None:
-        rate, label = percent_words(stats.win_rate), say("fact.wins" if extreme(result) == "best" else "fact.below")
+        rate, label = format_percent(stats.win_rate), say("fact.wins" if extreme(result) == "best" else "fact.below")
         out.append({"value": rate, "label": label, "tip": say("tip.wins", of=n)})
     if stats.kl_bound is not None:
         bound = f"≤ {at_most(stats.kl_bound)}" if stats.kl_bound > 0 else "0"
@@ -287,11 +288,11 @@ def extreme(result: Result) -> str:
 def curve(result: Result) -> dict[str, Any]:
     """The expected best of k for k = 1..N, at no more places than the eye needs."""
     values = result.stats.expected_best
-    axis = axis_of([c.score for c in result.candidates if c.score is not None], result.unit)
+    axis = score_axis([c.score for c in result.candidates if c.score is not None], result.unit)
     ks = sorted({round(2 ** (i / 4)) for i in range(4 * int(math.log2(len(values))) + 1)} | {len(values)})
     return {
-        "points": [[k, share(values[k - 1], axis), score_words(values[k - 1])] for k in ks],
-        "ticks": [[share(t, axis), tick_words(t)] for t in axis[2][:: 2 if len(axis[2]) > 4 else 1]],
+        "points": [[k, axis.share(values[k - 1]), format_score(values[k - 1])] for k in ks],
+        "ticks": [list(mark) for mark in axis.marks(2 if len(axis.ticks) > 4 else 1)],
         "caption": curve_caption(values),
         "word": extreme(result),
     }
@@ -303,7 +304,7 @@ def curve_caption(values: Sequence[float]) -> str:
     if len(values) < 3 or gain <= 1e-9:
         return say("curve.flat")
     enough = next(k for k, value in enumerate(values, start=1) if value - values[0] >= 0.9 * gain)
-    return say("curve.enough", n=enough, of=len(values), gain=number_words(gain, 3, "+"))
+    return say("curve.enough", n=enough, of=len(values), gain=format_number(gain, 3, "+"))
 
 
 def spent(timing: Timing) -> str:

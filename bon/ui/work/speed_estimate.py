@@ -8,6 +8,7 @@ import numpy as np
 
 from bon.errors import InputError
 from bon.messages import say
+from bon.report.numbers import format_duration
 from bon.result import Result
 from bon.settings import Settings
 from bon.ui import deployment
@@ -59,14 +60,8 @@ speeds = Speeds()
 
 
 def words(seconds: float | None) -> str:
-    """An estimate for a reader, at the precision that it has."""
-    if seconds is None:
-        return ""
-    if seconds < 0.95:
-        return say("estimate.seconds", seconds=f"{max(0.1, round(seconds, 1)):.1f}")
-    if seconds < 90:
-        return say("estimate.seconds", seconds=f"{seconds:.0f}")
-    return say("estimate.minutes", minutes=f"{seconds / 60:.0f}")
+    """An estimate of a run's time for a reader."""
+    return "" if seconds is None else say("estimate", time=format_duration(seconds))
 
 
 def estimated(model: str, scorer: str | None, n: Any, low: Any, high: Any) -> str:
