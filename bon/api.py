@@ -15,8 +15,8 @@ from bon.messages import say
 from bon.models import loading, presets
 from bon.result import Candidate, Result
 from bon.run_state import ranked_anew
-from bon.scorers import Item, Scorer, SentimentScorer, WeightedScorer, as_scorer, checked_scores
-from bon.scorers.simple import CarriedScorer
+from bon.scorers import Item, Scorer, SentimentScorer, WeightedScorer, as_scorer, score_items
+from bon.scorers.weighted import CarriedScorer
 from bon.settings import UNITS, Request, Settings
 from bon.stats.lengths import DrawLength
 from bon.stats.random_streams import selection_uniform
@@ -68,7 +68,7 @@ class Sampler:
             if scorer.name in presets.FREE:
                 raise InputError("scorer", say("error.scorer_needs_run", scorer=scorer.name))
         items = [Item("", Candidate(index=i, text=text)) for i, text in enumerate(texts)]
-        return list(checked_scores(self.scorer, items).values) if items else []
+        return list(score_items(self.scorer, items).values) if items else []
 
     def rerank(self, result: Result, *, target: str | None = None, select: str | None = None,
                softness: float | None = None) -> Result:
@@ -87,9 +87,9 @@ class Sampler:
         """New scores where the settings look for another label than the result's, and the label of all scores."""
         rated = [c for c in result.candidates if c.score is not None]
         if not isinstance(self.scorer, WeightedScorer):
-            scorer = _looking_for(self.scorer, settings.target, result.unit)
+            scorer = self.scorer.for_target(settings.target, result.unit)
             return (_scored(scorer, rated, result) if scorer.target != result.target else []), scorer.target
-        before, after = (_looking_for(self.scorer, chosen.target, None).parts for chosen in (result.settings, settings))
+        before, after = (self.scorer.for_target(chosen.target, None).parts for chosen in (result.settings, settings))
         changed = {now.name for (_, was), (_, now) in zip(before, after, strict=True) if was.target != now.target}
         if not changed:
             return [], None
@@ -108,7 +108,7 @@ class Sampler:
                 raise InputError(name, say("error.sampler_has_another", value=here[name], name=name))
         chosen = Settings.of({**settings, **here})
         request = _checked(prompt, chosen, messages, unconditional, length_sampler)
-        scorer = _looking_for(self.scorer, chosen.target, settings.get("unit"))
+        scorer = self.scorer.for_target(chosen.target, settings.get("unit"))
         if isinstance(scorer, SentimentScorer) and scorer.unit in UNITS:
             request = dataclasses.replace(request, settings=dataclasses.replace(chosen, unit=scorer.unit))
         return request, scorer
@@ -139,7 +139,7 @@ def load(model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None
     made = as_scorer(source, target, unit or "probability", device=device, dtype=dtype)
     if isinstance(source, str) and not isinstance(made, WeightedScorer):
         made.name = named or (f"{spec.name} sentiment" if spec.summary else source)
-    return Sampler(engine, _looking_for(made, target, unit), model, named)
+    return Sampler(engine, made.for_target(target, unit), model, named)
 
 
 def stream(prompt: str | None = None, *, model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None,
@@ -192,28 +192,9 @@ def _checked(prompt, settings: Settings, messages, unconditional: bool, length_s
 def _scored(scorer: Scorer, candidates: Sequence[Candidate], result: Result) -> list[Scored]:
     if not candidates:
         return []
-    scores = checked_scores(scorer, [Item(result.prompt, c, result.messages) for c in candidates])
+    scores = score_items(scorer, [Item(result.prompt, c, result.messages) for c in candidates])
     return list(map(Scored, (c.index for c in candidates), scores.values, scores.parts))
 
 
 def _place(source: Any) -> Any:
     return os.fspath(source) if isinstance(source, os.PathLike) else source
-
-
-def _looking_for(scorer: Scorer, target: str | None, unit: str | None) -> Scorer:
-    """The scorer with another target or unit, where they are given; its weights are shared."""
-    if isinstance(scorer, WeightedScorer) and any(hasattr(part, "classifier") for _, part in scorer.parts):
-        return WeightedScorer([(weight, _looking_for(part, target, unit) if isinstance(part, SentimentScorer) else part)
-                               for weight, part in scorer.parts])
-    if not isinstance(scorer, SentimentScorer):
-        if target is not None:
-            raise InputError("target", say("error.scorer_without_labels", scorer=scorer.name))
-        if unit not in (None, "probability", scorer.unit):
-            raise InputError("unit", say("error.scorer_has_own_unit", scorer=scorer.name, unit=scorer.unit))
-        return scorer
-    target, unit = target or scorer.target, unit or scorer.unit
-    if (target, unit) == (scorer.target, scorer.unit):
-        return scorer
-    other = SentimentScorer(scorer.classifier, target, unit, scorer.with_prompt)
-    other.name = scorer.name
-    return other

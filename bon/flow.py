@@ -17,7 +17,7 @@ from bon.events import Clock, Done, Ended, Event, Note, Scored, Started, Wrote
 from bon.messages import say
 from bon.result import Candidate, Result, Timing
 from bon.run_state import RunState
-from bon.scorers.base import Item, Scorer, checked_scores
+from bon.scorers.base import Item, Scorer, score_items
 from bon.settings import Request, whole
 from bon.stats.early_rejection import EarlyRejection
 from bon.stats.lengths import DrawLength, LengthSampler
@@ -87,7 +87,7 @@ class _Run:
         alone = not watched  # who waits for a file wants it to be the same again
         watched = watched or settings.reject > 0  # what is dropped is chosen by unfinished texts
         self.together = scorer.incremental and not watched
-        self.job = Job(ids, self._caps(request), request, certainty=getattr(scorer, "needs_certainty", False),
+        self.job = Job(ids, self._caps(request), request, certainty=scorer.needs_certainty,
                        watched=watched, alone=alone)
         # By the settings, not by the luck of the draw: what fits, fits with every seed.
         check_fits(len(ids), settings.max_tokens if lengths is None else max(self.job.caps), engine)
@@ -206,7 +206,7 @@ class _Run:
     def _items(self, candidates: Sequence[Candidate]) -> list[Item]:
         """What the scorer is asked to rate."""
         return [Item(self.prompt, candidate, self.job.request.messages) for candidate in candidates
-                if not candidate.empty or getattr(self.scorer, "rates_empty", True)]
+                if not candidate.empty or self.scorer.rates_empty]
 
     def _scores(self, items: Sequence[Item]) -> tuple[list[Scored], list[Note]]:
         start = time.perf_counter()
@@ -243,7 +243,7 @@ def _score_together(runs: Sequence[_Run], scorer: Scorer) -> Iterator[tuple[int,
 def _rated(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Scored], list[Note]]:
     if not items:
         return [], []
-    scores = checked_scores(scorer, items)
+    scores = score_items(scorer, items)
     scored = map(Scored, (item.candidate.index for item in items), scores.values, scores.parts)
     return list(scored), [Note(text) for text in scores.notes]
 

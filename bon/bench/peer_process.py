@@ -19,7 +19,8 @@ def bon(folder, n, query, dtype):
     from bon import flow
     from bon.engines.local.engine import LocalEngine, Rules
     from bon.models import loading
-    from bon.scorers.classifier import Classifier, SentimentScorer
+    from bon.scorers import SentimentScorer
+    from bon.scorers.classifier import Classifier
     from bon.settings import Request, Settings
 
     model, tokenizer = loading.causal(f"{folder}/gpt2", "cpu", dtype)

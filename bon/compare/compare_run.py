@@ -20,7 +20,7 @@ from bon.events import Done
 from bon.messages import say
 from bon.result import Candidate, Result
 from bon.run_state import RunState
-from bon.scorers.base import Item, Scorer, checked_scores
+from bon.scorers.base import Item, Scorer, score_items
 from bon.settings import Request, Settings
 
 
@@ -146,7 +146,7 @@ def _judged(result: Result, judge: Scorer | None) -> tuple[Candidate, ...]:
     if judge is None:
         return tuple(candidates)
     rated = scored(candidates)
-    scores = checked_scores(judge, [Item(result.prompt, c) for c in rated]).values if rated else []
+    scores = score_items(judge, [Item(result.prompt, c) for c in rated]).values if rated else []
     by_index = {c.index: score for c, score in zip(rated, scores, strict=True)}
     return tuple(dataclasses.replace(c, judge=by_index.get(c.index)) for c in candidates)
 

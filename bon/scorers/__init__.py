@@ -1,38 +1,46 @@
-"""What rates: `base` says what a scorer is, `as_scorer` makes one of whatever a user gives."""
+"""Scorers rate candidates: `base` says what a scorer is, `as_scorer` makes one of a name, pipeline or callable."""
 
 from typing import Any
 
 from bon.models import presets
-from bon.scorers.base import Item, Scorer, Scores, checked_scores
-from bon.scorers.classifier import Classifier, RewardScorer, SentimentScorer
+from bon.scorers.base import Item, Scorer, Scores, score_items
+from bon.scorers.callable_scorer import CallableScorer
+from bon.scorers.classifier import Classifier
+from bon.scorers.logprob import MeanLogprobScorer, SelfCertaintyScorer
 from bon.scorers.ngrams import NgramClassifier
-from bon.scorers.simple import CallableScorer, MeanLogprobScorer, SelfCertaintyScorer, WeightedScorer
+from bon.scorers.reward_model import RewardScorer
+from bon.scorers.sentiment import SentimentScorer
+from bon.scorers.weighted import WeightedScorer
 
 __all__ = [
     "CallableScorer", "Item", "MeanLogprobScorer", "RewardScorer", "Scorer", "Scores", "SelfCertaintyScorer",
-    "SentimentScorer", "WeightedScorer", "as_scorer", "checked_scores",
+    "SentimentScorer", "WeightedScorer", "as_scorer", "score_items",
 ]
 
 
-def as_scorer(source: Any, target: str | None = None, unit: str = "probability", **kind: Any) -> Scorer:
-    """A scorer from a name, a pipeline, a callable or a scorer itself.
+def as_scorer(source: Any, target: str | None = None, unit: str = "probability", *, device: str | None = None,
+              dtype: str | None = None) -> Scorer:
+    """The scorer that a name, a pipeline, a callable or a scorer itself stands for.
 
     Names: `logprob`, `self-certainty`, a preset, folder or Hub id, or a weighted sum of these such as
     `0.7*embedded+0.3*logprob`. A model with a single output becomes a reward scorer, one with several a sentiment
-    scorer for `target`.
+    scorer for `target` in `unit`. device, dtype: of a model that is loaded here; None chooses the fastest. Raises
+    `InputError` for what cannot score, `ModelError` for a model that cannot be loaded.
     """
-    if isinstance(source, str) and (parts := presets.weighted(source)):
-        return WeightedScorer([(weight, as_scorer(name, target, unit, **kind)) for weight, name in parts])
-    if source in presets.FREE:
-        return {scorer.name: scorer for scorer in (MeanLogprobScorer, SelfCertaintyScorer)}[source]()
-    if hasattr(source, "score") and hasattr(source, "unit"):
+    if isinstance(source, Scorer):
         return source
-    known = isinstance(source, str | Classifier | NgramClassifier) or hasattr(source, "task")  # every pipeline has one
-    if not known:
+    if isinstance(source, str):
+        if parts := presets.weighted(source):
+            scorers = [(weight, as_scorer(name, target, unit, device=device, dtype=dtype)) for weight, name in parts]
+            return WeightedScorer(scorers)
+        if source in presets.FREE:
+            return {scorer.name: scorer for scorer in (MeanLogprobScorer, SelfCertaintyScorer)}[source]()
+    is_pipeline = hasattr(source, "task")
+    if not (is_pipeline or isinstance(source, str | Classifier | NgramClassifier)):
         return CallableScorer(source)
-    classifier = Classifier.of(source, **kind)
-    rewards = len(classifier.labels) == 1
-    scorer = RewardScorer(classifier) if rewards else SentimentScorer(classifier, target, unit)
+    classifier = Classifier.of(source, device, dtype)
+    is_reward_model = len(classifier.labels) == 1
+    scorer = RewardScorer(classifier) if is_reward_model else SentimentScorer(classifier, target, unit)
     if isinstance(source, str):
         scorer.name = source
     return scorer

@@ -1,11 +1,12 @@
 """What the flow asks of a scorer, and the check that every score passes."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from bon.errors import BonError, ScoringError
+from bon.errors import BonError, InputError, ScoringError
 from bon.messages import say
 from bon.result import Candidate
 from bon.settings import continues
@@ -13,7 +14,7 @@ from bon.settings import continues
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One complete candidate with what it continues; both texts as people read them."""
+    """One candidate to score, with the prompt or chat that it continues; both texts without special tokens."""
 
     prompt: str
     candidate: Candidate
@@ -23,15 +24,16 @@ class Item:
         """The continuation, alone or with its prompt before it."""
         if with_prompt and self.candidate.whole is not None:
             return self.candidate.whole
-        between = "\n" if self.messages and not continues(self.messages) else ""
-        return self.prompt + between + self.candidate.text if with_prompt else self.candidate.text
+        separator = "\n" if self.messages and not continues(self.messages) else ""
+        return self.prompt + separator + self.candidate.text if with_prompt else self.candidate.text
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A score for each item, in order; the parts of combined ones; notes for the reader of the result.
+    """The scores of some items, in their order.
 
-    values: a list, array, tensor, series or generator of numbers; a column [items, 1] will do.
+    values [items]: a list, array, tensor, series or generator of numbers; a column [items, 1] is accepted too.
+    notes: for the reader of the result. parts [items]: what a combined score is made of, by the parts' names.
     """
 
     values: Any
@@ -39,33 +41,49 @@ class Scores:
     parts: Sequence[Mapping[str, float]] = field(default_factory=list)
 
 
-class Scorer(Protocol):
+class Scorer(ABC):
     """Rates complete candidates; higher is better.
 
-    name, unit and target are shown beside the scores. `targets`: the labels one can look for. `incremental`:
-    whether candidates may be scored in groups as they finish, instead of all of a prompt's in one call. A scorer with
-    an attribute `rates_empty` that is False is not asked for texts of nothing but white space: they get no score.
+    name, unit, target: shown beside the scores. targets: the labels that can be the target; none where the scorer has
+    no labels. incremental: whether candidates may be scored in groups as they finish, instead of all of a prompt's in
+    one call. rates_empty: whether it is called for texts of nothing but white space; where it is not, they get no
+    score. needs_certainty: whether it reads the candidates' self-certainty, which the engine must then compute.
     """
 
     name: str
-    unit: str
-    target: str | None
-    targets: tuple[str, ...]
-    incremental: bool
+    unit: str = "score"
+    target: str | None = None
+    targets: tuple[str, ...] = ()
+    incremental: bool = False
+    rates_empty: bool = True
+    needs_certainty: bool = False
 
+    @abstractmethod
     def score(self, items: Sequence[Item]) -> Scores:
         """The scores of the items, in order."""
 
+    def for_target(self, target: str | None, unit: str | None = None) -> "Scorer":
+        """This scorer for another target or unit, with the same weights; None keeps its own.
 
-def checked_scores(scorer: Scorer, items: Sequence[Item]) -> Scores:
-    """The scorer's scores as floats.
+        Raises `InputError` for a target or a unit that the scorer does not have. `probability`, the default of all
+        settings, is accepted by a scorer with any unit.
+        """
+        if target is not None:
+            raise InputError("target", say("error.scorer_without_labels", scorer=self.name))
+        if unit not in (None, "probability", self.unit):
+            raise InputError("unit", say("error.scorer_has_own_unit", scorer=self.name, unit=self.unit))
+        return self
 
-    Raises `ScoringError` where the scorer raises, returns what is no row of numbers (a dictionary, a set, a text),
-    another number of scores, or one that is no finite number: an error must never turn into a score that can win.
+
+def score_items(scorer: Scorer, items: Sequence[Item]) -> Scores:
+    """The scorer's scores, checked and as a list of floats.
+
+    Raises `ScoringError` where the scorer raises, returns something without an order (a dictionary, a set) or a text,
+    returns another number of scores, or one that is not finite: an error must never become a score that can win.
     """
     try:
         scores = scorer.score(items)
-        values = [float(value) for value in _row(scorer, scores.values)]
+        values = [float(value) for value in _in_order(scorer, scores.values)]
     except BonError:
         raise
     except Exception as error:
@@ -81,8 +99,11 @@ def checked_scores(scorer: Scorer, items: Sequence[Item]) -> Scores:
     return Scores(values, scores.notes, scores.parts or [{}] * len(values))
 
 
-def _row(scorer: Scorer, values: Any) -> list[Any]:
-    """The values in their order; of a column the one of each row. Texts and keys would pass as numbers too."""
+def _in_order(scorer: Scorer, values: Any) -> list[Any]:
+    """The values as a list, a column's rows as their only element.
+
+    The keys of a dictionary and the digits of a text would convert to numbers too, so both are refused.
+    """
     values = values.tolist() if hasattr(values, "tolist") else values
     if isinstance(values, Mapping | Set | str | bytes | bytearray) or hasattr(values, "keys"):
         raise ScoringError(say("error.scores_in_no_order", scorer=scorer.name, type=type(values).__name__))

@@ -1,4 +1,4 @@
-"""Scorers that are transformers sequence-classification models: sentiment by label name, and reward models."""
+"""A transformers sequence-classification model: texts in, logits out, in batches that do not change them."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,10 +17,8 @@ from bon.models import loading, presets
 from bon.models.limits import context_length, pad_id, vocabulary
 from bon.models.running import compute
 from bon.scorers import reading_limits
-from bon.scorers.base import Item, Scores
 from bon.scorers.ngrams import NgramClassifier, is_ngrams
 from bon.scorers.reading_limits import Sharing, Tokens
-from bon.settings import UNITS, answered
 
 #: The tasks of pipelines whose model rates a text by its labels.
 TASKS = ("text-classification", "sentiment-analysis", "zero-shot-classification")
@@ -30,8 +28,6 @@ TOKENS = {"cpu": 1024}
 MANY_TOKENS = 32_768
 #: Batches are padded to a multiple of this, so that few shapes occur: a processor's kernels are made for each shape.
 GRAIN = 8
-#: The unit of a score that is a model's output as it is.
-RAW = "score"
 #: What makes a score of a logit, by the kind of problem that a model's config names.
 ACTIVATIONS = {"regression": "none", "multi_label_classification": "sigmoid"}
 
@@ -249,104 +245,3 @@ class Classifier:
         findings.largest = max(findings.largest, reading_limits.largest(out))
         if len(rows) > 1 or width > len(rows[-1].ids):
             reading_limits.check_sharing(self.model, rows[-1], width, self._pad or 0)
-
-
-class SentimentScorer:
-    """Rates texts by the score of one label, looked up by its *name*.
-
-    model: a preset, folder or Hub id, or a transformers text-classification pipeline. target: the label to look
-    for, upper or lower case; None takes POSITIVE. unit: `probability` (0 to 1), `logit`, or `margin` (the label's
-    logit less the highest other one). with_prompt: rate the prompt and the continuation as one text, as TRL does,
-    or the continuation alone.
-
-    A probability is the softmax over the labels, or each label's sigmoid for a multi-label problem. Where outputs are
-    no logits of probabilities (a regression, or a pipeline whose `function_to_apply` is `none`), the output itself
-    stands in its place, and `unit` says `score`. Raises `InputError` for a target that the model does not have, and
-    for the logit or margin of a regression.
-    """
-
-    incremental, rates_empty = True, False
-
-    def __init__(self, model: Any, target: str | None = "POSITIVE", unit: str = "probability",
-                 with_prompt: bool = True, device: str | None = None, dtype: str | None = None):
-        if unit not in (*UNITS, RAW):
-            raise _no_such_unit(unit)
-        self.classifier = Classifier.of(model, device, dtype)
-        self.name = model if isinstance(model, str) else self.classifier.name
-        self.targets = self.classifier.labels
-        if len(self.targets) < 2:
-            raise ModelError(say("error.is_reward_model", scorer=self.name))
-        self.unit, self.with_prompt = self._checked_unit(unit), with_prompt
-        self.target = _named(target or "POSITIVE", self.targets, self.name)
-
-    def score(self, items: Sequence[Item]) -> Scores:
-        """Scores in the scorer's unit."""
-        logits, notes = self.classifier.logits([item.text(self.with_prompt) for item in items])
-        return Scores(self._in_unit(logits).tolist(), notes)
-
-    def _checked_unit(self, unit: str) -> str:
-        default = RAW if self.classifier.activation == "none" else "probability"
-        if unit in ("probability", default):
-            return default
-        if self.classifier.regression:
-            raise InputError("unit", say("error.scorer_has_own_unit", scorer=self.name, unit=default))
-        if unit == RAW:
-            raise _no_such_unit(unit)
-        return unit
-
-    def _in_unit(self, logits: Tensor) -> Tensor:
-        place = self.targets.index(self.target)
-        if self.unit in ("logit", RAW):
-            return logits[:, place]
-        if self.unit == "margin":
-            others = torch.cat([logits[:, :place], logits[:, place + 1 :]], dim=-1)
-            return logits[:, place] - others.max(-1).values
-        if self.classifier.activation == "sigmoid":
-            return logits[:, place].sigmoid()
-        return logits.softmax(-1)[:, place]
-
-
-class RewardScorer:
-    """Rates texts by a reward model's single output.
-
-    model: a folder or Hub id, or a pipeline. A chat is rated through the reward model's own chat template where it
-    has one. Raises `ModelError` for a model with several outputs.
-    """
-
-    incremental, rates_empty, unit, target, targets = True, False, "reward", None, ()
-
-    def __init__(self, model: Any, with_prompt: bool = True, device: str | None = None, dtype: str | None = None):
-        self.classifier = Classifier.of(model, device, dtype)
-        self.name = model if isinstance(model, str) else self.classifier.name
-        if len(self.classifier.labels) != 1:
-            outputs = str(len(self.classifier.labels))
-            raise ModelError(say("error.is_classifier", scorer=self.name, outputs=outputs))
-        self.with_prompt = with_prompt
-
-    def score(self, items: Sequence[Item]) -> Scores:
-        """The rewards."""
-        chat = self._rates_chats and any(item.messages for item in items)
-        texts = [self._chat(item) if chat else item.text(self.with_prompt) for item in items]
-        logits, notes = self.classifier.logits(texts, special=not chat)
-        return Scores(logits[:, 0].tolist(), notes)
-
-    @property
-    def _rates_chats(self) -> bool:
-        return self.with_prompt and bool(getattr(self.classifier.tokenizer, "chat_template", None))
-
-    def _chat(self, item: Item) -> str:
-        chat = answered(item.messages or (), item.candidate.text)
-        return self.classifier.tokenizer.apply_chat_template(chat, tokenize=False)
-
-
-def _no_such_unit(unit: str) -> InputError:
-    return InputError("unit", say("error.not_one_of", name="unit", names=", ".join(UNITS), value=repr(unit)))
-
-
-def _named(target: str, labels: Sequence[str], name: str) -> str:
-    if target in labels:
-        return target
-    by_name = {label.casefold(): label for label in labels}
-    if target.casefold() not in by_name:
-        raise InputError("target", say("error.no_such_label", scorer=name, label=repr(target), names=", ".join(labels)))
-    return by_name[target.casefold()]

@@ -22,7 +22,7 @@ from bon.compare.prompts import shipped_prompts
 from bon.compare.result import Comparison, interval
 from bon.engines.local.engine import LocalEngine
 from bon.models import loading
-from bon.scorers import Item, SentimentScorer, checked_scores
+from bon.scorers import Item, SentimentScorer, score_items
 from bon.settings import UNITS, Settings
 from bon.training.report import OPENINGS, front
 from bon.training.text import documents
@@ -149,7 +149,7 @@ def _point(name: str, comparison: Comparison, sampler: api.Sampler) -> dict[str,
     for unit in UNITS:
         scorer = SentimentScorer(sampler.scorer.classifier, unit=unit)
         means = [
-            sum(checked_scores(scorer, [Item(o.prompt, c) for c in o.tuned]).values) / len(o.tuned)
+            sum(score_items(scorer, [Item(o.prompt, c) for c in o.tuned]).values) / len(o.tuned)
             for o in comparison.outcomes
         ]
         score = dataclasses.asdict(interval(means))

@@ -25,7 +25,7 @@ from bon.scorers import (
     RewardScorer,
     SentimentScorer,
     as_scorer,
-    checked_scores,
+    score_items,
 )
 from bon.scorers.classifier import GRAIN, Classifier
 from bon.settings import Request, Settings
@@ -454,7 +454,7 @@ def test_the_mean_log_probability_is_the_sum_over_the_number_of_tokens(engine):
 
 def test_a_text_without_tokens_has_no_mean_log_probability():
     with pytest.raises(ScoringError, match="log-prob"):
-        checked_scores(MeanLogprobScorer(), [Item("", Candidate(index=0, logprob=0.0))])
+        score_items(MeanLogprobScorer(), [Item("", Candidate(index=0, logprob=0.0))])
 
 
 @pytest.mark.parametrize("kind", [
@@ -465,7 +465,7 @@ def test_a_text_without_tokens_has_no_mean_log_probability():
 ])
 def test_a_callable_may_return_any_row_of_numbers(kind):
     scorer = as_scorer(lambda texts: kind([float(len(text)) for text in texts]))
-    assert checked_scores(scorer, items(["one", "seven", ""])).values == [3.0, 5.0, 0.0]
+    assert score_items(scorer, items(["one", "seven", ""])).values == [3.0, 5.0, 0.0]
 
 
 def test_a_callable_sees_prompt_and_continuation_once_per_prompt_in_order(engine):
@@ -521,7 +521,7 @@ def test_a_callable_object_with_a_model_and_a_tokenizer_of_its_own_is_called():
 )
 def test_what_is_no_row_of_finite_numbers_is_a_scoring_error(returned, said):
     with pytest.raises(ScoringError, match=said):
-        checked_scores(as_scorer(lambda texts: returned), items(["a", "b", "c"]))
+        score_items(as_scorer(lambda texts: returned), items(["a", "b", "c"]))
 
 
 def test_a_scorer_that_raises_is_a_scoring_error_that_names_scorer_and_cause():
@@ -529,7 +529,7 @@ def test_a_scorer_that_raises_is_a_scoring_error_that_names_scorer_and_cause():
         raise KeyError("no such label")
 
     with pytest.raises(ScoringError, match="The scorer judge failed: KeyError: 'no such label'") as error:
-        checked_scores(as_scorer(judge), items(["a"]))
+        score_items(as_scorer(judge), items(["a"]))
     assert isinstance(error.value.__cause__, KeyError)
 
 
@@ -538,7 +538,7 @@ def test_stopping_by_hand_is_not_taken_for_a_failed_scorer():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        checked_scores(as_scorer(interrupted), items(["a"]))
+        score_items(as_scorer(interrupted), items(["a"]))
 
 
 def test_every_way_to_name_a_scorer_leads_to_its_kind(classifier_folder, reward_folder):
