@@ -69,17 +69,17 @@ class Task:
         """Nothing that the task writes is the input or anything but a file, and all of it can be written."""
         begun = resume_journal.place(self.output)
         try:
-            for place in (*self.results, begun, *map(safe_files.scratch, self.results)):
-                target = safe_files.target(place)
+            for place in (*self.results, begun, *map(safe_files.scratch_path, self.results)):
+                target = safe_files.resolved(place)
                 if not target.parent.is_dir() or target.is_symlink() or (place.exists() and not place.is_file()):
                     raise InputError("output", say("error.output_is_no_file", path=str(place)))
                 if place.exists() and place.samefile(self.dataset.path):
                     raise InputError("output", say("error.output_is_input", path=str(place)))
-            for place in (*self.results, safe_files.target(self.output)):
+            for place in (*self.results, safe_files.resolved(self.output)):
                 # With an ending as long as the longest of all.
-                safe_files.check_opens(place.with_name(place.name + ".testing"))
+                safe_files.check_writable(place.with_name(place.name + ".testing"))
             if begun.exists():
-                safe_files.check_opens(begun)
+                safe_files.check_writable(begun)
         except OSError as error:
             key = "error.output_name_too_long" if error.errno == ENAMETOOLONG else "error.output_not_writable"
             reason = str(error.strerror or error)
@@ -185,8 +185,8 @@ class Finished:
     """The output is complete.
 
     plan: what it depends on. rows, failed: of the input. written: rows of the output. left_out: how many rows of the
-    input have no row there, by reason (`bon.batch.export_formats.REASONS`). errors: the first few, by row. notes: what
-    the reader should know.
+    input have no row there, by the keys of `export_formats.LEFT_OUT_REASONS`. errors: the first five, by row. notes:
+    what the reader should know.
     """
 
     plan: dict[str, Any]
@@ -358,7 +358,7 @@ def failures(output: Path) -> Path:
 
 def _put(place: Path, write: Callable[[Path], None]) -> None:
     try:
-        safe_files.put(place, write)
+        safe_files.write_atomically(place, write)
     except OSError as error:
         raise BonError(say("error.output_not_written", path=str(place), reason=str(error.strerror or error),
                            resume="--resume")) from error

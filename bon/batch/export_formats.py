@@ -26,7 +26,7 @@ TRAINERS = frozenset({
 
 
 #: Why a row of the input has none in the output.
-REASONS = {
+LEFT_OUT_REASONS = {
     "failed": "that failed", "equal": "with equal texts", "margin": "with too small a difference in score",
     "same": "in which no candidate scores above another",
 }
@@ -34,7 +34,7 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The rows that one record became; where it became none, the reason, one of `REASONS`."""
+    """The rows that one record became; where it became none, the reason, one of `LEFT_OUT_REASONS`."""
 
     rows: Sequence[dict[str, Any]] = ()
     left_out: str | None = None

@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import bon.report.hub
 from bon.batch import batch_run, export_formats
 from bon.batch.input_rows import Dataset
 from bon.cli.options import (
@@ -22,6 +21,7 @@ from bon.cli.options import (
 )
 from bon.errors import InputError
 from bon.messages import say
+from bon.report import hub_writing
 from bon.report.numbers import format_duration
 from bon.result import printable
 from bon.settings import Settings, number, whole
@@ -108,8 +108,8 @@ def _workers(ray: str | None, count: int | None, loading: Mapping[str, Any]) -> 
 def _check_hub(name: str) -> None:
     """What would fail after hours is said now."""
 
-    bon.report.hub.check_name(name, "dataset")
-    bon.report.hub.writing()
+    hub_writing.check_repo_id(name, "dataset")
+    hub_writing.authorized_api()
 
 
 def _preview(task, workers) -> int:
@@ -165,7 +165,7 @@ def _report(task, finished) -> int:
     seed = finished.plan["seed"]
     print(f"{task.output}: {finished.written:,} rows from {finished.rows:,} prompts (seed {seed})")
     for reason, count in sorted(finished.left_out.items()):
-        print(f"left out {export_formats.REASONS[reason]}: {count:,}")
+        print(f"left out {export_formats.LEFT_OUT_REASONS[reason]}: {count:,}")
     if finished.failed:
         where = batch_run.failures(task.output) if task.form.trains else "column error"
         print_to_stderr(f"{finished.failed:,} of {finished.rows:,} rows failed: see {where}.")

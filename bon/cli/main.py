@@ -7,7 +7,6 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import bon.report.hub
 from bon import __version__
 from bon.cli.options import (
     INTERRUPTED,
@@ -23,7 +22,7 @@ from bon.errors import BonError, InputError, ModelError
 from bon.events import Done
 from bon.messages import say
 from bon.models import presets
-from bon.report import safe_files
+from bon.report import hub_writing, safe_files
 from bon.report.json_text import json_text
 from bon.settings import UNITS, Request, Settings, whole
 
@@ -110,12 +109,12 @@ def _check_files(args: argparse.Namespace) -> None:
     for name in filter(lambda name: getattr(args, name), ("csv", "html")):
         file, option = Path(getattr(args, name)), f"--{name}"
         try:
-            if file.is_dir() or not safe_files.target(file).parent.is_dir():
+            if file.is_dir() or not safe_files.resolved(file).parent.is_dir():
                 raise InputError(name, say("error.option_names_no_file", option=option, path=str(file)))
             for read in filter(None, (getattr(args, "file", None), getattr(args, "messages", None))):
                 if file.exists() and Path(read).exists() and file.samefile(read):
                     raise InputError(name, say("error.output_is_input", path=str(file)))
-            safe_files.check_opens(file)
+            safe_files.check_writable(file)
         except OSError as error:
             raise InputError(name, _file_error("error.option_not_writable", option, file, error)) from error
 
@@ -361,7 +360,7 @@ def _publish(argv: list[str]) -> int:
     args = parser.parse_args(argv)
 
 
-    bon.report.hub.check_name(args.space, "Space")
+    hub_writing.check_repo_id(args.space, "space")
     files = publish.files()
     if args.dry_run:
         for name, size in files:

@@ -8,7 +8,7 @@ from huggingface_hub.utils import filter_repo_objects
 from bon.assets_folder import assets_folder
 from bon.errors import ModelError
 from bon.messages import say
-from bon.report import hub
+from bon.report import hub_writing
 
 #: What a Space runs, by the patterns of `upload_folder`, where a star takes slashes in.
 NEEDED = ["app.py", "README.md", "LICENSE", "requirements.txt", "bon/*", "assets/*"]
@@ -40,9 +40,9 @@ def publish(space: str, private: bool = False, api: Any = None) -> str:
     api: a `huggingface_hub.HfApi`, or None for one with the token of this machine. Raises `InputError` for a name that
     cannot be or where there is no token, and `BonError` with the Hub's answer where it refuses.
     """
-    hub.check_name(space, "Space")
-    api = api or hub.writing()
-    with hub.told(space):
+    hub_writing.check_repo_id(space, "space")
+    api = api or hub_writing.authorized_api()
+    with hub_writing.hub_errors(space):
         url = api.create_repo(space, repo_type="space", space_sdk="gradio", private=private, exist_ok=True)
         api.upload_folder(
             repo_id=space, repo_type="space", folder_path=folder(), allow_patterns=NEEDED, ignore_patterns=LEFT_OUT,

@@ -1,4 +1,4 @@
-"""JSON that every reader takes: NaN and Infinity, which JSON lacks and Python writes by itself, become null."""
+"""JSON that every reader takes: NaN and Infinity, which JSON lacks and Python's `json` writes, become null."""
 
 import json
 import math
@@ -12,16 +12,17 @@ def json_text(value: Any, ensure_ascii: bool = True, indent: int | None = None,
 
     default: makes a JSON type of any other value, as in `json.dumps`. Raises `TypeError` for such a value without it.
     """
-    def written(value: Any) -> str:
+    def dumps(value: Any) -> str:
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, default=default, allow_nan=False)
 
     try:
-        return written(value)
-    except ValueError:  # rare, so it is not looked for beforehand
-        return written(_finite(value, default))
+        return dumps(value)
+    except ValueError:  # rare, so numbers are not looked through beforehand
+        return dumps(_finite(value, default))
 
 
 def _finite(value: Any, default: Callable[[Any], Any] | None) -> Any:
+    """The value with null for numbers that are not finite, within what `default` makes too."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -69,7 +69,7 @@ def test_a_delivery_that_fails_is_resumed_without_the_work(task, engine, scorer)
 
 
 def test_what_would_fail_after_hours_is_said_at_once(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("bon.report.hub.get_token", lambda: None)
+    monkeypatch.setattr("bon.report.hub_writing.get_token", lambda: None)
     argv = ["batch", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "--push-to-hub"]
     assert main([*argv, "ada/pairs"]) == 2
     assert "hf auth login" in capsys.readouterr().err
@@ -79,7 +79,7 @@ def test_what_would_fail_after_hours_is_said_at_once(tmp_path, capsys, monkeypat
 
 def test_the_command_sends_what_it_wrote(task, tmp_path, lm_folder, capsys, monkeypatch):
     hub = Hub()
-    monkeypatch.setattr("bon.report.hub.writing", lambda: hub)
+    monkeypatch.setattr("bon.report.hub_writing.authorized_api", lambda: hub)
     argv = ["batch", str(task.dataset.path), str(task.output), "--model", lm_folder, "-n", "2", "--push-to-hub", "a/b"]
     assert main(argv) == 1
     assert "sent: https://huggingface.co/datasets/a/b" in capsys.readouterr().out
@@ -98,7 +98,7 @@ def test_a_bad_name_is_said_before_anything_is_sent(task, engine, scorer):
 
 @pytest.mark.parametrize(("rows", "words"), [
     (0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (99_999, "10K<n<100K"), (2_000_000, "1M<n<10M"),
-    (20_000_000, "10M<n<100M"),
+    (20_000_000, "10M<n<100M"), (300_000_000, "100M<n<1B"),
 ])
 def test_sizes_are_told_as_the_hub_tells_them(rows, words):
-    assert hub_upload._size(rows) == words
+    assert hub_upload._size_category(rows) == words

@@ -114,7 +114,7 @@ def test_a_bad_name_is_said_before_anything_is_sent(name):
 
 
 def test_without_a_token_it_says_how_to_get_one(capsys, monkeypatch):
-    monkeypatch.setattr("bon.report.hub.get_token", lambda: None)
+    monkeypatch.setattr("bon.report.hub_writing.get_token", lambda: None)
     assert main(["publish", "ada/best-of-n"]) == 2
     assert "hf auth login" in capsys.readouterr().err
 
