@@ -2,8 +2,12 @@
 
 import sys
 
+from bon import configure_threads
 from bon.errors import BonError
-from bon.ui import launch
+
+configure_threads()  # before torch is imported, which the package `spaces` does too
+
+from bon.ui import launch  # noqa: E402
 
 if __name__ == "__main__":
     try:

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from bon import __version__, messages
+from bon import __version__, configure_threads, messages
 from bon.batch import batch_run
 from bon.batch.export_formats import Form, Record
 from bon.batch.input_rows import Row
@@ -155,6 +155,7 @@ def _described(sampler) -> dict[str, Any]:
 
 def _loaded(folder: str, loading: Mapping[str, Any]):
     """The sampler, loaded where the command runs, so that folders go by the names that they have there."""
+    configure_threads()
     from bon import api
 
     with suppress(OSError):

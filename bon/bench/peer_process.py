@@ -16,6 +16,9 @@ from pathlib import Path
 
 
 def bon(folder, n, query, dtype):
+    from bon import configure_threads
+
+    configure_threads()
     from bon import flow
     from bon.engines.local.engine import LocalEngine, Rules
     from bon.models import loading

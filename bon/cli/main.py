@@ -7,7 +7,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from bon import __version__
+from bon import __version__, configure_threads
 from bon.cli.options import (
     INTERRUPTED,
     SETTINGS,
@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
 
     0; 2 for input that cannot work; 1 for a failed run; 130 after Ctrl+C, with what was done until then printed.
     """
+    configure_threads()
     argv = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bon import api
+from bon import api, configure_threads
 from bon.assets_folder import assets_folder
 from bon.compare import compare_run
 from bon.compare.compare_run import Contest
@@ -37,6 +37,7 @@ BETA, RATE = 0.3, 1e-4
 
 def main() -> None:
     """Tunes, measures and writes the model with its card; about a quarter of an hour on two cores."""
+    configure_threads()  # the same weights with any number of threads
     parser = argparse.ArgumentParser(prog="python -m bon.training.tune", description=__doc__)
     parser.add_argument("--models", type=Path, default=assets_folder() / "models",
                         help="folder of all (assets/models)")

@@ -48,6 +48,29 @@ def test_import_loads_neither_torch_nor_gradio():
     assert python(f"import sys, bon; bon.__version__, dir(bon); print({heavy} & set(sys.modules))") == "set()"
 
 
+THREADS = ("MKL_CBWR", "GOMP_SPINCOUNT")
+
+
+def test_import_leaves_the_environment_as_it_is(monkeypatch):
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    code = "import os; before = dict(os.environ); import bon, bon.api; print(before == dict(os.environ))"
+    assert python(code) == "True"
+
+
+@pytest.mark.parametrize("program", [
+    "import app", "import bon; bon.configure_threads()",
+    "from bon.cli.main import main; main(['--help'])",
+])
+def test_programs_configure_threads_before_torch_is_imported_and_keep_what_is_set(program, monkeypatch):
+    shows = f"import os, sys; print(*(os.environ[name] for name in {THREADS}), 'torch' in sys.modules)"
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    assert python(f"{program}\n{shows}").splitlines()[-1] == "AUTO,STRICT 20000 False"
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    assert python(f"{program}\n{shows}").splitlines()[-1] == "COMPATIBLE 20000 False"
+
+
 def test_front_door_knows_its_names():
     promised = {
         "best_of_n", "stream", "load", "Sampler", "Result", "LengthSampler", "SentimentScorer", "BestOfNSampler",

@@ -14,7 +14,9 @@ from gradio_client import Client
 
 import bon
 from bon import zerogpu
+from bon.engines.local import decoder
 from bon.errors import LimitError
+from bon.models import loading
 from bon.settings import Request, Settings
 from bon.ui.generate import handlers
 from bon.ui.generate.form_fields import FIELDS
@@ -142,3 +144,11 @@ def test_without_the_package_a_zerogpu_space_is_an_ordinary_one(tmp_path):
     code = "import sys; sys.modules['spaces'] = None; " + code
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=given)
     assert done.stdout.split() == ["False", "True"], done.stderr
+
+
+def test_no_fork_captures_steps_as_graphs(monkeypatch):
+    monkeypatch.setattr("bon.compare.load.contest", lambda *_: None)
+    monkeypatch.setattr(loading.LIVE, "limit", loading.LIVE.limit)
+    monkeypatch.setattr(decoder, "capture_graphs", True)
+    zerogpu_runs.load_all()
+    assert not decoder.capture_graphs

@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from bon import zerogpu
 from bon.engines.local import rotary
 from bon.engines.local.prefix_cache import SharedPrefixCache, shared_attention
 from bon.models import loading
@@ -24,6 +23,10 @@ from bon.models.running import compute, eval_mode
 LAYERS = frozenset({"full_attention", "sliding_attention"})
 #: The largest window that the trial of a model goes beyond, and the farthest position that it tries.
 WINDOW, FAR = 64, 1 << 20
+
+#: Whether steps on CUDA are captured as graphs. A program turns this off that has the GPU in another process for each
+#: call, as on ZeroGPU: each would capture anew.
+capture_graphs = True
 
 _FITS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 _WAYS: WeakKeyDictionary[Any, "_Way"] = WeakKeyDictionary()
@@ -44,7 +47,7 @@ def _cache_name(model) -> str | None:
 
 def _captures(model) -> bool:
     """Whether the model's device repeats a captured step faster than it takes one call after the other."""
-    return model.device.type == "cuda" and not zerogpu.is_on()
+    return capture_graphs and model.device.type == "cuda"
 
 
 class SharedDecoder:

@@ -30,8 +30,10 @@ LONGEST = 120
 def load_all() -> None:
     """Loads all that the page offers, so that every fork has it: base, scorer, tuned model and judge of each model."""
     from bon.compare.load import contest
+    from bon.engines.local import decoder
     from bon.models import loading
 
+    decoder.capture_graphs = False
     here = deployment.here()
     loading.LIVE.limit = max(loading.LIVE.limit, 4 * len(here.models) + 1)
     for model in here.models:
