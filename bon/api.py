@@ -8,7 +8,7 @@ from typing import Any
 from bon import flow
 from bon.engines.base import Engine
 from bon.engines.local.engine import LocalEngine
-from bon.engines.server.engine import RemoteEngine
+from bon.engines.server.engine import ServerEngine
 from bon.errors import InputError
 from bon.events import Event, Scored
 from bon.messages import say
@@ -133,7 +133,7 @@ def load(model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None
     if endpoint is None:
         engine = LocalEngine(*loading.causal(spec.model, device, dtype), name=spec.name)
     else:
-        engine = RemoteEngine.at(endpoint, model)
+        engine = ServerEngine.at(endpoint, model)
         model = engine.server.model
     source = spec.scorer if scorer is None or named else scorer
     made = as_scorer(source, target, unit or "probability", device=device, dtype=dtype)

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from bon.engines.server.connection import checked_url
+from bon.engines.server.connection import check_url
 from bon.models import presets
 from bon.result import printable
 from bon.settings import Settings, whole
@@ -68,7 +68,7 @@ def checked_place(args: argparse.Namespace, settings: Settings) -> dict:
     """
     presets.find("embedded" if args.endpoint else settings.model, settings.scorer)
     if args.endpoint:
-        checked_url(args.endpoint)
+        check_url(args.endpoint)
     return {name: getattr(args, name) for name in ("device", "dtype", "endpoint") if getattr(args, name)}
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bon import zerogpu
-from bon.engines.server.connection import checked_url
+from bon.engines.server.connection import check_url
 from bon.errors import InputError
 from bon.messages import say
 from bon.models import presets
@@ -164,7 +164,7 @@ def _endpoint(said: Mapping[str, str]) -> str | None:
     if zerogpu.is_on() or not said.get("BON_MODEL"):
         raise InputError("BON_ENDPOINT", say("error.bon_endpoint_model"))
     try:
-        return checked_url(url)
+        return check_url(url)
     except InputError as error:
         raise InputError("BON_ENDPOINT", say("error.bon_endpoint", error=error.message)) from None
 

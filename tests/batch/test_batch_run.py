@@ -719,8 +719,8 @@ def test_a_batch_may_be_written_by_a_server_and_stops_where_the_server_fails(fil
     pytest.importorskip("openai")
     from tests.support import model_servers as servers
 
-    monkeypatch.setattr("bon.engines.server.retrying_client.PAUSE", 0.01)
-    monkeypatch.setattr("bon.engines.server.retrying_client.RETRIES", 0)
+    monkeypatch.setattr("bon.engines.server.retrying_client.BACKOFF", 0.01)
+    monkeypatch.setattr("bon.engines.server.retrying_client.CLIENT_RETRIES", 0)
     monkeypatch.setattr("bon.batch.batch_run.ROWS_MAX", 4)
     broken = []
 

@@ -1,4 +1,4 @@
-"""The remote engine against llama.cpp's server with the model in the box, where that server is installed.
+"""The server engine against llama.cpp's server with the model in the box, where that server is installed.
 
 It takes ten minutes to compile, so the suite does not install it:
 `pip install 'llama-cpp-python[server]' gguf` beside the tests' requirements.
@@ -13,7 +13,7 @@ import pytest
 
 import bon
 from bon import flow
-from bon.engines.server.engine import RemoteEngine
+from bon.engines.server.engine import ServerEngine
 from bon.models import presets
 from bon.scorers import MeanLogprobScorer
 from bon.settings import Request, Settings
@@ -87,7 +87,7 @@ def texts(result) -> list[str]:
 
 def test_llama_repeats_a_run_by_its_seed_and_tells_log_probabilities(llama):
     sampler = bon.load(endpoint=llama)
-    assert sampler.engine.server.kind == "llama.cpp"
+    assert sampler.engine.server.software == "llama.cpp"
     first, again, other = (sampler.run("This movie", n=8, seed=seed, max_tokens=24) for seed in (7, 7, 8))
     assert texts(first) == texts(again)
     assert not set(texts(first)) & set(texts(other))
@@ -100,7 +100,7 @@ def test_llama_repeats_a_run_by_its_seed_and_tells_log_probabilities(llama):
 def test_llama_gives_the_log_probabilities_that_the_model_here_has(llama):
     settings = Settings(n=1, seed=1, top_k=1, min_tokens=12, max_tokens=12)
     request = Request("This movie", settings)
-    far = flow.run(request, RemoteEngine.at(llama), MeanLogprobScorer()).best
+    far = flow.run(request, ServerEngine.at(llama), MeanLogprobScorer()).best
     here = flow.run(request, bon.load(dtype="float32").engine, MeanLogprobScorer()).best
     assert (far.text, far.tokens) == (here.text, here.tokens)
     assert far.logprob == pytest.approx(here.logprob, abs=5e-3)
@@ -112,6 +112,6 @@ def test_llama_draws_from_the_distribution_that_the_model_here_draws_from(llama)
         drawn = texts(flow.run(request, engine, MeanLogprobScorer()))
         return {word: drawn.count(word) for word in set(drawn)}
 
-    far, here = first_words(RemoteEngine.at(llama)), first_words(bon.load(dtype="float32").engine)
+    far, here = first_words(ServerEngine.at(llama)), first_words(bon.load(dtype="float32").engine)
     away = sum(abs(far.get(word, 0) - here.get(word, 0)) for word in {*far, *here}) / 800
     assert away < 0.25  # total variation of two samples of 400; llama.cpp's own defaults leave a third of the mass out

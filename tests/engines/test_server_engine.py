@@ -1,4 +1,4 @@
-"""The remote engine against a server that misbehaves in every way, and against `transformers serve`."""
+"""The server engine against a server that misbehaves in every way, and against `transformers serve`."""
 
 import json
 import logging
@@ -16,9 +16,9 @@ import bon
 from bon import flow
 from bon.cli.main import main
 from bon.engines.base import Job
-from bon.engines.server.connection import Server, checked_url
-from bon.engines.server.engine import RemoteEngine
-from bon.engines.server.retrying_client import Asking
+from bon.engines.server.connection import Server, check_url, connect
+from bon.engines.server.engine import ServerEngine
+from bon.engines.server.retrying_client import RetryingClient
 from bon.errors import EngineError, InputError, ModelError, ScoringError
 from bon.events import Done, Ended, Wrote
 from bon.models import presets
@@ -56,8 +56,8 @@ def loud(texts: list[str]) -> list[float]:
     return [text.count("loud") for text in texts]
 
 
-def run(server: Fake, n: int = 8, scorer=None, prompt="This movie", messages=None, patience: float = 20.0, **settings):
-    engine = RemoteEngine.at(server.url, patience=patience)
+def run(server: Fake, n=8, scorer=None, prompt="This movie", messages=None, idle_timeout=20.0, **settings):
+    engine = ServerEngine.at(server.url, idle_timeout=idle_timeout)
     request = Request(prompt, Settings(n=n, seed=7, **settings), messages=messages)
     return flow.run(request, engine, scorer or CallableScorer(loud))
 
@@ -84,7 +84,7 @@ def test_the_first_four_of_sixteen_are_the_four_of_four_and_another_query_has_ot
     server = fake()
     few, many = (run(server, n=n) for n in (4, 16))
     assert texts(few) == texts(many)[:4]
-    engine = RemoteEngine.at(server.url)
+    engine = ServerEngine.at(server.url)
     settings = Settings(n=4, seed=7)
     requests = [Request("This movie", settings, query=query) for query in (0, 1)]
     results = [e.result for _, e in flow.stream_many(requests, engine, CallableScorer(loud)) if isinstance(e, Done)]
@@ -171,7 +171,7 @@ def test_a_server_goes_on_with_the_assistants_message_or_a_note_doubts_it(fake, 
 
 
 def test_a_server_that_always_answers_is_refused_a_message_to_go_on_with(fake):
-    engine = RemoteEngine(Server(fake().url, "tiny", "transformers"))
+    engine = ServerEngine(Server(fake().url, "tiny", "transformers"))
     with pytest.raises(InputError, match="always begins a new message"):
         engine.encode(Request(messages=BEGUN))
 
@@ -289,7 +289,7 @@ MISBEHAVIOUR = {
 
 @pytest.mark.parametrize("how", MISBEHAVIOUR)
 def test_what_goes_wrong_once_is_asked_again(fake, how, monkeypatch):
-    monkeypatch.setattr("bon.engines.server.retrying_client.PAUSE", 0.01)
+    monkeypatch.setattr("bon.engines.server.retrying_client.BACKOFF", 0.01)
 
     def once(handler, body, number):
         (MISBEHAVIOUR[how] if number == 0 else good)(handler, body, number)
@@ -302,8 +302,8 @@ def test_what_goes_wrong_once_is_asked_again(fake, how, monkeypatch):
 
 @pytest.mark.parametrize("how", MISBEHAVIOUR)
 def test_what_always_goes_wrong_ends_in_one_clear_line(fake, how, monkeypatch):
-    monkeypatch.setattr("bon.engines.server.retrying_client.RETRIES", 0)
-    monkeypatch.setattr("bon.engines.server.retrying_client.PAUSE", 0.01)
+    monkeypatch.setattr("bon.engines.server.retrying_client.CLIENT_RETRIES", 0)
+    monkeypatch.setattr("bon.engines.server.retrying_client.BACKOFF", 0.01)
     server = fake(MISBEHAVIOUR[how])
     with pytest.raises(EngineError) as error:
         run(server, n=3, **({"reject": 0.3} if how == "broken off" else {}))
@@ -318,9 +318,9 @@ def test_a_server_that_falls_silent_is_asked_again_and_then_given_up(fake):
     def silent_once(handler, body, number):
         (silent if number == 0 else good)(handler, body, number)
 
-    assert len(texts(run(fake(silent_once), n=3, patience=0.5))) == 3
+    assert len(texts(run(fake(silent_once), n=3, idle_timeout=0.5))) == 3
     with pytest.raises(EngineError, match=r"sent nothing for 0\.3 seconds"):
-        run(fake(silent), n=3, patience=0.3)
+        run(fake(silent), n=3, idle_timeout=0.3)
 
 
 def test_a_slow_server_is_not_taken_for_a_silent_one_while_it_answers_others(fake):
@@ -332,7 +332,7 @@ def test_a_slow_server_is_not_taken_for_a_silent_one_while_it_answers_others(fak
             good(handler, body, number)
 
     server = fake(slow)
-    result = run(server, n=10, min_tokens=1, max_tokens=200, patience=2)
+    result = run(server, n=10, min_tokens=1, max_tokens=200, idle_timeout=2)
     assert len(texts(result)) == 10
     assert not any("again" in note for note in result.notes)
 
@@ -346,7 +346,7 @@ def test_closing_the_stream_cancels_what_is_on_its_way(fake):
         elif handler.gone():
             left.release()
 
-    engine = RemoteEngine.at(fake(first_alone).url)
+    engine = ServerEngine.at(fake(first_alone).url)
     request = Request("This movie", Settings(n=8, seed=7, min_tokens=1, max_tokens=200))
     events = flow.stream(request, engine, CallableScorer(loud))
     next(event for event in events if isinstance(event, Ended))
@@ -357,9 +357,9 @@ def test_closing_the_stream_cancels_what_is_on_its_way(fake):
 def test_what_is_stopped_before_it_begins_asks_for_nothing(fake):
     server, put = fake(), []
     request = Request("This movie", Settings(n=2, seed=7))
-    asking = Asking(RemoteEngine.at(server.url), [Job((), (3, 3), request)], put.append)
-    asking.stop()
-    asking.run()
+    client = RetryingClient(connect(server.url), [Job((), (3, 3), request)], put.append, set())
+    client.stop()
+    client.run()
     assert (put, server.bodies) == ([None], [])
 
 
@@ -375,14 +375,14 @@ def test_no_more_requests_than_agreed_are_on_their_way(fake):
             now[0] -= 1
         good(handler, body, number)
 
-    engine = RemoteEngine.at(fake(counted).url, in_flight=5)
+    engine = ServerEngine.at(fake(counted).url, in_flight=5)
     flow.run(Request("This movie", Settings(n=30, seed=7, max_tokens=200)), engine, CallableScorer(loud))
     assert 2 <= most[0] <= 5
 
 
 def test_early_rejection_sees_the_texts_grow_and_cancels_those_that_it_drops(fake):
     server = fake(lambda handler, body, number: handler.stream(chunks(body), pause=0.03))
-    engine = RemoteEngine.at(server.url)
+    engine = ServerEngine.at(server.url)
     request = Request("This movie", Settings(n=8, seed=7, min_tokens=40, max_tokens=40, reject=0.5))
     events = list(flow.stream(request, engine, CallableScorer(loud)))
     assert any(isinstance(event, Wrote) for event in events)
@@ -402,7 +402,7 @@ def test_early_rejection_sees_the_texts_grow_and_cancels_those_that_it_drops(fak
                                  "http://me:secret@127.0.0.1/v1", "http://127.0.0.1/v1?key=secret", None, 5])
 def test_what_is_no_address_is_refused_and_secrets_in_it_are_not_repeated(url):
     with pytest.raises(InputError) as error:
-        checked_url(url)
+        check_url(url)
     assert error.value.field == "endpoint"
     assert "secret" not in str(error.value)
 
@@ -436,7 +436,7 @@ def test_a_server_of_another_kind_is_recognised(fake, payload):
     server = fake()
     server.listed = payload
     with pytest.raises(ModelError, match="not as OpenAI-compatible servers do"):
-        RemoteEngine.at(server.url)
+        ServerEngine.at(server.url)
 
 
 def test_the_command_line_runs_on_a_server_and_fails_with_status_1_where_the_run_does(fake, capsys, monkeypatch):
@@ -445,7 +445,7 @@ def test_the_command_line_runs_on_a_server_and_fails_with_status_1_where_the_run
     result = json.loads(capsys.readouterr().out)
     assert result["settings"]["model"] == "tiny"
     assert result["scorer"] == "embedded sentiment"
-    monkeypatch.setattr("bon.engines.server.retrying_client.PAUSE", 0.01)
+    monkeypatch.setattr("bon.engines.server.retrying_client.BACKOFF", 0.01)
     assert main([*argv, fake(MISBEHAVIOUR["html"]).url]) == 1
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -484,8 +484,8 @@ def test_the_key_goes_to_the_server_and_nowhere_else(fake, monkeypatch, caplog, 
     with pytest.raises(EngineError) as error:
         run(fake(echoes), n=2)
     with pytest.raises(ModelError) as refused:
-        RemoteEngine.at(fake(listing=403).url)
-    engine = RemoteEngine.at(server.url)
+        ServerEngine.at(fake(listing=403).url)
+    engine = ServerEngine.at(server.url)
     told = [json.dumps(result.to_dict()), str(result), str(error.value), repr(error.value.__context__ or ""),
             str(refused.value), repr(engine.server), str(engine.describe()), caplog.text]
     assert "odd" in str(error.value)
@@ -545,7 +545,7 @@ def transformers_serve(tmp_path_factory):
 
 def test_transformers_serve_writes_what_is_asked_and_the_notes_say_what_it_ignores(transformers_serve):
     sampler = bon.load(endpoint=transformers_serve)
-    assert sampler.engine.server.kind == "transformers"
+    assert sampler.engine.server.software == "transformers"
     result = sampler.run("This movie", n=8, seed=7, min_tokens=4, max_tokens=12)
     assert len({c.text for c in result.candidates}) == 8
     assert all(0 < c.tokens <= c.cap and c.ended in ("length", "eos") for c in result.candidates)
@@ -558,7 +558,7 @@ def test_transformers_serve_writes_what_is_asked_and_the_notes_say_what_it_ignor
 
 
 def test_transformers_serve_draws_as_the_settings_say(transformers_serve):
-    engine = RemoteEngine.at(transformers_serve)
+    engine = ServerEngine.at(transformers_serve)
     colds = [flow.run(Request("This movie", Settings(n=4, seed=1, min_tokens=8, max_tokens=8, **settings)), engine,
                       CallableScorer(loud)) for settings in ({"temperature": 0.01}, {"top_k": 1}, {"top_p": 0.01})]
     local = bon.best_of_n("This movie", n=1, seed=1, top_k=1, min_tokens=8, max_tokens=8)
@@ -578,4 +578,4 @@ def test_transformers_serve_streams_to_early_rejection(transformers_serve):
 
 def test_transformers_serve_names_the_model_that_it_has(transformers_serve):
     with pytest.raises(ModelError, match=r"has no model other\. It has: .*reviews"):
-        RemoteEngine.at(transformers_serve, "other")
+        ServerEngine.at(transformers_serve, "other")

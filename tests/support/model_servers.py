@@ -1,4 +1,4 @@
-"""Servers for the remote engine: one that misbehaves as it is told, and how to start real ones."""
+"""Servers for the server engine: one that misbehaves as it is told, and how to start real ones."""
 
 import contextlib
 import json

@@ -1,1 +1,1 @@
-"""The engine that asks an OpenAI-compatible server."""
+"""The engine that generates by an OpenAI-compatible server."""

@@ -1,4 +1,4 @@
-"""The requests of one run on their way: many at once, asked again where they are lost, cancelled when nobody waits."""
+"""The client of one run: many requests in flight at once, repeated where they fail, cancelled with the run."""
 
 import asyncio
 import re
@@ -8,210 +8,232 @@ from typing import Any
 
 from bon.engines.base import Job, Step
 from bon.engines.server import protocol
-from bon.engines.server.connection import library, words
-from bon.engines.server.protocol import Ask, Garbled, Writing
+from bon.engines.server.connection import Server, explain_error, openai_library
+from bon.engines.server.protocol import Completion, MalformedAnswer, ServerRequest
 from bon.errors import EngineError
-from bon.messages import joined, say
+from bon.messages import Message, joined, say
 from bon.result import Candidate
 
-#: How often the client itself asks again, with growing pauses, after 429, 5xx and dropped connections.
-RETRIES = 4
-#: How often all of that may fail while nothing else comes from the server.
-TRIES = 3
-#: Seconds before what the client does not ask again is asked again.
-PAUSE = 0.5
-#: Texts that must be one and the same before it is said.
-SUSPICIOUS = 4
+#: The most requests in flight at once.
+IN_FLIGHT = 64
+#: Seconds without any answer, to whichever request, after which a request is given up.
+IDLE_TIMEOUT = 300.0
+#: How often the official client itself repeats a request, with growing pauses, after 429, 5xx and lost connections.
+CLIENT_RETRIES = 4
+#: How often a request may fail with all these retries, or be given up, while nothing else comes from the server.
+MAX_FAILURES, MAX_IDLE_FAILURES = 3, 2
+#: Half of the seconds before a request is repeated that the official client does not repeat; doubled each time.
+BACKOFF = 0.5
+#: The fewest texts that, if all are the same, show that the server does not sample.
+MIN_SAME_TEXTS = 4
 
 
-class Silent(Exception):
-    """The server has sent nothing for too long."""
+class ServerIdle(Exception):
+    """The server has sent nothing for `idle_timeout` seconds."""
 
 
-class Asking:
-    """Asks a server for the candidates of some jobs; puts steps, and at the end an error or None.
+class RetryingClient:
+    """Requests the candidates of some jobs from a server.
 
-    engine: a `RemoteEngine`. `run` belongs on a thread of its own.
+    put: called with each `Step`, and at the end with an error or None. unsupported: the parameters that the server is
+    known not to support; those that it refuses are added. in_flight, idle_timeout: see the constants. `run` belongs on
+    a thread of its own.
     """
 
-    def __init__(self, engine: Any, jobs: Sequence[Job], put: Callable[[Step | BaseException | None], None]):
-        self.engine, self.server, self.jobs, self.put = engine, engine.server, jobs, put
-        self.arrivals, self.last, self.again = 0, time.monotonic(), 0
-        self._noted: set[str] = set()
+    def __init__(self, server: Server, jobs: Sequence[Job], put: Callable[[Step | BaseException | None], None],
+                 unsupported: set[str], in_flight: int = IN_FLIGHT, idle_timeout: float = IDLE_TIMEOUT):
+        self.server, self.jobs, self.put, self.unsupported = server, jobs, put, unsupported
+        self.in_flight, self.idle_timeout = in_flight, idle_timeout
+        self._answers, self._last_arrival, self._repeated = 0, time.monotonic(), 0
+        self._notes: set[str] = set()
         self._texts: list[list[str]] = [[] for _ in jobs]
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
         self._stopped = False
 
     def run(self) -> None:
-        """Asks for everything."""
+        """Requests all candidates."""
         try:
-            asyncio.run(self._everything())
+            asyncio.run(self._request_all())
             self.put(None)
-        except BaseException as error:  # of whatever kind: who waits must hear of it
+        except BaseException as error:  # of any type: the consumer waits until it gets one or None
             self.put(error)
 
     def stop(self) -> None:
-        """Cancels what is on its way; returns at once."""
+        """Cancels the requests in flight; returns at once."""
         self._stopped = True
-        if self._loop and not self._loop.is_closed():
+        if self._loop and self._task and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._task.cancel)
 
-    async def _everything(self) -> None:
+    async def _request_all(self) -> None:
         self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
         if self._stopped:
             return
-        for note in protocol.doubts(self.server.kind, self.jobs[0].request):
-            self._note(note)
-        self._free = asyncio.Semaphore(self.engine.in_flight)
-        together = 1 if "n" in self.engine.without else protocol.TOGETHER
-        # No limit for an answer: with many before it, a request may wait long. `_patiently` watches over all of them.
-        timeout = library().Timeout(None, connect=10.0)
-        async with self.server.client("AsyncOpenAI", max_retries=RETRIES, timeout=timeout) as self._client:
-            await _all(self._candidates(ask) for number, job in enumerate(self.jobs)
-                       for ask in protocol.asks(number, job, together))
-        self._closing_notes()
+        for note in protocol.settings_notes(self.server.software, self.jobs[0].request):
+            self._add_note(note)
+        self._slots = asyncio.Semaphore(self.in_flight)
+        max_n = 1 if "n" in self.unsupported else protocol.MAX_N
+        # No limit for one answer: behind many others, a request may wait long. `_unless_idle` watches over all of them.
+        timeout = openai_library().Timeout(None, connect=10.0)
+        async with self.server.async_client(max_retries=CLIENT_RETRIES, timeout=timeout) as self._client:
+            await _gather(self._put_candidates(request) for number, job in enumerate(self.jobs)
+                          for request in protocol.split_job(number, job, max_n))
+        self._add_closing_notes()
 
-    async def _candidates(self, ask: Ask) -> None:
-        async with self._free:
-            if ask.job.unwanted.issuperset(ask.indices):
-                self._put(ask, [Candidate(i, cap=ask.cap, ended="rejected") for i in ask.indices])
+    async def _put_candidates(self, request: ServerRequest) -> None:
+        """Requests some candidates, and one by one those that the answer lacks."""
+        async with self._slots:
+            if request.job.unwanted.issuperset(request.indices):
+                self._put(request, [Candidate(i, cap=request.cap, ended="rejected") for i in request.indices])
                 return
-            written = await self._answered(ask)
-        for one in written:
-            self._judge(one)
-        self._put(ask, [one.candidate(i) for i, one in zip(ask.indices, written, strict=False)])
-        if missing := ask.indices[len(written):]:
-            self.engine.without.add("n")
-            self._note(say("note.server_brought_fewer", number=str(len(written)), of=str(len(ask.indices))))
-            await _all(map(self._candidates, ask.alone(missing)))
+            completions = await self._with_retries(request)
+        for completion in completions:
+            self._add_notes_on(completion)
+        indexed = zip(request.indices, completions, strict=False)
+        self._put(request, [completion.candidate(i) for i, completion in indexed])
+        if missing := request.indices[len(completions) :]:
+            self.unsupported.add("n")
+            counts = {"number": str(len(completions)), "of": str(len(request.indices))}
+            self._add_note(say("note.server_brought_fewer", **counts))
+            await _gather(map(self._put_candidates, request.one_each(missing)))
 
-    async def _answered(self, ask: Ask) -> list[Writing]:
-        """The texts of one request, asked for until they come, or `EngineError`."""
-        failed, seen = 0, self.arrivals
+    async def _with_retries(self, request: ServerRequest) -> list[Completion]:
+        """The texts of one request, repeated until they come. Raises `EngineError` where that does not help."""
+        failures, answers = 0, self._answers
         while True:
-            body = protocol.body(ask, self.server.model, self.server.kind, self.engine.without)
+            body = protocol.request_body(request, self.server.model, self.server.software, self.unsupported)
             try:
-                return await self._patiently(self._once(ask, body))
-            except (library().APIError, Garbled, Silent) as caught:
-                error = caught  # handled outside, so that what is raised holds no error of the client: nor a key in one
-            if self._leaves_out(error, body):
+                return await self._unless_idle(self._send(request, body))
+            except (openai_library().APIError, MalformedAnswer, ServerIdle) as caught:
+                # Handled outside: an error raised here would hold the client's error, which may hold the key.
+                error: Exception = caught
+            if self._learn_unsupported(error, body):
                 continue
-            failed, seen = failed + 1 if self.arrivals == seen else 1, self.arrivals
-            if not _passing(error) or failed >= (2 if isinstance(error, Silent) else TRIES):
-                raise EngineError(self._words(error, ask))
-            self.again += 1 if isinstance(error, Garbled | Silent) else 1 + RETRIES
-            await asyncio.sleep(PAUSE * 2**failed)
+            failures, answers = failures + 1 if self._answers == answers else 1, self._answers
+            allowed = MAX_IDLE_FAILURES if isinstance(error, ServerIdle) else MAX_FAILURES
+            if not _is_transient(error) or failures >= allowed:
+                raise EngineError(self._explain(error, request))
+            self._repeated += 1 if isinstance(error, MalformedAnswer | ServerIdle) else 1 + CLIENT_RETRIES
+            await asyncio.sleep(BACKOFF * 2**failures)
 
-    async def _patiently(self, work: Coroutine[Any, Any, list[Writing]]) -> list[Writing]:
-        """What comes of it, as long as anything at all comes from the server."""
-        task, patience = asyncio.ensure_future(work), self.engine.patience
-        begun = time.monotonic()
+    async def _unless_idle(self, work: Coroutine[Any, Any, list[Completion]]) -> list[Completion]:
+        """The result of `work`. Raises `ServerIdle` where nothing comes from the server, to any request, for too long.
+        """
+        task, started = asyncio.ensure_future(work), time.monotonic()
         try:
             while True:
-                left = max(self.last, begun) + patience - time.monotonic()
-                if left <= 0:
-                    raise Silent
-                if (await asyncio.wait([task], timeout=left))[0]:
+                remaining = max(self._last_arrival, started) + self.idle_timeout - time.monotonic()
+                if remaining <= 0:
+                    raise ServerIdle
+                if (await asyncio.wait([task], timeout=remaining))[0]:
                     return task.result()
         finally:
             task.cancel()
 
-    async def _once(self, ask: Ask, body: dict[str, Any]) -> list[Writing]:
-        resource = self._client.chat.completions if ask.chat else self._client.completions
+    async def _send(self, request: ServerRequest, body: dict[str, Any]) -> list[Completion]:
+        """The texts in the answer to a single request, at most as many as it asks for."""
+        resource = self._client.chat.completions if request.is_chat else self._client.completions
         raw = await resource.with_raw_response.create(**body)
-        self.again += raw.retries_taken
+        self._repeated += raw.retries_taken
         try:
             answer = raw.parse()
-            written = [await self._streamed(ask, answer)] if ask.streamed else self._whole(ask, answer)
-        except (ValueError, TypeError, AttributeError) as error:  # what the client makes of what is no JSON object
-            raise Garbled("no JSON") from error
-        self.arrivals, self.last = self.arrivals + 1, time.monotonic()
-        return written
+            if request.streamed:
+                completions = [await self._read_stream(request, answer)]
+            else:
+                completions = self._read(request, answer)
+        except (ValueError, TypeError, AttributeError) as error:  # the client raises these where it is no JSON object
+            raise MalformedAnswer("no JSON") from error
+        self._answers, self._last_arrival = self._answers + 1, time.monotonic()
+        return completions
 
-    def _whole(self, ask: Ask, answer: Any) -> list[Writing]:
+    def _read(self, request: ServerRequest, answer: object) -> list[Completion]:
         choices = getattr(answer, "choices", None)
         if not isinstance(choices, list) or not choices:
-            raise Garbled("no choices")
-        written = [Writing(ask, self.server.kind) for _ in choices[: len(ask.indices)]]
-        for one, choice in zip(written, choices, strict=False):
-            one.add(choice)
-        protocol.count(written, answer)
-        return written
+            raise MalformedAnswer("no choices")
+        completions = [Completion(request, self.server.software) for _ in choices[: len(request.indices)]]
+        for completion, choice in zip(completions, choices, strict=False):
+            completion.add(choice)
+        protocol.enter_usage(completions, answer)
+        return completions
 
-    async def _streamed(self, ask: Ask, stream: Any) -> Writing:
-        writing = Writing(ask, self.server.kind)
+    async def _read_stream(self, request: ServerRequest, stream: Any) -> Completion:
+        """The text of an answer that is streamed; each part of it is put as a step."""
+        completion = Completion(request, self.server.software)
         async with stream:
             async for chunk in stream:
-                self.last = time.monotonic()
+                self._last_arrival = time.monotonic()
                 for choice in (getattr(chunk, "choices", None) or [])[:1]:
-                    writing.add(choice)
-                protocol.count([writing], chunk)
-                if ask.indices[0] in ask.job.unwanted:
-                    writing.finish = "rejected"
+                    completion.add(choice)
+                protocol.enter_usage([completion], chunk)
+                if request.indices[0] in request.job.unwanted:
+                    completion.finish_reason = "rejected"
                     break
-                if writing.text and not writing.finish:
-                    self.put(Step(grown={ask.number: [writing.row()]}))
-        if not writing.finish:
-            raise Garbled("half a text")
-        return writing
+                if completion.text and not completion.finish_reason:
+                    self.put(Step(grown={request.job_number: [completion.row()]}))
+        if not completion.finish_reason:
+            raise MalformedAnswer("half a text")
+        return completion
 
-    def _put(self, ask: Ask, ended: list[Candidate]) -> None:
-        self._texts[ask.number] += [candidate.text for candidate in ended]
-        self.put(Step(ended={ask.number: ended}))
+    def _put(self, request: ServerRequest, ended: list[Candidate]) -> None:
+        self._texts[request.job_number] += [candidate.text for candidate in ended]
+        self.put(Step(ended={request.job_number: ended}))
 
-    def _note(self, text: str) -> None:
-        if text not in self._noted:
-            self._noted.add(text)
-            self.put(Step(note=text))
+    def _add_note(self, note: Message) -> None:
+        if note not in self._notes:
+            self._notes.add(note)
+            self.put(Step(note=note))
 
-    def _judge(self, one: Writing) -> None:
+    def _add_notes_on(self, completion: Completion) -> None:
         """Notes what the server did not do for this text."""
-        if one.text and not one.pairs and "logprobs" not in self.engine.without:
-            self._note(say("note.server_without_logprobs"))
-        if one.text and not one.pairs and one.guessed:
-            self._note(say("note.tokens_estimated"))
-        if one.finish not in protocol.ENDS:
-            self._note(say("note.server_ended_texts", reason=str(one.finish)[:40]))
-        if one.pairs and len(one.pairs) > one.ask.cap + 1:
-            self._note(say("note.server_wrote_more"))
+        pairs = completion.token_logprobs
+        if completion.text and not pairs and "logprobs" not in self.unsupported:
+            self._add_note(say("note.server_without_logprobs"))
+        if completion.text and not pairs and completion.tokens_estimated:
+            self._add_note(say("note.tokens_estimated"))
+        if completion.finish_reason not in protocol.END_REASONS:
+            self._add_note(say("note.server_ended_texts", reason=str(completion.finish_reason)[:40]))
+        if pairs and len(pairs) > completion.request.cap + 1:
+            self._add_note(say("note.server_wrote_more"))
 
-    def _closing_notes(self) -> None:
-        if self.again:
-            self._note(say("note.requests_repeated", n=self.again))
+    def _add_closing_notes(self) -> None:
+        """Notes how many requests were repeated, and that the texts of a job are the same up to their lengths."""
+        if self._repeated:
+            self._add_note(say("note.requests_repeated", n=self._repeated))
         for texts in self._texts:
-            if len(texts) >= SUSPICIOUS and all(max(texts, key=len).startswith(text) for text in texts):
-                self._note(say("note.server_does_not_sample"))
+            if len(texts) >= MIN_SAME_TEXTS and all(max(texts, key=len).startswith(text) for text in texts):
+                self._add_note(say("note.server_does_not_sample"))
 
-    def _leaves_out(self, error: Exception, body: dict[str, Any]) -> bool:
-        """Whether the server refused a parameter that can be left out, which it is from now on."""
+    def _learn_unsupported(self, error: Exception, body: dict[str, Any]) -> bool:
+        """Whether the server refused a parameter that can be left out, as it will be from now on."""
         if getattr(error, "status_code", None) not in (400, 422):
             return False
-        asked = {*body, *body.get("extra_body", ())}
-        if "max_completion_tokens" in str(error) and "max_tokens" in asked:
-            self.engine.without.add("max_tokens")
+        sent = {*body, *body.get("extra_body", ())}
+        if "max_completion_tokens" in str(error) and "max_tokens" in sent:
+            self.unsupported.add("max_tokens")
             return True
-        refused = [name for name in protocol.OPTIONAL
-                   if name in asked and re.search(rf"(?<![\w\\]){name}(?!\w)", str(error))]
+        refused = [name for name in protocol.OPTIONAL_PARAMETERS
+                   if name in sent and re.search(rf"(?<![\w\\]){name}(?!\w)", str(error))]
         for name in refused:
-            self.engine.without.add(name)
-            self._note(say("note.parameter_refused", name=name))
+            self.unsupported.add(name)
+            self._add_note(say("note.parameter_refused", name=name))
         return bool(refused)
 
-    def _words(self, error: Exception, ask: Ask) -> str:
+    def _explain(self, error: Exception, request: ServerRequest) -> Message:
+        """The reason, in a sentence without the key, why a request failed for good."""
         url, status = self.server.url, getattr(error, "status_code", None)
-        if isinstance(error, Silent):
-            return say("error.server_silent", url=url, seconds=f"{self.engine.patience:g}")
-        if isinstance(error, Garbled):
+        if isinstance(error, ServerIdle):
+            return say("error.server_silent", url=url, seconds=f"{self.idle_timeout:g}")
+        if isinstance(error, MalformedAnswer):
             return say("error.server_answer_garbled", url=url, error=str(error))
-        message = words(error, self.server)
-        if status in (404, 405) and not ask.chat:
+        message = explain_error(error, self.server)
+        if status in (404, 405) and not request.is_chat:
             return joined([message, say("error.server_only_chats")], " ")
         return message
 
 
-async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Does everything at once; the first error cancels the rest."""
-    tasks = [asyncio.ensure_future(each) for each in work]
+async def _gather(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Runs all at once; the first error cancels the others."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         await asyncio.gather(*tasks)
     finally:
@@ -220,7 +242,7 @@ async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _passing(error: Exception) -> bool:
-    """Whether asking again may help."""
+def _is_transient(error: Exception) -> bool:
+    """Whether repeating the request may help."""
     status = getattr(error, "status_code", None)
     return status is None or status in (408, 409, 429) or status >= 500
