@@ -3,8 +3,8 @@
 import json
 
 from bon import api
-from bon.compare import compare_run
-from bon.compare.load import contest
+from bon.compare import comparison_run
+from bon.compare.loading import load_models
 from bon.compare.prompts import shipped_prompts
 from bon.settings import Settings
 from bon.ui import theme
@@ -18,7 +18,7 @@ def run():
 
 def comparison():
     """The comparison on the Compare tab: of the 32 prompts in the box."""
-    return compare_run.run(shipped_prompts(), contest("embedded"), Settings(n=16, seed=7))
+    return comparison_run.run(shipped_prompts(), load_models("embedded"), Settings(n=16, seed=7))
 
 
 def main() -> None:

@@ -185,18 +185,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 #: Settings that a comparison takes.
-COMPARED = ("n", "target", "min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "softness", "model",
-            "scorer", "unit")
+COMPARISON_SETTINGS = ("n", "target", "min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "softness",
+                       "model", "scorer", "unit")
 
 
 def _compare(argv: list[str]) -> int:
-    from bon.compare import compare_run, comparison_files
+    from bon.compare import comparison_files, comparison_run
 
     parser = Parser(prog="python -m bon compare", allow_abbrev=False,
                     description="Base, tuned and best of n side by side, over the prompts given or those in the box.")
     parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="a text to continue (the 32 in the box)")
     parser.add_argument("--file", help="a text file with one prompt a line")
-    add_settings(parser, COMPARED)
+    add_settings(parser, COMPARISON_SETTINGS)
     parser.add_argument("--tuned", help="the tuned model: preset, Hub id, folder, or none (the preset's)")
     parser.add_argument("--judge", help="a second scorer that only watches: as --scorer, or none (the preset's)")
     _add_files(parser)
@@ -204,19 +204,19 @@ def _compare(argv: list[str]) -> int:
     _check_files(args)
     if args.file and args.prompts:
         raise InputError("prompts", say("error.prompts_and_file"))
-    given = given_settings(args, COMPARED)
+    given = given_settings(args, COMPARISON_SETTINGS)
     checked = Settings.of(given)
     presets.find(checked.model, checked.scorer)
 
-    from bon.compare.load import contest
+    from bon.compare.loading import load_models
     from bon.compare.prompts import read_prompts, shipped_prompts
 
     prompts = read_prompts(args.file) if args.file else args.prompts or shipped_prompts()
     kind = {name: getattr(args, name) for name in ("device", "dtype", "target", "unit") if getattr(args, name)}
-    entrants = contest(checked.model, args.tuned, checked.scorer, args.judge, **kind)
-    unit = entrants.scorer.unit if entrants.scorer.unit in UNITS else checked.unit
+    models = load_models(checked.model, args.tuned, checked.scorer, args.judge, **kind)
+    unit = models.scorer.unit if models.scorer.unit in UNITS else checked.unit
     settings = dataclasses.replace(checked, unit=unit)
-    found, finished = _drained(compare_run.stream(prompts, entrants, settings), len(prompts))
+    found, finished = _drained(comparison_run.stream(prompts, models, settings), len(prompts))
     if found is not None:
         print(json_text(found.to_dict()) if args.json else comparison_files.comparison_text(found))
         _write_files(args, {"csv": comparison_files.comparison_csv, "html": comparison_files.comparison_html}, found)
@@ -225,16 +225,16 @@ def _compare(argv: list[str]) -> int:
 
 def _drained(events, count: int):
     """The last comparison, and whether it is complete; Ctrl+C keeps the prompts that are done."""
-    from bon.compare.result import Compared
+    from bon.compare.events import PromptDone
 
     found, show = None, sys.stderr.isatty()
     try:
         with closing(events):
             for event in events:
-                if isinstance(event, Compared):
+                if isinstance(event, PromptDone):
                     found = event.comparison
                     if show:
-                        done = len(found.outcomes)
+                        done = len(found.samples)
                         print(f"\r{done} of {count} prompts ", end="", file=sys.stderr, flush=True)
         return found, True
     except KeyboardInterrupt:

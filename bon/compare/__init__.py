@@ -1,1 +1,1 @@
-"""Base, tuned and best-of-N side by side over many prompts."""
+"""Comparisons of the base model, a tuned model and best-of-N over many prompts."""

@@ -64,7 +64,7 @@ def svg(comparison: Comparison, words: Callable[[str], str] = str) -> str:
         return ""
     checkpoints = [
         _Point(str(point["name"]), point["kl"], Estimate(point["score"], point.get("low"), point.get("high")))
-        for point in comparison.points
+        for point in comparison.checkpoints
     ]
     plot = _plot(best + tuned, checkpoints, comparison.unit)
     description = words(joined([say("comparison.figure"), comparison.sentence()], " "))

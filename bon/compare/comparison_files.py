@@ -3,7 +3,8 @@
 from html import escape
 
 from bon.compare import comparison_chart
-from bon.compare.result import Comparison, Estimate, Outcome, Row, winner
+from bon.compare.result import Comparison, Estimate, PromptSamples, Row
+from bon.compare.systems import winner
 from bon.messages import say
 from bon.report.csv_text import csv_text
 from bon.report.html_page import html_page, prompt_and_text
@@ -100,7 +101,7 @@ def title(comparison: Comparison) -> str:
     unit = comparison.unit
     if comparison.target:
         unit = say(f"comparison.unit.{comparison.unit}", target=comparison.target)
-    done, of = len(comparison.outcomes), comparison.prompts
+    done, of = len(comparison.samples), comparison.prompts
     key = "comparison.prompts" if done == of else "comparison.prompts_done"
     count = say(key, n=of, done=str(done), of=str(of))
     return say(
@@ -123,12 +124,12 @@ base, measured with its standard error for the tuned model, an upper bound (and 
 <p>{escape(comparison.sentence())}</p>{notes}
 <h2>What was written</h2>
 <div class="scroll"><table><thead><tr><th>base, one sample</th><th>tuned, one sample</th><th>best of
-{comparison.settings.n}</th></tr></thead><tbody>{"".join(map(_texts_row, comparison.outcomes))}</tbody></table>
+{comparison.settings.n}</th></tr></thead><tbody>{"".join(map(_texts_row, comparison.samples))}</tbody></table>
 </div>""")
 
 
-def _texts_row(outcome: Outcome) -> str:
-    candidates = [outcome.base[0], outcome.tuned[0] if outcome.tuned else None, winner(outcome.base)]
-    cells = ("–" if c is None else f"{prompt_and_text(outcome.prompt, text_words(c))} <b>{format_score(c.score)}</b>"
+def _texts_row(sample: PromptSamples) -> str:
+    candidates = [sample.base[0], sample.tuned[0] if sample.tuned else None, winner(sample.base)]
+    cells = ("–" if c is None else f"{prompt_and_text(sample.prompt, text_words(c))} <b>{format_score(c.score)}</b>"
              for c in candidates)
     return "<tr>" + "".join(f"<td>{text}</td>" for text in cells) + "</tr>"

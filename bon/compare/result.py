@@ -1,6 +1,6 @@
-"""What a comparison came to: table, figure and sentence, all made from the samples that it holds.
+"""The result of a comparison: its samples, and the table, figure and sentence computed from them.
 
-Plain values and formulas, without models: `bon.compare.compare_run` fills it.
+Plain values and formulas, no models: `bon.compare.comparison_run` generates the samples.
 """
 
 import dataclasses
@@ -8,28 +8,27 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
+from bon.compare.systems import System, scored_candidates, systems
 from bon.messages import described, joined, say
-from bon.result import Candidate, Result
-from bon.run_state import RunState, drawing_logprob
+from bon.result import Candidate
+from bon.run_state import drawing_logprob
 from bon.settings import Settings
 from bon.stats import estimates
 from bon.stats.lengths import LengthSampler
 
-#: How many of the best are averaged in the row of that name.
-TOP = 4
-
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """One prompt: the candidates in the order of their numbers, each with its score and the judge's.
+class PromptSamples:
+    """The samples of one prompt: candidates in the order of their indices, with their scores and the judge's.
 
-    base: n of the base model; opponent: one more. tuned: n, or none. Empty texts have no score. log_ratios: log p_tuned
-    - log p_base of each of the tuned ones, nats; none where the tokenizers differ or the distribution is cut. seconds:
-    of one run for one sample of base and of tuned, and of the run for the best of n.
+    base: n of the base model; opponent: one more, for the win rates. tuned: n of the tuned model, or none. Empty texts
+    have no score. log_ratios: log p_tuned - log p_base of each of `tuned`, nats; none where the tokenizers differ or
+    top-k or top-p cuts the distribution. seconds: of one run for one sample of base and of tuned, and of the run for
+    the best of n.
     """
 
     prompt: str
@@ -40,9 +39,9 @@ class Outcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def scored(self) -> bool:
-        """Whether each model has written a text that has a score."""
-        return all(any(c.score is not None for c in texts) for texts in (self.base, self.tuned) if texts)
+    def usable(self) -> bool:
+        """Whether each model has written at least one text that has a score."""
+        return all(scored_candidates(candidates) for candidates in (self.base, self.tuned) if candidates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +55,12 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One system of the table. kind: `base`, `tuned`, `best`, `soft`, `top` or `worst`, of k samples.
+    """One system's row of the table. kind, k: as in `bon.compare.systems.System`.
 
-    score, judge: with 95% intervals. wins: share of prompts on which it beats the opponent, a tie one half. kl: nats:
-    0, measured with its standard error `kl_error`, or for `best` an upper bound with `kl_estimate` beside it; None
-    where no formula holds. tokens: generated per prompt. seconds: per prompt, where that was timed.
+    score, judge: with 95% bootstrap intervals. wins: the share of prompts on which the system beats the opponent, a tie
+    counted as one half, with its 95% Wilson interval. kl: nats from the base model: 0, measured with its standard error
+    `kl_error`, or for `best` an upper bound with `kl_estimate` beside it; None where no formula holds. tokens:
+    generated per prompt. seconds: per prompt, or None where that was not timed.
     """
 
     kind: str
@@ -75,9 +75,36 @@ class Row:
     seconds: float | None
 
 
+class _ScoredPoint(TypedDict):
+    name: str
+    kl: float
+    score: float
+
+
+class Point(_ScoredPoint, total=False):
+    """A model in the figure: its name, KL to the base in nats with its standard error, and score with its interval."""
+
+    kl_error: float | None
+    low: float | None
+    high: float | None
+
+
+class Difference(Point, total=False):
+    """A point, and by how much best-of-N at the same KL scores above it, with that difference's interval.
+
+    difference: None where the point's KL is beyond the best of n. best: best-of-N's score there.
+    """
+
+    difference: float | None
+    best: float
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """What the prompts that are done came to."""
+    """The systems compared over the prompts that are done.
+
+    prompts: how many there are in all. checkpoints: of the tuned model's training, measured before.
+    """
 
     base: str
     tuned: str | None
@@ -87,19 +114,19 @@ class Comparison:
     unit: str
     settings: Settings
     prompts: int
-    outcomes: tuple[Outcome, ...] = ()
-    points: tuple[Mapping[str, Any], ...] = ()
+    samples: tuple[PromptSamples, ...] = ()
+    checkpoints: tuple[Point, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether every prompt is done."""
-        return len(self.outcomes) == self.prompts
+        return len(self.samples) == self.prompts
 
     @cached_property
-    def counted(self) -> tuple[Outcome, ...]:
-        """The outcomes that the figures are made from: without those in which a model wrote empty texts alone."""
-        return tuple(outcome for outcome in self.outcomes if outcome.scored)
+    def usable_samples(self) -> tuple[PromptSamples, ...]:
+        """The samples that the figures are computed from: not those in which a model wrote only empty texts."""
+        return tuple(sample for sample in self.samples if sample.usable)
 
     def rows(self) -> list[Row]:
         """The table: base, tuned, best of 1, 2, 4, ... and n, and the other ways of selecting among n.
@@ -110,105 +137,113 @@ class Comparison:
 
     @cached_property
     def _rows(self) -> list[Row]:
-        return [self._row(system) for system in systems(self.settings) if self._wrote(system)]
+        return [self._row(system) for system in systems(self.settings) if self._has_samples(system)]
 
-    def _wrote(self, system: "System") -> bool:
-        return bool(self.counted) and (system.kind != "tuned" or bool(self.counted[0].tuned))
+    def _has_samples(self, system: System) -> bool:
+        return bool(self.usable_samples) and (system.kind != "tuned" or bool(self.usable_samples[0].tuned))
 
-    def _row(self, system: "System") -> Row:
-        among = [o.tuned if system.kind == "tuned" else o.base for o in self.counted]
+    def _row(self, system: System) -> Row:
+        by_prompt = [s.tuned if system.kind == "tuned" else s.base for s in self.usable_samples]
+        eligible = list(map(system.eligible, by_prompt))
+        scores = list(map(_scores, eligible))
 
-        def over_prompts(values) -> Estimate:
-            return interval([
-                system.average(_scores(texts), values(texts, outcome.opponent))
-                for texts, outcome in zip(map(system.rated, among), self.counted, strict=True)
-            ])
+        def averages(values: Iterable[Sequence[float]]) -> list[float]:
+            return list(map(system.average, scores, values))
 
-        judged = _judged(among)
-        timed = [o.seconds.get(system.timed_as) for o in self.counted] if system.timed_as else [None]
+        opponents = [sample.opponent.score for sample in self.usable_samples]
+        tokens = [estimates.mean([c.tokens for c in candidates]) for candidates in by_prompt]
+        kl, kl_error, kl_estimate = self._kl(system)
         return Row(
-            system.kind, system.k, over_prompts(lambda candidates, _: _scores(candidates)),
-            over_prompts(lambda candidates, opponent: wins(_scores(candidates), opponent)),
-            over_prompts(lambda candidates, _: [c.judge for c in candidates]) if judged else None, **self._kl(system),
-            tokens=system.samples * estimates.mean([estimates.mean([c.tokens for c in texts]) for texts in among]),
-            seconds=None if None in timed else estimates.mean(timed),
+            system.kind, system.k,
+            interval(averages(scores)), _win_rate(averages(map(estimates.win_shares, scores, opponents))),
+            interval(averages(map(_judge_scores, eligible))) if _all_judged(by_prompt) else None,
+            kl, kl_error, kl_estimate, system.candidates * estimates.mean(tokens), self._seconds(system),
         )
 
-    def _kl(self, system: "System") -> dict[str, float | None]:
-        none = {"kl": None, "kl_error": None, "kl_estimate": None}
+    def _seconds(self, system: System) -> float | None:
+        if system.timed_run is None or any(system.timed_run not in s.seconds for s in self.usable_samples):
+            return None
+        return estimates.mean([s.seconds[system.timed_run] for s in self.usable_samples])
+
+    def _kl(self, system: System) -> tuple[float | None, float | None, float | None]:
+        """The KL of a system from the base model, its standard error and, beside an upper bound, its estimate; nats."""
         if system.kind == "base":
-            return none | {"kl": 0.0}
+            return 0.0, None, None
         if system.kind == "best":
-            each = [self._kl_estimate(o, system.k) for o in self.counted]
-            estimate = None if None in each else estimates.mean(each)
-            return none | {"kl": estimates.kl_bound(system.k), "kl_estimate": estimate}
-        means = [estimates.mean(o.log_ratios) for o in self.counted if o.log_ratios]
+            by_prompt = [self._kl_estimate(sample, system.k) for sample in self.usable_samples]
+            known = [kl for kl in by_prompt if kl is not None]
+            mean = estimates.mean(known) if len(known) == len(by_prompt) else None
+            return estimates.kl_bound(system.k), None, mean
+        means = [estimates.mean(sample.log_ratios) for sample in self.usable_samples if sample.log_ratios]
         if system.kind != "tuned" or not means:
-            return none
-        return none | {"kl": estimates.mean(means), "kl_error": estimates.standard_error(means)}
+            return None, None, None
+        return estimates.mean(means), estimates.standard_error(means), None
 
-    def _kl_estimate(self, outcome: Outcome, k: int) -> float | None:
+    def _kl_estimate(self, sample: PromptSamples, k: int) -> float | None:
+        """The estimate of best-of-k's KL for one prompt: the mean over what it may select, or None if unknown."""
         lengths = LengthSampler(self.settings.min_tokens, self.settings.max_tokens + 1)
-        drawn = [drawing_logprob(c, lengths) for c in outcome.base]
-        if None in drawn:
+        logprobs = [drawing_logprob(c, lengths) for c in sample.base]
+        by_candidate = [estimates.kl_estimate(k, logprob) for logprob in logprobs if logprob is not None]
+        if len(by_candidate) < len(logprobs):
             return None
-        each = [estimates.kl_estimate(k, log_e) for log_e in drawn]
-        return estimates.expected_best(_scores(outcome.base), each)[k - 1]
+        return estimates.expected_best(_scores(sample.base), by_candidate)[k - 1]
 
-    def differences(self) -> list[dict[str, Any]]:
-        """At the KL of each tuned point: what best-of-N scores there, less what the point scores.
+    def differences(self) -> list[Difference]:
+        """At the KL of each checkpoint and of the tuned model: best-of-N's score there less the model's.
 
-        Best-of-N between two counts k is taken as a straight line over the square root of KL. `low` and `high` are
-        those of the difference over prompts, for the tuned model itself; checkpoints were measured apart.
+        Best-of-N between two counts k is taken as a straight line over the square root of KL. The interval of the
+        difference is over prompts and exists for the tuned model alone; the checkpoints were measured apart.
         """
-        found = []
-        for point in [*self.points, *self._tuned_point()]:
-            at = self._at(math.sqrt(max(point["kl"], 0.0)))
-            if at is None:
-                found.append({**point, "difference": None})
-                continue
-            if (each := point.get("each")) is not None:
-                gap = interval([a - b for a, b in zip(at, each, strict=True)])
-            else:
-                gap = Estimate(float(np.mean(at)) - point["score"])
-            told = {k: v for k, v in point.items() if k != "each"}
-            found.append({**told, "best": float(np.mean(at)), "difference": gap.mean, "low": gap.low, "high": gap.high})
-        return found
+        return self._differences
 
-    def _tuned_point(self) -> list[dict[str, Any]]:
-        row = next((row for row in self.rows() if row.kind == "tuned" and row.kl is not None), None)
-        return [] if row is None else [{
-            "name": "tuned", "kl": row.kl, "kl_error": row.kl_error, "score": row.score.mean,
-            "each": [estimates.mean(_scores(scored(o.tuned))) for o in self.counted],
-        }]
+    @cached_property
+    def _differences(self) -> list[Difference]:
+        differences = [self._difference(point) for point in self.checkpoints]
+        row = next((row for row in self.rows() if row.kind == "tuned"), None)
+        if row is not None and row.kl is not None:
+            point = Point(name="tuned", kl=row.kl, kl_error=row.kl_error, score=row.score.mean)
+            scores = [estimates.mean(_scores(scored_candidates(s.tuned))) for s in self.usable_samples]
+            differences.append(self._difference(point, scores))
+        return differences
 
-    def _at(self, root: float) -> np.ndarray | None:
-        """Each prompt's expected best at a distance sqrt(KL), or None beyond the best of n."""
+    def _difference(self, point: Point, scores: Sequence[float] | None = None) -> Difference:
+        """The difference at one point. scores: the point's, one per prompt, where they are known."""
+        best = self._best_at(math.sqrt(max(point["kl"], 0.0)))
+        if best is None:
+            return Difference(**point, difference=None)
+        mean = float(np.mean(best))
+        gap = Estimate(mean - point["score"]) if scores is None else interval((best - np.asarray(scores)).tolist())
+        return Difference(**{**point, "best": mean, "difference": gap.mean, "low": gap.low, "high": gap.high})
+
+    def _best_at(self, root_kl: float) -> np.ndarray | None:
+        """Best-of-N's expected score at a distance sqrt(KL), one per prompt; None beyond the best of n."""
         roots = [math.sqrt(estimates.kl_bound(k)) for k in range(1, self.settings.n + 1)]
-        if root > roots[-1] + 1e-9:
+        if root_kl > roots[-1] + 1e-9:
             return None
-        return np.array([np.interp(root, roots, estimates.expected_best(_scores(o.base))) for o in self.counted])
+        return np.array([
+            np.interp(root_kl, roots, estimates.expected_best(_scores(sample.base))) for sample in self.usable_samples
+        ])
 
     def sentence(self) -> str:
-        """Which of best-of-N and the tuned model is ahead where, and whether the judge follows the scorer; nothing
+        """Which of best-of-N and the tuned model is ahead where, and whether the judge follows the scorer; empty
         where there are no figures yet.
         """
-        if not self.counted:
+        if not self.usable_samples:
             return ""
-        return joined([self._against_tuned(), self._against_checkpoints(), self._with_judge()], " ")
+        return joined([self._against_tuned(), self._against_checkpoints(), self._against_judge()], " ")
 
-    def _with_judge(self) -> str:
-        """What the last fourfold of the samples brought in the scorer's eyes and in the judge's."""
+    def _against_judge(self) -> str:
+        """What the last fourfold of the samples gained by the scorer and by the judge."""
         n = self.settings.n
-        if n < 16 or not _judged(o.base for o in self.counted):
+        if n < 16 or not _all_judged(sample.base for sample in self.usable_samples):
             return ""
 
-        def gain(values) -> Estimate:
-            curves = [estimates.expected_best(_scores(o.base), values(o.base)) for o in self.counted]
+        def gain(values: Callable[[Sequence[Candidate]], Sequence[float]]) -> Estimate:
+            curves = [estimates.expected_best(_scores(s.base), values(s.base)) for s in self.usable_samples]
             return interval([curve[n - 1] - curve[n // 4 - 1] for curve in curves])
 
-        scorer, judge = gain(_scores), gain(lambda candidates: [c.judge for c in candidates])
-        if judge.low is None:
+        scorer, judge = gain(_scores), gain(_judge_scores)
+        if judge.low is None or judge.high is None:
             return ""
         verdict = "gains" if judge.low > 0 else "loses" if judge.high < 0 else "same"
         return say(
@@ -221,11 +256,11 @@ class Comparison:
         tuned = next((d for d in self.differences() if d["name"] == "tuned"), None)
         if tuned is None:
             return say("comparison.no_tuned")
-        kl, n = f"{tuned['kl']:.2f}", self.settings.n
-        if tuned["difference"] is None:
+        kl, n, difference = f"{tuned['kl']:.2f}", self.settings.n, tuned["difference"]
+        if difference is None:
             return say("comparison.tuned_too_far", kl=kl, n=str(n), bound=f"{estimates.kl_bound(n):.2f}")
-        difference, low, high = tuned["difference"], tuned["low"], tuned["high"]
-        undecided = difference == 0 or (low is not None and low <= 0 <= high)
+        low, high = tuned["low"], tuned["high"]
+        undecided = difference == 0 or (low is not None and high is not None and low <= 0 <= high)
         leader = "neither" if undecided else "best" if difference > 0 else "tuned"
         ahead = say(f"comparison.ahead.{leader}", gap=f"{difference:+.3f}")
         if low is not None:
@@ -233,144 +268,71 @@ class Comparison:
         return say("comparison.at_tuned", kl=kl, ahead=ahead)
 
     def _against_checkpoints(self) -> str:
-        earlier = [d for d in self.differences() if d["name"] != "tuned" and d["difference"] is not None]
-        if not earlier or not any(d["name"] == "tuned" for d in self.differences()):
+        differences = self.differences()
+        leads = [_lead(d["difference"], d["kl"]) for d in differences
+                 if d["name"] != "tuned" and d["difference"] is not None]
+        if not leads or not any(d["name"] == "tuned" for d in differences):
             return ""
-        return say("comparison.checkpoints", leads=joined(map(_lead, earlier), "; "))
+        return say("comparison.checkpoints", leads=joined(leads, "; "))
 
     def to_dict(self) -> dict[str, Any]:
-        """The comparison in plain JSON types: the samples, and the table and figure made from them."""
-        out = dataclasses.asdict(dataclasses.replace(self, outcomes=(), points=()))
-        del out["outcomes"], out["points"]
+        """The comparison in plain JSON types: the samples, and the table and figure computed from them."""
+        out = dataclasses.asdict(dataclasses.replace(self, samples=(), checkpoints=()))
+        del out["samples"], out["checkpoints"]
         out |= {"notes": [str(note) for note in self.notes], "note_keys": [described(note) for note in self.notes]}
-        out["done"] = len(self.outcomes)
+        out["done"] = len(self.samples)
         out["table"] = [dataclasses.asdict(row) for row in self.rows()]
         out["figure"] = {
-            "points": [dict(point) for point in self.points],
-            "differences": self.differences() if self.counted else [],
+            "points": [dict(point) for point in self.checkpoints],
+            "differences": self.differences() if self.usable_samples else [],
             "sentence": self.sentence(),
         }
-        out["samples"] = [_plain(outcome) for outcome in self.outcomes]
+        out["samples"] = [_sample_to_dict(sample) for sample in self.samples]
         return out
 
 
-def _lead(point: Mapping[str, Any]) -> str:
-    """Who is ahead at a checkpoint of the training, and by how much."""
-    leader = "best" if point["difference"] > 0 else "tuned"
-    return say(f"comparison.checkpoint.{leader}", gap=f"{abs(point['difference']):.3f}", kl=f"{point['kl']:.2f}")
+def _lead(difference: float, kl: float) -> str:
+    """Which is ahead at a checkpoint of the training, and by how much."""
+    leader = "best" if difference > 0 else "tuned"
+    return say(f"comparison.checkpoint.{leader}", gap=f"{abs(difference):.3f}", kl=f"{kl:.2f}")
 
 
-def _plain(outcome: Outcome) -> dict[str, Any]:
-    """An outcome in plain JSON types; unlike a result's, its candidates carry what the KL is estimated from."""
+def _sample_to_dict(sample: PromptSamples) -> dict[str, Any]:
+    """One prompt's samples in plain JSON types; unlike a result's, the candidates hold what KL is estimated from."""
     def plain(candidate: Candidate) -> dict[str, Any]:
         names = ("index", "text", "score", "judge", "tokens", "cap", "ended", "logprob", "sampled_logprob")
         return {name: getattr(candidate, name) for name in names}
 
     return {
-        "prompt": outcome.prompt, "base": [plain(c) for c in outcome.base], "opponent": plain(outcome.opponent),
-        "tuned": [plain(c) for c in outcome.tuned], "log_ratios": list(outcome.log_ratios),
-        "seconds": dict(outcome.seconds),
+        "prompt": sample.prompt, "base": [plain(c) for c in sample.base], "opponent": plain(sample.opponent),
+        "tuned": [plain(c) for c in sample.tuned], "log_ratios": list(sample.log_ratios),
+        "seconds": dict(sample.seconds),
     }
 
 
-@dataclass(frozen=True, slots=True)
-class System:
-    """A way of getting one text, as an average over the candidates that were written.
-
-    average: from the candidates' scores and any values of theirs to the mean value of what is selected. samples: how
-    many candidates one text takes. timed_as: the run that took as long, or none.
-    """
-
-    kind: str
-    k: int
-    average: Callable[[Sequence[float | None], Sequence[float]], float]
-    samples: int
-    timed_as: str | None
-
-    def rated(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        """The candidates that the average is over: best of k knows what to make of those without a score."""
-        return candidates if self.kind == "best" else scored(candidates)
+def _scores(candidates: Iterable[Candidate]) -> list[float]:
+    """The scores; NaN, which the estimates read as no score, for a candidate without one."""
+    return [math.nan if c.score is None else c.score for c in candidates]
 
 
-def systems(settings: Settings) -> list[System]:
-    """What is compared, in the order of the table."""
-    n, softness, top = settings.n, settings.softness, min(TOP, settings.n)
-
-    def one(_, values):
-        return estimates.mean(values)
-
-    def best(k):
-        return lambda scores, values: estimates.expected_best(scores, values)[k - 1]
-
-    found = [System("base", 1, one, 1, "base"), System("tuned", 1, one, 1, "tuned")]
-    found += [System("best", k, best(k), k, "best" if k == n else None) for k in powers(n)]
-    if n > 1:
-        found += [
-            System("soft", n, lambda scores, values: estimates.soft_best(scores, softness, values), n, "best"),
-            System("top", top, lambda scores, values: estimates.top_average(scores, top, values), n, "best"),
-            System("worst", n, lambda scores, values: estimates.top_average(scores, 1, values, largest=False), n,
-                   "best"),
-        ]
-    return found
+def _judge_scores(candidates: Iterable[Candidate]) -> list[float]:
+    """The judge's scores; NaN for a candidate without one."""
+    return [math.nan if c.judge is None else c.judge for c in candidates]
 
 
-def powers(n: int) -> list[int]:
-    """1, 2, 4, ... below n, and n."""
-    return [*(1 << i for i in range((n - 1).bit_length())), n]
-
-
-def scored(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those that have a score."""
-    return [c for c in candidates if c.score is not None]
-
-
-def winner(candidates: Sequence[Candidate]) -> Candidate:
-    """The one of highest score, of equal ones the first; the first of all where none has a score."""
-    return max(candidates, key=lambda c: (-math.inf if c.score is None else c.score, -c.index))
-
-
-def _scores(candidates: Sequence[Candidate]) -> list[float | None]:
-    return [c.score for c in candidates]
-
-
-def _judged(groups: Iterable[Sequence[Candidate]]) -> bool:
-    """Whether the judge has rated all that has a score."""
-    return all(c.judge is not None for candidates in groups for c in scored(candidates))
-
-
-def wins(scores: Sequence[float | None], opponent: Candidate) -> list[float | None]:
-    """For each score 1 where it beats the opponent's (or the opponent has none), one half where it ties, else 0."""
-    def beats(score: float | None) -> float | None:
-        if score is None or opponent.score is None:
-            return None if score is None else 1.0
-        return 1.0 if score > opponent.score else 0.5 if score == opponent.score else 0.0
-
-    return list(map(beats, scores))
+def _all_judged(by_prompt: Iterable[Sequence[Candidate]]) -> bool:
+    """Whether every candidate that has a score has the judge's too."""
+    return all(c.judge is not None for candidates in by_prompt for c in scored_candidates(candidates))
 
 
 def interval(values: Sequence[float]) -> Estimate:
-    """The mean over prompts with its bootstrap interval; without one for a single prompt."""
+    """The mean over prompts with its 95% bootstrap interval; without one for a single prompt."""
     if len(values) < 2:
         return Estimate(estimates.mean(values))
     return Estimate(estimates.mean(values), *estimates.bootstrap_interval(values))
 
 
-@dataclass(frozen=True, slots=True)
-class Writing:
-    """One system's run for one prompt goes on. part: `base`, `tuned` or `best`. state: of the run, which grows."""
-
-    number: int
-    part: str
-    state: RunState
-
-    @property
-    def result(self) -> Result:
-        """What the run has come to by now: made when it is asked for, since that takes longer than a step."""
-        return self.state.result()
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """What the prompts that are done came to; one after each prompt."""
-
-    comparison: Comparison
+def _win_rate(shares: Sequence[float]) -> Estimate:
+    """The win rate over prompts with its 95% Wilson interval; without one for a single prompt."""
+    share, low, high = estimates.win_rate_over(shares)
+    return Estimate(share, low, high) if len(shares) > 1 else Estimate(share)

@@ -81,24 +81,33 @@ def win_rate(n: int) -> float:
     return n / (n + 1)
 
 
-def win_rate_over(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
-    """The share of prompts on which `ours` scores higher, with the ends of its 95% Wilson interval.
+def win_shares(scores: Sequence[float | None], opponent: float | None) -> list[float]:
+    """For each score 1 where it is above the opponent's, 0.5 where they tie, else 0; NaN where there is no score.
 
-    ours, theirs [prompts]: the scores of two systems; a tie counts as one half. Raises `ValueError` for sequences that
-    are empty or of unequal length.
+    An opponent without a score loses against every score.
     """
-    a, b = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
-    if a.shape != b.shape or not a.size:
-        raise ValueError("win_rate_over needs two lists of equal length, one score per prompt.")
-    share = float(np.mean((a > b) + 0.5 * (a == b)))
-    return share, *wilson_interval(share, a.size)
+    r = np.asarray(scores, dtype=float)
+    threshold = -math.inf if opponent is None else opponent
+    return np.where(np.isnan(r), math.nan, (r > threshold) + 0.5 * (r == threshold)).tolist()
+
+
+def win_rate_over(shares: Sequence[float]) -> tuple[float, float, float]:
+    """The win rate over prompts, with the ends of its 95% Wilson interval.
+
+    shares [prompts]: the expected share of wins against the opponent (`win_shares`). Raises `ValueError` for none.
+    """
+    if not shares:
+        raise ValueError("win_rate_over needs the share of at least one prompt.")
+    share = mean(shares)
+    return share, *wilson_interval(share, len(shares))
 
 
 def wilson_interval(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
     """The score interval for a share observed in n trials (Wilson 1927). z: the normal quantile, 1.96 for 95%."""
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half_width = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half_width), min(1.0, centre + half_width)
+    # It holds the share itself, but for rounding.
+    return max(0.0, min(share, centre - half_width)), min(1.0, max(share, centre + half_width))
 
 
 def soft_best(scores: Sequence[float], softness: float, values: Sequence[float] | None = None) -> float:

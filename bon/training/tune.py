@@ -15,9 +15,9 @@ from typing import Any
 
 from bon import api, configure_threads
 from bon.assets_folder import assets_folder
-from bon.compare import compare_run
-from bon.compare.compare_run import Contest
-from bon.compare.load import CHECKPOINTS
+from bon.compare import comparison_run
+from bon.compare.comparison_run import ComparisonModels
+from bon.compare.loading import CHECKPOINTS
 from bon.compare.prompts import shipped_prompts
 from bon.compare.result import Comparison, interval
 from bon.engines.local.engine import LocalEngine
@@ -140,7 +140,8 @@ def measure(folder: Path, work: Path) -> dict[str, Any]:
 def over_prompts(place: Path, sampler: api.Sampler) -> Comparison:
     """The comparison over the 32 prompts with the model of a folder as the tuned one."""
     tuned = LocalEngine(*loading.causal(str(place), dtype="float32"))
-    return compare_run.run(shipped_prompts(), Contest(sampler.engine, sampler.scorer, tuned), Settings(n=16, seed=7))
+    models = ComparisonModels(sampler.engine, sampler.scorer, tuned)
+    return comparison_run.run(shipped_prompts(), models, Settings(n=16, seed=7))
 
 
 def _point(name: str, comparison: Comparison, sampler: api.Sampler) -> dict[str, Any]:
@@ -151,7 +152,7 @@ def _point(name: str, comparison: Comparison, sampler: api.Sampler) -> dict[str,
         scorer = SentimentScorer(sampler.scorer.classifier, unit=unit)
         means = [
             sum(score_items(scorer, [Item(o.prompt, c) for c in o.tuned]).values) / len(o.tuned)
-            for o in comparison.outcomes
+            for o in comparison.samples
         ]
         score = dataclasses.asdict(interval(means))
         out[unit] = {"score": score.pop("mean"), **score}

@@ -16,9 +16,11 @@ from transformers import Phi3Config, Phi3ForCausalLM
 
 from bon import flow
 from bon.cli.main import main
-from bon.compare import compare_run, comparison_chart, comparison_files, load, prompts
-from bon.compare.compare_run import Contest
-from bon.compare.result import Compared, Comparison, Outcome, Writing, powers
+from bon.compare import comparison_chart, comparison_files, comparison_run, loading, prompts
+from bon.compare.comparison_run import ComparisonModels
+from bon.compare.events import PromptDone, PromptProgress
+from bon.compare.result import Comparison, PromptSamples
+from bon.compare.systems import powers_of_two
 from bon.engines.local.engine import LocalEngine
 from bon.engines.local.likelihood import log_likelihoods
 from bon.errors import InputError, ScoringError
@@ -45,13 +47,13 @@ def sentiment(seed):
 
 
 @pytest.fixture(scope="module")
-def entrants():
-    return Contest(engine_of(0), sentiment(0), engine_of(1, name="tuned"), sentiment(4))
+def models():
+    return ComparisonModels(engine_of(0), sentiment(0), engine_of(1, name="tuned"), sentiment(4))
 
 
 @pytest.fixture(scope="module")
-def found(entrants):
-    return compare_run.run(PROMPTS, entrants, SETTINGS)
+def found(models):
+    return comparison_run.run(PROMPTS, models, SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +126,8 @@ def test_intervals_hold_the_mean_and_are_of_prompts(told):
             assert row[name]["low"] <= row[name]["mean"] <= row[name]["high"]
 
 
-def test_a_single_prompt_has_no_interval_and_no_error(entrants):
-    one = compare_run.run(PROMPTS[:1], entrants, SETTINGS)
+def test_a_single_prompt_has_no_interval_and_no_error(models):
+    one = comparison_run.run(PROMPTS[:1], models, SETTINGS)
     assert {row.score.low for row in one.rows()} == {None}
     assert next(row for row in one.rows() if row.kind == "tuned").kl_error is None
     assert one.sentence()
@@ -143,8 +145,8 @@ def test_all_start_from_the_same_seed_and_lengths_and_the_opponent_from_another(
     assert all(len(s["base"]) == len(s["tuned"]) == len(s["log_ratios"]) == 5 for s in told["samples"])
 
 
-def test_likelihoods_are_those_of_each_text_alone_with_its_end(entrants):
-    engine = entrants.base
+def test_likelihoods_are_those_of_each_text_alone_with_its_end(models):
+    engine = models.base
     ids = engine.encode(Request("This movie"))
     texts, ended = [(7, 80, 9), (11,), (), (90, 91, 92, 93)], [True, False, True, True]
     for temperature in (1.0, 0.7):
@@ -176,16 +178,16 @@ def test_likelihoods_are_those_that_the_texts_were_written_by_where_they_depend_
     assert got == pytest.approx([c.logprob for c in written], abs=1e-3)
 
 
-def test_many_texts_are_read_in_parts(entrants, monkeypatch):
-    ids, texts = entrants.base.encode(Request("This movie")), [(7, 8, 9 + i) for i in range(9)]
-    whole = log_likelihoods(entrants.base, ids, texts, [False] * 9)
+def test_many_texts_are_read_in_parts(models, monkeypatch):
+    ids, texts = models.base.encode(Request("This movie")), [(7, 8, 9 + i) for i in range(9)]
+    whole = log_likelihoods(models.base, ids, texts, [False] * 9)
     monkeypatch.setattr("bon.engines.local.likelihood.TOKENS", 12)
-    assert log_likelihoods(entrants.base, ids, texts, [False] * 9) == pytest.approx(whole)
-    assert log_likelihoods(entrants.base, ids, [], []) == []
+    assert log_likelihoods(models.base, ids, texts, [False] * 9) == pytest.approx(whole)
+    assert log_likelihoods(models.base, ids, [], []) == []
 
 
-def test_a_model_is_no_distance_from_itself(entrants):
-    same = compare_run.run(PROMPTS[:2], dataclasses.replace(entrants, tuned=entrants.base), SETTINGS)
+def test_a_model_is_no_distance_from_itself(models):
+    same = comparison_run.run(PROMPTS[:2], dataclasses.replace(models, tuned=models.base), SETTINGS)
     row = next(row for row in same.rows() if row.kind == "tuned")
     assert row.kl == pytest.approx(0, abs=1e-9)
     assert row.score.mean == pytest.approx(next(r for r in same.rows() if r.kind == "base").score.mean)
@@ -206,18 +208,18 @@ def test_kl_agrees_with_exact_enumeration():
     p, q = all_texts(tuned), all_texts(base)
     assert np.exp(p).sum() == pytest.approx(1, abs=1e-5)
     exact = (np.exp(p) * (p - q)).sum()
-    entrants = Contest(base, CallableScorer(lambda texts: [float(len(t)) for t in texts]), tuned)
-    outcome = compare_run.run(["This"], entrants, Settings(n=800, seed=1, min_tokens=2, max_tokens=2)).outcomes[0]
-    ratios = np.array(outcome.log_ratios)
+    models = ComparisonModels(base, CallableScorer(lambda texts: [float(len(t)) for t in texts]), tuned)
+    (sample,) = comparison_run.run(["This"], models, Settings(n=800, seed=1, min_tokens=2, max_tokens=2)).samples
+    ratios = np.array(sample.log_ratios)
     assert abs(ratios.mean() - exact) < 4 * ratios.std() / math.sqrt(len(ratios))
 
 
 # What may be missing.
 
 
-def test_models_of_other_words_are_compared_on_scores_alone(entrants):
-    entrants = dataclasses.replace(entrants, tuned=engine_of(1, tiny.tokenizer(300)))
-    other = compare_run.run(PROMPTS[:2], entrants, SETTINGS)
+def test_models_of_other_words_are_compared_on_scores_alone(models):
+    models = dataclasses.replace(models, tuned=engine_of(1, tiny.tokenizer(300)))
+    other = comparison_run.run(PROMPTS[:2], models, SETTINGS)
     tuned = next(row for row in other.rows() if row.kind == "tuned")
     assert (tuned.kl, tuned.kl_error) == (None, None)
     assert tuned.score.mean > 0
@@ -226,14 +228,14 @@ def test_models_of_other_words_are_compared_on_scores_alone(entrants):
 
 
 @pytest.mark.parametrize("cut", [{"top_k": 5}, {"top_p": 0.9}])
-def test_kl_is_not_measured_where_the_distribution_is_cut(entrants, cut):
-    some = compare_run.run(PROMPTS[:1], entrants, dataclasses.replace(SETTINGS, **cut))
+def test_kl_is_not_measured_where_the_distribution_is_cut(models, cut):
+    some = comparison_run.run(PROMPTS[:1], models, dataclasses.replace(SETTINGS, **cut))
     assert next(row for row in some.rows() if row.kind == "tuned").kl is None
     assert any("cuts the distribution" in note for note in some.notes)
 
 
-def test_without_a_tuned_model_and_a_judge_the_rest_stands(entrants):
-    plain = compare_run.run(PROMPTS[:2], Contest(entrants.base, entrants.scorer), SETTINGS)
+def test_without_a_tuned_model_and_a_judge_the_rest_stands(models):
+    plain = comparison_run.run(PROMPTS[:2], ComparisonModels(models.base, models.scorer), SETTINGS)
     assert "tuned" not in {row.kind for row in plain.rows()}
     assert {row.judge for row in plain.rows()} == {None}
     assert comparison_files.comparison_text(plain)
@@ -241,72 +243,72 @@ def test_without_a_tuned_model_and_a_judge_the_rest_stands(entrants):
 
 
 def test_what_cannot_be_loaded_is_left_out_with_the_reason(lm_folder, classifier_folder, tmp_path):
-    entrants = load.contest(lm_folder, str(tmp_path), classifier_folder, judge="./nowhere")
-    assert (entrants.tuned, entrants.judge) == (None, None)
-    assert len(entrants.notes) == 2
-    assert "tuned model is missing" in entrants.notes[0]
-    assert "nowhere" in entrants.notes[1]
-    assert compare_run.run(PROMPTS[:1], entrants, SETTINGS).notes[:2] == entrants.notes
+    models = loading.load_models(lm_folder, str(tmp_path), classifier_folder, judge="./nowhere")
+    assert (models.tuned, models.judge) == (None, None)
+    assert len(models.notes) == 2
+    assert "tuned model is missing" in models.notes[0]
+    assert "nowhere" in models.notes[1]
+    assert comparison_run.run(PROMPTS[:1], models, SETTINGS).notes[:2] == models.notes
 
 
 def test_names_become_engines_and_scorers(lm_folder, classifier_folder):
-    entrants = load.contest(lm_folder, lm_folder, classifier_folder, classifier_folder, target="NEGATIVE")
-    assert entrants.tuned.model is entrants.base.model
-    assert entrants.judge.target == entrants.scorer.target == "NEGATIVE"
-    assert load.contest(lm_folder, "none", classifier_folder, "none").tuned is None
+    models = loading.load_models(lm_folder, lm_folder, classifier_folder, classifier_folder, target="NEGATIVE")
+    assert models.tuned.model is models.base.model
+    assert models.judge.target == models.scorer.target == "NEGATIVE"
+    assert loading.load_models(lm_folder, "none", classifier_folder, "none").tuned is None
 
 
 def test_checkpoints_of_the_training_are_points_for_the_label_that_they_tell_of():
-    assert load.contest("embedded").points
-    assert load.contest("embedded", target="NEGATIVE").points == ()
+    assert loading.load_models("embedded").checkpoints
+    assert loading.load_models("embedded", target="NEGATIVE").checkpoints == ()
 
 
-def test_closing_the_stream_keeps_the_prompts_that_are_done(entrants):
-    events = compare_run.stream(PROMPTS, entrants, SETTINGS)
+def test_closing_the_stream_keeps_the_prompts_that_are_done(models):
+    events = comparison_run.stream(PROMPTS, models, SETTINGS)
     seen = [next(events) for _ in range(3)]
-    assert all(isinstance(event, Writing) for event in seen)
-    last = next(event for event in events if isinstance(event, Compared)).comparison
+    assert all(isinstance(event, PromptProgress) for event in seen)
+    last = next(event for event in events if isinstance(event, PromptDone)).comparison
     events.close()
-    assert (len(last.outcomes), last.prompts, last.complete) == (1, 3, False)
+    assert (len(last.samples), last.prompts, last.complete) == (1, 3, False)
     assert comparison_files.title(last).startswith("1 of 3 prompts")
     assert next(events, None) is None
 
 
-def test_each_part_is_told_while_it_is_written(entrants):
+def test_each_part_is_told_while_it_is_written(models):
     told: dict[str, list] = {}
-    for event in compare_run.stream(PROMPTS[:1], entrants, SETTINGS):
-        if isinstance(event, Writing):
-            told.setdefault(event.part, []).append(event.result)
+    for event in comparison_run.stream(PROMPTS[:1], models, SETTINGS):
+        if isinstance(event, PromptProgress):
+            told.setdefault(event.system, []).append(event.result)
     assert list(told) == ["base", "tuned", "best"]
     assert [len(results[0].candidates) for results in told.values()] == [1, 1, 5]
     for results in told.values():
         tokens = [sum(c.tokens for c in result.candidates) for result in results]
         assert tokens == sorted(tokens)
         assert tokens[0] == 0 < tokens[-1]
-    assert told["best"][-1].best.text == max(event.comparison.outcomes[0].base, key=lambda c: c.score).text
+    assert told["best"][-1].best.text == max(event.comparison.samples[0].base, key=lambda c: c.score).text
 
 
-def test_a_scorer_that_fails_is_an_error_that_names_it(entrants):
+def test_a_scorer_that_fails_is_an_error_that_names_it(models):
     def broken(texts):
         raise RuntimeError("no more tea")
 
     with pytest.raises(ScoringError, match="no more tea"):
-        compare_run.run(PROMPTS, dataclasses.replace(entrants, judge=CallableScorer(broken)), SETTINGS)
+        comparison_run.run(PROMPTS, dataclasses.replace(models, judge=CallableScorer(broken)), SETTINGS)
 
 
 @pytest.mark.parametrize(("prompts", "said"), [
     ([], "no prompts"), (["a"] * 10_001, "10,001"), (["This", "  "], "Prompt 2"), (["This " * 300], "Prompt 1"),
 ])
-def test_prompts_that_cannot_be_compared_over_are_refused_before_any_work(entrants, prompts, said):
+def test_prompts_that_cannot_be_compared_over_are_refused_before_any_work(models, prompts, said):
     with pytest.raises(InputError, match=re.escape(said)) as caught:
-        next(compare_run.stream(prompts, entrants, SETTINGS))
+        next(comparison_run.stream(prompts, models, SETTINGS))
     assert caught.value.field == "prompts"
 
 
 @pytest.mark.parametrize("setting", [{"reject": 0.5}, {"select": "worst"}])
-def test_settings_that_leave_candidates_out_are_refused(entrants, setting):
+def test_settings_that_leave_candidates_out_are_refused(models, setting):
     with pytest.raises(InputError):
-        compare_run.run(PROMPTS, entrants, dataclasses.replace(SETTINGS, **setting))
+        comparison_run.run(PROMPTS, models, dataclasses.replace(SETTINGS, **setting))
 
 
 def test_files_of_prompts(tmp_path):
@@ -337,13 +339,13 @@ def made(scores, tuned, ratios, points=(), unit="probability", judge=lambda scor
         return Candidate(index=i, text=" <b>x</b>", score=score, tokens=3, cap=3, ended="length", sampled_logprob=-30.0,
                          judge=judge(score))
 
-    outcomes = tuple(
-        Outcome(f"<i>{j}</i>", tuple(map(candidate, range(len(row)), row)), candidate(0, 0.4),
+    samples = tuple(
+        PromptSamples(f"<i>{j}</i>", tuple(map(candidate, range(len(row)), row)), candidate(0, 0.4),
                 tuple(map(candidate, range(len(t)), t)), tuple(r), {"base": 0.1, "best": 0.2, "tuned": 0.1})
         for j, (row, t, r) in enumerate(zip(scores, tuned, ratios, strict=True))
     )
     settings = Settings(n=len(scores[0]), seed=1, min_tokens=3, max_tokens=3)
-    return Comparison("base", "tuned", "scorer", None, "POSITIVE", unit, settings, len(outcomes), outcomes, points)
+    return Comparison("base", "tuned", "scorer", None, "POSITIVE", unit, settings, len(samples), samples, points)
 
 
 SPREAD = [[0.1 + 0.1 * i + 0.01 * j for i in range(8)] for j in range(6)]
@@ -401,7 +403,7 @@ def test_checkpoints_are_points_of_the_figure_and_of_the_sentence():
     drawn = comparison_chart.svg(found)
     assert "step 20" in drawn
     assert "&lt;step 40&gt;" in drawn
-    assert len(ElementTree.fromstring(drawn).findall(".//{*}circle")) == len(powers(8)) + 3
+    assert len(ElementTree.fromstring(drawn).findall(".//{*}circle")) == len(powers_of_two(8)) + 3
 
 
 @pytest.mark.parametrize("unit", ["probability", "logit"])

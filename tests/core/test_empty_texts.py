@@ -9,8 +9,8 @@ from bon import api, flow
 from bon.batch import batch_run
 from bon.batch.export_formats import BEST, FORMS
 from bon.batch.input_rows import Dataset
-from bon.compare import compare_run, comparison_files
-from bon.compare.compare_run import Contest
+from bon.compare import comparison_files, comparison_run
+from bon.compare.comparison_run import ComparisonModels
 from bon.engines.local.engine import LocalEngine, Rules
 from bon.result import as_html, as_text
 from bon.scorers import CallableScorer, MeanLogprobScorer, SelfCertaintyScorer, SentimentScorer, WeightedScorer
@@ -121,7 +121,8 @@ def test_ranked_anew_the_empty_stay_without_a_score(hasty):
 
 def test_a_comparison_is_over_the_texts_that_there_are(hasty, mute):
     settings, prompts = Settings(n=8, seed=3, max_tokens=8), ["This movie", "The hotel", "I was surprised", "a", "b"]
-    found = compare_run.run(prompts, Contest(hasty, OURS["sentiment"](), hasty, MeanLogprobScorer()), settings)
+    models = ComparisonModels(hasty, OURS["sentiment"](), hasty, MeanLogprobScorer())
+    found = comparison_run.run(prompts, models, settings)
     told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     counted = [s for s in told["samples"] if all(any(c["score"] is not None for c in s[name])
                                                  for name in ("base", "tuned"))]
@@ -137,7 +138,7 @@ def test_a_comparison_is_over_the_texts_that_there_are(hasty, mute):
     assert comparison_files.comparison_text(found)
     assert comparison_view.told(found)["rows"]
     assert comparison_view.cards_of(found)["best"]["score"]
-    silent = compare_run.run(prompts, Contest(mute, MeanLogprobScorer()), settings)
+    silent = comparison_run.run(prompts, ComparisonModels(mute, MeanLogprobScorer()), settings)
     assert [note.key for note in silent.notes] == ["note.empty_compared", "note.prompts_left_out"]
     assert (silent.rows(), silent.sentence()) == ([], "")
     for write in (comparison_files.comparison_html, comparison_files.comparison_text, comparison_files.comparison_csv):

@@ -128,15 +128,20 @@ def test_the_win_rate_is_the_share_of_orders_in_which_the_best_of_n_is_ahead(n):
 
 
 def test_the_measured_win_rate_counts_a_tie_as_one_half():
-    share, low, high = estimates.win_rate_over([1, 2, 3, 4], [0, 2, 5, 1])
+    shares = [estimates.win_shares([ours], theirs)[0] for ours, theirs in ((1, 0), (2, 2), (3, 5), (4, 1))]
+    share, low, high = estimates.win_rate_over(shares)
     assert share == pytest.approx(2.5 / 4)
     assert 0 < low < share < high < 1
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [([], []), ([1.0], [1.0, 2.0])])
-def test_the_measured_win_rate_refuses_empty_and_unequal_lists(ours, theirs):
+def test_the_measured_win_rate_refuses_an_empty_list():
     with pytest.raises(ValueError):
-        estimates.win_rate_over(ours, theirs)
+        estimates.win_rate_over([])
+
+
+def test_an_empty_text_has_no_share_of_wins_and_an_empty_opponent_loses():
+    assert estimates.win_shares([None, 0.5], 0.5) == pytest.approx([math.nan, 0.5], nan_ok=True)
+    assert estimates.win_shares([None, -9.0], None) == pytest.approx([math.nan, 1.0], nan_ok=True)
 
 
 @pytest.mark.parametrize(("wins", "n"), [(0, 10), (3, 10), (50, 80), (10, 10)])

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 import bon
 from bon import api
 from bon.assets_folder import assets_folder
-from bon.compare.load import contest
+from bon.compare.loading import load_models
 from bon.compare.prompts import shipped_prompts
 from bon.models import presets
 from bon.result import Candidate
@@ -119,8 +119,8 @@ def test_scorer_gets_92_percent_of_the_hand_written_test_right_and_the_judge_90(
     assert report.right(api.load("embedded", "judge"), held_out("test")) >= 0.90
 
 
-def test_the_judge_is_of_another_kind_and_learned_from_other_sentences(entrants):
-    assert isinstance(entrants.judge.classifier, NgramClassifier)
+def test_the_judge_is_of_another_kind_and_learned_from_other_sentences(models):
+    assert isinstance(models.judge.classifier, NgramClassifier)
     theirs, ours = (
         {line.lower() for lines in sentences(folder=folder).values() for line in lines}
         for folder in ("sentences", "judged")
@@ -165,8 +165,8 @@ def test_training_of_the_judge_is_repeatable(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def entrants():
-    return contest("embedded")
+def models():
+    return load_models("embedded")
 
 
 @pytest.fixture(scope="module")

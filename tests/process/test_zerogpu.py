@@ -147,7 +147,7 @@ def test_without_the_package_a_zerogpu_space_is_an_ordinary_one(tmp_path):
 
 
 def test_no_fork_captures_steps_as_graphs(monkeypatch):
-    monkeypatch.setattr("bon.compare.load.contest", lambda *_: None)
+    monkeypatch.setattr("bon.compare.loading.load_models", lambda *_, **__: None)
     monkeypatch.setattr(loading.LIVE, "limit", loading.LIVE.limit)
     monkeypatch.setattr(decoder, "capture_graphs", True)
     zerogpu_runs.load_all()

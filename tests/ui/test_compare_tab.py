@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 from playwright.sync_api import expect
 
-from bon.compare import compare_run
-from bon.compare.compare_run import Contest
-from bon.compare.result import Compared
+from bon.compare import comparison_run
+from bon.compare.comparison_run import ComparisonModels
+from bon.compare.events import PromptDone
 from bon.errors import ModelError
 from bon.scorers import CallableScorer
 from bon.ui.compare import comparison_view
@@ -25,21 +25,21 @@ NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=1} </script>"
 
 
 @pytest.fixture(scope="module")
-def contest() -> Contest:
+def models() -> ComparisonModels:
     """Tiny models to compare."""
-    return Contest(engine_of(0), sentiment(0), engine_of(1, name="tuned"), sentiment(4))
+    return ComparisonModels(engine_of(0), sentiment(0), engine_of(1, name="tuned"), sentiment(4))
 
 
 @pytest.fixture
 def compared_with(monkeypatch):
-    """Gives the page a contest to compare."""
-    return lambda contest: monkeypatch.setattr(model_loading, "contest", lambda settings: contest)
+    """Gives the page the models of a comparison."""
+    return lambda models: monkeypatch.setattr(model_loading, "comparison_models", lambda settings: models)
 
 
 @pytest.fixture
-def page(served, visit, contest, compared_with):
+def page(served, visit, models, compared_with):
     """The Compare tab over tiny models."""
-    compared_with(contest)
+    compared_with(models)
     page = visit(SimpleNamespace(url=served))
     page.get_by_role("tab", name="Compare").click()
     return page
@@ -65,14 +65,14 @@ def heads(page):
     return page.locator(".comparison tbody th").all_inner_texts()
 
 
-def test_systems_are_compared_with_all_that_is_told_and_kept_of_them(page, contest, compared_with, monkeypatch):
+def test_systems_are_compared_with_all_that_is_told_and_kept_of_them(page, models, compared_with, monkeypatch):
     the_tab_opens_with_a_finished_comparison_that_says_what_it_is(page)
     three_systems_stand_side_by_side_with_table_and_figure(page)
     the_downloads_are_the_comparison_on_the_page(page)
     texts_stay_texts(page)
-    what_is_missing_is_said_and_the_rest_stands(page, contest, compared_with)
-    stop_keeps_the_prompts_that_are_done(page, contest, compared_with)
-    a_failure_midway_says_why_and_keeps_what_was_done(page, contest, compared_with)
+    what_is_missing_is_said_and_the_rest_stands(page, models, compared_with)
+    stop_keeps_the_prompts_that_are_done(page, models, compared_with)
+    a_failure_midway_says_why_and_keeps_what_was_done(page, models, compared_with)
     what_cannot_work_is_said_in_the_tab(page, "This movie", 0, "from 1")
     what_cannot_work_is_said_in_the_tab(page, "word " * 400, 4, "Prompt 1")
     models_that_cannot_be_loaded_are_said(page, monkeypatch)
@@ -129,16 +129,16 @@ def texts_stay_texts(page):
     assert page.evaluate("window.hacked") is None
 
 
-def what_is_missing_is_said_and_the_rest_stands(page, contest, compared_with):
-    compared_with(Contest(contest.base, contest.scorer, notes=("The tuned model is missing: no such folder.",)))
+def what_is_missing_is_said_and_the_rest_stands(page, models, compared_with):
+    compared_with(ComparisonModels(models.base, models.scorer, notes=("The tuned model is missing: no such folder.",)))
     start(page, "This movie")
     done(page, "This movie")
     assert page.locator(".comparison .card h2").all_inner_texts() == ["Base model", "Best of 4"]
     expect(page.locator(".comparison .notes")).to_contain_text("The tuned model is missing: no such folder.")
 
 
-def slow(contest) -> tuple[Contest, threading.Event]:
-    """A contest that takes its time after its first prompts, until it is let go: nobody has to be quick to see it."""
+def slow(models) -> tuple[ComparisonModels, threading.Event]:
+    """Models whose judge waits after the first prompts until it is released, so that the test need not be quick."""
     calls, goes_on = [], threading.Event()
 
     def judge(texts):
@@ -147,11 +147,11 @@ def slow(contest) -> tuple[Contest, threading.Event]:
             goes_on.wait(0.2)
         return [0.5] * len(texts)
 
-    return Contest(contest.base, contest.scorer, contest.tuned, CallableScorer(judge)), goes_on
+    return ComparisonModels(models.base, models.scorer, models.tuned, CallableScorer(judge)), goes_on
 
 
-def stop_keeps_the_prompts_that_are_done(page, contest, compared_with):
-    slowly, goes_on = slow(contest)
+def stop_keeps_the_prompts_that_are_done(page, models, compared_with):
+    slowly, goes_on = slow(models)
     compared_with(slowly)
     start(page, "\n".join(f"This movie number {i}" for i in range(60)), n=16)
     expect(page.locator(".comparison .status b")).to_have_text(re.compile(r"Prompt ([3-9]|\d\d) of 60"))
@@ -160,12 +160,12 @@ def stop_keeps_the_prompts_that_are_done(page, contest, compared_with):
     expect(page.locator(".comparison .status")).to_contain_text("What is done stays.")
     assert "best of 16" in heads(page)
     goes_on.set()
-    compared_with(contest)
+    compared_with(models)
     start(page, "The next movie")
     done(page, "The next movie")
 
 
-def a_failure_midway_says_why_and_keeps_what_was_done(page, contest, compared_with):
+def a_failure_midway_says_why_and_keeps_what_was_done(page, models, compared_with):
     calls = []
 
     def judge(texts):
@@ -174,7 +174,7 @@ def a_failure_midway_says_why_and_keeps_what_was_done(page, contest, compared_wi
             raise RuntimeError("no more tea")
         return [0.5] * len(texts)
 
-    compared_with(Contest(contest.base, contest.scorer, contest.tuned, CallableScorer(judge)))
+    compared_with(ComparisonModels(models.base, models.scorer, models.tuned, CallableScorer(judge)))
     start(page, "This movie\nThe hotel room\nThe end")
     expect(page.locator(".comparison [role=alert]")).to_contain_text("no more tea")
     phase(page, "failed")
@@ -192,18 +192,18 @@ def models_that_cannot_be_loaded_are_said(page, monkeypatch):
     def missing(settings):
         raise ModelError("There is no folder nowhere.")
 
-    monkeypatch.setattr(model_loading, "contest", missing)
+    monkeypatch.setattr(model_loading, "comparison_models", missing)
     start(page, "This movie")
     expect(page.locator(".comparison [role=alert]")).to_have_text("There is no folder nowhere.")
     phase(page, "failed")
 
 
-def test_every_state_fits_and_is_accessible(page, axe, contest, compared_with):
+def test_every_state_fits_and_is_accessible(page, axe, models, compared_with):
     found = {"sample": unfit(page, axe)}
     start(page, "This movie\nThe hotel room")
     done(page, "The hotel room")
     found["done"] = unfit(page, axe)
-    slowly, goes_on = slow(contest)
+    slowly, goes_on = slow(models)
     compared_with(slowly)
     start(page, "\n".join(f"This movie number {i}" for i in range(60)), n=16)
     phase(page, "writing")
@@ -224,16 +224,16 @@ def test_without_its_sample_the_tab_says_what_it_is_for(tmp_path):
     assert (shown["phase"], shown["title"]) == ("empty", "Does tuning beat sampling?")
 
 
-def test_a_view_is_made_anew_for_few_of_many_prompts(contest):
-    entrants = Contest(contest.base, contest.scorer)
+def test_a_view_is_made_anew_for_few_of_many_prompts(models):
+    models = ComparisonModels(models.base, models.scorer)
     showing, tables = comparison_view.Showing(60), []
     settings = form_fields.request_of(dict.fromkeys(form_fields.FIELDS) | {
         "prompt": "-", "n": 1, "min_tokens": 1, "max_tokens": 1, "temperature": 1, "top_p": 1, "top_k": 0, "seed": "3",
         "softness": 0.1,
     }).settings
-    for event in compare_run.stream(["This"] * 60, entrants, settings):
+    for event in comparison_run.stream(["This"] * 60, models, settings):
         showing.add(event)
-        if isinstance(event, Compared):
+        if isinstance(event, PromptDone):
             tables.append(json.dumps(showing.view()["about"]))
     assert len(set(tables)) < 45
     assert showing.view("done")["about"].startswith("60 prompts")

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bon.compare import comparison_chart, comparison_files
-from bon.compare.result import Compared, Comparison, Writing, winner
+from bon.compare.events import PromptDone, PromptProgress
+from bon.compare.result import Comparison
+from bon.compare.systems import winner
 from bon.messages import carried, joined, revived, say
 from bon.report.json_text import json_text
 from bon.report.numbers import format_score, format_unit
@@ -53,17 +55,17 @@ class Showing:
         self._told, self._told_at = {}, 0
         self.comparison: Comparison | None = None
 
-    def add(self, event: Writing | Compared) -> None:
+    def add(self, event: PromptProgress | PromptDone) -> None:
         """Takes one event in."""
-        if isinstance(event, Compared):
+        if isinstance(event, PromptDone):
             self.comparison, self._running = event.comparison, {}
         else:
-            self._running[event.part] = event
+            self._running[event.system] = event
 
     @property
     def done(self) -> int:
         """Prompts that are complete."""
-        return len(self.comparison.outcomes) if self.comparison else 0
+        return len(self.comparison.samples) if self.comparison else 0
 
     def view(self, phase: str = "writing", error: str = "") -> View:
         """The view so far, or as a run leaves it that ended: `done`, `stopped` or `failed`."""
@@ -107,14 +109,14 @@ def card(part: str, result: Result) -> View:
 
 def cards_of(comparison: Comparison) -> dict[str, View]:
     """The cards of the prompt that was done last."""
-    outcome = comparison.outcomes[-1]
-    best = winner(outcome.base)
-    shown = {"base": (outcome.base[0], outcome.base[:1], "KL 0"), "best": (best, outcome.base, "")}
-    if outcome.tuned:
-        measured = say("compare.kl", kl=f"{estimates.mean(outcome.log_ratios):.2f}") if outcome.log_ratios else ""
-        shown["tuned"] = (outcome.tuned[0], outcome.tuned[:1], measured)
+    last = comparison.samples[-1]
+    best = winner(last.base)
+    shown = {"base": (last.base[0], last.base[:1], "KL 0"), "best": (best, last.base, "")}
+    if last.tuned:
+        measured = say("compare.kl", kl=f"{estimates.mean(last.log_ratios):.2f}") if last.log_ratios else ""
+        shown["tuned"] = (last.tuned[0], last.tuned[:1], measured)
     unit = format_unit(comparison.unit, comparison.target)
-    return {part: _card(part, outcome.prompt, best, among, [f"{outcome.seconds[part]:.2f} s", kl], unit)
+    return {part: _card(part, last.prompt, best, among, [f"{last.seconds[part]:.2f} s", kl], unit)
             for part, (best, among, kl) in shown.items()}
 
 

@@ -102,7 +102,7 @@ def compare(visitor: gr.Request, text: str, n: Any, *values: Any) -> Iterator[ru
         if zerogpu.is_on():
             yield from zerogpu_runs.compare(prompts, settings)
             return
-        waiting = model_loading.later(model_loading.contest, settings)
+        waiting = model_loading.later(model_loading.comparison_models, settings)
         while not model_loading.arrived(waiting):
             yield comparison_view.loading()
         events = updates.comparison(prompts, waiting.result(), settings)

@@ -60,16 +60,16 @@ def reranked(sampler: Any, result: Result, target: str | None, select: str, soft
 
 def comparing(prompts: list[str], settings: Settings) -> Iterator[View]:
     """The views of a comparison whose models are loaded."""
-    with closing(comparison(prompts, model_loading.contest(settings), settings)) as events:
+    with closing(comparison(prompts, model_loading.comparison_models(settings), settings)) as events:
         yield from views(comparison_view.Showing(len(prompts)), events)
 
 
-def comparison(prompts: list[str], entrants: Any, settings: Settings) -> Iterator:
+def comparison(prompts: list[str], models: Any, settings: Settings) -> Iterator:
     """The events of a comparison."""
 
-    from bon.compare import compare_run
+    from bon.compare import comparison_run
 
-    return compare_run.stream(prompts, entrants, settings)
+    return comparison_run.stream(prompts, models, settings)
 
 
 def views(showing: comparison_view.Showing, events: Iterator) -> Iterator[View]:

@@ -33,15 +33,15 @@ def load(model: str, scorer: str | None = None, **kind: Any) -> Future:
     return later(make)
 
 
-def contest(settings: Settings) -> Any:
-    """The `bon.compare.compare_run.Contest` of these settings, read here and now."""
-    from bon.compare import load
+def comparison_models(settings: Settings) -> Any:
+    """The `bon.compare.comparison_run.ComparisonModels` of these settings, read here and now."""
+    from bon.compare.loading import load_models
 
     if deployment.here().is_remote(settings.model):
         raise InputError("model", say("error.served"))
 
     kind = {"target": settings.target} if settings.target else {}
-    return load.contest(settings.model, None, settings.scorer, None, **kind)
+    return load_models(settings.model, scorer=settings.scorer, **kind)
 
 
 def arrived(future: Future, seconds: float = 0.2) -> bool:

@@ -29,7 +29,7 @@ LONGEST = 120
 
 def load_all() -> None:
     """Loads all that the page offers, so that every fork has it: base, scorer, tuned model and judge of each model."""
-    from bon.compare.load import contest
+    from bon.compare.loading import load_models
     from bon.engines.local import decoder
     from bon.models import loading
 
@@ -37,7 +37,7 @@ def load_all() -> None:
     here = deployment.here()
     loading.LIVE.limit = max(loading.LIVE.limit, 4 * len(here.models) + 1)
     for model in here.models:
-        contest(model, None, here.scorer if model == here.model else None, None)
+        load_models(model, scorer=here.scorer if model == here.model else None)
 
 
 def _seconds(candidates: int, settings: Settings) -> float:
