@@ -44,8 +44,9 @@ class Sampler:
         `length_sampler` draws each candidate's cap in place of min_tokens and max_tokens. Raises `InputError` for
         input that cannot work, `ScoringError` and `EngineError` where the work itself fails.
         """
-        request, scorer = self._request(prompt, messages, unconditional, length_sampler, settings)
-        return flow.run(request, self.engine, scorer, length_sampler)
+        return flow.last_result(self.stream(
+            prompt, messages=messages, unconditional=unconditional, length_sampler=length_sampler, **settings
+        ))
 
     def stream(self, prompt: str | None = None, *, messages: Messages | None = None, unconditional: bool = False,
                length_sampler: DrawLength | None = None, **settings: Any) -> Iterator[Event]:
@@ -54,8 +55,25 @@ class Sampler:
         Settings and prompt are checked at once, what depends on the model (does the prompt fit?) when the first
         event is asked for. Closing the iterator stops the work within one step.
         """
-        request, scorer = self._request(prompt, messages, unconditional, length_sampler, settings)
-        return flow.stream(request, self.engine, scorer, length_sampler)
+        _check_length_sampler(length_sampler)
+        return self.stream_request(
+            Request(prompt, Settings.of(settings), messages, unconditional=unconditional), length_sampler
+        )
+
+    def stream_request(self, request: Request, length_sampler: DrawLength | None = None) -> Iterator[Event]:
+        """The events of a request: `stream` for those who have made and hence checked one.
+
+        Raises `InputError` where the request names another model or scorer than this sampler's, or a target that its
+        scorer does not have.
+        """
+        settings, here = request.settings, {"model": self._model, "scorer": self._scorer_name}
+        for name, value in here.items():
+            if getattr(settings, name) not in (None, value):
+                raise InputError(name, say("error.sampler_has_another", value=value, name=name))
+        scorer = self.scorer.for_target(settings.target, settings.unit)
+        if isinstance(scorer, SentimentScorer) and scorer.unit in UNITS:
+            here["unit"] = scorer.unit
+        return flow.stream(request.with_settings(settings.filled(**here)), self.engine, scorer, length_sampler)
 
     def score(self, texts: Sequence[str]) -> list[float]:
         """The scores of complete texts, in the scorer's unit.
@@ -101,18 +119,6 @@ class Sampler:
         groups = [[c for c in rated if (c.ended == "rejected") == dropped] for dropped in (False, True)]
         return [scored for some in groups for scored in _scored(scorer, some, result)], None
 
-    def _request(self, prompt, messages, unconditional, length_sampler, settings) -> tuple[Request, Scorer]:
-        here = {"model": self._model, "scorer": self._scorer_name}
-        for name in ("model", "scorer"):
-            if settings.get(name) not in (None, here[name]):
-                raise InputError(name, say("error.sampler_has_another", value=here[name], name=name))
-        chosen = Settings.of({**settings, **here})
-        request = _checked(prompt, chosen, messages, unconditional, length_sampler)
-        scorer = self.scorer.for_target(chosen.target, settings.get("unit"))
-        if isinstance(scorer, SentimentScorer) and scorer.unit in UNITS:
-            request = dataclasses.replace(request, settings=dataclasses.replace(chosen, unit=scorer.unit))
-        return request, scorer
-
 
 def load(model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None, *, target: str | None = None,
          unit: str | None = None, device: str | None = None, dtype: str | None = None,
@@ -127,8 +133,17 @@ def load(model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None
     not have.
     """
     model, scorer = _place(model), _place(scorer)
-    named = scorer if isinstance(scorer, str) else None
-    Settings(model=model, scorer=named, target=target, unit=unit or "probability")  # before any weights are read
+    settings = Settings(model=model, scorer=scorer if isinstance(scorer, str) else None, target=target, unit=unit)
+    return load_for(settings, scorer, device=device, dtype=dtype, endpoint=endpoint)
+
+
+def load_for(settings: Settings, scorer: ScorerLike | None = None, *, device: str | None = None,
+             dtype: str | None = None, endpoint: str | None = None) -> Sampler:
+    """`load` for settings that are checked: the sampler of their model, scorer, target and unit.
+
+    scorer: one that has no name, in place of theirs.
+    """
+    model, named, target, unit = settings.model or "embedded", settings.scorer, settings.target, settings.unit
     spec = presets.find(model if endpoint is None else "embedded", named)
     if endpoint is None:
         engine = LocalEngine(*loading.causal(spec.model, device, dtype), name=spec.name)
@@ -144,49 +159,41 @@ def load(model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None
 
 def stream(prompt: str | None = None, *, model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None,
            device: str | None = None, dtype: str | None = None, endpoint: str | None = None,
+           messages: Messages | None = None, unconditional: bool = False, length_sampler: DrawLength | None = None,
            **settings: Any) -> Iterator[Event]:
     """The events of best of n for one prompt: see `best_of_n`, `Sampler.stream` and `bon.events`."""
-    return _loaded_for(prompt, settings, model, scorer, device, dtype, endpoint).stream(prompt, **settings)
+    # What is wrong with the input is said before a model is loaded for it.
+    model, scorer = _place(model), _place(scorer)
+    # On a server, "embedded" stands for the only model; which one that is, the sampler knows.
+    names = {"model": None if endpoint else model, "scorer": scorer if isinstance(scorer, str) else None}
+    request = Request(prompt, Settings.of({**settings, **names}), messages, unconditional=unconditional)
+    _check_length_sampler(length_sampler)
+    to_load = request.settings.filled(model=model)
+    sampler = load_for(to_load, scorer, device=device, dtype=dtype, endpoint=endpoint)
+    return sampler.stream_request(request, length_sampler)
 
 
 def best_of_n(prompt: str | None = None, *, model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None,
               device: str | None = None, dtype: str | None = None, endpoint: str | None = None,
+              messages: Messages | None = None, unconditional: bool = False, length_sampler: DrawLength | None = None,
               **settings: Any) -> Result:
     """Continues `prompt` n times, scores every continuation and returns them ranked.
 
-    Besides `Settings`' names (n, target, min_tokens, max_tokens, temperature, top_k, top_p, seed, unit, keep,
-    reject): messages in place of the prompt, unconditional, length_sampler (a callable without arguments), and a
-    pipeline or callable as scorer. dtype: float32, bf16, float16, int8, or None for the fastest of the first three.
-    endpoint: a server that has the model, see `load`.
+    settings: the fields of `bon.Settings`. scorer: also a pipeline or a callable. messages: a chat in place of the
+    prompt. unconditional: samples from the model's start token, with no prompt. length_sampler: a callable without
+    arguments that draws each candidate's cap. dtype: float32, bf16, float16, int8, or None for the fastest of the
+    first three. endpoint: a server that has the model, see `load`.
     Raises `InputError`, `ModelError`, `ScoringError` or `EngineError`, all `bon.BonError`.
     """
-    return _loaded_for(prompt, settings, model, scorer, device, dtype, endpoint).run(prompt, **settings)
+    return flow.last_result(stream(
+        prompt, model=model, scorer=scorer, device=device, dtype=dtype, endpoint=endpoint, messages=messages,
+        unconditional=unconditional, length_sampler=length_sampler, **settings,
+    ))
 
 
-def is_loaded(model: str = "embedded", scorer: str | None = None) -> bool:
-    """Whether `load` would return without reading any weights."""
-    spec = presets.find(model, scorer)
-    parts = [part for _, part in presets.weighted(spec.scorer)] or [spec.scorer]
-    places = [spec.model, *map(presets.scorer_place, parts)]
-    return all(place in presets.FREE or loading.is_loaded(place) for place in places)
-
-
-def _loaded_for(prompt, settings: dict[str, Any], model, scorer, device, dtype, endpoint) -> Sampler:
-    # What is wrong with the input is said before a model is loaded for it.
-    model, scorer = _place(model), _place(scorer)
-    own = {name: settings.get(name) for name in ("messages", "unconditional", "length_sampler")}
-    named = scorer if isinstance(scorer, str) else None
-    plain = {name: value for name, value in settings.items() if name not in own}
-    chosen = Settings.of({**plain, "model": model, "scorer": named})
-    _checked(prompt, chosen, own["messages"], bool(own["unconditional"]), own["length_sampler"])
-    return load(model, scorer, target=chosen.target, unit=plain.get("unit"), device=device, dtype=dtype,
-                endpoint=endpoint)
-
-
-def _checked(prompt, settings: Settings, messages, unconditional: bool, length_sampler) -> Request:
+def _check_length_sampler(length_sampler: DrawLength | None) -> None:
     if length_sampler is not None and not callable(length_sampler):
         raise InputError("length_sampler", say("error.length_sampler_not_callable", example="bon.LengthSampler(8, 33)"))
-    return Request(prompt, settings, messages=messages, unconditional=unconditional)
 
 
 def _scored(scorer: Scorer, candidates: Sequence[Candidate], result: Result) -> list[Scored]:

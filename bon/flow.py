@@ -26,7 +26,12 @@ from bon.stats.random_streams import candidate_stream, selection_uniform
 
 def run(request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None = None) -> Result:
     """The result of one request: the drained stream."""
-    for event in stream(request, engine, scorer, lengths):
+    return last_result(stream(request, engine, scorer, lengths))
+
+
+def last_result(events: Iterator[Event]) -> Result:
+    """Drains the events of one run and returns its result."""
+    for event in events:
         if isinstance(event, Done):
             return event.result
     raise AssertionError("a stream ends with Done")
@@ -78,11 +83,11 @@ class _Run:
     def __init__(self, request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None,
                  watched: bool = True):
         self.scorer = scorer
-        settings = request.settings.with_seed()
+        settings = request.settings.filled().with_seed()
         if isinstance(lengths, LengthSampler):  # the record says what was drawn from
             settings = dataclasses.replace(settings, min_tokens=lengths.min_value, max_tokens=lengths.max_value - 1)
-        request = dataclasses.replace(request, settings=settings)
-        self.lengths = LengthSampler(settings.min_tokens, settings.max_tokens + 1) if lengths is None else lengths
+        request = request.with_settings(settings)
+        self.lengths = LengthSampler.of(settings) if lengths is None else lengths
         ids = engine.encode(request)
         alone = not watched  # who waits for a file wants it to be the same again
         watched = watched or settings.reject > 0  # what is dropped is chosen by unfinished texts
@@ -90,7 +95,7 @@ class _Run:
         self.job = Job(ids, self._caps(request), request, certainty=scorer.needs_certainty,
                        watched=watched, alone=alone)
         # By the settings, not by the luck of the draw: what fits, fits with every seed.
-        check_fits(len(ids), settings.max_tokens if lengths is None else max(self.job.caps), engine)
+        check_fits(len(ids), settings.lengths[1] if lengths is None else max(self.job.caps), engine)
         self.prompt = request.prompt if request.prompt is not None else self._prompt_text(request, engine, ids)
         self.state = RunState(self.lengths if isinstance(self.lengths, LengthSampler) else None)
         self.started = Started(

@@ -191,7 +191,7 @@ def _restored(result: Result, settings: Settings, luck: float = 0.0, target: str
 
 
 def _of_candidates(result: Result, settings: Settings, luck: float = 0.0, target: str | None = None) -> RunState:
-    state = RunState(LengthSampler(settings.min_tokens, settings.max_tokens + 1))
+    state = RunState(LengthSampler.of(settings))
     caps = tuple(c.cap for c in sorted(result.candidates, key=lambda c: c.index))
     state.add(Started(result.prompt, result.model, result.scorer, target or result.target, result.unit, settings, caps,
                       result.messages, luck))

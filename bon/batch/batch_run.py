@@ -54,6 +54,7 @@ class Task:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", self.settings.filled())
         self.form.check(self.settings, self.margin)
         writers.writer(self.output)
         self._check_files()
@@ -263,7 +264,7 @@ def _request(row: Row, engine: Engine, settings: Settings) -> Request:
         raise InputError("input", row.error)
     every = dataclasses.replace(settings, keep=None)  # the mean is of all, whatever number of them is written
     request = Request(row.prompt, every, messages=row.messages, query=row.number)
-    flow.check_fits(len(engine.encode(request)), settings.max_tokens, engine)
+    flow.check_fits(len(engine.encode(request)), settings.lengths[1], engine)
     return request
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from bon.errors import BonError, InputError
 from bon.messages import joined, say
 from bon.report.json_text import json_text
-from bon.settings import Settings
+from bon.settings import Settings, declared
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
@@ -111,8 +111,10 @@ class Journal:
         return True
 
     def _check(self, before: Plan) -> None:
+        # A setting that an older journal does not name had its default.
+        before = {name: setting.default for name, setting in declared().items()} | before
         if self.plan["seed"] is None:
-            self.plan["seed"] = before.get("seed")
+            self.plan["seed"] = before["seed"]
         names = dict.fromkeys([*before, *self.plan])
         apart = [name for name in names if before.get(name) != self.plan.get(name)]
         if apart:

@@ -1,7 +1,6 @@
 """`python -m bon batch`: a file of prompts in, a file of results or of training data out."""
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,28 +10,30 @@ from bon.batch import batch_run, export_formats
 from bon.batch.input_rows import Dataset
 from bon.cli.options import (
     INTERRUPTED,
-    SETTINGS,
+    PROGRAM,
     Parser,
+    add_model_options,
     add_settings,
-    checked_place,
-    given_settings,
+    check_model_options,
     number_in,
     print_to_stderr,
+    settings_from,
 )
+from bon.cli.output import progress_line
 from bon.errors import InputError
 from bon.messages import say
 from bon.report import hub_writing
 from bon.report.numbers import format_duration
 from bon.result import printable
-from bon.settings import Settings, number, whole
+from bon.settings import number, whole
+
+HELP = "a file of prompts in, results or training data out"
 
 
-def batch(argv: list[str]) -> int:
-    """Runs the command and returns the exit status: 1 where rows failed, 130 after Ctrl+C."""
-    args = _parser().parse_args(argv)
-    given = given_settings(args, SETTINGS)
-    settings = Settings.of(given)
-    place = checked_place(args, settings)
+def run(args: argparse.Namespace) -> int:
+    """Runs the batch and returns the exit status: 1 where rows failed, 130 after Ctrl+C."""
+    settings = settings_from(args)
+    options = check_model_options(args, settings)
     count = _count(args)
     if args.push_to_hub and not args.dry_run:
         _check_hub(args.push_to_hub)
@@ -46,15 +47,16 @@ def batch(argv: list[str]) -> int:
         print(f"{task.output} is complete: there is nothing to resume.")
         return 0
 
-    given = {name: given.get(name) for name in ("model", "scorer", "target", "unit")}
-    loading = {name: value for name, value in given.items() if value is not None} | place
+    names = ("model", "scorer", "target", "unit")
+    loading = {name: value for name in names if (value := getattr(settings, name)) is not None} | options
     with _workers(args.ray, count, loading) as workers:
         return _preview(task, workers) if args.dry_run else _run(task, workers, args)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
+    """The command's options."""
     parser = Parser(
-        prog="python -m bon batch", allow_abbrev=False,
+        prog=f"{PROGRAM} batch", allow_abbrev=False,
         description="Best of n for every row of a file. A run that was stopped or killed goes on with --resume and "
         "comes to the same output.",
     )
@@ -73,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--skip-bad", action="store_true", help="count rows that cannot be read as failed, and go on")
     parser.add_argument("--push-to-hub", metavar="USER/DATASET", help="send the output, with a card, to the Hub")
     parser.add_argument("--private", action="store_true", help="the data set is for you alone, where it is made anew")
-    add_settings(parser, SETTINGS, endpoint=True)
+    add_settings(parser)
+    add_model_options(parser)
     parser.add_argument("--ray", metavar="ADDRESS", help="work on a Ray cluster: local (this machine), auto, HOST:PORT")
     parser.add_argument("--ray-workers", metavar="COUNT", help="of the cluster (one for each GPU, else for each core)")
     return parser
@@ -131,23 +134,19 @@ def _run(task, workers, args) -> int:
         print_to_stderr("in CSV, texts that look like formulas begin with an apostrophe: train from .jsonl or "
                         ".parquet.")
     deliver = (lambda finished: _push(args, task, finished)) if args.push_to_hub else None
-    show, progress, finished = sys.stderr.isatty(), None, None
+    progress = finished = None
     try:
-        with closing(batch_run.stream_by(workers, task, deliver)) as events:
+        with progress_line() as show, closing(batch_run.stream_by(workers, task, deliver)) as events:
             for event in events:
                 if isinstance(event, batch_run.Finished):
                     finished = event
                     continue
                 progress = event
-                if show:
-                    print(f"\r\033[K{progress_line(event)}", end="", file=sys.stderr, flush=True)
+                show(describe_progress(event))
     except KeyboardInterrupt:
         done = f"{progress.done:,} of {progress.rows:,} rows are kept" if progress else "nothing was done yet"
         print_to_stderr(f"stopped: {done}; the same command with --resume goes on.")
         return INTERRUPTED
-    finally:
-        if show:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
     return _report(task, finished)
 
 
@@ -172,7 +171,7 @@ def _report(task, finished) -> int:
     return 1 if finished.failed else 0
 
 
-def progress_line(progress) -> str:
+def describe_progress(progress) -> str:
     """How far a batch is, in a line."""
     failed = f", {progress.failed:,} failed" if progress.failed else ""
     rate = f", {progress.rate:.1f} rows/s, {format_duration(progress.left)} left" if progress.rate else ""

@@ -1,32 +1,16 @@
-"""What the commands' arguments have in common: parser, settings, the place of the model, one line for what is wrong."""
+"""What the commands' arguments have in common: settings, model, device, and one line for what is wrong."""
 
 import argparse
 import sys
+from collections.abc import Iterable
+from typing import NoReturn
 
 from bon.engines.server.connection import check_url
 from bon.models import presets
 from bon.result import printable
-from bon.settings import Settings, whole
+from bon.settings import Settings, declared, whole
 
-#: Options that become settings of the same name.
-SETTINGS = {
-    "n": "candidates, 1 to 4096 (16)",
-    "target": "the scorer's label to look for (POSITIVE)",
-    "min_tokens": "least cap of a candidate's length (8)",
-    "max_tokens": "largest cap of a candidate's length (32)",
-    "temperature": "above 0 (1.0)",
-    "top_p": "in (0, 1], 1 is off (1.0)",
-    "top_k": "0 is off (0)",
-    "seed": "repeats a run (a fresh one, shown in the result)",
-    "model": "preset, Hub id or folder (embedded)",
-    "scorer": "preset, Hub id, folder, logprob, self-certainty, judge, weak, 0.7*judge+0.3*logprob (the model's own)",
-    "unit": "probability, logit or margin (probability)",
-    "keep": "how many ranked candidates to show (all)",
-    "select": "who comes first: best, worst or soft (best)",
-    "softness": "of soft selection, in the score's unit: small is nearly the best (0.1)",
-    "reject": "share of the candidates dropped at each checkpoint of early rejection (0: off)",
-}
-NUMBERS = {"n", "min_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "keep", "softness", "reject"}
+PROGRAM = "python -m bon"
 #: The exit status that shells give to a program ended by Ctrl+C.
 INTERRUPTED = 130
 
@@ -34,8 +18,9 @@ INTERRUPTED = 130
 class Parser(argparse.ArgumentParser):
     """Reports what is wrong in one line."""
 
-    def error(self, message: str):
-        print_to_stderr(f"{message}. See python -m bon --help.")
+    def error(self, message: str) -> NoReturn:
+        """Prints the message and ends the program with status 2."""
+        print_to_stderr(f"{message}. See {PROGRAM} --help.")
         raise SystemExit(2)
 
 
@@ -44,39 +29,49 @@ def print_to_stderr(message: str) -> None:
     print(printable("bon: " + " ".join(message.split())), file=sys.stderr)
 
 
-def add_settings(parser: argparse.ArgumentParser, names, endpoint: bool = False) -> None:
-    """Adds the options of these settings, and those of the device and the number type; also of an endpoint."""
-    for name in names:
-        flags = ["-n", "--n"] if name == "n" else ["--" + name.replace("_", "-")]
-        parser.add_argument(*flags, dest=name, metavar=name.upper() if name != "n" else "N", help=SETTINGS[name])
+def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:
+    """Adds the options of these settings, by default of all."""
+    for name in names or declared():
+        setting = declared()[name]
+        flags = [f"-{name}"] * (len(name) == 1) + ["--" + name.replace("_", "-")]
+        help = f"{setting.help} ({setting.described_default})".replace("%", "%%")
+        parser.add_argument(*flags, dest=name, metavar=name.upper(), help=help)
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --device and --dtype."""
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the fastest)")
     parser.add_argument("--dtype", help="float32, bf16, float16, int8 (the fastest that is exact enough)")
-    if endpoint:
-        parser.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible server that has the model")
 
 
-def given_settings(args: argparse.Namespace, names) -> dict:
-    """The settings that were given, numbers as numbers."""
-    return {name: number_in(value) if name in NUMBERS else value
-            for name in names if (value := getattr(args, name)) is not None}
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --device, --dtype and --endpoint."""
+    add_device_options(parser)
+    parser.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible server that has the model")
 
 
-def checked_place(args: argparse.Namespace, settings: Settings) -> dict:
-    """Where and how the model is to run, as far as it was given: device, number type, endpoint.
+def settings_from(args: argparse.Namespace) -> Settings:
+    """The settings that the arguments name; numbers in the texts become numbers. Raises `InputError`."""
+    texts = {name: text for name in declared() if (text := getattr(args, name, None)) is not None}
+    return Settings(**{name: number_in(text) if declared()[name].numeric else text for name, text in texts.items()})
 
-    Raises an error for a model, a scorer or an endpoint that cannot be, before torch is imported, which takes seconds.
+
+def check_model_options(args: argparse.Namespace, settings: Settings) -> dict[str, str]:
+    """The device, the number type and the server's address, as far as they are named.
+
+    Raises an error for a model, a scorer or an address that cannot be, before torch is imported, which takes seconds.
     """
-    presets.find("embedded" if args.endpoint else settings.model, settings.scorer)
+    presets.find("embedded" if args.endpoint else settings.model or "embedded", settings.scorer)
     if args.endpoint:
         check_url(args.endpoint)
     return {name: getattr(args, name) for name in ("device", "dtype", "endpoint") if getattr(args, name)}
 
 
-def number_in(text: str):
-    """The number that the text says; a text that says none goes on as it is, for the settings to refuse."""
-    for kind in (int, float):
+def number_in(text: str) -> int | float | str:
+    """The number in a text; any other text stays as it is, for a check to refuse."""
+    for number_type in (int, float):
         try:
-            return kind(text)
+            return number_type(text)
         except ValueError:
             continue
     return text

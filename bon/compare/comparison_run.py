@@ -59,7 +59,7 @@ def stream(
 
     Raises `InputError` before any work for an empty list, more than 10,000 prompts, or one that cannot be continued.
     """
-    settings = settings.with_seed()
+    settings = settings.filled().with_seed()
     _check(prompts, models, settings)
     notes = models.notes + _no_kl_notes(models, settings)
     comparison = Comparison(
@@ -89,7 +89,7 @@ def _check(prompts: Sequence[str], models: ComparisonModels, settings: Settings)
     for number, prompt in enumerate(prompts, start=1):
         try:
             for engine in filter(None, (models.base, models.tuned)):
-                flow.check_fits(len(engine.encode(Request(prompt, settings))), settings.max_tokens, engine)
+                flow.check_fits(len(engine.encode(Request(prompt, settings))), settings.lengths[1], engine)
         except InputError as error:
             message = say("error.numbered_prompt", number=str(number), error=error.message)
             raise InputError("prompts", message) from error
@@ -104,7 +104,7 @@ def _no_kl_notes(models: ComparisonModels, settings: Settings) -> tuple[str, ...
 
 def _measures_kl(models: ComparisonModels, settings: Settings) -> bool:
     # Top-k and top-p give some of the tuned model's tokens probability 0 under the base.
-    return models.same_vocabulary and settings.top_p == 1 and settings.top_k == 0
+    return models.same_vocabulary and settings.sampling.top_p == 1 and settings.sampling.top_k == 0
 
 
 def _empty_text_notes(samples: Iterable[PromptSamples]) -> tuple[str, ...]:
@@ -184,7 +184,8 @@ def _log_ratios(
 
     ids = models.base.encode(Request(prompt, settings))
     texts, ended = [c.token_ids for c in candidates], [c.ended == "eos" for c in candidates]
+    temperature = settings.sampling.temperature
     by_tuned, by_base = (
-        log_likelihoods(engine, ids, texts, ended, settings.temperature) for engine in (models.tuned, models.base)
+        log_likelihoods(engine, ids, texts, ended, temperature) for engine in (models.tuned, models.base)
     )
     return tuple(a - b for a, b in zip(by_tuned, by_base, strict=True))

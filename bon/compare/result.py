@@ -181,7 +181,7 @@ class Comparison:
 
     def _kl_estimate(self, sample: PromptSamples, k: int) -> float | None:
         """The estimate of best-of-k's KL for one prompt: the mean over what it may select, or None if unknown."""
-        lengths = LengthSampler(self.settings.min_tokens, self.settings.max_tokens + 1)
+        lengths = LengthSampler.of(self.settings)
         logprobs = [drawing_logprob(c, lengths) for c in sample.base]
         by_candidate = [estimates.kl_estimate(k, logprob) for logprob in logprobs if logprob is not None]
         if len(by_candidate) < len(logprobs):

@@ -6,7 +6,7 @@ import numpy as np
 
 from bon.errors import InputError
 from bon.messages import say
-from bon.settings import whole
+from bon.settings import Settings, whole
 
 #: Any callable without arguments that returns a number of tokens.
 DrawLength = Callable[[], int]
@@ -26,6 +26,12 @@ class LengthSampler:
         if self.max_value <= self.min_value:
             raise InputError("length_sampler", say("error.length_range_empty", low=str(min_value), high=str(max_value)))
         self._random = np.random.default_rng(seed)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "LengthSampler":
+        """The one that draws between the settings' least and largest cap, both included."""
+        least, most = settings.lengths
+        return cls(least, most + 1)
 
     def __call__(self) -> int:
         return self.at(self._random.random())

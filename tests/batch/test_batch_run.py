@@ -23,7 +23,7 @@ from bon import api
 from bon.batch import batch_run, export_formats, resume_journal
 from bon.batch.batch_run import Finished, Progress, Task
 from bon.batch.input_rows import Dataset, Row
-from bon.cli.batch_command import progress_line
+from bon.cli.batch_command import describe_progress
 from bon.cli.main import main
 from bon.engines.local.engine import LocalEngine
 from bon.errors import BonError, EngineError, InputError
@@ -589,8 +589,8 @@ def test_what_cannot_work_is_said_in_one_line(command, file, tmp_path, monkeypat
 
 
 def test_progress_is_told_in_words():
-    assert progress_line(Progress(0, 150, 0, 0, 0.0)) == "0 of 150 rows "
-    assert progress_line(Progress(1064, 10_000, 2, 1000, 20.0)) == (
+    assert describe_progress(Progress(0, 150, 0, 0, 0.0)) == "0 of 150 rows "
+    assert describe_progress(Progress(1064, 10_000, 2, 1000, 20.0)) == (
         "1,064 of 10,000 rows, 2 failed, 50.0 rows/s, 3 min left ")
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+import bon
 from bon.errors import BonError, InputError
-from bon.settings import SEED_MAX, Request, Settings, clean
+from bon.settings import SEED_MAX, Request, Sampling, Settings, clean
 
 CHAT = [{"role": "user", "content": "Hello"}]
 
@@ -29,9 +30,24 @@ def test_a_count_that_is_no_whole_number_in_range_is_refused_by_name(name, value
     assert name in str(error)
 
 
-@pytest.mark.parametrize("name", ["n", "min_tokens", "max_tokens", "top_k", "temperature", "top_p", "unit", "model"])
+@pytest.mark.parametrize("name", ["n", "reject", "select", "softness"])
 def test_none_is_refused_where_a_value_is_needed(name):
     assert refused(**{name: None}).field == name
+
+
+def test_none_leaves_a_fillable_setting_to_what_fills_it_and_then_to_its_default():
+    settings = Settings(temperature=None, max_tokens=9)
+    assert (settings.temperature, settings.max_tokens, settings.model) == (None, 9, None)
+    assert settings.lengths == (8, 9)
+    assert settings.sampling == Sampling(1.0, 0, 1.0)
+    filled = settings.filled(temperature=0.6, max_tokens=99)
+    assert (filled.temperature, filled.max_tokens, filled.model, filled.unit) == (0.6, 9, "embedded", "probability")
+    assert filled.filled(temperature=0.1) == filled
+
+
+def test_a_run_records_the_values_that_were_used():
+    settings = bon.best_of_n("This movie", n=2, temperature=None, model="embedded", seed=1).settings
+    assert settings == Settings(n=2, seed=1).filled()
 
 
 def test_n_may_go_from_1_to_4096():

@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from bon.cli import publish
+from bon.cli import publish_command as publish
 from bon.cli.main import main
 from bon.errors import BonError, InputError, ModelError
 from bon.models import presets

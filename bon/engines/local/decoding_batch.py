@@ -10,12 +10,12 @@ from torch.nn.functional import pad
 from bon.engines.base import Job
 from bon.engines.local.decoder import PlainDecoder, SharedDecoder
 from bon.engines.local.incremental_text import Detokenizer, GrowingText
-from bon.engines.local.sampling import Sampling, draw, log_probability, shape, uniforms
+from bon.engines.local.sampling import draw, log_probability, shape, uniforms
 from bon.errors import EngineError
 from bon.events import Row
 from bon.messages import say
 from bon.result import Candidate
-from bon.settings import Request
+from bon.settings import Sampling
 from bon.stats.random_streams import candidate_stream
 
 
@@ -227,7 +227,7 @@ class Batch:
     def _shaped_by_request(self, logits: Tensor) -> Tensor:
         kinds: dict[Sampling, list[int]] = {}
         for i, text in enumerate(self.texts):
-            kinds.setdefault(_sampling(text.job.request), []).append(i)
+            kinds.setdefault(text.job.request.settings.sampling, []).append(i)
         if len(kinds) == 1:
             (kind,) = kinds
             return logits if kind.plain else shape(logits, kind)
@@ -256,8 +256,3 @@ def _closed_up(stays: Sequence[bool]) -> list[int]:
     end = sum(stays)
     movers = (i for i in range(end, len(stays)) if stays[i])
     return [i if stays[i] else next(movers) for i in range(end)]
-
-
-def _sampling(request: Request) -> Sampling:
-    settings = request.settings
-    return Sampling(settings.temperature, settings.top_k, settings.top_p)

@@ -1,28 +1,15 @@
 """From logits to tokens: temperature, top-k, top-p, and a draw."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bon.settings import Sampling
+
 #: Tokens of the vocabulary that are summed together before one of them is drawn.
 BLOCK = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How tokens are drawn: temperature above 0, top_k 0 is off, top_p in (0, 1], 1 is off."""
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-
-    @property
-    def plain(self) -> bool:
-        """Whether tokens come from the model's own distribution."""
-        return self == Sampling()
 
 
 def shape(logits: Tensor, sampling: Sampling) -> Tensor:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from bon.errors import InputError, ModelError
 from bon.messages import Message, joined, say
-from bon.settings import Settings
+from bon.settings import declared
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
@@ -124,7 +124,7 @@ def _choose_model(models: Sequence["Model"], model: str | None, url: str) -> str
     shown = ", ".join(names[:MODELS_SHOWN]) + (", ..." if names[MODELS_SHOWN:] else "")
     offer = say("error.server_has_models", names=shown) if names else say("error.server_names_none")
     # The default of `model`, a preset here, means that no model of the server was named.
-    if model not in (None, Settings.__dataclass_fields__["model"].default):
+    if model not in (None, declared()["model"].default):
         raise ModelError(say("error.server_without_model", url=url, model=model, offer=offer))
     if len(names) != 1:
         raise ModelError(say("error.server_model_not_chosen", url=url, offer=offer))

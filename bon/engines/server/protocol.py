@@ -105,7 +105,8 @@ def request_body(request: ServerRequest, model: str, software: str, unsupported:
     if software in CONTINUE_MESSAGES and continues(messages):
         extra |= {"continue_final_message": True, "add_generation_prompt": False}
     return {
-        "model": model, cap_name: request.cap, "temperature": settings.temperature, "top_p": settings.top_p,
+        "model": model, cap_name: request.cap, "temperature": settings.sampling.temperature,
+        "top_p": settings.sampling.top_p,
         **({"prompt": request.job.request.prompt} if messages is None else {"messages": list(map(dict, messages))}),
         **{name: value for name, value in optional.items() if value is not None and name not in unsupported},
         **({"extra_body": extra} if extra else {}),
@@ -114,7 +115,8 @@ def request_body(request: ServerRequest, model: str, software: str, unsupported:
 
 def _extra_body(software: str, is_chat: bool, settings: Settings) -> dict[str, Any]:
     """Parameters that are not in the protocol: top_k, and those that switch off the server's own defaults."""
-    top_k = settings.top_k
+    sampling = settings.sampling
+    top_k = sampling.top_k
     match software:
         case "vllm" | "sglang":
             return {"top_k": top_k or -1, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -125,7 +127,9 @@ def _extra_body(software: str, is_chat: bool, settings: Settings) -> dict[str, A
         case "transformers" if is_chat:
             return {}
         case "transformers":
-            config = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": top_k}
+            config = {
+                "do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": top_k,
+            }
             return {"generation_config": json.dumps(config)}
     return {"top_k": top_k} if top_k else {}
 

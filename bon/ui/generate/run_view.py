@@ -71,7 +71,7 @@ def read(text: str) -> Result:
     """
     try:
         raw = json.loads(text)
-        raw["settings"] = Settings(**raw["settings"])
+        raw["settings"] = Settings(**raw["settings"]).filled()
         raw["candidates"] = tuple(Candidate(**c) for c in raw["candidates"])
         raw["stats"] = raw["stats"] and Stats(**raw["stats"])
         raw["timing"] = Timing(**raw["timing"])

@@ -1,19 +1,48 @@
-"""The page as a Hugging Face Space: which files it needs, and sending them there."""
+"""`python -m bon publish`: the page as a Hugging Face Space."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.utils import filter_repo_objects
 
 from bon.assets_folder import assets_folder
+from bon.cli.options import PROGRAM, Parser
 from bon.errors import ModelError
 from bon.messages import say
 from bon.report import hub_writing
 
+HELP = "this page as a Hugging Face Space"
 #: What a Space runs, by the patterns of `upload_folder`, where a star takes slashes in.
 NEEDED = ["app.py", "README.md", "LICENSE", "requirements.txt", "bon/*", "assets/*"]
 #: What making the models again needs, and what running leaves behind.
 LEFT_OUT = ["bon/training/*", "*__pycache__*", "*.pyc", ".*", "*/.*"]
+
+
+def parser() -> Parser:
+    """The command's options."""
+    parser = Parser(prog=f"{PROGRAM} publish", allow_abbrev=False,
+                    description="Puts this page, with the models in the box, on the Hub as a Space of yours.")
+    parser.add_argument("space", metavar="USER/SPACE", help="the Space to make, or to bring up to date")
+    parser.add_argument("--private", action="store_true", help="for you alone, where it is made anew")
+    parser.add_argument("--dry-run", action="store_true", help="list the files and their sizes, and do nothing")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Sends the page, or lists what would be sent, and returns the exit status."""
+    hub_writing.check_repo_id(args.space, "space")
+    sent = files()
+    if args.dry_run:
+        for name, size in sent:
+            print(f"{size:>12,}  {name}")
+    total = f"{len(sent)} files, {sum(size for _, size in sent) / 1e6:.1f} MB"
+    if args.dry_run:
+        print(f"{total} for https://huggingface.co/spaces/{args.space}; nothing was sent.")
+        return 0
+    url = publish(args.space, args.private)
+    print(f"{total} sent. The Space builds now: {url}")
+    return 0
 
 
 def folder() -> Path:

@@ -1,0 +1,74 @@
+"""`python -m bon compare`: base, tuned and best of n side by side."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from bon.cli.options import INTERRUPTED, PROGRAM, Parser, add_device_options, add_settings, settings_from
+from bon.cli.output import add_output_options, check_output_files, progress_line, write_output_files
+from bon.errors import InputError
+from bon.messages import say
+from bon.models import presets
+from bon.report.json_text import json_text
+from bon.settings import UNITS, declared
+
+if TYPE_CHECKING:
+    from bon.compare.result import Comparison
+
+HELP = "base, tuned and best of n side by side"
+
+
+def parser() -> Parser:
+    """The command's options."""
+    parser = Parser(prog=f"{PROGRAM} compare", allow_abbrev=False,
+                    description="Base, tuned and best of n side by side, over the prompts given or those in the box.")
+    parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="a text to continue (the 32 in the box)")
+    parser.add_argument("--file", help="a text file with one prompt a line")
+    add_settings(parser, [name for name, setting in declared().items() if setting.compared])
+    add_device_options(parser)
+    parser.add_argument("--tuned", help="the tuned model: preset, Hub id, folder, or none (the preset's)")
+    parser.add_argument("--judge", help="a second scorer that only watches: as --scorer, or none (the preset's)")
+    add_output_options(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the comparison, prints and writes the result, and returns the exit status."""
+    check_output_files(args)
+    if args.file and args.prompts:
+        raise InputError("prompts", say("error.prompts_and_file"))
+    settings = settings_from(args)
+    presets.find(settings.model or "embedded", settings.scorer)
+
+    from bon.compare import comparison_files, comparison_run
+    from bon.compare.loading import load_models
+    from bon.compare.prompts import read_prompts, shipped_prompts
+
+    prompts = read_prompts(args.file) if args.file else args.prompts or shipped_prompts()
+    options = {name: value for name in ("device", "dtype", "target", "unit") if (value := getattr(args, name))}
+    models = load_models(settings.model or "embedded", args.tuned, settings.scorer, args.judge, **options)
+    if models.scorer.unit in UNITS:
+        settings = settings.filled(unit=models.scorer.unit)
+    comparison, complete = _last(comparison_run.stream(prompts, models, settings), len(prompts))
+    if comparison is not None:
+        print(json_text(comparison.to_dict()) if args.json else comparison_files.comparison_text(comparison))
+        makers = {"csv": comparison_files.comparison_csv, "html": comparison_files.comparison_html}
+        write_output_files(args, makers, comparison)
+    return 0 if complete else INTERRUPTED
+
+
+def _last(events: Iterator[Any], count: int) -> tuple["Comparison | None", bool]:
+    """The last comparison, and whether it is complete; Ctrl+C keeps the prompts that are done."""
+    from bon.compare.events import PromptDone
+
+    comparison = None
+    try:
+        with progress_line() as show, closing(events):
+            for event in events:
+                if isinstance(event, PromptDone):
+                    comparison = event.comparison
+                    show(f"{len(comparison.samples)} of {count} prompts ")
+        return comparison, True
+    except KeyboardInterrupt:
+        return comparison, False

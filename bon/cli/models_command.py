@@ -1,0 +1,40 @@
+"""`python -m bon models`: the presets, and what of them is on this machine."""
+
+import argparse
+
+from bon.cli.options import PROGRAM, Parser
+from bon.models import presets
+from bon.report.json_text import json_text
+
+HELP = "the presets and what of them is on this machine"
+
+
+def parser() -> Parser:
+    """The command's options."""
+    parser = Parser(prog=f"{PROGRAM} models", description="The presets, and what of them is on this machine.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on one line")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the presets."""
+    rows = [
+        {"name": spec.name, "summary": spec.summary} | {
+            key: value for role in ("model", "scorer", "tuned", "judge") if (place := getattr(spec, role))
+            for key, value in ((role, place), (f"{role}_state", presets.state(place)))
+        }
+        for spec in presets.presets()
+    ]
+    if args.json:
+        print(json_text({"models": rows}))
+        return 0
+    for row in rows:
+        print(f"{row['name']}: {row['summary']}")
+        print(f"  writes: {row['model']} ({row['model_state']})")
+        print(f"  scores: {row['scorer']} ({row['scorer_state']})")
+        for role, words in (("tuned", "tuned counterpart"), ("judge", "judge")):
+            if role in row:
+                print(f"  {words}: {row[role]} ({row[role + '_state']})")
+    print("Any other causal language model: its Hub id, or a folder, as --model; a scorer likewise as --scorer.")
+    print(f"Scorers without a model of their own: {', '.join(presets.FREE)}.")
+    return 0

@@ -1,0 +1,69 @@
+"""What commands print and write: JSON or text, files, and a line of progress."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bon.errors import BonError, InputError
+from bon.messages import say
+from bon.report import safe_files
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --json, --csv and --html."""
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
+    parser.add_argument("--csv", metavar="FILE", help="write the table to a file")
+    parser.add_argument("--html", metavar="FILE", help="write a page that needs nothing else to a file")
+
+
+def check_output_files(args: argparse.Namespace) -> None:
+    """Raises `InputError` where --csv or --html names a file that cannot be written or that the command reads."""
+    for name in filter(lambda name: getattr(args, name), ("csv", "html")):
+        file, option = Path(getattr(args, name)), f"--{name}"
+        try:
+            if file.is_dir() or not safe_files.resolved(file).parent.is_dir():
+                raise InputError(name, say("error.option_names_no_file", option=option, path=str(file)))
+            for source in filter(None, (getattr(args, "file", None), getattr(args, "messages", None))):
+                if file.exists() and Path(source).exists() and file.samefile(source):
+                    raise InputError(name, say("error.output_is_input", path=str(file)))
+            safe_files.check_writable(file)
+        except OSError as error:
+            raise InputError(name, _file_error("error.option_not_writable", option, file, error)) from error
+
+
+def write_output_files(args: argparse.Namespace, makers: Mapping[str, Callable[[Any], str]], result: Any) -> None:
+    """Writes the files that --csv and --html name. One that fails does not keep the other from being written.
+
+    makers: by the option's name, what makes the file's text of the result. Raises `BonError` for the last failure.
+    """
+    failure = None
+    for name, make in makers.items():
+        if file := getattr(args, name):
+            try:
+                Path(file).write_text(make(result), encoding="utf-8", newline="")
+            except OSError as error:
+                failure = BonError(_file_error("error.option_not_written", f"--{name}", file, error))
+    if failure:
+        raise failure
+
+
+def _file_error(key: str, option: str, file: str | Path, error: OSError) -> str:
+    return say(key, option=option, path=str(file), reason=str(error.strerror or error))
+
+
+@contextmanager
+def progress_line() -> Iterator[Callable[[str], None]]:
+    """Gives a function that shows a line of progress on a terminal in place of the one before; clears it at the end."""
+    terminal = sys.stderr.isatty()
+
+    def show(line: str) -> None:
+        if terminal:
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        show("")

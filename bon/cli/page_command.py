@@ -1,0 +1,24 @@
+"""`python -m bon page`: the page in a browser."""
+
+import argparse
+
+from bon.cli.options import PROGRAM, Parser
+
+HELP = "the page in a browser"
+
+
+def parser() -> Parser:
+    """The command's options."""
+    return Parser(
+        prog=f"{PROGRAM} page", allow_abbrev=False,
+        description="Serves the page in a browser until Ctrl+C. GRADIO_SERVER_NAME and GRADIO_SERVER_PORT hold its "
+        "address and port (127.0.0.1, the first free one from 7860).",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves the page until the process is told to stop."""
+    from bon.ui.launch import serve
+
+    serve()
+    return 0

@@ -1,0 +1,95 @@
+"""`python -m bon PROMPT`: best of n for one prompt or chat."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import closing
+
+from bon import __version__
+from bon.cli.options import (
+    INTERRUPTED,
+    PROGRAM,
+    Parser,
+    add_model_options,
+    add_settings,
+    check_model_options,
+    settings_from,
+)
+from bon.cli.output import add_output_options, check_output_files, progress_line, write_output_files
+from bon.errors import InputError
+from bon.events import Done, Event
+from bon.messages import say
+from bon.report.json_text import json_text
+from bon.result import Result
+from bon.settings import Request
+
+
+def parser(commands: str) -> Parser:
+    """The parser of a call without a command. commands: the other commands, in words, for its help."""
+    parser = Parser(
+        prog=PROGRAM, epilog=commands, allow_abbrev=False,
+        description="Continue a prompt n times, score every continuation, print them best first.",
+    )
+    parser.add_argument("prompt", nargs="?", help="the text to continue")
+    parser.add_argument("--chat", metavar="TEXT", help="a message to answer, for a model that has a chat template")
+    parser.add_argument("--system", metavar="TEXT", help="with --chat: how the model is to answer")
+    parser.add_argument("--messages", metavar="FILE", help="a chat as JSON: a list of objects with role and content")
+    add_settings(parser)
+    add_model_options(parser)
+    parser.add_argument("--unconditional", action="store_true", help="sample from the model's start token, no prompt")
+    add_output_options(parser)
+    parser.add_argument("--version", action="version", version=f"bon {__version__}")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the prompt, prints and writes the result, and returns the exit status."""
+    from bon.report import result_files
+
+    check_output_files(args)
+    settings, messages = settings_from(args), _messages(args)
+    request = Request(args.prompt, settings, messages, unconditional=args.unconditional)
+    options = check_model_options(args, settings)
+    result, complete = _best(_events(request, options))
+    if result is not None:
+        print(json_text(result.to_dict()) if args.json else result)
+        write_output_files(args, {"csv": result_files.run_csv, "html": result_files.run_html}, result)
+    return 0 if complete else INTERRUPTED
+
+
+def _messages(args: argparse.Namespace) -> list[dict[str, str]] | None:
+    """The messages of --messages, or of --chat and --system; None where there are none."""
+    if args.messages and (args.chat or args.system):
+        raise InputError("messages", say("error.messages_and_chat"))
+    if args.messages:
+        from bon.compare.prompts import read_messages
+
+        return read_messages(args.messages)
+    if args.chat is None:
+        if args.system:
+            raise InputError("system", say("error.system_without_chat"))
+        return None
+    system = [{"role": "system", "content": args.system}] if args.system else []
+    return [*system, {"role": "user", "content": args.chat}]
+
+
+def _events(request: Request, options: dict[str, str]) -> Iterator[Event]:
+    from bon import api
+
+    yield from api.load_for(request.settings, **options).stream_request(request)
+
+
+def _best(events: Iterator[Event]) -> tuple[Result | None, bool]:
+    """The result, and whether the run came to its end; Ctrl+C keeps what is done."""
+    from bon.run_state import RunState
+
+    state = RunState()
+    try:
+        with progress_line() as show, closing(events):
+            for event in events:
+                if isinstance(event, Done):
+                    return event.result, True
+                state.add(event)
+                show(f"scored {state.scored} of {len(state.candidates)} ")
+    except KeyboardInterrupt:
+        return (state.result(stopped=True) if state.started else None), False
+    raise AssertionError("a stream ends with Done")

@@ -1,0 +1,171 @@
+"""The settings of a run, each declared once: `Settings`.
+
+Command line, HTTP interface, page, share links and the documents' table are made from these declarations.
+"""
+
+import copy
+import dataclasses
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from bon.errors import InputError
+from bon.messages import say
+from bon.settings.declaration import (
+    Menu,
+    Number,
+    NumberField,
+    OneOf,
+    Setting,
+    Switch,
+    TextField,
+    Whole,
+    name_of,
+    setting,
+)
+
+N_MAX = 4096
+#: More tokens than any model writes in one go: what lies above is a slip of the hand.
+TOKENS_MAX = 1_000_000
+#: Seeds stay whole in JavaScript, where a number has 53 bits.
+SEED_MAX = 2**53 - 1
+UNITS = ("probability", "logit", "margin")
+SELECTIONS = ("best", "worst", "soft")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a token is drawn from the logits: temperature above 0; top_k 0 is off; top_p in (0, 1], 1 is off."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    @property
+    def plain(self) -> bool:
+        """Whether tokens come from the model's own distribution."""
+        return self == Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to sample and score. Every field has a default and every value is checked; `declared` tells of each.
+
+    Fields for model, scorer, lengths and sampling are None where nobody names a value: `filled` puts in what holds
+    then. Raises `InputError`, with the field's name, for a value that cannot work.
+    """
+
+    n: int = setting(16, "candidates", Whole(1, N_MAX), "sampling", control=NumberField(), compared=True)
+    target: str | None = setting(
+        None, "the scorer's label to look for the most of", name_of, "models", fillable=True,
+        default_text="POSITIVE, or a reward model's only output", control=Menu(), compared=True,
+    )
+    min_tokens: int | None = setting(
+        8, "the least cap of a candidate's length, in tokens", Whole(1, TOKENS_MAX), "length", fillable=True,
+        control=NumberField(), compared=True,
+    )
+    max_tokens: int | None = setting(
+        32, "the largest cap of a candidate's length; each cap is drawn between the two", Whole(1, TOKENS_MAX),
+        "length", fillable=True, control=NumberField(), beside=True, compared=True,
+    )
+    temperature: float | None = setting(
+        1.0, "above 0; below 1 is safer, above 1 bolder", Number(above=0), "sampling", fillable=True,
+        control=NumberField(0.1), compared=True,
+    )
+    top_p: float | None = setting(
+        1.0, "the share of probability to draw from, above 0; 1 is off", Number(above=0, most=1), "sampling",
+        fillable=True, control=NumberField(0.05), compared=True,
+    )
+    top_k: int | None = setting(
+        0, "how many of the likeliest tokens to draw from; 0 is off", Whole(0), "sampling", fillable=True,
+        control=NumberField(), beside=True, compared=True,
+    )
+    seed: int | None = setting(
+        None, "the same seed gives the same candidates", Whole(0, SEED_MAX), "sampling",
+        default_text="a fresh one, which the result names", control=TextField(), compared=True,
+    )
+    reject: float = setting(
+        0.0, "early rejection: the share of the unfinished candidates dropped at each checkpoint; 0 is off",
+        Number(least=0, below=1), "stopping", control=Switch(on=0.5),
+    )
+    select: str = setting(
+        "best", "who comes first: best, worst, or soft, a draw that favours high scores", OneOf(SELECTIONS), "choosing",
+        control=Menu(SELECTIONS),
+    )
+    softness: float = setting(
+        0.1, "of soft selection, in the score's unit: small is nearly the best, large nearly one plain sample",
+        Number(above=0), "choosing", control=NumberField(0.05), beside=True, compared=True,
+    )
+    model: str | None = setting(
+        "embedded", "preset, Hub id or folder", name_of, "models", fillable=True, control=Menu(), compared=True,
+    )
+    scorer: str | None = setting(
+        None, "preset, Hub id, folder, logprob, self-certainty, judge, weak, or a sum such as 0.7*judge+0.3*logprob",
+        name_of, "models", fillable=True, default_text="the model's own", control=Menu(), compared=True,
+    )
+    unit: str | None = setting(
+        "probability", "of the score: probability, logit or margin", OneOf(UNITS), "models", fillable=True,
+        compared=True,
+    )
+    keep: int | None = setting(
+        None, "how many ranked candidates to return", Whole(1, N_MAX), "result", default_text="all",
+    )
+
+    def __post_init__(self) -> None:
+        for name, declaration in declared().items():
+            value = getattr(self, name)
+            if value is not None or not (declaration.fillable or declaration.default is None):
+                object.__setattr__(self, name, declaration.check(name, value))
+        least, most = self.lengths
+        if least > most:
+            raise InputError("min_tokens", say("error.lengths_crossed", least=str(least), most=str(most)))
+        if self.keep is not None and self.keep > self.n:
+            raise InputError("keep", say("error.keep_above_n", keep=str(self.keep), n=str(self.n)))
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """The least and the largest cap of a candidate's length, in tokens."""
+        return self._value("min_tokens"), self._value("max_tokens")
+
+    @property
+    def sampling(self) -> Sampling:
+        """How tokens are drawn."""
+        return Sampling(self._value("temperature"), self._value("top_k"), self._value("top_p"))
+
+    def _value(self, name: str) -> Any:
+        value = getattr(self, name)
+        return declared()[name].default if value is None else value
+
+    def filled(self, **values: Any) -> "Settings":
+        """These settings with `values`, else the defaults, in the fields where nobody named one."""
+        return self._with({
+            name: values.get(name, declaration.default) for name, declaration in declared().items()
+            if declaration.fillable and getattr(self, name) is None
+        })
+
+    def with_seed(self) -> "Settings":
+        """These settings with a fresh seed where there was none, so that the run can be repeated."""
+        return self if self.seed is not None else self._with({"seed": secrets.randbits(32)})
+
+    def _with(self, values: Mapping[str, Any]) -> "Settings":
+        """A copy with values that are known to be right."""
+        changed = copy.copy(self)
+        for name, value in values.items():
+            object.__setattr__(changed, name, value)
+        return changed
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Settings":
+        """Settings from a mapping of the public keyword names; an unknown name is an `InputError`."""
+        for name in values:
+            if name not in declared():
+                raise InputError(name, say("error.no_such_setting", name=repr(name), names=", ".join(declared())))
+        return cls(**values)
+
+
+@cache
+def declared() -> dict[str, Setting]:
+    """The declarations of all settings by name, in the order in which they are shown."""
+    return {field.name: Setting(field.name, **field.metadata) for field in dataclasses.fields(Settings)}
