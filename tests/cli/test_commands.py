@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 import bon
-from bon.cli import options
 from bon.cli.main import main
 from bon.events import Scored
 from tests.support import tiny
@@ -88,10 +87,6 @@ def test_every_option_reaches_the_settings(result_of, lm_folder, classifier_fold
     assert {name: result["settings"][name] for name in expected} == expected
     assert (result["target"], result["unit"], len(result["candidates"])) == ("NEGATIVE", "logit", 3)
     assert all(2 <= c["cap"] <= 6 for c in result["candidates"])
-
-
-def test_every_setting_has_an_option():
-    assert set(options.SETTINGS) == set(bon.Settings.__dataclass_fields__)
 
 
 def test_without_a_seed_each_run_has_a_fresh_one_and_shows_it(result_of):
@@ -267,14 +262,14 @@ def test_a_failure_that_nobody_foresaw_ends_with_1_and_one_line(run, monkeypatch
 def test_ctrl_c_prints_what_is_done(run, monkeypatch):
     from bon import api
 
-    def interrupted(*args, **kind):
-        for event in whole(*args, **kind):
+    def interrupted(*args):
+        for event in whole(*args):
             yield event
             if isinstance(event, Scored):
                 raise KeyboardInterrupt
 
-    whole = api.stream
-    monkeypatch.setattr(api, "stream", interrupted)
+    whole = api.Sampler.stream_request
+    monkeypatch.setattr(api.Sampler, "stream_request", interrupted)
     status, out, err = run("--json", PROMPT, "-n", "16", "--seed", "7")
     assert (status, err) == (130, "")
     scored = [c for c in json.loads(out)["candidates"] if c["score"] is not None]
