@@ -25,7 +25,7 @@ def tracked() -> list[str]:
 def test_top_level_is_as_agreed():
     top = {file.split("/")[0] for file in tracked() if not file.startswith(".")}
     allowed = {"app.py", "bon", "assets", "tests", "requirements.txt", "README.md", "pyproject.toml", "LICENSE",
-               "CHANGELOG.md"}
+               "CHANGELOG.md", "CONTRIBUTING.md"}
     assert top == allowed
 
 
@@ -60,10 +60,31 @@ def test_readme_opens_with_the_two_commands():
     assert commands[:2] == ["pip install -r requirements.txt && python app.py", "bash tests/run"]
 
 
-def test_readme_links_lead_to_files():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-        assert (ROOT / target).exists(), target
+def test_readme_is_short():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 220
+    assert [line for line in lines if len(line) > 120] == []
+
+
+@pytest.mark.parametrize("document", [name for name in tracked() if name.endswith(".md") and "/models/" not in name])
+def test_links_of_documents_lead_to_files_and_headings(document):
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / document).read_text(encoding="utf-8")):
+        path, _, heading = link.partition("#")
+        target = (ROOT / document).parent / path if path else ROOT / document
+        assert target.exists(), link
+        assert not heading or heading in anchors(target), link
+
+
+def anchors(document: Path) -> set[str]:
+    """The names that GitHub gives to the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_folder_of_the_package_is_in_the_layout():
+    layout = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = {name.split("/")[1] for name in tracked() if re.match(r"bon/\w+/.*\.py$", name)}
+    assert [folder for folder in sorted(folders) if f"| `bon/{folder}/` |" not in layout] == []
 
 
 @pytest.fixture(scope="session")
