@@ -1,7 +1,7 @@
 """A transformers sequence-classification model: texts in, logits out, in batches that do not change them."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -10,64 +10,65 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bon.errors import InputError, ModelError, ScoringError
 from bon.messages import say
 from bon.models import loading, presets
 from bon.models.limits import context_length, pad_id, vocabulary
 from bon.models.running import compute
-from bon.scorers import reading_limits
 from bon.scorers.ngrams import NgramClassifier, is_ngrams
-from bon.scorers.reading_limits import Sharing, Tokens
+from bon.scorers.padding_check import Batching, Tokens, batch_logits, batching_state, check_padding
 
-#: The tasks of pipelines whose model rates a text by its labels.
+#: The tasks of the pipelines whose model rates a text by labels.
 TASKS = ("text-classification", "sentiment-analysis", "zero-shot-classification")
-#: The most texts of one batch, and its most tokens: on a processor what is worked on should fit its cache.
-BATCH = 64
-TOKENS = {"cpu": 1024}
-MANY_TOKENS = 32_768
-#: Batches are padded to a multiple of this, so that few shapes occur: a processor's kernels are made for each shape.
-GRAIN = 8
-#: What makes a score of a logit, by the kind of problem that a model's config names.
+#: The most texts of one batch.
+BATCH_SIZE = 64
+#: The most tokens of one batch, padding included, by device: on a CPU, activations should fit its cache.
+BATCH_TOKENS = {"cpu": 1024}
+BATCH_TOKENS_ELSEWHERE = 32_768
+#: Batches are padded to a multiple of this, so that few shapes occur: a CPU's kernels are generated for each shape.
+PAD_TO_MULTIPLE = 8
+#: What makes a score of a logit, by the problem type in a model's config.
 ACTIVATIONS = {"regression": "none", "multi_label_classification": "sigmoid"}
 
 
 @dataclass(eq=False)
 class _Call:
-    """The tokens that one caller wants scored, and what became of them."""
+    """The texts of one caller, and their logits or the error once they are scored."""
 
     rows: list[Tokens]
-    answer: Tensor | None = None
+    logits: Tensor | None = None
     notes: Sequence[str] = ()
     error: Exception | None = None
 
 
-_CALLS: WeakKeyDictionary[Any, deque[_Call]] = WeakKeyDictionary()
-
-
-def _calls_of(model) -> deque[_Call]:
-    return _CALLS.setdefault(model, deque())
+_WAITING: WeakKeyDictionary[PreTrainedModel, deque[_Call]] = WeakKeyDictionary()
 
 
 class Classifier:
     """A sequence-classification model with its tokenizer: texts in, logits out.
 
-    Each text gets the logits that it gets alone. Batches are sorted by length and padded where the model is neutral to
-    padding; where it is not, they hold texts of equal length, or one text each. A text of more tokens than the model
-    takes loses its beginning, since the end is what was generated.
+    Each text gets the logits that it gets alone. Batches are sorted by length and padded where padding changes no
+    logits of the model; where it does, they hold texts of equal length, or one text each. A text of more tokens than
+    the model takes loses its beginning, since the end is what was generated.
 
-    activation: what makes a score of a logit, `softmax` over the labels, `sigmoid` or `none`; None goes by the kind of
-    problem that the model's config names, which is softmax where it names none.
+    activation: what makes a score of a logit, `softmax` over the labels, `sigmoid` or `none`; None goes by the problem
+    type in the model's config, which is softmax where it has none.
     """
 
-    def __init__(self, model, tokenizer, batch_size: int = BATCH, activation: str | None = None):
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = BATCH_SIZE,
+                 activation: str | None = None):
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
-        self.activation = activation or ACTIVATIONS.get(model.config.problem_type, "softmax")
-        self._calls = _calls_of(model)
+        self.activation = activation or ACTIVATIONS.get(model.config.problem_type or "", "softmax")
+        self._waiting = _WAITING.setdefault(model, deque())
 
     @classmethod
     def of(cls, source: Any, device: str | None = None, dtype: str | None = None) -> "Classifier | NgramClassifier":
-        """From a transformers pipeline, whose `function_to_apply` counts, or the name of a preset, folder or Hub model.
+        """The classifier of a transformers pipeline, whose `function_to_apply` becomes the activation, or of the name
+        of a preset, folder or Hub model.
+
+        Raises `InputError` for a pipeline of another task, `ModelError` for a model that cannot be loaded.
         """
         if isinstance(source, cls | NgramClassifier):
             return source
@@ -85,7 +86,7 @@ class Classifier:
 
     @property
     def name(self) -> str:
-        """The model's own name or folder."""
+        """The model's name or folder."""
         return getattr(self.model.config, "name_or_path", "") or type(self.model).__name__
 
     @property
@@ -94,12 +95,16 @@ class Classifier:
 
         Raises `ModelError` where there are more or fewer than the model has outputs.
         """
-        named = {int(number): str(label) for number, label in self.model.config.id2label.items()}
-        self._check_outputs(getattr(self.model, "num_labels", len(named)))
-        return tuple(named[number] for number in sorted(named))
+        label_by_number = {int(number): str(label) for number, label in self._id2label.items()}
+        self._check_outputs(getattr(self.model, "num_labels", len(label_by_number)))
+        return tuple(label_by_number[number] for number in sorted(label_by_number))
+
+    @property
+    def _id2label(self) -> Mapping[int, str] | Mapping[str, str]:
+        return self.model.config.id2label or {}
 
     def _check_outputs(self, outputs: int) -> None:
-        labels = len(self.model.config.id2label)
+        labels = len(self._id2label)
         if outputs != labels:
             counts = {"labels": str(labels), "outputs": str(outputs)}
             raise ModelError(say("error.labels_miscounted", scorer=self.name, **counts))
@@ -112,41 +117,46 @@ class Classifier:
     @cached_property
     def limit(self) -> int | None:
         """The most tokens of a text; None where neither model nor tokenizer sets a limit."""
-        stated = (context_length(self.model), self.tokenizer.model_max_length)
-        return min((limit for limit in stated if limit and 0 < limit < 10**6), default=None)
+        limits = (context_length(self.model), self.tokenizer.model_max_length)
+        return min((limit for limit in limits if limit and 0 < limit < 10**6), default=None)
 
     @cached_property
     def _pad(self) -> int | None:
         # Decoder classifiers find a text's last token by the pad id of their config; encoders go by the mask.
         return pad_id(self.model)
 
-    def logits(self, texts: Sequence[str], special: bool = True) -> tuple[Tensor, tuple[str, ...]]:
-        """Logits [texts, labels] in float32 on the processor, and notes on what was truncated or retried.
+    def logits(self, texts: Sequence[str], add_special_tokens: bool = True) -> tuple[Tensor, tuple[str, ...]]:
+        """Logits [texts, labels] in float32 on the CPU, and notes on what was truncated or retried.
 
-        special: let the tokenizer add its special tokens; a text from a chat template has them already. Raises
-        `InputError` for a text with a token that the model has no embedding for.
+        add_special_tokens: let the tokenizer add them; a text from a chat template has them already. Raises
+        `InputError` for a text with a token that the model has no embedding for, `ScoringError` where memory does not
+        suffice for one text.
         """
-        encoded = [self._encode(text, special) for text in texts]
-        cut = any(was_cut for _, was_cut in encoded)
-        notes = [*loading.notes(self.model), *([say("note.scorer_truncated", limit=str(self.limit))] if cut else [])]
+        encoded = [self._encode(text, add_special_tokens) for text in texts]
+        truncated = any(was_truncated for _, was_truncated in encoded)
+        notes = list(loading.notes(self.model))
+        if truncated:
+            notes.append(say("note.scorer_truncated", limit=str(self.limit)))
         call = _Call([tokens for tokens, _ in encoded])
-        self._calls.append(call)
-        # Calls that came while somebody computed are answered together, with the first of them.
-        compute(lambda: call.answer is None and call.error is None and self._answer())
+        self._waiting.append(call)
+        compute(lambda: self._score_waiting(call))
         if call.error:
             raise call.error
-        return call.answer, tuple(dict.fromkeys([*notes, *call.notes]))
+        assert call.logits is not None  # scored without an error
+        return call.logits, tuple(dict.fromkeys([*notes, *call.notes]))
 
-    def _answer(self) -> None:
-        self._score([self._calls.popleft() for _ in range(len(self._calls))])
+    def _score_waiting(self, call: _Call) -> None:
+        """Scores this call with all others that arrived while another caller computed, unless one of them did so."""
+        if call.logits is None and call.error is None:
+            self._score([self._waiting.popleft() for _ in range(len(self._waiting))])
 
     def _score(self, calls: Sequence[_Call]) -> None:
-        """Answers the calls together; where that fails each by itself, so that the error goes to whose fault it is."""
+        """Scores calls together; where that fails, each by itself, so that only the call at fault gets the error."""
         try:
             notes: list[str] = []
-            answer = self._in_batches([row for call in calls for row in call.rows], notes)
-            for call, part in zip(calls, answer.split([len(call.rows) for call in calls]), strict=True):
-                call.answer, call.notes = part, notes
+            logits = self._logits_of([row for call in calls for row in call.rows], notes)
+            for call, part in zip(calls, logits.split([len(call.rows) for call in calls]), strict=True):
+                call.logits, call.notes = part, notes
         except Exception as error:
             if len(calls) == 1:
                 calls[0].error = error
@@ -154,46 +164,53 @@ class Classifier:
             for call in calls:
                 self._score([call])
 
-    def _encode(self, text: str, add: bool) -> tuple[Tokens, bool]:
+    def _encode(self, text: str, add_special_tokens: bool) -> tuple[Tokens, bool]:
         """The text's tokens, and whether its beginning was cut off."""
-        made = self.tokenizer(text, add_special_tokens=add, return_special_tokens_mask=True, verbose=False)
-        ids, special = made["input_ids"], made["special_tokens_mask"]
+        encoding = self.tokenizer(
+            text, add_special_tokens=add_special_tokens, return_special_tokens_mask=True, verbose=False
+        )
+        ids, special = encoding["input_ids"], encoding["special_tokens_mask"]
         if not ids:
             return Tokens([self._pad or 0]), False
         self._check_ids(ids)
-        head = next((i for i, mark in enumerate(special) if not mark), 0)
-        tail = next((i for i, mark in enumerate(reversed(special)) if not mark), 0)
-        tokens, too_long = Tokens(ids, head, tail), self.limit is not None and len(ids) > self.limit
-        return tokens.cut(self.limit) if too_long else tokens, too_long
+        head = next((i for i, is_special in enumerate(special) if not is_special), 0)
+        tail = next((i for i, is_special in enumerate(reversed(special)) if not is_special), 0)
+        tokens = Tokens(ids, head, tail)
+        if self.limit is None or len(ids) <= self.limit:
+            return tokens, False
+        return tokens.keep_end(self.limit), True
 
     def _check_ids(self, ids: Sequence[int]) -> None:
-        known, highest = vocabulary(self.model), max(ids)
-        if known is not None and highest >= known:
+        size, highest = vocabulary(self.model), max(ids)
+        if size is not None and highest >= size:
             token = repr(self.tokenizer.convert_ids_to_tokens(highest))
             raise InputError("texts", say(
-                "error.scorer_lacks_token", scorer=self.name, token=token, id=str(highest), last=str(known - 1),
+                "error.scorer_lacks_token", scorer=self.name, token=token, id=str(highest), last=str(size - 1),
             ))
 
-    def _in_batches(self, rows: Sequence[Tokens], notes: list[str]) -> Tensor:
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
+    def _logits_of(self, rows: Sequence[Tokens], notes: list[str]) -> Tensor:
+        """Logits [rows, labels], computed in batches by length. notes: gets those of retries."""
         lengths = [len(row.ids) for row in rows]
+        order = sorted(range(len(rows)), key=lengths.__getitem__)
         parts = [self._run([rows[i] for i in batch], notes) for batch in self._batches(order, lengths)]
         out = torch.cat(parts) if parts else torch.empty(0, len(self.labels))
         self._check_outputs(out.shape[-1])
         return torch.empty_like(out).index_copy_(0, torch.tensor(order, dtype=torch.long), out)
 
     @property
-    def _sharing(self) -> Sharing:
+    def _batching(self) -> Batching:
         # Without a pad id a decoder classifier refuses every batch of more than one text.
-        return Sharing.NONE if self._pad is None else reading_limits.findings_of(self.model).sharing
+        return Batching.SINGLE if self._pad is None else batching_state(self.model).batching
 
-    def _batches(self, order: list[int], lengths: list[int]) -> Iterator[list[int]]:
-        tokens = TOKENS.get(self.model.device.type, MANY_TOKENS)
+    def _batches(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+        """The row numbers in batches that keep to the limits on texts and tokens. order: row numbers by length."""
+        most_tokens = BATCH_TOKENS.get(self.model.device.type, BATCH_TOKENS_ELSEWHERE)
         batch: list[int] = []
         for i in order:
-            most = 1 if self._sharing is Sharing.NONE else self.batch_size
-            apart = self._sharing is Sharing.EQUAL_LENGTH and batch and lengths[i] != lengths[batch[0]]
-            if batch and (apart or len(batch) == most or (len(batch) + 1) * self._padded(lengths[i]) > tokens):
+            most_rows = 1 if self._batching is Batching.SINGLE else self.batch_size
+            differs = self._batching is Batching.EQUAL_LENGTH and batch and lengths[i] != lengths[batch[0]]
+            too_wide = (len(batch) + 1) * self._padded(lengths[i]) > most_tokens
+            if batch and (differs or len(batch) == most_rows or too_wide):
                 yield batch
                 batch = []
             batch.append(i)
@@ -201,47 +218,50 @@ class Classifier:
             yield batch
 
     def _padded(self, length: int) -> int:
-        """The length that a batch is padded to whose longest text has this many tokens."""
-        if self._sharing is not Sharing.PADDED:
+        """The width, in tokens, of a batch whose longest text has this many."""
+        if self._batching is not Batching.PADDED:
             return length
-        padded = -(-length // GRAIN) * GRAIN
+        padded = -(-length // PAD_TO_MULTIPLE) * PAD_TO_MULTIPLE
         return padded if self.limit is None else max(length, min(padded, self.limit))
 
     def _run(self, rows: list[Tokens], notes: list[str]) -> Tensor:
-        """The logits of one batch, which is sorted by length; in parts where it fails or may not be read as one."""
-        parts = self._apart(rows)
+        """The logits of one batch, sorted by length; in parts where it fails or its texts may not share a batch."""
+        parts = self._split(rows)
         if len(parts) == 1:
-            sharing = self._sharing
+            batching = self._batching
             try:
-                out = reading_limits.logits(self.model, rows, self._padded(len(rows[-1].ids)), self._pad or 0)
+                out = batch_logits(self.model, rows, self._padded(len(rows[-1].ids)), self._pad or 0)
             except Exception as error:
-                parts = self._halves(rows, error, notes)
+                parts = self._halve(rows, error, notes)
             else:
-                self._check_sharing(rows, out)
-                if self._sharing is sharing:
+                self._check_padding(rows, out)
+                if self._batching is batching:
                     return out
         return torch.cat([self._run(part, notes) for part in parts])
 
-    def _apart(self, rows: list[Tokens]) -> list[list[Tokens]]:
-        if self._sharing is Sharing.PADDED:
+    def _split(self, rows: list[Tokens]) -> list[list[Tokens]]:
+        """The rows in groups that may share a batch as far as is known now, which can be less than before."""
+        if self._batching is Batching.PADDED:
             return [rows]
-        if self._sharing is Sharing.NONE:
+        if self._batching is Batching.SINGLE:
             return [[row] for row in rows]
-        return [list(alike) for _, alike in groupby(rows, key=lambda row: len(row.ids))]
+        return [list(group) for _, group in groupby(rows, key=lambda row: len(row.ids))]
 
-    def _halves(self, rows: list[Tokens], error: Exception, notes: list[str]) -> list[list[Tokens]]:
-        """Two smaller batches in place of one that failed, since one text may be at fault or memory too small."""
-        without_memory = isinstance(error, RuntimeError) and loading.out_of_memory(error)
-        if len(rows) == 1 and without_memory:
+    def _halve(self, rows: list[Tokens], error: Exception, notes: list[str]) -> list[list[Tokens]]:
+        """The halves of a batch that failed, since one text may be at fault or memory too small. Raises for one text.
+        """
+        out_of_memory = isinstance(error, RuntimeError) and loading.out_of_memory(error)
+        if len(rows) == 1 and out_of_memory:
             raise ScoringError(say("error.out_of_memory_scoring_one", scorer=self.name)) from error
         if len(rows) == 1:
             raise error
-        if without_memory:
+        if out_of_memory:
             notes.append(say("note.scored_in_smaller_batches"))
         return [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
 
-    def _check_sharing(self, rows: Sequence[Tokens], out: Tensor) -> None:
-        width, findings = self._padded(len(rows[-1].ids)), reading_limits.findings_of(self.model)
-        findings.largest = max(findings.largest, reading_limits.largest(out))
+    def _check_padding(self, rows: Sequence[Tokens], out: Tensor) -> None:
+        """Checks the padding of a batch that has any, after its logits `out` are known."""
+        width = self._padded(len(rows[-1].ids))
+        batching_state(self.model).record_logits(out)
         if len(rows) > 1 or width > len(rows[-1].ids):
-            reading_limits.check_sharing(self.model, rows[-1], width, self._pad or 0)
+            check_padding(self.model, rows[-1], width, self._pad or 0)

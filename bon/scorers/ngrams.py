@@ -1,7 +1,7 @@
-"""A classifier that is a bag of n-grams: each word, word pair and part of a word speaks for itself.
+"""A linear classifier on a bag of n-grams: each word, word pair and part of a word has a weight.
 
-Of another kind than the transformers beside it, so it errs elsewhere: what a judge is for. After fastText (Joulin et
-al., arXiv 1607.01759), whose product of vectors and output weights is one number per feature once it is trained.
+It makes other errors than the transformers beside it, which is what a judge needs. After fastText (Joulin et al., arXiv
+1607.01759): once trained, its product of embedding and output weights is one number per feature.
 """
 
 import json
@@ -26,38 +26,42 @@ NEGATIONS = frozenset(
 
 
 def features(text: str, buckets: int) -> list[int]:
-    """Hashed features: words, pairs, pairs with a gap, words soon after a negation, parts of longer words."""
+    """The hash buckets of a text's features: words, pairs, pairs with a gap, words soon after a negation, and parts of
+    longer words.
+    """
     words = [word.replace("'", "") for word in re.findall(r"[a-z0-9']+|[!?]", text.lower())]
-    return [crc32(name.encode()) % buckets for name in _names(words)] or [0]
+    return [crc32(name.encode()) % buckets for name in _feature_names(words)] or [0]
 
 
-def _names(words: Sequence[str]) -> Iterator[str]:
-    since = 9
+def _feature_names(words: Sequence[str]) -> Iterator[str]:
+    """The features by name, before they are hashed. A negation reaches four words."""
+    since_negation = 9
     for i, word in enumerate(words):
         yield f"word {word}"
         if i:
             yield f"pair {words[i - 1]} {word}"
         if i > 1:
             yield f"gap {words[i - 2]} {word}"
-        since = 0 if word in NEGATIONS else since + 1
-        if 0 < since <= 4:
+        since_negation = 0 if word in NEGATIONS else since_negation + 1
+        if 0 < since_negation <= 4:
             yield f"negated {word}"
         if len(word) > 4:
-            whole = f"<{word}>"
-            yield from (f"part {whole[j : j + n]}" for n in (4, 5) for j in range(len(whole) - n + 1))
+            marked = f"<{word}>"
+            yield from (f"part {marked[j : j + n]}" for n in (4, 5) for j in range(len(marked) - n + 1))
 
 
 def evidence(mean: Tensor, counts: Tensor) -> Tensor:
-    """Logits from the mean weight of each text's features: between mean and sum, since a long text gives more
-    evidence, but parts of it repeat each other.
+    """Margins [texts] from the mean weight [texts] and the number [texts] of each text's features.
+
+    Between mean and sum: a long text gives more evidence, but its parts repeat each other.
     """
     return mean * (counts / 30).sqrt()
 
 
 class NgramClassifier:
-    """Texts in, logits of NEGATIVE and POSITIVE out, as `bon.scorers.classifier.Classifier` gives them.
+    """Texts in, logits of NEGATIVE and POSITIVE out, in the form of `bon.scorers.classifier.Classifier`.
 
-    weights [buckets]: of each hashed feature. bias: added to their mean.
+    weights [buckets]: one for each hash bucket of features. bias: added to their mean.
     """
 
     labels, activation, regression = ("NEGATIVE", "POSITIVE"), "softmax", False
@@ -67,7 +71,10 @@ class NgramClassifier:
 
     @classmethod
     def load(cls, folder: str) -> "NgramClassifier":
-        """From a folder with `config.json` and `model.safetensors`. Raises `ModelError` where they cannot be read."""
+        """The classifier in a folder with `config.json` and `model.safetensors`.
+
+        Raises `ModelError` where the weights cannot be read.
+        """
         try:
             tensors = load_file(Path(folder) / "model.safetensors")
             return cls(tensors["weights"].float(), tensors["bias"].item(), Path(folder).name)
@@ -78,8 +85,8 @@ class NgramClassifier:
     def _buckets(self) -> int:
         return len(self.weights)
 
-    def logits(self, texts: Sequence[str], special: bool = True) -> tuple[Tensor, tuple[str, ...]]:
-        """Logits [texts, 2] in float32, and no notes: a text may be of any length."""
+    def logits(self, texts: Sequence[str], add_special_tokens: bool = True) -> tuple[Tensor, tuple[str, ...]]:
+        """Logits [texts, 2] in float32, and no notes, since a text may have any length. There are no special tokens."""
         rows = [torch.tensor(features(text, self._buckets)) for text in texts]
         means = torch.stack([self.weights[row].mean() for row in rows]) + self.bias
         margin = evidence(means, torch.tensor([len(row) for row in rows]))
@@ -87,6 +94,6 @@ class NgramClassifier:
 
 
 def is_ngrams(place: str) -> bool:
-    """Whether a folder holds a model of this kind."""
+    """Whether a folder holds a bag of n-grams."""
     config = Path(place) / "config.json"
     return config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("model_type") == NGRAMS

@@ -33,7 +33,7 @@ class RewardScorer(Scorer):
         """The rewards."""
         as_chats = self._has_chat_template and any(item.messages for item in items)
         texts = [self._chat(item) if as_chats else item.text(self.with_prompt) for item in items]
-        logits, notes = self.classifier.logits(texts, special=not as_chats)
+        logits, notes = self.classifier.logits(texts, add_special_tokens=not as_chats)
         return Scores(logits[:, 0].tolist(), notes)
 
     @property
@@ -43,4 +43,6 @@ class RewardScorer(Scorer):
     def _chat(self, item: Item) -> str:
         """The chat with the candidate as its answer, in the reward model's template."""
         chat = answered(item.messages or (), item.candidate.text)
-        return self.classifier.tokenizer.apply_chat_template(chat, tokenize=False)
+        text = self.classifier.tokenizer.apply_chat_template(chat, tokenize=False)
+        assert isinstance(text, str)  # it returns token ids only with tokenize=True
+        return text

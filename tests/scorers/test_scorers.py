@@ -27,7 +27,7 @@ from bon.scorers import (
     as_scorer,
     score_items,
 )
-from bon.scorers.classifier import GRAIN, Classifier
+from bon.scorers.classifier import PAD_TO_MULTIPLE, Classifier
 from bon.settings import Request, Settings
 from tests.support import tiny
 
@@ -252,11 +252,11 @@ def test_texts_of_similar_length_share_a_batch():
     short, long = ["a"] * 5, [TEXTS[0]] * 5
     classified(model, batch_size=5).logits([text for pair in zip(short, long, strict=True) for text in pair])
     longest = len(tiny.tokenizer()(TEXTS[0])["input_ids"])
-    assert [width for _, width in shapes] == [GRAIN, -(-longest // GRAIN) * GRAIN]
+    assert [width for _, width in shapes] == [PAD_TO_MULTIPLE, -(-longest // PAD_TO_MULTIPLE) * PAD_TO_MULTIPLE]
 
 
 def test_a_batch_is_no_wider_than_its_tokens_allow_and_every_text_is_scored(monkeypatch):
-    monkeypatch.setattr("bon.scorers.classifier.TOKENS", {"cpu": 40})
+    monkeypatch.setattr("bon.scorers.classifier.BATCH_TOKENS", {"cpu": 40})
     shapes = []
     model = tiny.classifier()
     expected = plain_logits(model, TEXTS)
@@ -300,7 +300,7 @@ def at_once(classifier, *texts):
     with running._LOCK:
         for thread in threads:
             thread.start()
-        while len(classifier._calls) < len(texts):
+        while len(classifier._waiting) < len(texts):
             time.sleep(0.001)
     for thread in threads:
         thread.join(60)
