@@ -1,4 +1,4 @@
-"""`python -m bon`."""
+"""`python -m bon`: the command line (`bon.cli`)."""
 
 from bon.cli.main import main
 

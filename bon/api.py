@@ -14,7 +14,7 @@ from bon.events import Event, Scored
 from bon.messages import say
 from bon.models import loading, presets
 from bon.result import Candidate, Result
-from bon.run_state import ranked_anew
+from bon.run_state import rerank
 from bon.scorers import Item, Scorer, SentimentScorer, WeightedScorer, as_scorer, score_items
 from bon.scorers.weighted import CarriedScorer
 from bon.settings import UNITS, Request, Settings
@@ -99,7 +99,7 @@ class Sampler:
         given = {"target": target, "select": select, "softness": softness}
         settings = dataclasses.replace(result.settings, **{k: v for k, v in given.items() if v is not None})
         scores, label = self._rated_anew(result, settings)
-        return ranked_anew(result, settings, selection_uniform(settings.seed, 0), scores, label)
+        return rerank(result, settings, selection_uniform(settings.seed, 0), scores, label)
 
     def _rated_anew(self, result: Result, settings: Settings) -> tuple[list[Scored], str | None]:
         """New scores where the settings look for another label than the result's, and the label of all scores."""

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bon.messages import explained
+from bon.messages import error_message
 
 
 class BonError(Exception):
     """Any error that bon raises on purpose; the command line prints its message as one line.
 
-    message: a `bon.messages.Message`, which carries its key and values, or a plain text, which has neither.
+    message: a `bon.messages.Message`, which has a key and values, or a plain text.
     """
 
     def __init__(self, message: str = ""):
@@ -17,8 +17,8 @@ class BonError(Exception):
 
     @property
     def message(self) -> str:
-        """The English text, with its key and values where it has them."""
-        return explained(self)
+        """The English text: a `bon.messages.Message` or a plain text."""
+        return error_message(self)
 
     @property
     def key(self) -> str | None:
@@ -32,7 +32,7 @@ class BonError(Exception):
 
 
 class InputError(BonError, ValueError):
-    """A value that cannot work, found before any work began.
+    """An argument whose value cannot work, raised before any work begins.
 
     `field` is the name of the argument at fault (`n`, `prompt`, `temperature`, ...), for a message beside it.
     """
@@ -41,21 +41,21 @@ class InputError(BonError, ValueError):
         super().__init__(message)
         self.field = field
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["InputError"], tuple[str, str]]:
         return type(self), (self.field, self.message)
 
 
 class ModelError(BonError):
-    """A model that is unknown, absent, unreachable or of the wrong kind."""
+    """A model that is unknown, absent, unreachable or of the wrong type."""
 
 
 class LimitError(BonError):
-    """More runs than a public page gives one visitor for now; the message says when to try again."""
+    """A visitor of a public page has reached the rate limit; the message says when to try again."""
 
 
 class ScoringError(BonError):
-    """A scorer that failed while it worked: it raised, or its scores are too few, too many or not numbers."""
+    """A scorer that raised, or returned too few scores, too many, or values that are no finite numbers."""
 
 
 class EngineError(BonError):
-    """Generation that failed while it worked, for example for want of memory."""
+    """Generation that failed, for example because memory ran out."""

@@ -1,8 +1,8 @@
-"""Sentences for readers, by key: `assets/text/` has one table per language, key -> text.
+"""Texts for readers, by key: `assets/text/` holds one table per language, from key to text.
 
-A `Message` is the English text of a key that also knows the key and its values. Errors and notes are messages, so the
-command line, the log and records show English, while the page makes its sentence from its own language's table
-(`assets/ui/texts.js`) out of what `carried` sends it.
+A `Message` is the English text of a key together with the key and the values in it. Errors and notes are messages: the
+command line, the log and records show them in English; the page (`assets/ui/texts.js`) receives key and values from
+`encode_messages` and formats them in its own language.
 """
 
 import functools
@@ -12,18 +12,18 @@ from typing import Any
 
 from bon.assets_folder import assets_folder
 
-#: A text, or one for each plural form that the language has: `one`, `other`, ... by the value named `n`.
+#: From key to text, or to one text per plural form of the language (`one`, `other`, ...), chosen by the value `n`.
 Table = dict[str, str | dict[str, str]]
 ENGLISH = "en"
-#: The first character of a carried message; no prompt and no model's text begins with it.
+#: The first character of an encoded message; no prompt and no model's text begins with it.
 MARK = "\x02"
 
 
 class Message(str):
     """An English text with its `key` in the tables and the `values` in it, or with the `parts` that it joins.
 
-    values: texts, other messages, or whole numbers, which every language groups in its own way. A text without key and
-    parts is shown as it is in every language.
+    values: texts, other messages, or whole numbers, whose digits every language groups in its own way. A message with
+    neither key nor parts is the same text in every language.
     """
 
     key: str | None = None
@@ -32,21 +32,23 @@ class Message(str):
     separator: str = ""
 
 
-def replaced(text: Any, old: str, new: str) -> Any:
-    """The text with `new` in place of `old`; in a message its values, where a value that is `old` becomes `new`."""
+def replace_text(text: Any, old: str, new: str) -> Any:
+    """The text with `new` in place of `old`; in a message this happens within its values, and a value equal to `old`
+    becomes `new`, which may be a message.
+    """
     if isinstance(text, Message) and text.key:
-        return say(text.key, **{name: replaced(value, old, new) for name, value in text.values.items()})
+        return say(text.key, **{name: replace_text(value, old, new) for name, value in text.values.items()})
     if isinstance(text, Message) and text.parts:
-        return joined([replaced(part, old, new) for part in text.parts], text.separator)
+        return join([replace_text(part, old, new) for part in text.parts], text.separator)
     if text == old:
         return new
     return text.replace(old, new) if isinstance(text, str) else text
 
 
-def shortened(text: Any, most: int) -> Any:
-    """The text with at most so many characters; of a message each of its values."""
+def shorten(text: Any, most: int) -> Any:
+    """The text cut to at most `most` characters; of a message, each of its values."""
     if isinstance(text, Message) and text.key:
-        return say(text.key, **{name: shortened(value, most) for name, value in text.values.items()})
+        return say(text.key, **{name: shorten(value, most) for name, value in text.values.items()})
     return text[:most] if isinstance(text, str) else text
 
 
@@ -58,7 +60,10 @@ def tables() -> dict[str, Table]:
 
 
 def say(key: str, **values: Any) -> Message:
-    """The message of `key`. Whole numbers among the values are grouped; the one named `n` chooses the plural form."""
+    """The message of `key` with these values; the value `n` chooses the plural form.
+
+    Raises `KeyError` for a key that the tables lack, or a value that its text needs.
+    """
     text = tables()[ENGLISH][key]
     if not isinstance(text, str):
         text = text["one" if values["n"] == 1 else "other"]
@@ -72,16 +77,16 @@ def message_or(key: str, word: str) -> str:
     return say(key) if key in tables()[ENGLISH] else word
 
 
-def joined(parts: Iterable[str], separator: str = ", ") -> Message:
-    """The texts with a separator between them; empty ones are left out."""
-    kept = tuple(filter(None, parts))
-    message = Message(separator.join(kept))
-    message.parts, message.separator = kept, separator
+def join(parts: Iterable[str], separator: str = ", ") -> Message:
+    """The texts with a separator between them, as one message; empty ones are left out."""
+    texts = tuple(filter(None, parts))
+    message = Message(separator.join(texts))
+    message.parts, message.separator = texts, separator
     return message
 
 
-def described(text: str) -> dict[str, Any] | None:
-    """Key and values of a message, or the parts it joins, in plain JSON types; None for a text that has neither."""
+def describe(text: str) -> dict[str, Any] | None:
+    """A message's key and values, or the parts it joins, in plain JSON types; None for a text without either."""
     if not isinstance(text, Message) or not (text.key or text.parts):
         return None
     if text.key:
@@ -90,19 +95,20 @@ def described(text: str) -> dict[str, Any] | None:
 
 
 def _plain(value: Any) -> Any:
-    described_value = described(value)
-    if described_value:
-        return described_value
+    description = describe(value)
+    if description:
+        return description
     return value if isinstance(value, int) else str(value)
 
 
-def restored(text: str, description: Any) -> str:
-    """The text as the message that was `described`; as it is where the tables lack the key or its values do not fit.
+def restore(text: str, description: Any) -> str:
+    """The text of a record as a message again. description: what `describe` made of it.
 
-    The English stays what the text says: a record is shown as it was written.
+    Its English stays that of the record. The text comes back as it is where the tables no longer have the key or the
+    values do not fit it.
     """
     try:
-        rebuilt, message = _rebuilt(description), Message(text)
+        rebuilt, message = _rebuild(description), Message(text)
         message.key, message.values = rebuilt.key, rebuilt.values
         message.parts, message.separator = rebuilt.parts, rebuilt.separator
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
@@ -110,39 +116,39 @@ def restored(text: str, description: Any) -> str:
     return message
 
 
-def _rebuilt(description: Any) -> Any:
+def _rebuild(description: Any) -> Any:
     if not isinstance(description, dict):
         if not isinstance(description, str | int):
             raise TypeError(description)
         return description
     if "key" in description:
-        return say(description["key"], **{name: _rebuilt(value) for name, value in description["values"].items()})
-    return joined([_rebuilt(part) for part in description["parts"]], description["separator"])
+        return say(description["key"], **{name: _rebuild(value) for name, value in description["values"].items()})
+    return join([_rebuild(part) for part in description["parts"]], description["separator"])
 
 
-def carried(value: Any) -> Any:
-    """A value of plain JSON types in which each message has become a text that `revived` and the scripts read.
+def encode_messages(value: Any) -> Any:
+    """A value of plain JSON types with each message encoded as a text, which the page's scripts decode.
 
-    Still a text, so that Gradio, which sends only what has changed, replaces it as a whole.
+    A text rather than a mapping, since Gradio, which sends only differences, then replaces it as a whole.
     """
     if isinstance(value, Message):
-        description = described(value)
+        description = describe(value)
         return MARK + json.dumps(description) if description else str(value)
     if isinstance(value, dict):
-        return {k: carried(v) for k, v in value.items()}
-    return [carried(v) for v in value] if isinstance(value, list | tuple) else value
+        return {k: encode_messages(v) for k, v in value.items()}
+    return [encode_messages(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def revived(value: Any) -> Any:
-    """The value that was `carried`."""
+def decode_messages(value: Any) -> Any:
+    """The inverse of `encode_messages`."""
     if isinstance(value, str) and value.startswith(MARK):
-        return _rebuilt(json.loads(value[1:]))
+        return _rebuild(json.loads(value[1:]))
     if isinstance(value, dict):
-        return {k: revived(v) for k, v in value.items()}
-    return [revived(v) for v in value] if isinstance(value, list) else value
+        return {k: decode_messages(v) for k, v in value.items()}
+    return [decode_messages(v) for v in value] if isinstance(value, list) else value
 
 
-def explained(error: BaseException) -> str:
-    """What an error says: its message, which keeps its key, or the text of an error that has none."""
+def error_message(error: BaseException) -> str:
+    """The message of an error of bon, with its key; the text of any other error."""
     message = error.args[0] if error.args else ""
     return message if isinstance(message, Message) else str(error)

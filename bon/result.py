@@ -1,4 +1,4 @@
-"""What a run came to, in plain values: candidates, statistics, timing; and how it reads in a terminal and a notebook.
+"""The result of a run in plain values (candidates, statistics, timing), and how a terminal and a notebook show it.
 
 The texts of models are data: never markup.
 """
@@ -12,26 +12,25 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from bon.messages import described
+from bon.messages import describe
 from bon.settings import Settings, continues
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One continuation and what became of it.
+    """One continuation with its score.
 
-    index: its number in the run (and the key of its random stream). rank: 1 is best; None while unscored. score: None
-    before it is rated, and for good where the text is empty (`bon.scorers.Scorer`).
-    text: the continuation only. tokens: generated, end of text not counted. cap: its drawn length.
-    ended: `eos`, `length`, `rejected`, `stopped`, or None while it is being written.
-    logprob: sum of its tokens' log-probabilities under the raw model, nats, end of text not counted.
-    sampled_logprob: log-probability of drawing it under temperature, top-k and top-p, end of text counted.
-    parts: the parts of a combined score. judge: a second scorer's opinion, or None. certainty: the sum of its tokens'
-    self-certainty (`bon.scorers.SelfCertaintyScorer`), where a scorer asks for it. token_ids: what was generated, for
-    callers that decode for themselves. pieces: the text in pieces as the tokens brought it, each with its
-    log-probability in nats (of the tokens together that make up one character). notes: what the reader of the result
-    should know of how it was made. whole: prompt and text decoded as one, where a caller wants that. `Result.to_dict`
-    leaves the fields of `INTERNAL` out.
+    index: its number in the run, which keys its random stream. text: the continuation only. score: None before it is
+    scored, and always where the text is empty (`bon.scorers.Scorer`). rank: 1 is best; None without a score.
+    tokens: how many were generated, end of text not counted. cap: the most it may have, drawn at random.
+    ended: `eos`, `length`, `rejected`, `stopped`, or None while it is generated.
+    logprob: the sum of its tokens' log-probabilities under the raw model, nats, end of text not counted.
+    sampled_logprob: the log-probability, nats, of sampling it under temperature, top-k and top-p, end of text counted.
+    parts: the parts of a combined score, by scorer. judge: a second scorer's score, or None. certainty: the sum of its
+    tokens' self-certainty (`bon.scorers.SelfCertaintyScorer`), where a scorer needs it. token_ids: the generated ids.
+    pieces: the text as the tokens extended it, each piece with the log-probability in nats of its tokens (several where
+    they form one character). notes: sentences on how it was generated. whole: prompt and text decoded together, where
+    the engine was told to. `Result.to_dict` leaves out the fields of `INTERNAL`.
     """
 
     index: int
@@ -53,27 +52,27 @@ class Candidate:
 
     @property
     def empty(self) -> bool:
-        """Whether its text is nothing but white space."""
+        """Whether its text is only white space."""
         return not self.text.strip()
 
     @property
     def settled(self) -> bool:
-        """Whether nothing more becomes of it: it has its score, was dropped, or is complete without a text to rate."""
+        """Whether it is final: scored, dropped by early rejection, or complete with an empty text."""
         return self.score is not None or self.ended == "rejected" or (self.empty and self.ended in ("eos", "length"))
 
 
-#: Fields of a candidate that serve other modules and are no part of a result's public names.
+#: Fields of a candidate that other modules use and that are no part of a result's public form.
 INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids", "pieces", "notes", "whole"})
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What best-of-N bought, over the N scored candidates (see `bon.stats.estimates` for each formula).
+    """What best-of-N gains and costs, over the N scored candidates (`bon.stats.estimates` has the formulas).
 
-    mean: one sample, on average. expected_best: for k = 1..N. kl_bound, kl_estimate: nats, or None where the
-    formula does not apply (empty texts have no score, so the scored are no plain sample). win_rate: of the best of N
-    against one fresh sample, an upper bound where scores tie; None under soft selection. Where the worst is selected,
-    all of them are of the worst.
+    mean: the expected score of one sample. expected_best [N]: that of the best of k, for k = 1..N. kl_bound,
+    kl_estimate: of the best of N from the model, nats; None where the formulas do not hold, as where some candidates
+    have no score. win_rate: of the best of N against one fresh sample, an upper bound where scores tie; None under soft
+    selection. Where the worst is selected, `expected_best` is that of the worst.
     """
 
     mean: float
@@ -85,7 +84,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds by stage, of all the work up to now, and tokens generated per second of prefill and decoding."""
+    """Seconds by stage, and tokens generated, in all and per second of prefill and decoding."""
 
     prefill: float = 0.0
     decode: float = 0.0
@@ -97,11 +96,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Result:
-    """A run's outcome: the candidates, best first, and what the numbers rest on.
+    """The result of a run: the candidates, best first, with the settings and models that made them.
 
     Candidates that early rejection dropped come after the complete ones, with the score that they had then; candidates
     without a score come last, with rank None: they were stopped before they had one, or their texts are empty.
-    Shows itself as text in a terminal and as a table in a notebook.
+    Prints as text in a terminal and as a table in a notebook.
     """
 
     prompt: str
@@ -124,10 +123,10 @@ class Result:
         return self.candidates[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """The result in plain JSON types, under the names that the command line and HTTP use too."""
+        """The result in plain JSON types, as the command line and HTTP give it."""
         out = dataclasses.asdict(self)
         out["candidates"] = [{k: v for k, v in c.items() if k not in INTERNAL} for c in out["candidates"]]
-        out |= {"notes": [str(note) for note in self.notes], "note_keys": [described(note) for note in self.notes]}
+        out |= {"notes": [str(note) for note in self.notes], "note_keys": [describe(note) for note in self.notes]}
         if self.stats:
             out["stats"]["expected_best"] = list(self.stats.expected_best)
         if self.messages is None:
@@ -143,31 +142,30 @@ class Result:
         return as_html(self)
 
 
-#: Invisible characters that belong to the text: what joins letters and emoji, what marks a direction, flags.
-_JOINERS = {"\u200c", "\u200d", "\u200e", "\u200f", *map(chr, range(0xE0020, 0xE0080))}
+#: Invisible characters that are part of a text: joiners of letters and emoji, direction marks, flags.
+_INVISIBLE = {"\u200c", "\u200d", "\u200e", "\u200f", *map(chr, range(0xE0020, 0xE0080))}
 
 
 def printable(text: str) -> str:
-    """`text` on one line, without characters that could steer a terminal or turn the rest of the line around."""
-    return "".join(c if c.isprintable() or c in _JOINERS else _instead(c) for c in text)
+    """`text` on one line, without characters that could control a terminal or reverse the rest of the line."""
+    return "".join(c if c.isprintable() or c in _INVISIBLE else _replacement(c) for c in text)
 
 
-def _instead(c: str) -> str:
+def _replacement(c: str) -> str:
     blank = c in "\r\n\t" or unicodedata.category(c) in ("Zs", "Zl", "Zp")
     return " " if blank else "\ufffd"
 
 
 def at_most(value: float, digits: int = 2) -> str:
-    """An upper bound, rounded up so that it stays one."""
+    """An upper bound with so many decimals, rounded up so that it remains a bound."""
     scale = 10**digits
     return f"{math.ceil(value * scale - 1e-9) / scale:.{digits}f}"
 
 
 def facts(result: Result) -> list[str]:
-    """What the extra samples bought, in short sentences."""
-    stats, timing, n = result.stats, result.timing, sum(c.score is not None for c in result.candidates)
-    out = []
-    if stats:
+    """What the extra samples gained and cost, in short phrases."""
+    stats, timing, out = result.stats, result.timing, []
+    if stats and any(c.score is not None for c in result.candidates):
         out += [
             f"one sample scores {stats.mean:.3f} on average",
             f"the best of {len(stats.expected_best)} scores {stats.expected_best[-1]:.3f}",
@@ -175,27 +173,27 @@ def facts(result: Result) -> list[str]:
         if stats.kl_bound is not None:
             out.append(f"at most {at_most(stats.kl_bound)} nats of KL from the model")
     out.append(f"{timing.tokens} tokens in {timing.total:.2f} s, seed {result.settings.seed}")
-    return out if n else out[-1:]
+    return out
 
 
 def as_text(result: Result, width: int = 88) -> str:
-    """The winner, the runners-up and the facts as plain text."""
-    head = f"{_of_what(result)}  ({result.model}, scored by {result.scorer})"
+    """The winner, the runners-up and the facts as plain text, wrapped at `width` columns."""
+    head = f"{_title(result)}  ({result.model}, scored by {result.scorer})"
     rows = [_row(c, width) for c in result.candidates]
     prompt = textwrap.fill(printable(result.prompt), width, initial_indent="prompt: ", subsequent_indent=" " * 8)
     notes = [f"note: {note}" for note in result.notes]
-    whole = "\n".join([head, prompt, "", *rows, "", "; ".join(facts(result)) + ".", *notes])
+    text = "\n".join([head, prompt, "", *rows, "", "; ".join(facts(result)) + ".", *notes])
     # Names of models and labels are data too.
-    return "\n".join(printable(line) for line in whole.split("\n"))
+    return "\n".join(printable(line) for line in text.split("\n"))
 
 
-def _of_what(result: Result) -> str:
-    looked_for = f"{result.target} {result.unit}" if result.target else result.unit
-    return f"best of {result.settings.n} by {looked_for}"
+def _title(result: Result) -> str:
+    score = f"{result.target} {result.unit}" if result.target else result.unit
+    return f"best of {result.settings.n} by {score}"
 
 
 def text_words(c: Candidate) -> str:
-    """The text of a candidate, or words in its place where it is empty."""
+    """The text of a candidate, or a placeholder where it is empty."""
     return "(no text)" if c.empty else c.text
 
 
@@ -208,11 +206,11 @@ def _row(c: Candidate, width: int) -> str:
 
 
 def as_html(result: Result) -> str:
-    """A table for notebooks, in a style of its own that reads on light and dark."""
+    """A table for notebooks, legible on light and dark."""
     cell = 'style="text-align:left;vertical-align:top;padding:4px 10px"'
-    # An answer is no continuation of its question.
-    answers = result.messages and not continues(result.messages)
-    prompt = "" if answers else f'<span style="opacity:.55">{escape(result.prompt)}</span>'
+    # In a chat the prompt is a question, which the text answers rather than continues.
+    is_answer = result.messages and not continues(result.messages)
+    prompt = "" if is_answer else f'<span style="opacity:.55">{escape(result.prompt)}</span>'
     rows = "".join(
         f"<tr><td {cell}>{c.rank or ''}</td><td {cell}><b>{'' if c.score is None else f'{c.score:.3f}'}</b></td>"
         f'<td {cell}>{prompt}{escape(text_words(c))}</td>'
@@ -220,8 +218,8 @@ def as_html(result: Result) -> str:
         for c in result.candidates
     )
     heads = "".join(f"<th {cell}>{h}</th>" for h in ("rank", escape(result.unit), "text", "tokens"))
-    said = escape("; ".join(facts(result)) + ". " + " ".join(result.notes))
+    footer = escape("; ".join(facts(result)) + ". " + " ".join(result.notes))
     return (
-        f"<div><p><b>{escape(_of_what(result))}</b> ({escape(result.model)}, scored by {escape(result.scorer)})</p>"
-        f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table><p>{said}</p></div>"
+        f"<div><p><b>{escape(_title(result))}</b> ({escape(result.model)}, scored by {escape(result.scorer)})</p>"
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table><p>{footer}</p></div>"
     )

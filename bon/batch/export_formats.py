@@ -10,7 +10,7 @@ from typing import Any
 
 from bon.batch.input_rows import Dataset, Row, Survey
 from bon.errors import InputError
-from bon.messages import described, restored, say
+from bon.messages import describe, restore, say
 from bon.result import Candidate, Result
 from bon.settings import Settings, answered
 from bon.stats import estimates
@@ -80,7 +80,7 @@ def record(row: int, result: Result, form: Form, keep: int | None = None) -> Rec
     if form.name == "scored":
         out["limit"] = _limit([c.score for c in whole])
     if result.notes:
-        out |= {"notes": [str(note) for note in result.notes], "note_keys": list(map(described, result.notes))}
+        out |= {"notes": [str(note) for note in result.notes], "note_keys": list(map(describe, result.notes))}
     return out
 
 
@@ -96,17 +96,17 @@ def why_nothing_is_kept(result: Result) -> str | None:
 
 def failure(row: int, error: str) -> Record:
     """The record of a row that failed."""
-    return {"row": row, "error": str(error), "error_key": described(error)}
+    return {"row": row, "error": str(error), "error_key": describe(error)}
 
 
 def notes_of(record: Record) -> list[str]:
     """The notes of a record, as messages where it has their keys."""
-    return list(map(restored, record.get("notes", ()), record.get("note_keys") or repeat(None)))
+    return list(map(restore, record.get("notes", ()), record.get("note_keys") or repeat(None)))
 
 
 def error_of(record: Record) -> str:
     """The error of a record, as a message where it has its key."""
-    return restored(record["error"], record.get("error_key"))
+    return restore(record["error"], record.get("error_key"))
 
 
 def columns(form: Form, dataset: Dataset, survey: Survey) -> list[str]:

@@ -130,7 +130,7 @@ class Worker:
     def __init__(self, load: Callable[[], Any], facts: Mapping[str, Any], settings: Settings, form: Form):
         self._sampler, self._settings, self._form = load(), settings, form
         here = _described(self._sampler)
-        differences = messages.joined(
+        differences = messages.join(
             say("error.workers_differ_in", name=name, one=str(facts[name]), other=str(here[name]))
             for name in facts if facts[name] != here[name]
         )

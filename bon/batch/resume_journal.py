@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bon.errors import BonError, InputError
-from bon.messages import joined, say
+from bon.messages import join, say
 from bon.report.json_text import json_text
 from bon.settings import Settings, declared
 
@@ -118,7 +118,7 @@ class Journal:
         names = dict.fromkeys([*before, *self.plan])
         apart = [name for name in names if before.get(name) != self.plan.get(name)]
         if apart:
-            differences = joined((say("error.plan_differs_in", name=name, before=_short(before.get(name)),
+            differences = join((say("error.plan_differs_in", name=name, before=_short(before.get(name)),
                                       now=_short(self.plan.get(name))) for name in apart), "; ")
             raise InputError("resume", say("error.plan_differs", path=str(self.output), differences=differences))
 

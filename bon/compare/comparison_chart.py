@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from bon.compare.result import Comparison, Estimate, Row
-from bon.messages import joined, say
+from bon.messages import join, say
 from bon.report.axis import tick_step, ticks
 from bon.report.numbers import format_tick, format_unit
 from bon.report.svg import ACCENT, LINE, MEAN, SOFT, WIN, image, line, text
@@ -57,7 +57,7 @@ def svg(comparison: Comparison, words: Callable[[str], str] = str) -> str:
 
     The best-of-N curve with its points named by N, the tuned model and the checkpoints of its training as points, each
     with 95% error bars; the judge's score of the same samples dashed. words: turns a message into the text to write:
-    its English, or `messages.carried` for a page in another language.
+    its English, or `messages.encode_messages` for a page in another language.
     """
     best, tuned = _points(comparison.rows(), "best"), _points(comparison.rows(), "tuned")
     if not best:
@@ -67,7 +67,7 @@ def svg(comparison: Comparison, words: Callable[[str], str] = str) -> str:
         for point in comparison.checkpoints
     ]
     plot = _plot(best + tuned, checkpoints, comparison.unit)
-    description = words(joined([say("comparison.figure"), comparison.sentence()], " "))
+    description = words(join([say("comparison.figure"), comparison.sentence()], " "))
     parts = [*_axes(plot), *_legend(comparison, words), *_judge(plot, best, tuned), *_curve(plot, best),
              *_checkpoints(plot, checkpoints, tuned), *(_tuned(plot, tuned[0]) if tuned else ())]
     return image(WIDTH, HEIGHT, description, parts)

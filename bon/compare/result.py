@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from bon.compare.systems import System, scored_candidates, systems
-from bon.messages import described, joined, say
+from bon.messages import describe, join, say
 from bon.result import Candidate
 from bon.run_state import drawing_logprob
 from bon.settings import Settings
@@ -230,7 +230,7 @@ class Comparison:
         """
         if not self.usable_samples:
             return ""
-        return joined([self._against_tuned(), self._against_checkpoints(), self._against_judge()], " ")
+        return join([self._against_tuned(), self._against_checkpoints(), self._against_judge()], " ")
 
     def _against_judge(self) -> str:
         """What the last fourfold of the samples gained by the scorer and by the judge."""
@@ -273,13 +273,13 @@ class Comparison:
                  if d["name"] != "tuned" and d["difference"] is not None]
         if not leads or not any(d["name"] == "tuned" for d in differences):
             return ""
-        return say("comparison.checkpoints", leads=joined(leads, "; "))
+        return say("comparison.checkpoints", leads=join(leads, "; "))
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison in plain JSON types: the samples, and the table and figure computed from them."""
         out = dataclasses.asdict(dataclasses.replace(self, samples=(), checkpoints=()))
         del out["samples"], out["checkpoints"]
-        out |= {"notes": [str(note) for note in self.notes], "note_keys": [described(note) for note in self.notes]}
+        out |= {"notes": [str(note) for note in self.notes], "note_keys": [describe(note) for note in self.notes]}
         out["done"] = len(self.samples)
         out["table"] = [dataclasses.asdict(row) for row in self.rows()]
         out["figure"] = {

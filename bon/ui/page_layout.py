@@ -53,7 +53,7 @@ class Drawn(gr.HTML):
 
     def postprocess(self, value: Any) -> Any:
         """Sends the value, its texts to be said in the visitor's language."""
-        return messages.carried(value)
+        return messages.encode_messages(value)
 
     def api_info(self) -> dict[str, Any]:
         """Any JSON."""

@@ -8,7 +8,7 @@ import pytest
 
 from bon import errors, messages
 from bon.errors import BonError, InputError, ModelError
-from bon.messages import carried, described, joined, replaced, restored, revived, say, shortened
+from bon.messages import decode_messages, describe, encode_messages, join, replace_text, restore, say, shorten
 from bon.settings import Settings
 from tests.support.browser import ROOT
 
@@ -37,10 +37,10 @@ def test_an_error_carries_key_and_values_through_pickle_and_text():
 
 def test_a_carried_message_comes_back_with_all_that_it_holds():
     inner = say("error.prompt_empty")
-    outer = joined([say("error.numbered_prompt", number="3", error=inner), "plain", ""], " ")
+    outer = join([say("error.numbered_prompt", number="3", error=inner), "plain", ""], " ")
     assert outer == f"Prompt 3: {inner} plain"
     view = {"notes": [outer, "as it is"], "n": 3}
-    back = revived(json.loads(json.dumps(carried(view))))
+    back = decode_messages(json.loads(json.dumps(encode_messages(view))))
     assert back == view
     assert back["notes"][0].parts[0].values["error"].key == "error.prompt_empty"
 
@@ -52,27 +52,27 @@ def test_a_carried_message_comes_back_with_all_that_it_holds():
     {"parts": ["a", "b"], "separator": 3},
 ])
 def test_a_record_with_a_broken_key_shows_its_english(description):
-    text = restored("As it was written.", description)
+    text = restore("As it was written.", description)
     assert text == "As it was written."
-    assert described(text) is None
+    assert describe(text) is None
 
 
 def test_a_restored_message_says_what_the_record_says():
-    text = restored("Worded as of old.", {"key": "note.stopped", "values": {"scored": "1", "of": "2"}})
+    text = restore("Worded as of old.", {"key": "note.stopped", "values": {"scored": "1", "of": "2"}})
     assert text == "Worded as of old."
-    assert described(text) == {"key": "note.stopped", "values": {"scored": "1", "of": "2"}}
+    assert describe(text) == {"key": "note.stopped", "values": {"scored": "1", "of": "2"}}
 
 
 def test_values_are_exchanged_and_shortened_within_messages():
     message = say("error.input_changed", path="/tmp/x/in.csv", resume="--resume")
-    page = replaced(replaced(message, "/tmp/x/", ""), "--resume", say("batch.resume"))
+    page = replace_text(replace_text(message, "/tmp/x/", ""), "--resume", say("batch.resume"))
     assert page.startswith("in.csv is not what it was")
     assert "go on with Resume" in page
     assert page.values["resume"].key == "batch.resume"
-    assert replaced("a plain /tmp/x/ text", "/tmp/x/", "") == "a plain  text"
+    assert replace_text("a plain /tmp/x/ text", "/tmp/x/", "") == "a plain  text"
     long = say("error.model_unreadable", model="m", error="e" * 5000)
-    assert len(shortened(long, 100)) < 200
-    assert shortened("e" * 5000, 100) == "e" * 100
+    assert len(shorten(long, 100)) < 200
+    assert shorten("e" * 5000, 100) == "e" * 100
 
 
 #: What makes an error or a note, and which of its arguments is the text.

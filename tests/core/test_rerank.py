@@ -8,7 +8,7 @@ import bon
 from bon.errors import InputError
 from bon.events import Ended, Row, Scored, Started, Wrote
 from bon.result import Candidate
-from bon.run_state import RunState, stopped
+from bon.run_state import RunState, mark_stopped
 from bon.settings import Settings
 from bon.ui.generate import run_view
 
@@ -107,7 +107,7 @@ def test_a_stopped_run_keeps_what_it_has():
     state.add(Wrote((Row(0, " a", 1, -1.0), Row(1, " b", 1, -1.0))))
     state.add(Ended(Candidate(0, " a b", tokens=2, cap=9, ended="eos", logprob=-2.0)))
     state.add(Scored(0, 0.5))
-    made = stopped(state.result())
+    made = mark_stopped(state.result())
     assert [(c.index, c.ended, c.pieces) for c in made.candidates] == [
         (0, "eos", ((" a", -1.0), (" b", -1.0))), (1, "stopped", ((" b", -1.0),)),
     ]
@@ -130,7 +130,7 @@ def test_of_a_run_that_kept_a_few_these_are_ranked(sampler, other):
         assert "note.kept_ranked" in [note.key for note in made.notes]
     again = sampler.rerank(made, **other)
     assert (again.notes, again.candidates) == (made.notes, made.candidates)
-    assert [c.ended for c in stopped(run).candidates] == [c.ended for c in run.candidates]
+    assert [c.ended for c in mark_stopped(run).candidates] == [c.ended for c in run.candidates]
 
 
 @pytest.mark.parametrize("other", [{"target": "NEGATIVE"}, {"select": "worst"}, {"select": "soft", "softness": 0.3},

@@ -289,7 +289,7 @@ def test_no_model_is_loaded_that_is_not_listed(monkeypatch):
     asked["record"] = json.dumps(run_view.record(_result("someone/else")))
     assert "error.models" in str(handlers.ranked(asked, asking("a")))
     asked["record"] = json.dumps(run_view.record(_result("embedded", n=65)))
-    refused = messages.revived(json.loads(handlers.ranked(asked, asking("a"))["view"]))
+    refused = messages.decode_messages(json.loads(handlers.ranked(asked, asking("a"))["view"]))
     assert "at most 64" in refused["error"]
 
 
@@ -331,7 +331,7 @@ def test_on_a_space_each_visitor_has_a_limit_of_their_own(monkeypatch):
 def test_the_page_says_which_limits_hold_and_offers_the_list_alone(page, monkeypatch):
     config = page.demo.get_config_file()["components"]
     by_id = {c["props"].get("elem_id"): c["props"] for c in config}
-    assert "at most 64 candidates of 128 tokens" in messages.revived(by_id["limits"]["value"])
+    assert "at most 64 candidates of 128 tokens" in messages.decode_messages(by_id["limits"]["value"])
     assert [value for _, value in by_id["model"]["choices"]] == ["embedded"]
     monkeypatch.delenv("BON_PUBLIC", raising=False)
     private = page_layout.build().get_config_file()["components"]

@@ -256,7 +256,7 @@ def test_text_and_table_mark_what_was_dropped():
 ])
 def test_every_way_of_selecting_has_its_words(select, tag, first):
     state = RunState()
-    state.add(Started("p", "lm", "judge", None, "score", Settings(n=3, seed=1, select=select), (5, 5, 5), luck=0.99))
+    state.add(Started("p", "lm", "judge", None, "score", Settings(n=3, seed=1, select=select), (5, 5, 5), uniform=0.99))
     for i, score in enumerate((0.2, 0.9, 0.5)):
         state.add(Ended(Candidate(i, f" text {i}", tokens=5, cap=5, ended="length")))
         state.add(Scored(i, score))

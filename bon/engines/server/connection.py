@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bon.errors import InputError, ModelError
-from bon.messages import Message, joined, say
+from bon.messages import Message, join, say
 from bon.settings import declared
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ def _list_models(client: "OpenAI", server: Server) -> Sequence["Model"]:
         return []
     if failure:
         hint = say("error.most_end_in_v1") if status == 404 else ""
-        raise ModelError(joined([explain_error(failure, server), hint], " "))
+        raise ModelError(join([explain_error(failure, server), hint], " "))
     if not isinstance(models, list) or not all(isinstance(getattr(entry, "id", None), str) for entry in models):
-        raise ModelError(joined([say("error.server_not_openai", url=server.url), say("error.most_end_in_v1")], " "))
+        raise ModelError(join([say("error.server_not_openai", url=server.url), say("error.most_end_in_v1")], " "))
     return models
 
 

@@ -11,7 +11,7 @@ from bon.engines.server import protocol
 from bon.engines.server.connection import Server, explain_error, openai_library
 from bon.engines.server.protocol import Completion, MalformedAnswer, ServerRequest
 from bon.errors import EngineError
-from bon.messages import Message, joined, say
+from bon.messages import Message, join, say
 from bon.result import Candidate
 
 #: The most requests in flight at once.
@@ -227,7 +227,7 @@ class RetryingClient:
             return say("error.server_answer_garbled", url=url, error=str(error))
         message = explain_error(error, self.server)
         if status in (404, 405) and not request.is_chat:
-            return joined([message, say("error.server_only_chats")], " ")
+            return join([message, say("error.server_only_chats")], " ")
         return message
 
 

@@ -23,7 +23,7 @@ from bon.batch import export_formats, input_rows
 from bon.batch.batch_run import CANDIDATES, ROWS_MAX, failures
 from bon.batch.input_rows import Dataset, Row
 from bon.errors import BonError, InputError
-from bon.messages import carried, joined, replaced, say
+from bon.messages import encode_messages, join, replace_text, say
 from bon.report.numbers import format_duration, format_score, format_unit
 from bon.settings import Settings, clean
 from bon.ui import deployment, rate_limit
@@ -112,7 +112,7 @@ def _previewed(path: Path, column: str | None) -> tuple[View, dict, int]:
     bad = say("batch.bad", n=survey.bad) if survey.bad else ""
     column = say("batch.column", name=data.column) if len(survey.columns) > 1 else ""
     prompts = [said for row, _ in zip(data.rows(), range(PREVIEWED), strict=False) if (said := _prompt(row))]
-    told = {"title": say("batch.rows", n=survey.rows), "line": joined([column, bad]), "prompts": prompts}
+    told = {"title": say("batch.rows", n=survey.rows), "line": join([column, bad]), "prompts": prompts}
     return told, choice, survey.rows
 
 
@@ -154,7 +154,7 @@ def _put(folder: Path, file: str | None, pasted: str) -> Path:
 
 def _named(error: BonError, file: str | None) -> str:
     """What an error says, with the file's name in place of where the server keeps it."""
-    return replaced(error.message, file, Path(file).name) if file else error.message
+    return replace_text(error.message, file, Path(file).name) if file else error.message
 
 
 def estimated(rows: int, n: Any, low: Any, high: Any, model: str, scorer: str | None) -> str:
@@ -205,7 +205,7 @@ def start(visitor: gr.Request, file: str | None, pasted: str, column: str | None
             try:
                 return _order(path, name, column if file else None, form, ending, settings, visitor)
             except InputError as error:
-                raise InputError(error.field, replaced(error.message, str(path), name)) from error
+                raise InputError(error.field, replace_text(error.message, str(path), name)) from error
 
         made = batches.start(put, lambda: _load(settings), _owner(visitor))
         return {"started": made.id}
@@ -253,7 +253,7 @@ def _load(settings: Settings) -> Any:
 def seen(ids: Sequence[str]) -> list[View]:
     """What the batches of these ids, which a browser keeps, have come to."""
     found = [(name, batches.find(name)) for name in list(ids)[:KEPT]]
-    return carried([view(one) if one else {"id": str(name)[:64], "phase": "gone"} for name, one in found])
+    return encode_messages([view(one) if one else {"id": str(name)[:64], "phase": "gone"} for name, one in found])
 
 
 def act(asked: Mapping[str, str], visitor: gr.Request) -> View:
@@ -278,7 +278,7 @@ def act(asked: Mapping[str, str], visitor: gr.Request) -> View:
     except Exception as wrong:
         report("A batch could not be resumed", wrong)
         error = UNEXPECTED
-    return carried(view(found) | ({"error": error} if error else {}))
+    return encode_messages(view(found) | ({"error": error} if error else {}))
 
 
 # What is shown of one.
@@ -304,9 +304,9 @@ def _line(one: Batch) -> str:
         if not (rate := one.rate):
             return ""
         left = (one.order.rows - one.told["done"]) / rate
-        return joined([say("batch.rate", rate=f"{rate:.1f}"), say("batch.left", time=format_duration(left))])
+        return join([say("batch.rate", rate=f"{rate:.1f}"), say("batch.left", time=format_duration(left))])
     if one.phase == "done":
-        return joined([say("batch.rows", n=one.order.rows), format_duration(one.end["seconds"])])
+        return join([say("batch.rows", n=one.order.rows), format_duration(one.end["seconds"])])
     return {"loading": say("compare.first"), "stopped": say("kept"), "failed": say("kept"),
             "interrupted": say("batch.kept")}.get(one.phase, "")
 

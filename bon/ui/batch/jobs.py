@@ -26,7 +26,7 @@ from bon.batch import batch_run, export_formats
 from bon.batch.batch_run import Finished, Task
 from bon.batch.input_rows import Dataset
 from bon.errors import BonError, InputError, LimitError
-from bon.messages import carried, replaced, say
+from bon.messages import encode_messages, replace_text, say
 from bon.report.json_text import json_text
 from bon.settings import Settings
 from bon.ui.batch.tally import Tally
@@ -144,9 +144,9 @@ class Batch:
         """What an error says on the page: no path of the server's, no option of the command line."""
         if isinstance(error, InputError) and error.field == "resume":
             return say("error.batch.changed")
-        message = replaced(error.message, str(self.folder / self.order.input), self.order.name)
-        message = replaced(message, f"{self.folder}{os.sep}", "")
-        return replaced(message, "--resume", say("batch.resume"))
+        message = replace_text(error.message, str(self.folder / self.order.input), self.order.name)
+        message = replace_text(message, f"{self.folder}{os.sep}", "")
+        return replace_text(message, "--resume", say("batch.resume"))
 
     def _work(self, task: Task, load: Callable[[], Future], turn: threading.Lock) -> None:
         try:
@@ -154,10 +154,10 @@ class Batch:
         except Halted:
             self.save(self._halted)
         except BonError as error:
-            self.save("failed", error=carried(self.worded(error)))
+            self.save("failed", error=encode_messages(self.worded(error)))
         except Exception as error:
             report("A batch failed", error)
-            self.save("failed", error=carried(UNEXPECTED))
+            self.save("failed", error=encode_messages(UNEXPECTED))
 
     def _loaded(self, waiting: Future) -> Any:
         while not arrived(waiting, 0.1):
@@ -198,7 +198,7 @@ class Batch:
 
     def _deliver(self, finished: Finished) -> None:
         self.save("done", told=self._told, seconds=time.monotonic() - self._begun, written=finished.written,
-                  left_out=finished.left_out, notes=carried(finished.notes))
+                  left_out=finished.left_out, notes=encode_messages(finished.notes))
 
     @property
     def rate(self) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bon.batch import export_formats, resume_journal
 from bon.batch.input_rows import Dataset
-from bon.messages import carried, shortened
+from bon.messages import encode_messages, shorten
 
 #: The latest winners and the first errors that are shown, and how much of their texts.
 SHOWN, LONG = 5, 1000
@@ -48,8 +48,8 @@ class Tally:
         if "error" in record:
             self.failed += 1
             if len(self._errors) < SHOWN:
-                error = shortened(export_formats.error_of(record), LONG)
-                self._errors.append({"row": row.number, "error": carried(error)})
+                error = shorten(export_formats.error_of(record), LONG)
+                self._errors.append({"row": row.number, "error": encode_messages(error)})
             return
         best = record["candidates"][0]
         self._scored += 1

@@ -11,7 +11,7 @@ from bon.compare import comparison_chart, comparison_files
 from bon.compare.events import PromptDone, PromptProgress
 from bon.compare.result import Comparison
 from bon.compare.systems import winner
-from bon.messages import carried, joined, revived, say
+from bon.messages import decode_messages, encode_messages, join, say
 from bon.report.json_text import json_text
 from bon.report.numbers import format_score, format_unit
 from bon.result import Candidate, Result
@@ -31,14 +31,14 @@ def kept(comparison: Comparison) -> str:
     """A finished comparison as a file that `sample` shows."""
     cards = cards_of(comparison)
     shown = {"cards": [cards[part] for part in PARTS if part in cards]} | told(comparison)
-    return json_text(carried(shown), indent=1, ensure_ascii=False) + "\n"
+    return json_text(encode_messages(shown), indent=1, ensure_ascii=False) + "\n"
 
 
 def sample(path: Path) -> View:
     """The finished comparison in the file `path`, labelled as a sample; `empty()` without it."""
     if not path.is_file():
         return empty()
-    shown = revived(json.loads(path.read_text(encoding="utf-8")))
+    shown = decode_messages(json.loads(path.read_text(encoding="utf-8")))
     return empty() | {"phase": "sample", "line": say("compare.sampled")} | shown
 
 
@@ -127,7 +127,7 @@ def _card(part: str, prompt: str, best: Candidate, among: Sequence[Candidate], f
         facts = [*facts, say("compare.bound", kl=f"{estimates.kl_bound(n):.2f}")]
     if best.judge is not None:
         facts = [*facts, say("compare.judge", score=format_score(best.judge))]
-    facts = joined([say("tokens", n=sum(c.tokens for c in among)), *facts])
+    facts = join([say("tokens", n=sum(c.tokens for c in among)), *facts])
     score = "" if best.score is None else format_score(best.score)
     return shown | {"prompt": prompt, "text": best.text, "score": score, "unit": unit, "facts": facts}
 
@@ -139,7 +139,7 @@ def told(comparison: Comparison) -> View:
         "about": comparison_files.title(comparison),
         "heads": heads,
         "rows": rows,
-        "figure": comparison_chart.svg(comparison, carried),
+        "figure": comparison_chart.svg(comparison, encode_messages),
         "sentence": comparison.sentence(),
         "notes": list(comparison.notes),
     }

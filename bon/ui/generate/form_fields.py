@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from bon.errors import InputError
-from bon.messages import carried, say
+from bon.messages import encode_messages, say
 from bon.settings import Request, Settings, whole
 from bon.ui import deployment
 
@@ -80,4 +80,4 @@ def faults(values: dict[str, Any]) -> dict[str, str]:
 def check(*values: Any) -> list[dict]:
     """Gradio's validator: a message beside each field that cannot work."""
     found = faults(dict(zip(FIELDS, values, strict=True)))
-    return [gr.validate(name not in found, carried(found.get(name, ""))) for name in FIELDS]
+    return [gr.validate(name not in found, encode_messages(found.get(name, ""))) for name in FIELDS]

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from bon.errors import InputError
-from bon.messages import carried, joined, restored, revived, say
+from bon.messages import decode_messages, encode_messages, join, restore, say
 from bon.report.axis import Axis, score_axis
 from bon.report.json_text import json_text
 from bon.report.numbers import format_number, format_percent, format_score, format_unit
 from bon.result import Candidate, Result, Stats, Timing, at_most
-from bon.run_state import stopped as stopped_result
+from bon.run_state import mark_stopped
 from bon.settings import Settings, checked_messages
 
 View = dict[str, Any]
@@ -60,7 +60,7 @@ def record(result: Result) -> dict[str, Any]:
 
 def draft(result: Result) -> str:
     """The record of a run that goes on, as if it were stopped now; without its texts' pieces, which weigh most."""
-    kept = record(stopped_result(result))
+    kept = record(mark_stopped(result))
     return json_text(kept | {"candidates": [{**c, "pieces": []} for c in kept["candidates"]]})
 
 
@@ -86,7 +86,7 @@ def read(text: str) -> Result:
 def _notes(texts: Sequence[str], descriptions: Sequence[Any] | None) -> tuple[str, ...]:
     """A record's notes with their keys; an older record has none."""
     descriptions = descriptions or [None] * len(texts)
-    return tuple(restored(text, description) for text, description in zip(texts, descriptions, strict=True))
+    return tuple(restore(text, description) for text, description in zip(texts, descriptions, strict=True))
 
 
 def ended(result: Result) -> View:
@@ -149,7 +149,7 @@ def _cut_short(view: View, result: Result, phase: str, title: str, line: str) ->
     rows = [{**row, "state": "stopped"} if row["state"] in ("writing", "scoring") else row for row in view["rows"]]
     winner = view["winner"] and {**view["winner"], "tag": say("tag.scored", n=view["scored"])}
     said = {"phase": phase, "title": title, "line": line, "progress": None}
-    return {**view, **said, "rows": rows, "winner": winner, "record": record(stopped_result(result))}
+    return {**view, **said, "rows": rows, "winner": winner, "record": record(mark_stopped(result))}
 
 
 def common(result: Result, phase: str) -> View:
@@ -177,7 +177,7 @@ def pack(view: View) -> dict[str, Any]:
     """
     rows = [{k: v for k, v in row.items() if k != "text"} for row in view.get("rows", ())]
     own = {k: v for k, v in view.items() if k not in ("record", "draft")}
-    rest = carried(own | ({"rows": rows} if "rows" in view else {}))
+    rest = encode_messages(own | ({"rows": rows} if "rows" in view else {}))
     kept = json_text(view["record"]) if "record" in view else ""
     texts = [row["text"] for row in view.get("rows", ())]
     return {"view": json_text(rest), "texts": texts, "record": kept, "draft": view.get("draft", "")}
@@ -187,7 +187,7 @@ def unpack(packed: Mapping[str, Any] | None) -> View:
     """The view that `pack` packed."""
     if not packed:
         return empty()
-    view = revived(json.loads(packed["view"]))
+    view = decode_messages(json.loads(packed["view"]))
     for row, text in zip(view.get("rows", ()), packed["texts"], strict=True):
         row["text"] = text
     return view | ({"record": json.loads(packed["record"])} if packed.get("record") else {})
@@ -310,7 +310,7 @@ def curve_caption(values: Sequence[float]) -> str:
 def spent(timing: Timing) -> str:
     """Time, tokens and speed in words."""
     speed = say("speed", value=round(timing.tokens_per_second)) if timing.tokens_per_second else ""
-    return joined([f"{timing.total:.2f} s", say("tokens", n=timing.tokens), speed])
+    return join([f"{timing.total:.2f} s", say("tokens", n=timing.tokens), speed])
 
 
 def chips(engine: Mapping[str, Any], scorer: str) -> list[str]:
