@@ -102,7 +102,7 @@ class Settings:
         "embedded", "preset, Hub id or folder", name_of, "models", fillable=True, control=Menu(), compared=True,
     )
     scorer: str | None = setting(
-        None, "preset, Hub id, folder, logprob, self-certainty, judge, weak, or a sum such as 0.7*judge+0.3*logprob",
+        None, "as model; judge, weak, logprob, self-certainty; or a sum: 0.7*judge+0.3*logprob",
         name_of, "models", fillable=True, default_text="the model's own", control=Menu(), compared=True,
     )
     unit: str | None = setting(

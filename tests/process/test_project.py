@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bon.messages import say
+from tests import settings_table
 from tests.support.browser import App
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,11 @@ def test_readme_is_short():
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 220
     assert [line for line in lines if len(line) > 120] == []
+
+
+def test_readme_has_the_settings_as_they_are_declared():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert settings_table.table() in text, "python -m tests.settings_table writes the table anew"
 
 
 @pytest.mark.parametrize("document", [name for name in tracked() if name.endswith(".md") and "/models/" not in name])
