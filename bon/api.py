@@ -82,9 +82,7 @@ class Sampler:
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise InputError("texts", say("error.texts_no_list", example="['A fine film.']"))
-        for scorer in (part for _, part in getattr(self.scorer, "parts", [(1.0, self.scorer)])):
-            if scorer.name in presets.FREE:
-                raise InputError("scorer", say("error.scorer_needs_run", scorer=scorer.name))
+        self.scorer.check_texts_suffice()
         items = [Item("", Candidate(index=i, text=text)) for i, text in enumerate(texts)]
         return list(score_items(self.scorer, items).values) if items else []
 

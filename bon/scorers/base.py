@@ -47,7 +47,8 @@ class Scorer(ABC):
     name, unit, target: shown beside the scores. targets: the labels that can be the target; none where the scorer has
     no labels. incremental: whether candidates may be scored in groups as they finish, instead of all of a prompt's in
     one call. rates_empty: whether it is called for texts of nothing but white space; where it is not, they get no
-    score. needs_certainty: whether it reads the candidates' self-certainty, which the engine must then compute.
+    score. needs_run: whether it reads what the engine computed for a candidate, so that a text alone cannot be rated.
+    needs_certainty: whether it reads the candidates' self-certainty, which the engine must then compute.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Scorer(ABC):
     targets: tuple[str, ...] = ()
     incremental: bool = False
     rates_empty: bool = True
+    needs_run: bool = False
     needs_certainty: bool = False
 
     @abstractmethod
@@ -73,6 +75,11 @@ class Scorer(ABC):
         if unit not in (None, "probability", self.unit):
             raise InputError("unit", say("error.scorer_has_own_unit", scorer=self.name, unit=self.unit))
         return self
+
+    def check_texts_suffice(self) -> None:
+        """Raises `InputError` where the scorer cannot rate texts from elsewhere (`needs_run`)."""
+        if self.needs_run:
+            raise InputError("scorer", say("error.scorer_needs_run", scorer=self.name))
 
 
 def score_items(scorer: Scorer, items: Sequence[Item]) -> Scores:

@@ -13,7 +13,7 @@ class MeanLogprobScorer(Scorer):
     From the model's raw logits, so temperature, top-k and top-p do not enter. A candidate without tokens has no mean.
     """
 
-    name, unit, rates_empty = "logprob", "nats per token", False
+    name, unit, rates_empty, needs_run = "logprob", "nats per token", False, True
 
     def score(self, items: Sequence[Item]) -> Scores:
         """Mean log-probabilities. Raises `ScoringError` where the engine gave none."""
@@ -27,7 +27,7 @@ class SelfCertaintyScorer(Scorer):
     (self-certainty, arXiv 2502.18581). A candidate without tokens has no mean.
     """
 
-    name, unit, rates_empty, needs_certainty = "self-certainty", "nats", False, True
+    name, unit, rates_empty, needs_run, needs_certainty = "self-certainty", "nats", False, True, True
 
     def score(self, items: Sequence[Item]) -> Scores:
         """Mean self-certainty. Raises `ScoringError` where the engine gave none."""

@@ -40,6 +40,11 @@ class WeightedScorer(Scorer):
             (weight, scorer.for_target(target, unit) if scorer.targets else scorer) for weight, scorer in self.parts
         ])
 
+    def check_texts_suffice(self) -> None:
+        """Checks every part; see `Scorer.check_texts_suffice`."""
+        for _, scorer in self.parts:
+            scorer.check_texts_suffice()
+
     def score(self, items: Sequence[Item]) -> Scores:
         """The weighted sums and the scores that went into them."""
         scores = {scorer.name: score_items(scorer, items) for _, scorer in self.parts}

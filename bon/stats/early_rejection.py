@@ -76,11 +76,13 @@ class _Group:
         self.arrived: dict[int, dict[int, Candidate]] = {tokens: {} for tokens in token_counts}
 
     def record_progress(self, candidate: Candidate) -> None:
+        """See `EarlyRejection.record_progress`."""
         for tokens, arrived in self.arrived.items():
             if candidate.tokens >= tokens:
                 arrived.setdefault(candidate.index, candidate)
 
     def drop(self, index: int) -> None:
+        """See `EarlyRejection.drop`."""
         self.unfinished.discard(index)
         for arrived in self.arrived.values():
             arrived.pop(index, None)

@@ -106,7 +106,7 @@ def wilson_interval(share: float, n: int, z: float = 1.959964) -> tuple[float, f
     """The score interval for a share observed in n trials (Wilson 1927). z: the normal quantile, 1.96 for 95%."""
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half_width = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # It holds the share itself, but for rounding.
+    # The interval contains the share, which rounding could leave just outside.
     return max(0.0, min(share, centre - half_width)), min(1.0, max(share, centre + half_width))
 
 

@@ -24,6 +24,7 @@ from bon.scorers import (
     MeanLogprobScorer,
     RewardScorer,
     SentimentScorer,
+    WeightedScorer,
     as_scorer,
     score_items,
 )
@@ -566,3 +567,31 @@ def test_what_is_neither_name_nor_pipeline_nor_callable_is_refused(source):
     with pytest.raises(InputError) as error:
         as_scorer(source)
     assert error.value.field == "scorer"
+
+
+def test_a_sum_passes_a_target_to_the_parts_that_have_labels():
+    labelled, logprob = SentimentScorer(classified(tiny.classifier())), MeanLogprobScorer()
+    scorer = WeightedScorer([(0.7, labelled), (0.3, logprob)])
+    (_, other), (weight, same) = scorer.for_target("negative", "logit").parts
+    assert (other.target, other.unit, other.name) == ("NEGATIVE", "logit", labelled.name)
+    assert (weight, same) == (0.3, logprob)
+    assert (labelled.target, labelled.unit) == ("POSITIVE", "probability")
+
+
+@pytest.mark.parametrize("make", [
+    MeanLogprobScorer, lambda: CallableScorer(len), lambda: WeightedScorer([(2.0, MeanLogprobScorer())]),
+])
+def test_a_scorer_without_labels_has_no_other_target_and_no_other_unit(make):
+    scorer = make()
+    assert scorer.for_target(None) is scorer.for_target(None, "probability") is scorer
+    for target, unit, field in (("POSITIVE", None, "target"), (None, "logit", "unit")):
+        with pytest.raises(InputError) as error:
+            scorer.for_target(target, unit)
+        assert error.value.field == field
+
+
+def test_a_callable_may_have_the_name_of_a_scorer_that_needs_a_run(engine):
+    def logprob(texts):
+        return [len(text) for text in texts]
+
+    assert Sampler(engine, as_scorer(logprob), "model").score(["one", "seven"]) == [3, 5]

@@ -66,6 +66,7 @@ class RetryingClient:
             self._loop.call_soon_threadsafe(self._task.cancel)
 
     async def _request_all(self) -> None:
+        """`run` in the event loop: sends all requests, of which `in_flight` are sent at once, and puts the notes."""
         self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
         if self._stopped:
             return
