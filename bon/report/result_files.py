@@ -62,7 +62,7 @@ def _winner(result: Result, best: Candidate, unit: str) -> str:
 
 def _figures(result: Result) -> str:
     charts = {"Every candidate's score": run_charts.strip(result),
-              "What would N have bought?": run_charts.curve(result)}
+              "Expected best score by N": run_charts.curve(result)}
     return "".join(f"<figure><figcaption>{caption}</figcaption>{svg}</figure>"
                    for caption, svg in charts.items() if svg)
 

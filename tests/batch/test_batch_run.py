@@ -209,11 +209,11 @@ def test_two_runs_of_one_output_do_not_meet(file, engine, scorer):
 def test_what_is_there_is_not_overwritten_unasked(file, engine, scorer):
     out = file.with_name("out.jsonl")
     stopped_after(task_of(file), engine, scorer, 2)
-    with pytest.raises(InputError, match=r"unfinished run .* --resume, .* --overwrite\."):
+    with pytest.raises(InputError, match=r"unfinished run\. .* --resume, .* --overwrite\."):
         task_of(file)
     resume_journal.place(out).unlink()
     out.write_text("mine")
-    with pytest.raises(InputError, match="there already"):
+    with pytest.raises(InputError, match="already exists"):
         task_of(file)
     assert task_of(file, resume=True).complete
     stopped_after(task_of(file, overwrite=True), engine, scorer, 2)
@@ -226,7 +226,7 @@ def test_an_input_that_changes_on_the_way_is_noticed(file, engine, scorer):
     events = batch_run.stream(task_of(file), engine, scorer)
     next(events)
     file.write_text(file.read_text().replace("hotel", "motel"))
-    with pytest.raises(BonError, match="not what it was"):
+    with pytest.raises(BonError, match="changed after the run began"):
         list(events)
 
 
@@ -253,7 +253,7 @@ def test_results_of_rows_that_were_others_for_a_while_are_made_again(file, engin
     if back:
         next(events)
         file.write_text(before)
-    with pytest.raises(BonError, match=r"Bring it back as it was and go on with --resume"):
+    with pytest.raises(BonError, match=r"Restore the file and continue with --resume"):
         list(events)
     file.write_text(before)
     finished(task_of(file, resume=True, skip_bad=True), engine, scorer)
@@ -277,7 +277,7 @@ def test_an_input_that_is_gone_at_the_end_can_be_brought_back(file, engine, scor
     for _ in range(4):
         next(events)
     file.unlink()
-    with pytest.raises(BonError, match="Bring it back"):
+    with pytest.raises(BonError, match="Restore the file"):
         next(events)
     file.write_text(kept)
     first, *_ = batch_run.stream(task_of(file, resume=True), engine, scorer)
@@ -339,7 +339,7 @@ def linked_as(name: str, make):
 def test_nothing_that_is_written_may_be_the_input_under_another_name(one, prepare):
     path = prepare(one)
     for how in ({"overwrite": True}, {"resume": True}):
-        with pytest.raises(InputError, match="is the input itself"):
+        with pytest.raises(InputError, match="is also the input"):
             task_of(path, output=Path("out.jsonl"), form=export_formats.SFT, **how)
     assert path.read_text() == '{"prompt": "This movie"}\n'
 
@@ -347,7 +347,7 @@ def test_nothing_that_is_written_may_be_the_input_under_another_name(one, prepar
 def test_a_list_of_failures_is_not_overwritten_unasked_and_only_where_one_is_written(one, engine, scorer):
     notes = Path("out.jsonl.failed.jsonl")
     notes.write_text("mine")
-    with pytest.raises(InputError, match=r"out\.jsonl\.failed\.jsonl is there already"):
+    with pytest.raises(InputError, match=r"out\.jsonl\.failed\.jsonl already exists"):
         task_of(one, form=export_formats.SFT)
     finished(task_of(one), engine, scorer)
     assert notes.read_text() == "mine"
@@ -361,9 +361,9 @@ def a_pipe() -> str:
 @pytest.mark.parametrize(("name", "make", "words"), [
     ("x" * 245 + ".jsonl", None, "too long"), ("é" * 125 + ".jsonl", None, "too long"),
     ("x" * 236 + ".jsonl", None, "too long"), ("y/" * 2100 + "x.jsonl", None, "too long"),
-    ("out.jsonl", a_pipe, "no plain file"), ("out.jsonl", lambda: "out.jsonl", "no plain file"),
-    ("out.jsonl", lambda: "none/x.jsonl", "folder is not there"), ("out.jsonl", lambda: ".", "a folder"),
-    ("in.jsonl/out.jsonl", None, "folder is not there"),
+    ("out.jsonl", a_pipe, "not a regular file"), ("out.jsonl", lambda: "out.jsonl", "not a regular file"),
+    ("out.jsonl", lambda: "none/x.jsonl", "folder does not exist"), ("out.jsonl", lambda: ".", "not a regular file"),
+    ("in.jsonl/out.jsonl", None, "folder does not exist"),
 ])
 def test_an_output_that_cannot_be_is_refused_before_any_work(one, name, make, words):
     if make:
@@ -380,7 +380,7 @@ def test_a_folder_that_takes_no_files_is_told_before_models_are_loaded(one, comm
     for name in ("/sys/out.jsonl", "link.jsonl"):
         status, out, err = command("in.jsonl", name)
         assert (status, out, err.count("\n")) == (2, "", 1)
-        assert f"{name} cannot be written" in err
+        assert f"{name}, or a file that the run needs beside it, cannot be written" in err
 
 
 def test_a_name_that_is_just_short_enough_is_written(one, engine, scorer):
@@ -440,7 +440,7 @@ def test_bad_rows_fail_alone_and_the_others_are_as_without_them(file, engine, sc
     assert {i for i, row in enumerate(got) if row["error"]} == set(bad)
     assert done.failed == 5
     assert done.errors[2].startswith("The prompt is empty")
-    assert "tokens long" in done.errors[5]
+    assert "The prompt has" in done.errors[5]
     assert "no chat template" in got[72]["error"]
     same = [i for i in range(150) if i not in bad]
     assert [got[i]["completion"] for i in same] == [want[i]["completion"] for i in same]
@@ -543,8 +543,8 @@ def test_the_command_says_what_it_did(file, command, tmp_path):
 def test_rows_that_failed_are_told_by_status_and_name(command, tmp_path):
     (tmp_path / "in.jsonl").write_text('{"prompt": "This movie"}\n{"prompt": \n{"prompt": ""}\n')
     assert command(tmp_path / "in.jsonl", tmp_path / "o.jsonl")[::2] == (
-        2, f"bon: {tmp_path}/in.jsonl: line 2 is not JSON (Expecting value, column 11). Mend it, or go on without it "
-        "by --skip-bad.\n")
+        2, f"bon: {tmp_path}/in.jsonl: line 2 is not JSON (Expecting value, column 11). Correct it, or skip such rows "
+        "with --skip-bad.\n")
     status, out, err = command(tmp_path / "in.jsonl", tmp_path / "o.jsonl", "--skip-bad")
     assert status == 1
     assert "3 rows from 3 prompts" in out
@@ -574,7 +574,7 @@ def test_training_data_by_name(command, file, tmp_path):
 
 @pytest.mark.parametrize(("argv", "words"), [
     (["in.jsonl", "out.txt"], ".jsonl"), (["in.jsonl", "none/out.jsonl"], "folder"),
-    (["in.jsonl", "in.jsonl"], "itself"),
+    (["in.jsonl", "in.jsonl"], "also the input"),
     (["none.csv", "out.csv"], "no file"), (["in.jsonl", "out.csv", "--margin", "1"], "--as preference"),
     (["in.jsonl", "out.csv", "--as", "dpo"], "invalid choice"), (["in.jsonl", "out.csv", "--keep", "2"], "--as scored"),
     (["in.jsonl", "out.csv", "--resume", "--overwrite"], "not allowed"),

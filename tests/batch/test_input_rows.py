@@ -76,7 +76,7 @@ def test_the_survey_counts_and_knows_the_columns_of_all_rows(file):
 def test_a_column_can_be_named(file):
     path = file("a.csv", "prompt,title\nx,Dune\n")
     assert prompts(path, column="title") == ["Dune"]
-    assert "There are: prompt, title" in refused(path, column="name")
+    assert "The columns are: prompt, title" in refused(path, column="name")
 
 
 def test_without_a_prompt_column_it_says_which_there_are(file):
@@ -93,7 +93,7 @@ def test_a_template_makes_prompts_of_columns(file):
     path = file("a.csv", "title,film year\nDune,1984\nAlien,\n")
     first, second = Dataset(path, template="A {{review}} of {title} ({film year}):").rows()
     assert first.prompt == "A {review} of Dune (1984):"
-    assert (second.prompt, second.error) == (None, "The template's film year is missing in this row.")
+    assert (second.prompt, second.error) == (None, "This row has no film year, which the template needs.")
 
 
 def test_a_number_that_pandas_had_none_for_is_missing_in_a_template(tmp_path):
@@ -101,12 +101,13 @@ def test_a_number_that_pandas_had_none_for_is_missing_in_a_template(tmp_path):
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     first, second = Dataset(tmp_path / "a.parquet", template="{title}, {stars}:").rows()
     assert (first.prompt, second.prompt, second.error) == (
-        "Dune, 5.0:", None, "The template's stars is missing in this row.")
+        "Dune, 5.0:", None, "This row has no stars, which the template needs.")
 
 
 @pytest.mark.parametrize(("template", "words"), [
-    ("A review", "names no column"), ("{name}:", "{name}, which is no column"), ("{title", "cannot be read"),
-    ("{title.__class__}", "no column"), ("{title!r}", "no column"), ("{title:>20}", "no column"), ("{}", "no column"),
+    ("A review", "names no column"), ("{name}:", "{name}, which is not a column"), ("{title", "cannot be read"),
+    ("{title.__class__}", "not a column"), ("{title!r}", "not a column"), ("{title:>20}", "not a column"),
+    ("{}", "not a column"),
 ])
 def test_a_template_that_cannot_work_is_refused(file, template, words):
     assert words in refused(file("a.csv", "title\nDune\n"), template=template)
@@ -132,8 +133,8 @@ def test_messages_are_a_chat(file, tmp_path):
 @pytest.mark.parametrize(("name", "content", "words"), [
     ("a.jsonl", '{"prompt": "a"}\n' * 6 + '{"prompt": "b"\n', "line 7 is not JSON"),
     ("a.jsonl", '{"prompt": "a"}\n' + "[" * 100_000 + "\n", "line 2 is not JSON"),
-    ("a.jsonl", '{"prompt": "a"}\n"b"\n', "line 2 is no JSON object"),
-    ("a.csv", "id,prompt\n1,a\n2,b,c\n", "line 3 has 3 cells and the heading 2"),
+    ("a.jsonl", '{"prompt": "a"}\n"b"\n', "line 2 is not a JSON object"),
+    ("a.csv", "id,prompt\n1,a\n2,b,c\n", "line 3 has 3 cells but the header has 2"),
     ("a.csv", 'id,prompt\n1,"a"b\n', "line 2 cannot be read"),
     ("a.csv", 'id,prompt\n1,a\n2,"never closed\n3,c\n', "cannot be read (unexpected end of data)"),
 ])
@@ -155,7 +156,7 @@ def test_a_row_that_cannot_be_read_is_told_by_its_line_and_can_be_skipped(file, 
     ("a.txt", " \n", "no rows"),
     ("a.csv", b"prompt\n\x00\x01\x02", "not text"), ("a.txt", "a\n".encode("utf-16"), "UTF-16"),
     ("a.csv", "prompt\ncafé\n".encode("latin-1"), "UTF-8"), ("a.csv", "prompt,prompt\na,b\n", "twice"),
-    ("a.parquet", b"PAR1 not really", "no Parquet file"), ("a.xlsx", b"PK", "none of .csv"),
+    ("a.parquet", b"PAR1 not really", "cannot be read as Parquet"), ("a.xlsx", b"PK", "one of .csv"),
 ])
 def test_a_file_that_cannot_work_is_refused(file, name, content, words):
     assert words in refused(file(name, content))

@@ -99,7 +99,7 @@ def test_workers_without_bon_are_told(cluster, file, tmp_path, capsys, monkeypat
     assert main(["batch", str(file), str(file.with_name("out.jsonl")), "--ray", cluster.address]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1), err
-    assert "A worker has no bon. Install bon" in err
+    assert "bon is not installed on a worker. Install bon" in err
     assert not ray.is_initialized()
 
 
@@ -188,7 +188,7 @@ def test_local_listens_on_loopback_alone_and_ctrl_c_keeps_what_is_done(file, lm_
 
 @pytest.mark.parametrize(("argv", "words"), [
     (["--ray", "127.0.0.1:1"], "There is no Ray cluster at 127.0.0.1:1"), (["--ray", "here"], "HOST:PORT"),
-    (["--ray", "ray://127.0.0.1:10001"], "ray job submit"), (["--ray-workers", "2"], "goes with --ray"),
+    (["--ray", "ray://127.0.0.1:10001"], "ray job submit"), (["--ray-workers", "2"], "needs --ray"),
     (["--ray", "local", "--ray-workers", "0"], "ray_workers must be"), (["--ray", "local", "--dry-run"], "leave --ray"),
 ])
 def test_what_cannot_work_is_said_in_one_line_before_ray_starts(file, capsys, argv, words):
@@ -216,5 +216,5 @@ def test_each_worker_has_a_gpu_or_its_share_of_the_cores(nodes, count, device, w
 
 
 def test_more_workers_than_fit_are_refused():
-    with pytest.raises(InputError, match="room for 4 workers, one for each GPU, not 5"):
+    with pytest.raises(InputError, match="room for 4 workers, one per GPU, not 5"):
         ray_workers.room([{"CPU": 16.0, "GPU": 4.0}], 5)

@@ -115,7 +115,7 @@ def test_a_contestant_that_cannot_run_is_an_error_that_names_it(folder):
 
 @pytest.mark.parametrize(("arguments", "said"), [
     (["--models", "nowhere"], "two models"), (["-n", "0"], "at least 1"), (["--lengths", "3,x"], "whole number"),
-    (["--sizes", "huge"], "sizes are"), (["--turns", "0"], "at least 1"),
+    (["--sizes", "huge"], "sizes must be"), (["--turns", "0"], "at least 1"),
     (["--users", "0"], "at least 1"),
 ])
 def test_work_that_cannot_be_done_is_refused_in_one_line(arguments, said, capsys):

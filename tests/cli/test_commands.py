@@ -118,7 +118,7 @@ def test_unconditional_needs_no_prompt(result_of):
     ((PROMPT, "-n", "9" * 5000), "whole number"),
     ((PROMPT, "-n", "4", "--keep", "0"), "keep"),
     ((PROMPT, "-n", "4", "--keep", "5"), "keep is 5"),
-    ((PROMPT, "--min-tokens", "9", "--max-tokens", "3"), "min_tokens is 9 and max_tokens 3"),
+    ((PROMPT, "--min-tokens", "9", "--max-tokens", "3"), "min_tokens (9) is above max_tokens (3)"),
     ((PROMPT, "--min-tokens", "0"), "min_tokens"),
     ((PROMPT, "--temperature", "0"), "above 0"),
     ((PROMPT, "--temperature", "-1"), "above 0"),
@@ -138,7 +138,7 @@ def test_unconditional_needs_no_prompt(result_of):
     ((PROMPT, "--model", "~nobody/x"), "~nobody/x"),
     ((PROMPT, "--model", "a b"), "'a b'"),
     ((PROMPT, "--model", "a/b/c"), "'a/b/c'"),
-    ((PROMPT, "--model", "x" * 10_000), "neither a preset"),
+    ((PROMPT, "--model", "x" * 10_000), "not a preset"),
     ((PROMPT, "--model", "/" + "x" * 10_000), "no folder"),
     ((PROMPT, "--scorer", "a b"), "'a b'"),
     ((PROMPT, "--device", "toaster"), "no device 'toaster'"),
@@ -230,7 +230,7 @@ def test_what_is_read_is_not_overwritten(capsys, tmp_path, read):
     command = ("compare",) if read == "--file" else ()
     status = main([*command, read, str(tmp_path / "in"), "--csv", str(tmp_path / "link")])
     assert (status, (tmp_path / "in").read_text()[:2]) == (2, "[{")
-    assert "is the input itself" in capsys.readouterr().err
+    assert "is also the input" in capsys.readouterr().err
 
 
 def test_a_file_that_fails_after_the_work_costs_nothing_else(run, monkeypatch, tmp_path):

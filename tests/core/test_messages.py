@@ -15,7 +15,7 @@ from tests.support.browser import ROOT
 
 def test_a_message_is_its_english_text_and_knows_key_and_values():
     message = say("error.prompt_too_long", tokens="513", new="8", model="tiny", limit="512", most="504")
-    assert message == ("The prompt is 513 tokens long and up to 8 new ones are asked for, but tiny holds 512 in all: "
+    assert message == ("The prompt has 513 tokens and up to 8 new ones are requested, but tiny holds 512 in all: "
                        "at most 504 for the prompt. Shorten it, or lower max_tokens.")
     assert message.key == "error.prompt_too_long"
     assert message.values["limit"] == "512"
@@ -66,8 +66,8 @@ def test_a_restored_message_says_what_the_record_says():
 def test_values_are_exchanged_and_shortened_within_messages():
     message = say("error.input_changed", path="/tmp/x/in.csv", resume="--resume")
     page = replace_text(replace_text(message, "/tmp/x/", ""), "--resume", say("batch.resume"))
-    assert page.startswith("in.csv is not what it was")
-    assert "go on with Resume" in page
+    assert page.startswith("in.csv changed after the run began")
+    assert "continue with Resume" in page
     assert page.values["resume"].key == "batch.resume"
     assert replace_text("a plain /tmp/x/ text", "/tmp/x/", "") == "a plain  text"
     long = say("error.model_unreadable", model="m", error="e" * 5000)

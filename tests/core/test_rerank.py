@@ -111,7 +111,7 @@ def test_a_stopped_run_keeps_what_it_has():
     assert [(c.index, c.ended, c.pieces) for c in made.candidates] == [
         (0, "eos", ((" a", -1.0), (" b", -1.0))), (1, "stopped", ((" b", -1.0),)),
     ]
-    assert made.notes == ("Stopped with 1 of 2 candidates scored: the figures are theirs.",)
+    assert made.notes == ("Stopped with 1 of 2 candidates scored: the figures cover only these.",)
 
 
 @pytest.mark.parametrize("other", [{"select": "worst"}, {"select": "soft"}, {"target": "NEGATIVE"}])

@@ -223,5 +223,5 @@ def test_a_sampler_looks_for_another_target_in_a_sum(lm_folder, classifier_folde
 
 def test_scorers_that_need_no_model_are_presets():
     assert presets.find("embedded", "self-certainty").scorer == "self-certainty"
-    with pytest.raises(InputError, match="self-certainty rates"):
+    with pytest.raises(InputError, match="self-certainty scores"):
         api.load("embedded", "self-certainty").score(["a text"])

@@ -66,7 +66,7 @@ def test_keep_cannot_exceed_n_and_both_are_said():
 def test_the_least_length_cannot_exceed_the_most_and_both_are_said():
     error = refused(min_tokens=9, max_tokens=8)
     assert error.field == "min_tokens"
-    assert "min_tokens is 9 and max_tokens 8" in str(error)
+    assert "min_tokens (9) is above max_tokens (8)" in str(error)
     assert Settings(min_tokens=8, max_tokens=8).min_tokens == 8
 
 
@@ -108,7 +108,7 @@ def test_a_name_that_is_no_text_is_refused(name, value):
 
 
 def test_an_unknown_setting_is_refused_with_the_settings_there_are():
-    with pytest.raises(InputError, match=r"no setting 'samples'\. There are: n, target, min_tokens") as error:
+    with pytest.raises(InputError, match=r"no setting 'samples'\. The settings are: n, target, min_tokens") as error:
         Settings.of({"n": 4, "samples": 4})
     assert error.value.field == "samples"
 

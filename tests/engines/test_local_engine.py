@@ -375,7 +375,7 @@ def test_out_of_memory_goes_on_with_half_the_batch_and_says_so(engine):
     result = flow.run(request(), small, CallableScorer(by_length))
     assert all_facts(sorted(result.candidates, key=lambda c: c.index)) == all_facts(candidates(engine, request())[0])
     assert result.notes[:2] == (
-        "Out of memory: went on with 4 candidates at a time.", "Out of memory: went on with 2 candidates at a time."
+        "Out of memory: continued with 4 candidates at a time.", "Out of memory: continued with 2 candidates at a time."
     )
 
 
@@ -599,8 +599,8 @@ def test_the_assistants_last_message_is_continued(name, begun):
 
 
 @pytest.mark.parametrize(("template", "said"), [
-    ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", "cannot go on"),
-    ("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}", "cannot go on"),
+    ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", "cannot continue"),
+    ("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}", "cannot continue"),
     ("{% if messages[-1].role != 'user' %}{{ raise_exception('Users go last') }}{% endif %}{{ messages[0].content }}",
      "Users go last"),
 ])

@@ -203,7 +203,7 @@ def test_a_server_that_is_known_has_its_own_defaults_switched_off(fake, owner, e
     result = run(server, n=1)
     own = ("top_k", "min_p", "repetition_penalty", "repeat_penalty")
     assert {name: server.bodies[0][name] for name in own if name in server.bodies[0]} == expected
-    assert any("cannot be known" in note for note in result.notes) == (not expected)
+    assert any("It is unknown" in note for note in result.notes) == (not expected)
 
 
 @pytest.mark.parametrize(("status", "message", "left_out"), [
@@ -250,7 +250,7 @@ def test_a_server_that_turns_half_of_the_requests_away_loses_nothing(fake):
     assert len(texts(result)) == 64
     assert all(c.tokens == c.cap and c.score is not None for c in result.candidates)
     asked_again = len(server.bodies) - len({(b["seed"], b["max_tokens"]) for b in server.bodies})
-    assert any(f"asked again: {asked_again} requests" in note for note in result.notes)
+    assert any(f"garbled them: {asked_again} requests" in note for note in result.notes)
 
 
 def dropped(handler, body, number):
@@ -297,7 +297,7 @@ def test_what_goes_wrong_once_is_asked_again(fake, how, monkeypatch):
     reject = {"reject": 0.3} if how == "broken off" else {}
     result = run(fake(once), n=3, **reject)
     assert texts(result) == texts(run(fake(), n=3, **reject))
-    assert any("asked again: 1 request" in note for note in result.notes)
+    assert any("garbled it: 1 request" in note for note in result.notes)
 
 
 @pytest.mark.parametrize("how", MISBEHAVIOUR)
@@ -420,13 +420,13 @@ def test_the_command_line_refuses_in_one_line_what_cannot_work(fake, capsys, mon
         return err
 
     assert "such as http" in refused("--endpoint", "nowhere")
-    assert "no answer from http://127.0.0.1:9/v1" in refused("--endpoint", "http://127.0.0.1:9/v1")
+    assert "http://127.0.0.1:9/v1 does not answer" in refused("--endpoint", "http://127.0.0.1:9/v1")
     assert "It has: large, small." in refused("--endpoint", server.url, "--model", "huge")
-    assert "Say which model" in refused("--endpoint", server.url)
+    assert "Set `model` to the name" in refused("--endpoint", server.url)
     assert "end in /v1" in refused("--endpoint", server.url.removesuffix("/v1"))
-    assert "wants a key (status 401). Set BON_API_KEY" in refused("--endpoint", fake(listing=401).url)
+    assert "requires a key (status 401). Set BON_API_KEY" in refused("--endpoint", fake(listing=401).url)
     monkeypatch.setenv("BON_API_KEY", KEY)
-    assert "does not take the key (status 401)" in refused("--endpoint", fake(listing=401).url)
+    assert "does not accept the key (status 401)" in refused("--endpoint", fake(listing=401).url)
     monkeypatch.setitem(sys.modules, "openai", None)
     assert "pip install openai" in refused("--endpoint", server.url)
 
@@ -452,7 +452,7 @@ def test_the_command_line_runs_on_a_server_and_fails_with_status_1_where_the_run
 
 
 def test_a_server_that_knows_only_chats_says_what_to_give_it(fake):
-    with pytest.raises(EngineError, match="wants messages"):
+    with pytest.raises(EngineError, match="Give messages"):
         run(fake(lambda handler, body, number: handler.send(404, {"detail": "Not Found"})))
 
 

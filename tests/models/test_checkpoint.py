@@ -153,7 +153,7 @@ def test_adapters_among_the_weights_are_refused(weights, folder):
 
 
 def test_a_part_of_a_layer_that_would_be_left_out_is_refused(folder):
-    refused(folder(lambda w: w | {f"{LAYERS[0]}.bias": torch.ones(32)}), f"{LAYERS[0]}.bias", "leave out")
+    refused(folder(lambda w: w | {f"{LAYERS[0]}.bias": torch.ones(32)}), f"{LAYERS[0]}.bias", "does not have")
 
 
 def test_a_reward_model_for_single_tokens_is_no_scorer_of_texts(tmp_path):
@@ -250,14 +250,14 @@ def test_weights_that_are_missing_in_part_or_broken_are_named(folder, tmp_path):
     folder()
     whole = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    refused(tmp_path, "model.safetensors", "no whole safetensors file")
+    refused(tmp_path, "model.safetensors", "not a complete safetensors file")
     (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-2.safetensors"}}))
-    refused(tmp_path, "model-2.safetensors is missing or broken")
+    refused(tmp_path, "file model-2.safetensors", "is missing or broken")
     assert presets.state(str(tmp_path)) == "partly here"
     index.unlink()
-    refused(tmp_path, "model.safetensors.index.json is missing or broken")
+    refused(tmp_path, "file model.safetensors.index.json", "is missing or broken")
 
 
 def without_tokenizer(place) -> None:
@@ -322,7 +322,7 @@ def test_what_transformers_warns_of_is_a_note_each_time(folder):
                                     "original_max_position_embeddings": 16})
     for _ in range(2):  # transformers itself says it once in a process
         (note,) = bon.load(place, "logprob").run("This movie", n=2, seed=1).notes
-        assert note.startswith(f"transformers warned while it read {place}: ")
+        assert note.startswith(f"transformers warned while loading {place}: ")
         assert "does not match the ratio" in note
         loading.LIVE.clear()
 

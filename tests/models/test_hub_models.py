@@ -219,7 +219,7 @@ def test_a_token_that_the_hub_does_not_take_is_the_reason_that_is_told(bon, hub,
     logged_in("hf_expired")
     status, _, err = bon(*RUN, "--model", "new/small")
     assert status == 2
-    assert_one_line(err, "does not take the token", "Log in anew", "HF_TOKEN")
+    assert_one_line(err, "does not accept the token", "Log in again", "HF_TOKEN")
 
 
 @pytest.mark.parametrize(("name", "advice"), [("bad/adapter", "Merge the two"), ("bad/gguf", "endpoint")])
@@ -266,7 +266,7 @@ def test_a_download_that_is_cut_off_fails_by_name_and_the_next_call_works(bon, h
     hub.breaks, hub.reset = 1, True
     status, out, err = bon(*RUN, "--model", "new/small")
     assert (status, out) == (2, "")
-    assert_one_line(err, "download of new/small broke off", "Ask again")
+    assert_one_line(err, "download of new/small was interrupted", "Try again")
     assert place.call(presets.state, "new/small") == "partly here"
 
     kept = len(hub.asked("tokenizer.json", "GET"))
@@ -323,7 +323,7 @@ def test_pickled_code_is_refused_and_not_run(bon, place):
 def test_a_model_that_needs_code_of_its_repository_is_refused(bon, hub, place):
     status, out, err = bon(*RUN, "--model", "bad/code")
     assert (status, out) == (2, "")
-    assert_one_line(err, "bad/code", "code of its own")
+    assert_one_line(err, "bad/code", "its own code")
     assert not place.marker.exists()
     assert not hub.asked(".py")
 

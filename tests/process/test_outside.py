@@ -126,7 +126,7 @@ def the_batch_says_so(page: Page) -> None:
 
 def the_run_that_broke_off_is_offered(page: Page) -> None:
     phase(page, "sample")
-    expect(page.locator(".bon .offer")).to_contain_text("is kept")
+    expect(page.locator(".bon .offer")).to_contain_text("has been saved")
 
 
 def earlier_runs_are_kept_and_open(page: Page, before: str) -> None:
@@ -146,7 +146,7 @@ def the_page_works_with_the_next_server(page: Page) -> None:
 def the_batch_goes_on(page: Page) -> str:
     to_tab(page, "Batch")
     batch_phase(page, "interrupted")
-    expect(page.locator(".batch .status")).to_contain_text("Resume goes on from there")
+    expect(page.locator(".batch .status")).to_contain_text("press Resume to continue")
     page.locator("[data-do=resume]").click()
     expect(page.locator(".batch")).to_have_attribute("data-phase", "done", timeout=180_000)
     return page.locator(".batch .command").text_content()

@@ -74,7 +74,7 @@ def test_visitors_at_once_do_not_share_a_batch(app):
 
 def test_errors_come_back_in_words(app):
     client = Client(app.url, verbose=False)
-    with pytest.raises(Exception, match=r"The prompt is \d+ tokens long"):
+    with pytest.raises(Exception, match=r"The prompt has \d+ tokens"):
         client.predict("word " * 300, api_name="/best_of_n")
     with pytest.raises(Exception, match="JOY"):
         client.predict("This movie", target="JOY", api_name="/best_of_n")

@@ -159,5 +159,5 @@ def test_the_command_line_writes_both(tmp_path, lm_folder, classifier_folder, ca
 @pytest.mark.parametrize("command", [["x"], ["compare", "x"]])
 def test_a_folder_that_is_not_there_is_said_before_the_work(command, tmp_path, capsys):
     assert main([*command, "--html", str(tmp_path / "no" / "r.html")]) == 2
-    assert "no such folder" in capsys.readouterr().err
+    assert "its folder does not exist" in capsys.readouterr().err
     assert main([*command, "--csv", str(tmp_path)]) == 2

@@ -205,7 +205,7 @@ def test_labels_that_differ_in_case_alone_are_kept_apart():
 
 
 def test_an_unknown_target_is_refused_with_the_labels_there_are():
-    with pytest.raises(InputError, match=r"no label 'HAPPY'. It has: NEGATIVE, POSITIVE") as error:
+    with pytest.raises(InputError, match=r"no label 'HAPPY'. Its labels are: NEGATIVE, POSITIVE") as error:
         SentimentScorer(classified(tiny.classifier()), "HAPPY")
     assert error.value.field == "target"
 
@@ -273,7 +273,7 @@ def test_a_text_longer_than_the_scorer_reads_loses_its_beginning_and_a_note_says
     assert len(ids) > 12
     got, notes = classified(model).logits([TEXTS[0], "awful"])
     torch.testing.assert_close(got[0], model(torch.tensor([ids[-12:]])).logits[0].detach())
-    assert notes == ("The scorer reads 12 tokens: longer texts lost their beginning.",)
+    assert notes == ("The scorer reads at most 12 tokens: the beginning of longer texts was cut off.",)
 
 
 def test_a_token_that_the_model_does_not_know_is_bad_input_by_name():
@@ -362,7 +362,7 @@ def test_a_note_on_truncation_reaches_the_result_once(engine):
     scorer = SentimentScorer(classified(tiny.classifier(positions=8)))
     request = Request("This movie is a delight, and the lead earns every tear", Settings(n=16, seed=2))
     notes = flow.run(request, engine, scorer).notes
-    assert notes.count("The scorer reads 8 tokens: longer texts lost their beginning.") == 1
+    assert notes.count("The scorer reads at most 8 tokens: the beginning of longer texts was cut off.") == 1
 
 
 def test_out_of_memory_while_scoring_goes_on_with_smaller_batches():
@@ -378,7 +378,7 @@ def test_out_of_memory_while_scoring_goes_on_with_smaller_batches():
     model.forward = short
     got, notes = classified(model).logits(TEXTS)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
-    assert notes == ("Out of memory while scoring: went on with smaller batches.",)
+    assert notes == ("Out of memory while scoring: continued with smaller batches.",)
 
 
 def test_out_of_memory_with_a_single_text_is_a_scoring_error():
@@ -511,7 +511,7 @@ def test_a_callable_object_with_a_model_and_a_tokenizer_of_its_own_is_called():
         (["good", "bad", "bad"], "failed: ValueError"),
         (None, "failed: TypeError"),
         (0.5, "failed: TypeError"),
-        ({0: 1.0, 1: 2.0, 2: 3.0}, "object of type dict. A list, array or tensor is needed"),
+        ({0: 1.0, 1: 2.0, 2: 3.0}, "object of type dict. It must return a list, an array or a tensor"),
         ({1.0, 2.0, 3.0}, "object of type set"),
         (frozenset([1, 2, 3]), "object of type frozenset"),
         ("123", "object of type str"),
@@ -557,7 +557,7 @@ def test_every_way_to_name_a_scorer_leads_to_its_kind(classifier_folder, reward_
 ])
 def test_a_pipeline_for_another_task_is_refused_by_the_name_of_its_task(task, make):
     pipe = pipeline(task, model=make(), tokenizer=tiny.tokenizer(), device="cpu")
-    with pytest.raises(InputError, match=f"must be one for text-classification, not for {task}") as raised:
+    with pytest.raises(InputError, match=f"must be a text-classification pipeline, not one for {task}") as raised:
         bon.load("embedded", pipe)
     assert raised.value.field == "scorer"
 

@@ -79,7 +79,7 @@ def the_figure_draws_the_best_of_more(page):
 
 
 def the_cards_are_there_and_a_phone_holds_them(page):
-    card = page.locator(".card").filter(has_text="Sentiment: the scorer in the box")
+    card = page.locator(".card").filter(has_text="Sentiment: the built-in scorer")
     card.locator("button").first.click()
     expect(card).to_contain_text("Do not use it to decide anything about people")
     assert sideways(page) <= 0

@@ -231,12 +231,12 @@ def remove_deletes_all_of_it(page):
 
 #: Files that cannot work: their names, what is in them, and what is said.
 UNFIT = [
-    ("a.csv", b"prompt\n", "a.csv holds no row"),
-    ("a.txt", b"", "a.txt holds no row"),
+    ("a.csv", b"prompt\n", "a.csv has no row"),
+    ("a.txt", b"", "a.txt has no row"),
     ("b.txt", b"\x00\x01\x02", "b.txt is not text"),
     ("a.jsonl", b"\xff\xfeno", "UTF"),
-    ("a.parquet", b"PAR1 not really", "a.parquet is no Parquet file"),
-    ("a.xlsx", b"PK", "a.xlsx is none of .csv"),
+    ("a.parquet", b"PAR1 not really", "a.parquet cannot be read as Parquet"),
+    ("a.xlsx", b"PK", "a.xlsx must end in one of .csv"),
     ("many.csv", b"prompt\n" + b"This movie\n" * 10_001, "at most 10,000"),
 ]
 
@@ -252,7 +252,7 @@ def test_what_cannot_work_is_said_where_it_is(page, tmp_path):
 
 def nothing_to_do_is_said(page):
     start(page)
-    expect(page.locator(".batch > .alert")).to_have_text("Give a file of prompts, or paste some.")
+    expect(page.locator(".batch > .alert")).to_have_text("Choose a file of prompts, or paste some.")
     page.fill("#batch-paste textarea", "This movie")
     expect(page.locator(".preview")).to_contain_text("1 row")
     start(page, n=0)
@@ -363,7 +363,7 @@ def visitors_see_their_own_batches_alone(other):
     other.reload()
     opened(other)
     other.get_by_role("tab", name="Batch").click()
-    expect(other.locator(".batch > .alert")).to_have_text("A batch of this browser is no longer on the server.")
+    expect(other.locator(".batch > .alert")).to_have_text("A batch from this browser is no longer on the server.")
     assert "again.csv" not in other.content()
     assert "in.csv" not in other.content()
 
@@ -423,8 +423,8 @@ def test_a_public_page_refuses_more_than_it_gives_away(public, tmp_path, made, c
 
 def test_strangers_parquet_is_not_read(public, tmp_path):
     path = file_of(tmp_path, "in.parquet", rows(2))
-    assert "no Parquet" in asked(path)["error"]
-    assert "no Parquet" in batch_page.preview(str(path), "")[0]["error"]
+    assert "does not accept Parquet" in asked(path)["error"]
+    assert "does not accept Parquet" in batch_page.preview(str(path), "")[0]["error"]
 
 
 def test_a_stranger_has_one_batch_at_a_time_and_all_have_a_few(public, gate, tmp_path):
@@ -432,10 +432,10 @@ def test_a_stranger_has_one_batch_at_a_time_and_all_have_a_few(public, gate, tmp
     gate.open.clear()
     gate.calls = 1
     first = asked(path, "1.1.1.1")["started"]
-    assert "One batch at a time" in asked(path, "1.1.1.1")["error"]
+    assert "You already have a batch running" in asked(path, "1.1.1.1")["error"]
     for i in range(2, 5):
         assert "started" in asked(path, f"{i}.1.1.1")
-    assert "4 batches go on here already" in asked(path, "9.1.1.1")["error"]
+    assert "4 batches are already running here" in asked(path, "9.1.1.1")["error"]
     batch_page.act({"id": first, "do": "stop"}, visitor("1.1.1.1"))
     public.find(first).join()
     assert "started" in asked(path, "1.1.1.1")
@@ -479,7 +479,7 @@ def test_a_batch_gives_way_to_a_visitor_and_comes_to_the_same(public, gate, samp
 def test_a_failure_is_said_in_the_pages_words(public, tmp_path):
     path = tmp_path / "in.csv"
     made = jobs.Batch(path.parent, jobs.Order("mine.csv", "in.csv", "o", {}, None, None, 1, 0, 0.0))
-    assert "--resume" not in made.worded(InputError("output", "make room and go on with --resume."))
+    assert "--resume" not in made.worded(InputError("output", "free some disk space and continue with --resume."))
     assert made.worded(InputError("input", f"{path} is odd")) == "mine.csv is odd"
-    assert "another than when this batch began" in made.worded(InputError("resume", "x --overwrite"))
+    assert "has changed since this batch began" in made.worded(InputError("resume", "x --overwrite"))
     assert issubclass(LimitError, Exception)

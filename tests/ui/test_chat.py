@@ -131,7 +131,7 @@ def test_a_link_carries_the_chat():
 ])
 def test_a_chat_that_cannot_be_read_is_left_out_with_a_word(chat):
     given, ignored = share_links.accepted({"prompt": "Hi", "chat": chat}, form_of())
-    assert (given, ignored) == ({"prompt": "Hi"}, ["The chat of this link cannot be read, so it is left out."])
+    assert (given, ignored) == ({"prompt": "Hi"}, ["The chat in this link cannot be read and was ignored."])
 
 
 def test_a_chat_longer_than_a_public_page_takes_is_left_out(monkeypatch):
@@ -215,7 +215,7 @@ def test_the_command_line_chats(shell, tmp_path):
 def test_a_command_line_that_cannot_work_is_refused_in_one_line(shell, tmp_path, lm_folder, refusing):
     file = tmp_path / "chat.json"
     assert_refused(shell("--messages", str(file)), "cannot be read")
-    for text, words in (("{", "not JSON"), ("{}", "no list"), ("[]", "must be a list"), ("[1]", "needs a text")):
+    for text, words in (("{", "not JSON"), ("{}", "not hold a"), ("[]", "must be a list"), ("[1]", "needs a text")):
         file.write_text(text)
         assert_refused(shell("--messages", str(file)), words)
     assert_refused(shell("--messages", str(file), "--chat", "Hi"), "--chat")

@@ -80,7 +80,7 @@ def test_systems_are_compared_with_all_that_is_told_and_kept_of_them(page, model
 
 def the_tab_opens_with_a_finished_comparison_that_says_what_it_is(page):
     phase(page, "sample")
-    expect(page.locator(".comparison .status")).to_contain_text("A sample over the 32 prompts in the box.")
+    expect(page.locator(".comparison .status")).to_contain_text("An example over the 32 built-in prompts.")
     assert page.locator(".comparison .card h2").all_inner_texts() == ["Base model", "Tuned model", "Best of 16"]
     assert heads(page)[:2] == ["base", "tuned"]
     expect(page.locator(".comparison svg")).to_be_visible()
@@ -157,7 +157,7 @@ def stop_keeps_the_prompts_that_are_done(page, models, compared_with):
     expect(page.locator(".comparison .status b")).to_have_text(re.compile(r"Prompt ([3-9]|\d\d) of 60"))
     page.click("#compare-stop")
     phase(page, "stopped")
-    expect(page.locator(".comparison .status")).to_contain_text("What is done stays.")
+    expect(page.locator(".comparison .status")).to_contain_text("Finished work is kept.")
     assert "best of 16" in heads(page)
     goes_on.set()
     compared_with(models)

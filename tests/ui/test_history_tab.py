@@ -101,7 +101,7 @@ def test_runs_are_kept_listed_and_opened_as_they_were(stage, visit):
 
 def a_browser_without_runs_is_told_what_will_be_here(page):
     history(page)
-    expect(page.locator(".history .blank")).to_contain_text("Every run that ends is kept here")
+    expect(page.locator(".history .blank")).to_contain_text("Finished runs are kept here")
     expect(page.locator(".history .tools")).to_be_hidden()
     page.get_by_role("button", name="Generate the first").click()
     expect(page.locator("#generate")).to_be_visible()
@@ -146,7 +146,7 @@ def runs_are_listed_newest_first_with_how_they_ended(stage, page) -> str:
     phase(page, "failed")
     history(page)
     assert [text.split(" was")[0] for text in listed(page)] == ["The third", "The second", "This movie"]
-    assert page.locator(".history .ended").all_text_contents() == ["broke off after 2 of 5", "stopped after 3 of 5"]
+    assert page.locator(".history .ended").all_text_contents() == ["failed after 2 of 5", "stopped after 3 of 5"]
     return board
 
 
@@ -212,7 +212,7 @@ def what_cannot_be_read_is_left_out_and_breaks_nothing(page):
         plant(page, id=f"fault {i}", **fault)
     history(page)
     assert len(listed(page)) == 1
-    expect(page.locator(".history .trouble")).to_have_text("7 kept runs cannot be read and are left out.")
+    expect(page.locator(".history .trouble")).to_have_text("7 saved runs cannot be read and are not shown.")
     page.get_by_role("button", name="Clear all").click()
     expect(page.locator(".history .gone")).to_contain_text("8 runs removed.")
     page.reload()
@@ -225,7 +225,7 @@ def a_record_that_only_the_server_finds_broken_is_said(page):
     keep(page, record(settings={"n": 0, "seed": 7}))
     history(page)
     act(page, "Open")
-    expect(page.locator(".history .said")).to_contain_text("no run that bon has kept")
+    expect(page.locator(".history .said")).to_contain_text("not a run saved by bon")
     expect(page.locator(".history")).to_be_visible()
 
 
@@ -248,7 +248,7 @@ def while_a_run_goes_on_nothing_is_opened(stage, page):
     history(page)
     for name in ("Open", "Run again"):
         act(page, name)
-        expect(page.locator(".history .said")).to_contain_text("A run is under way.")
+        expect(page.locator(".history .said")).to_contain_text("A run is in progress.")
     assert stage.runs == 1
     stage.play.go.set()
     expect(page.locator(".history .run")).to_have_count(2)
@@ -279,7 +279,7 @@ def test_a_browser_that_stores_nothing_says_so_and_the_page_works(stage, visit):
     page.add_init_script(CLOSED)
     page.reload()
     page.wait_for_selector(".bon[data-phase='sample']")
-    the_trouble_is_said_and_the_page_works(page, "lets the page store nothing")
+    the_trouble_is_said_and_the_page_works(page, "does not let the page store anything")
     page.context.close()
 
 
@@ -303,7 +303,7 @@ def test_runs_are_set_side_by_side_and_removed(stage, visit):
     page = visit(stage)
     two_runs_stand_side_by_side(page)
     what_shares_no_axis_is_said(page, 11, {"stats": None}, "No curve for B")
-    what_shares_no_axis_is_said(page, 21, {"unit": "reward", "target": None}, "share no axis")
+    what_shares_no_axis_is_said(page, 21, {"unit": "reward", "target": None}, "cannot share an axis")
     nothing_of_it_goes_to_the_server_but_what_is_opened(page)
     what_is_removed_can_be_had_back_by_keyboard(page)
 
@@ -315,7 +315,7 @@ def two_runs_stand_side_by_side(page):
     history(page)
     expect(page.locator("#history-compare")).to_have_attribute("aria-disabled", "true")
     page.click("#history-compare", force=True)
-    expect(page.locator(".history .said")).to_contain_text("Choose two runs")
+    expect(page.locator(".history .said")).to_contain_text("First choose two runs")
     boxes = page.locator(".history .choose input")
     for i in (0, 1, 2):  # the first choice gives way to the third
         boxes.nth(i).check()

@@ -186,7 +186,7 @@ def the_focus_goes_round_in_the_order_of_the_page(page):
     landmarks = [
         "button: Present", "button: Generate", "button: About and API", "button: This movie", "input: Candidates, N",
         "button: Stop", "button: Details", "summary: Download", "button: one sample, on average",
-        "button: Details of candidate 11", "summary: The other 4, down to the last",
+        "button: Details of candidate 11", "summary: The other 4",
     ]
     assert [words for words in dict.fromkeys(round_trip) if words in landmarks] == landmarks
 
@@ -206,5 +206,5 @@ def a_screen_reader_is_told_how_the_run_stands(stage, page):
     page.keyboard.press("Control+Enter")
     phase(page, "done")
     told = [words for words in page.evaluate("told") if not re.match("Starting|Next in line", words)]
-    assert told[:3] == ["Writing.", "Stopped after 5 of 12. What is done stays.", "Writing."]
+    assert told[:3] == ["Writing.", "Stopped after 5 of 12. Finished work is kept.", "Writing."]
     assert re.fullmatch(r"Done\. Best of 12 in .*", told[-1])

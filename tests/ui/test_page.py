@@ -186,11 +186,11 @@ def test_queue_shows_the_place_and_stop_leaves_it(stage, visit):
     run(first)
     phase(first, "writing")
     run(second)
-    expect(second.locator(".bon .status b")).to_have_text("Next in line.")
+    expect(second.locator(".bon .status b")).to_have_text("Next in the queue.")
     expect(second.locator(".bon")).to_have_attribute("data-waits", "")
     expect(second.locator(".bon .hero")).to_have_css("filter", "grayscale(1)")
     run(third)
-    expect(third.locator(".bon .status b")).to_have_text("Waiting, 2nd in line.")
+    expect(third.locator(".bon .status b")).to_have_text("Waiting, 2nd in the queue.")
     second.click("#stop")
     expect(second.locator("#generate")).not_to_have_attribute("data-running", "")
     expect(second.locator(".bon .hero")).to_have_css("filter", "none")
@@ -285,7 +285,7 @@ def example_slider_dice_and_summary(page):
     page.fill("#n input", "200")
     expect(page.locator("#n-slider input[type=range]")).to_have_value("64")
     settings(page, max_tokens=48, top_p=0.9)
-    page.get_by_role("button", name="Roll a seed").click()
+    page.get_by_role("button", name="Random seed").click()
     expect(page.locator("#seed input")).to_have_value(re.compile(r"\d+"))
     seed = page.input_value("#seed input")
     expect(page.locator("#settings-line")).to_have_text(
@@ -304,7 +304,7 @@ def faults_are_shown_at_their_fields_and_nothing_runs(stage, page):
     expect(page.locator("#temperature input")).to_be_hidden()
     run(page)
     for field, words in {
-        "prompt": "Write a few words", "n": "from 1 to 256", "min_tokens": "the least cannot exceed the most",
+        "prompt": "Write a few words", "n": "from 1 to 256", "min_tokens": "is above max_tokens",
         "temperature": "must be above 0", "top_p": "at most 1", "top_k": "at least 0", "seed": "whole number",
     }.items():
         expect(page.locator(f"#{field} div.validation-error")).to_contain_text(words)
@@ -563,7 +563,7 @@ def early_rejection_strikes_out_what_it_dropped(app, page):
     assert dropped.count() == sum(c["ended"] == "rejected" for c in others) > 4
     assert "line-through" in dropped.first.locator(".words").evaluate("node => getComputedStyle(node).textDecoration")
     expect(dropped.first.locator(".tokens")).to_contain_text("dropped at ")
-    expect(page.locator(".bon .facts")).to_contain_text("dropped half written")
+    expect(page.locator(".bon .facts")).to_contain_text("dropped unfinished")
     expect(page.locator(".bon .insight .curve")).to_be_hidden()
     expect(page.locator(".bon .notes")).to_contain_text("Early rejection dropped")
     page.uncheck("#reject input")

@@ -49,7 +49,7 @@ def test_variables_set_models_and_limits():
     })
     assert here == Deployment("me/mine", "logprob", True, ("embedded", "me/other", "me/mine"), 32, 64, 100, 5, 3)
     assert "32 candidates of 64 tokens" in here.words()
-    assert "3 runs a minute" in here.words()
+    assert "3 runs per minute" in here.words()
 
 
 def test_the_models_of_a_public_page_are_those_in_the_box_and_its_own():
@@ -138,7 +138,7 @@ def test_a_visitor_has_so_many_runs_in_any_minute_and_is_told_when_the_next_may_
         visitors.admit("a")
     time.now = 30
     for _ in range(3):  # what is refused does not count
-        with pytest.raises(LimitError, match=r"more than 3 runs a minute\. Try again in 30 seconds"):
+        with pytest.raises(LimitError, match=r"more than 3 runs per minute\. Try again in 30 seconds"):
             visitors.admit("a")
     visitors.admit("b")
     time.now = 60
@@ -255,7 +255,7 @@ def test_no_door_lets_in_what_the_page_refuses(page, bad):
     assert re.search(keys, called(page, "generate", [*form.values()]))
     compared = [form["prompt"], form["n"], *form.values()]
     assert re.search(keys, called(page, "compare", compared))
-    with pytest.raises(Exception, match=r"This page offers|this page takes at most"):
+    with pytest.raises(Exception, match=r"This page offers|this page accepts at most"):
         Client(page.url, verbose=False).predict(**{"prompt": "a", **bad}, api_name="/best_of_n")
     assert page.stage.runs == 0
 
@@ -264,7 +264,7 @@ def test_no_door_lets_in_a_chat_longer_than_a_prompt_may_be(page):
     chat = [{"role": "assistant", "content": "a" * 41}]
     assert "error.characters" in called(page, "generate", [*(FORM | {"chat": chat}).values()])
     messages = [*chat, {"role": "user", "content": "a"}]
-    with pytest.raises(Exception, match="this page takes at most"):
+    with pytest.raises(Exception, match="this page accepts at most"):
         Client(page.url, verbose=False).predict(messages=messages, n=2, api_name="/best_of_n")
     assert page.stage.runs == 0
 
@@ -315,7 +315,7 @@ def test_page_endpoint_and_comparison_share_one_limit(monkeypatch):
         assert "done.title" in called(page, "generate", [*FORM.values()])
         assert "error.rate" in called(page, "generate", [*FORM.values()])
         assert "error.rate" in called(page, "compare", ["a", 2, *FORM.values()])
-        with pytest.raises(Exception, match=r"more than 2 runs a minute\. Try again in \d+ second"):
+        with pytest.raises(Exception, match=r"more than 2 runs per minute\. Try again in \d+ second"):
             client.predict("This movie", n=2, api_name="/best_of_n")
         assert page.stage.runs == 2
 

@@ -55,7 +55,7 @@ def test_done_has_facts_and_the_exact_curve():
     view = run_view.done(state([0.0, 1.0, 0.5, 0.5]).result())
     assert [fact["value"] for fact in view["facts"]] == ["1.000", "0.500", "80%", "≤ 0.64"]
     assert view["curve"]["points"] == [[1, 0.5, "0.500"], [2, 0.75, "0.750"], [3, 0.875, "0.875"], [4, 1.0, "1.000"]]
-    assert view["curve"]["caption"] == "The first 4 bring nine tenths of the gain; all 4 bring +0.500."
+    assert view["curve"]["caption"] == "The first 4 give 90% of the gain; all 4 give +0.500."
     assert view["winner"]["lift"] == "+0.500"
 
 
@@ -74,7 +74,7 @@ def test_stopped_keeps_what_is_done():
     assert view["progress"] is None
     kept = run_view.read(json.dumps(view["record"]))
     assert [c.ended for c in kept.candidates] == ["eos", "eos", "stopped", "stopped"]
-    assert "Stopped with 2 of 4 candidates scored: the figures are theirs." in kept.notes
+    assert "Stopped with 2 of 4 candidates scored: the figures cover only these." in kept.notes
     again = run_view.ended(kept)
     assert (again["phase"], again["title"], again["rows"]) == (view["phase"], view["title"], view["rows"])
 
@@ -238,9 +238,9 @@ def test_after_early_rejection_the_figures_say_what_was_spent_and_there_is_no_cu
     assert view["curve"] is None
     assert view["mean"] is None
     values = {fact["label"]: fact["value"] for fact in view["facts"]}
-    assert values["dropped half written"] == "2"
+    assert values["dropped unfinished"] == "2"
     assert values["tokens written"] == str(sum(c.tokens for c in result.candidates))
-    assert values["tokens at the drawn lengths"] == str(sum(c.cap for c in result.candidates))
+    assert values["tokens at full length"] == str(sum(c.cap for c in result.candidates))
     assert any("Early rejection dropped 2 of 4" in note for note in view["notes"])
 
 
@@ -252,7 +252,7 @@ def test_text_and_table_mark_what_was_dropped():
 
 @pytest.mark.parametrize(("select", "tag", "first"), [
     ("best", "Winner of 3", "best of 3"), ("worst", "The worst of 3", "worst of 3"),
-    ("soft", "Drawn softly from 3", "best of 3"),
+    ("soft", "Weighted draw from 3", "best of 3"),
 ])
 def test_every_way_of_selecting_has_its_words(select, tag, first):
     state = RunState()

@@ -37,9 +37,9 @@ def test_what_is_meant_for_others_is_nobodys_fault():
 @pytest.mark.parametrize(("name", "value", "words"), [
     ("n", "0", "from 1 to 256"), ("n", "many", "'many'"), ("n", "1e400", "n must be"), ("n", "257", "257"),
     ("temperature", "0", "above 0"), ("temperature", "nan", "number"), ("top_p", "2", "at most 1"),
-    ("top_k", "-1", "at least 0"), ("seed", "-1", "seed"), ("seed", "soon", "soon"), ("reject", "0.3", "half (0.5)"),
+    ("top_k", "-1", "at least 0"), ("seed", "-1", "seed"), ("seed", "soon", "soon"), ("reject", "0.3", "0.5 (on)"),
     ("select", "median", "median"), ("softness", "0", "above 0"), ("target", "JOY", "POSITIVE and NEGATIVE"),
-    ("max_tokens", "4", "cannot exceed"), ("min_tokens", "40", "cannot exceed"), ("max_tokens", "0", "max_tokens"),
+    ("max_tokens", "4", "above max"), ("min_tokens", "40", "above max"), ("max_tokens", "0", "max_tokens"),
     ("unit", "logit", "on this page"), ("temprature", "1", "mean temperature"),
 ])
 def test_what_cannot_work_is_ignored_with_a_word_and_the_rest_stands(name, value, words):
@@ -108,7 +108,7 @@ def a_link_fills_the_form_and_runs_nothing(stage, page):
     expect(notice(page)).to_contain_text("Press Generate to run it.")
     expect(page.locator("#prompt textarea")).to_have_value("The hotel é & <b>")
     for field, value in {"n": "200", "n-slider": "64", "temperature": "0.5", "seed": "7", "softness": "0.2",
-                         "scorer": "log-probability", "select": "softly, by a draw"}.items():
+                         "scorer": "log-probability", "select": "a weighted draw"}.items():
         expect(page.locator(f"#{field} input:not([aria-hidden=true])").last).to_have_value(value)
     expect(page.locator("#reject input")).to_be_checked()
     expect(page.locator("#target label.selected")).to_have_text("negative")

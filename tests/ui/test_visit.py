@@ -132,7 +132,7 @@ def test_a_run_that_the_page_is_left_in_is_kept_and_offered(stage, visit):
     expect(page.locator(".bon .offer")).to_be_hidden()
     to_tab(page, "History")
     expect(page.locator(".history .run")).to_have_count(1)
-    expect(page.locator(".history .ended")).to_have_text("broke off after 4 of 6")
+    expect(page.locator(".history .ended")).to_have_text("failed after 4 of 6")
     page.reload()
     phase(page, "sample")
     expect(page.locator(".bon .offer")).to_be_hidden()
