@@ -1,8 +1,8 @@
-"""A batch on many workers: Ray Data takes its parts to processes that hold the models, and brings the records in order.
+"""A batch on many workers: Ray Data sends groups of rows to processes that hold the models.
 
-What a worker does with some rows is `bon.batch.batch_run.records`, as everywhere; journal and output stay with the
-command. So the output is that of a plain run, byte for byte, and either goes on with what the other began. A worker
-that dies is started again and gets its rows again, which draw from the same random streams.
+A worker runs `bon.batch.batch_run.make_records`, as a plain run does; journal and output stay in the command's process
+and records arrive in the order of their rows. So the output is that of a plain run, byte for byte, and each can resume
+the other. A worker that dies is restarted and its rows are run again, from the same random streams.
 """
 
 import dataclasses
@@ -14,38 +14,42 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from bon import __version__, configure_threads, messages
 from bon.batch import batch_run
-from bon.batch.export_formats import Form, Record
+from bon.batch.export_formats import ExportFormat, Record
 from bon.batch.input_rows import Row
 from bon.errors import BonError, EngineError, InputError
 from bon.messages import say
 from bon.settings import Settings
 
+if TYPE_CHECKING:  # the sampler imports torch, which takes seconds
+    from bon.api import Sampler
+
 LOOPBACK = "127.0.0.1"
-#: Batches that Ray holds at once, those that wait and those that are done: its memory does not grow with the file.
-#: Between two such lots the workers start anew, seconds after what takes many minutes.
-LOT = 10_000
-#: Seconds that a cluster may take to answer at its address.
-PATIENCE = 10.0
+#: Groups of rows that one Ray Data pipeline takes, queued or done: this bounds its memory, whatever the file's size.
+#: Between two pipelines the workers restart, which takes seconds after many minutes of work.
+PIPELINE_GROUPS = 10_000
+#: Seconds that a cluster may take to accept a connection.
+CONNECT_TIMEOUT = 10.0
 
 
 @contextmanager
-def joined(address: str, loading: Mapping[str, Any], count: int | None = None) -> Iterator["RayWorkers"]:
-    """Workers on a Ray cluster; within it they can be used.
+def connected(address: str, loading: Mapping[str, Any], count: int | None = None) -> Iterator["RayWorkers"]:
+    """Workers on a Ray cluster, usable within the context.
 
-    address: `local` starts Ray on this machine alone, where nobody else reaches it; HOST:PORT or `auto` joins a
-    cluster that this machine is part of. loading: what each worker gives to `bon.load`. count: of the workers; None:
+    address: `local` starts Ray on this machine alone, where no other machine reaches it; HOST:PORT or `auto` joins a
+    cluster that this machine is part of. loading: what each worker passes to `bon.load`. count: of the workers; None:
     one for each GPU, or where there are none or device is cpu, for each core. Raises `InputError` where Ray is not
     installed, no cluster answers or it has no room for so many, and what loading raises on a worker.
     """
     if address not in ("local", "auto"):
-        _check_answers(address)
-    near = address == "local" or address.rpartition(":")[0] in (LOOPBACK, "localhost")
-    ray = _ray(near)
-    _start(ray, address, near)
+        _check_address(address)
+    loopback = address == "local" or address.rpartition(":")[0] in (LOOPBACK, "localhost")
+    ray = _import_ray(loopback)
+    _start(ray, address, loopback)
     try:
         yield RayWorkers(ray, loading, count)
     finally:
@@ -53,59 +57,64 @@ def joined(address: str, loading: Mapping[str, Any], count: int | None = None) -
 
 
 class RayWorkers:
-    """A pool of workers, each with model and scorer of its own: `bon.batch.batch_run.Workers`. Made by `joined`.
+    """A pool of worker processes, each with its own models: `bon.batch.batch_run.Workers`. Made by `connected`.
 
-    count: how many. each: what each has to itself, such as {"num_gpus": 1}. machines: on which they may be.
+    count: of the workers. resources: of each worker, such as {"num_gpus": 1}. machines: of the cluster.
     """
 
-    def __init__(self, ray: Any, loading: Mapping[str, Any], count: int | None = None):
+    def __init__(self, ray: ModuleType, loading: Mapping[str, Any], count: int | None = None):
         self._ray = ray
-        self._load = partial(_loaded, os.getcwd(), dict(loading))
+        self._load = partial(_load_sampler, os.getcwd(), dict(loading))
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self.machines = len(nodes)
-        self.count, self.each = room(nodes, count, loading.get("device"))
-        self._facts = self._asked()
+        self.count, self.resources = worker_resources(nodes, count, loading.get("device"))
+        self._description = self._describe_first_worker()
 
     def describe(self) -> dict[str, Any]:
         """What the output depends on of models and machines."""
-        return dict(self._facts)
+        return dict(self._description)
 
-    def map(self, batches: Iterable[Sequence[Row]], settings: Settings, form: Form) -> Iterator[list[Record]]:
-        """The records of each batch, in their order. Raises what the work raises, `EngineError` where Ray gives up."""
-        batches = iter(batches)
-        while lot := list(islice(batches, LOT)):
-            yield from self._mapped(lot, settings, form)
+    def map(self, groups: Iterable[Sequence[Row]], settings: Settings,
+            export_format: ExportFormat) -> Iterator[list[Record]]:
+        """The records of each group, in their order. Raises what a worker raises; `EngineError` where Ray gives up."""
+        groups = iter(groups)
+        while part := list(islice(groups, PIPELINE_GROUPS)):
+            yield from self._map_part(part, settings, export_format)
 
-    def _mapped(self, lot: Sequence[Sequence[Row]], settings: Settings, form: Form) -> Iterator[list[Record]]:
+    def _map_part(self, groups: Sequence[Sequence[Row]], settings: Settings,
+                  export_format: ExportFormat) -> Iterator[list[Record]]:
+        """The records of as many groups as one Ray Data pipeline takes."""
         data = self._ray.data
-        items = [{"rows": pickle.dumps([dataclasses.replace(row, columns={}) for row in rows])} for rows in lot]
-        made = data.from_items(items, override_num_blocks=len(items)).map(
-            Worker, fn_constructor_args=(self._load, self._facts, settings, form),
-            compute=data.ActorPoolStrategy(size=self.count), **self.each,
+        items = [{"rows": pickle.dumps([dataclasses.replace(row, columns={}) for row in rows])} for rows in groups]
+        results = data.from_items(items, override_num_blocks=len(items)).map(
+            Worker, fn_constructor_args=(self._load, self._description, settings, export_format),
+            compute=data.ActorPoolStrategy(size=self.count), **self.resources,
         )
         try:
-            for item in made.iter_rows():
-                yield _unpacked(item["made"])
+            for item in results.iter_rows():
+                yield _unpack(item["records"])
         except self._ray.exceptions.RayError as error:
             raise EngineError(say("error.ray_gave_up", error=_last_line(error), resume="--resume")) from error
 
-    def _asked(self) -> dict[str, Any]:
-        """What a worker says of itself and its models. What cannot work on the cluster shows here."""
-        ask = self._ray.remote(max_calls=1, **self.each)(_facts)  # one call: its process gives the memory back
+    def _describe_first_worker(self) -> dict[str, Any]:
+        """What one worker says of its models. Raises here, before any work, what cannot work on the cluster."""
+        # One call for each process: it ends then, and gives back the memory of its models.
+        describe = self._ray.remote(max_calls=1, **self.resources)(_describe_worker)
         try:
-            found = _unpacked(self._ray.get(ask.remote(self._load)))
+            description = _unpack(self._ray.get(describe.remote(self._load)))
         except self._ray.exceptions.RayError as error:
             if "No module named 'bon'" in str(error):
                 raise InputError("ray", say("error.worker_without_bon", version=__version__)) from error
             raise EngineError(say("error.worker_could_not_begin", error=_last_line(error))) from error
-        version = found.pop("version")
+        version = description.pop("version")
         if version != __version__:
             raise InputError("ray", say("error.worker_of_other_version", version=version, own=__version__))
-        return found
+        return description
 
 
-def room(nodes: Sequence[Mapping[str, float]], count: int | None, device: str | None = None) -> tuple[int, dict]:
-    """How many workers there will be, and what each of them has to itself.
+def worker_resources(nodes: Sequence[Mapping[str, float]], count: int | None,
+                     device: str | None = None) -> tuple[int, dict[str, int]]:
+    """The number of workers, and the GPUs or cores of each.
 
     nodes: the resources of each machine, by Ray's names. Raises `InputError` where so many do not fit.
     """
@@ -122,39 +131,40 @@ def room(nodes: Sequence[Mapping[str, float]], count: int | None, device: str | 
 
 
 class Worker:
-    """One worker: holds the models, and does one batch after the other.
+    """One worker: loads the models once, and makes the records of one group after the other.
 
-    Errors go home as values: raised here they would come home as Ray's, a page long.
+    Errors return as values: an error raised here would reach the command as Ray's, with a page of text.
     """
 
-    def __init__(self, load: Callable[[], Any], facts: Mapping[str, Any], settings: Settings, form: Form):
-        self._sampler, self._settings, self._form = load(), settings, form
-        here = _described(self._sampler)
+    def __init__(self, load: Callable[[], "Sampler"], description: Mapping[str, Any], settings: Settings,
+                 export_format: ExportFormat):
+        self._sampler, self._settings, self._format = load(), settings, export_format
+        own = _describe_sampler(self._sampler)
         differences = messages.join(
-            say("error.workers_differ_in", name=name, one=str(facts[name]), other=str(here[name]))
-            for name in facts if facts[name] != here[name]
+            say("error.workers_differ_in", name=name, one=str(description[name]), other=str(own[name]))
+            for name in description if description[name] != own[name]
         )
-        self._unlike = say("error.workers_differ", differences=differences) if differences else None
+        self._mismatch = say("error.workers_differ", differences=differences) if differences else None
 
     def __call__(self, item: Mapping[str, bytes]) -> dict[str, bytes]:
-        return {"made": _packed(lambda: self._records(pickle.loads(item["rows"])))}
+        return {"records": _pack(lambda: self._records(pickle.loads(item["rows"])))}
 
     def _records(self, rows: Sequence[Row]) -> list[Record]:
-        if self._unlike:
-            raise InputError("ray", self._unlike)
-        return batch_run.records(rows, self._sampler.engine, self._sampler.scorer, self._settings, self._form)
+        if self._mismatch:
+            raise InputError("ray", self._mismatch)
+        return batch_run.make_records(rows, self._sampler.engine, self._sampler.scorer, self._settings, self._format)
 
 
-def _facts(load: Callable[[], Any]) -> bytes:
-    return _packed(lambda: {**_described(load()), "version": __version__})
+def _describe_worker(load: Callable[[], "Sampler"]) -> bytes:
+    return _pack(lambda: {**_describe_sampler(load()), "version": __version__})
 
 
-def _described(sampler) -> dict[str, Any]:
-    return batch_run.Here(sampler.engine, sampler.scorer).describe()
+def _describe_sampler(sampler: "Sampler") -> dict[str, Any]:
+    return batch_run.LocalWorker(sampler.engine, sampler.scorer).describe()
 
 
-def _loaded(folder: str, loading: Mapping[str, Any]):
-    """The sampler, loaded where the command runs, so that folders go by the names that they have there."""
+def _load_sampler(folder: str, loading: Mapping[str, Any]) -> "Sampler":
+    """Loads in the command's folder where the worker has it, so that relative paths mean the same there."""
     configure_threads()
     from bon import api
 
@@ -163,28 +173,30 @@ def _loaded(folder: str, loading: Mapping[str, Any]):
     return api.load(**loading)
 
 
-def _packed(work) -> bytes:
-    """What some work returns, or the error that it raises, for `_unpacked`."""
+def _pack(work: Callable[[], object]) -> bytes:
+    """What `work` returns, or the error that it raises, for `_unpack`."""
     try:
         return pickle.dumps(work())
     except BonError as error:
         return pickle.dumps(error)
-    except Exception as error:  # others may not survive the way
+    except Exception as error:  # other errors may not survive pickling
         return pickle.dumps(EngineError(say("error.raised_on_worker", type=type(error).__name__, error=str(error))))
 
 
-def _unpacked(made: bytes) -> Any:
-    found = pickle.loads(made)
-    if isinstance(found, BonError):
-        raise found
-    return found
+def _unpack(packed: bytes) -> Any:
+    """What `_pack` was given to return. Raises the error that was raised there."""
+    value = pickle.loads(packed)
+    if isinstance(value, BonError):
+        raise value
+    return value
 
 
-def _ray(near: bool) -> Any:
+def _import_ray(loopback: bool) -> ModuleType:
+    """The ray package, quiet, and on a loopback address closed to other machines."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it says of its own workings on standard error
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else Ray's core logs to standard error
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # else a thread that outlives the work starts Ray again
-    if near:  # by itself Ray listens on every interface, and asks nobody who they are
+    if loopback:  # by default Ray listens on every interface, without authentication
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         import ray
@@ -194,15 +206,15 @@ def _ray(near: bool) -> Any:
     return ray
 
 
-def _start(ray: Any, address: str, near: bool) -> None:
-    """Starts Ray or joins a cluster, without a word of Ray's own."""
-    how = {"log_to_driver": False, "logging_level": logging.ERROR}
-    how |= {"_node_ip_address": LOOPBACK} if near else {}
-    how |= {"include_dashboard": False} if address == "local" else {}
+def _start(ray: ModuleType, address: str, loopback: bool) -> None:
+    """Starts Ray or joins a cluster, without any of Ray's own output."""
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    options |= {"_node_ip_address": LOOPBACK} if loopback else {}
+    options |= {"include_dashboard": False} if address == "local" else {}
     try:
-        with _hushed():
-            ray.init(address, **how)
-    except Exception as error:  # of many kinds, with and without a class of its own
+        with _silent_stderr():
+            ray.init(address, **options)
+    except Exception as error:  # Ray raises many types, some of them built in
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError("ray", say("error.ray_not_started", reason=reason) if address == "local" else
                          say("error.ray_not_joined", address=address, reason=reason)) from error
@@ -213,29 +225,29 @@ def _start(ray: Any, address: str, near: bool) -> None:
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Ray's core says how much it will say, on the standard error that Python cannot turn off."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+def _silent_stderr() -> Iterator[None]:
+    """Within it, standard error is discarded, also what Ray's core writes to the descriptor past `sys.stderr`."""
+    saved, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(devnull)
 
 
-def _check_answers(address: str) -> None:
-    """What is wrong with an address, at once: Ray asks for minutes."""
+def _check_address(address: str) -> None:
+    """Raises `InputError` at once for an address that is none or does not answer; Ray would try for minutes."""
     host, _, port = address.rpartition(":")
     if "/" in host or not host or not port.isdecimal():
         raise InputError("ray", say("error.ray_address", address=address))
     try:
-        socket.create_connection((host, int(port)), PATIENCE).close()
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT).close()
     except (OSError, OverflowError) as error:
         raise InputError("ray", say("error.no_ray_cluster", address=address, reason=str(error))) from error
 
 
 def _last_line(error: Exception) -> str:
-    """Where Ray says what happened: under the traceback of its worker."""
+    """The last line of a Ray error, which says what happened, under the worker's traceback."""
     return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()

@@ -1,60 +1,65 @@
-"""Rows into files: JSONL, CSV and Parquet, a few rows in memory at a time."""
+"""Rows into files: JSONL, CSV and Parquet, a few thousand rows in memory at a time."""
 
 import csv
 import datetime
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from bon.batch.input_rows import pyarrow
+from bon.batch.input_rows import import_pyarrow
 from bon.errors import InputError
 from bon.messages import say
 from bon.report.csv_text import escape_formula
 from bon.report.json_text import json_text
 
 #: Rows of a Parquet file's row group.
-GROUP = 4096
+ROW_GROUP = 4096
+
+#: A row of the output by column.
+OutputRow = dict[str, Any]
+#: Writes rows with these columns to a path; it may iterate over the rows more than once.
+Writer = Callable[[Iterable[OutputRow], Sequence[str], Path], None]
 
 
-def writer(path: Path):
-    """What writes files of this ending: a function of rows, columns and a path. The rows may be gone through often.
-
-    Raises `InputError` for an ending that has none, and for Parquet without pyarrow.
-    """
-    writers = {".jsonl": jsonl, ".ndjson": jsonl, ".csv": table, ".parquet": parquet}
-    found = writers.get(path.suffix.lower())
-    if found is None:
+def writer(path: Path) -> Writer:
+    """The writer for a file's ending. Raises `InputError` for another ending, and for Parquet without pyarrow."""
+    writers: dict[str, Writer] = {
+        ".jsonl": write_jsonl, ".ndjson": write_jsonl, ".csv": write_csv, ".parquet": write_parquet,
+    }
+    write = writers.get(path.suffix.lower())
+    if write is None:
         raise InputError("output", say("error.output_of_unknown_ending", path=str(path), endings=", ".join(writers)))
-    if found is parquet:
-        pyarrow()
-    return found
+    if write is write_parquet:
+        import_pyarrow()
+    return write
 
 
-def jsonl(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
+def write_jsonl(rows: Iterable[OutputRow], columns: Sequence[str], path: Path) -> None:
     """One JSON object a line; null stands for numbers that are not finite."""
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             file.write(_json(row) + "\n")
 
 
-def table(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
-    """CSV for spreadsheets: what they would take for a formula begins with an apostrophe."""
+def write_csv(rows: Iterable[OutputRow], columns: Sequence[str], path: Path) -> None:
+    """CSV for spreadsheets: a text that they would take for a formula begins with an apostrophe."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         out = csv.writer(file)
         out.writerow([escape_formula(column) for column in columns])
         for row in rows:
-            out.writerow([_cell(row.get(column)) for column in columns])
+            out.writerow([_csv_cell(row.get(column)) for column in columns])
 
 
-def _cell(value: Any) -> Any:
+def _csv_cell(value: Any) -> Any:
     if isinstance(value, list | dict):
         return _json(value)
     return value if isinstance(value, str) and _is_number(value) else escape_formula(value)
 
 
 def _is_number(text: str) -> bool:
-    """Whether a text that begins like a formula is a mere number, such as -5."""
+    """Whether a text that begins like a formula is only a number, such as -5."""
     try:
         float(text)
     except ValueError:
@@ -63,11 +68,11 @@ def _is_number(text: str) -> bool:
 
 
 def _json(value: Any) -> str:
-    return json_text(value, ensure_ascii=False, default=plain)
+    return json_text(value, ensure_ascii=False, default=_json_type)
 
 
-def plain(value: Any) -> Any:
-    """A JSON type for a value that Parquet files can hold and JSON cannot: a text, or lists of an array."""
+def _json_type(value: Any) -> Any:
+    """A JSON type for a value that Parquet files can hold and JSON cannot: a text, or the lists of an array."""
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, bytes):
@@ -75,59 +80,61 @@ def plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def parquet(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
-    """Parquet by pyarrow. The types are those of all values; a column of several kinds becomes JSON text."""
-    arrow = pyarrow()
-    kinds: dict[str, Any] = {column: arrow.null() for column in columns}
-    for group in _groups(rows):
-        for column, kind in kinds.items():
-            kinds[column] = _common(arrow, kind, [row.get(column) for row in group])
-    kinds = {column: arrow.string() if kind in (None, arrow.null()) else kind for column, kind in kinds.items()}
+def write_parquet(rows: Iterable[OutputRow], columns: Sequence[str], path: Path) -> None:
+    """Parquet by pyarrow. A column has the type of all its values, or is JSON text where they share none."""
+    arrow = import_pyarrow()
+    types: dict[str, Any] = {column: arrow.null() for column in columns}
+    for group in _row_groups(rows):
+        for column, type_ in types.items():
+            types[column] = _common_type(arrow, type_, [row.get(column) for row in group])
+    types = {column: arrow.string() if type_ in (None, arrow.null()) else type_ for column, type_ in types.items()}
     try:
-        _write(arrow, rows, kinds, path)
-    except (arrow.ArrowException, OverflowError, TypeError):  # rare, so it is not looked for beforehand
-        _write(arrow, rows, {column: kind if _holds(arrow, kind, column, rows) else arrow.string()
-                             for column, kind in kinds.items()}, path)
+        _write_table(arrow, rows, types, path)
+    except (arrow.ArrowException, OverflowError, TypeError):  # rare, so values are not tried out beforehand
+        _write_table(arrow, rows, {column: type_ if _can_hold(arrow, type_, column, rows) else arrow.string()
+                                   for column, type_ in types.items()}, path)
 
 
-def _write(arrow, rows: Iterable[dict[str, Any]], kinds: dict[str, Any], path: Path) -> None:
-    schema = arrow.schema(list(kinds.items()))
+def _write_table(arrow: ModuleType, rows: Iterable[OutputRow], types: dict[str, Any], path: Path) -> None:
+    schema = arrow.schema(list(types.items()))
     with arrow.parquet.ParquetWriter(path, schema) as file:
-        for group in _groups(rows):
-            file.write_table(arrow.table(
-                [arrow.array([_fitting(row.get(column), schema.field(column).type, arrow) for row in group],
-                             schema.field(column).type) for column in kinds], schema))
+        for group in _row_groups(rows):
+            columns = [_array(arrow, column, schema.field(column).type, group) for column in types]
+            file.write_table(arrow.table(columns, schema))
 
 
-def _common(arrow, kind: Any, values: Sequence[Any]) -> Any:
-    """A type for values of the type `kind` and these; None: there is none but text."""
-    if kind is None:
+def _common_type(arrow: ModuleType, type_: Any, values: Sequence[Any]) -> Any:
+    """The Arrow type that holds all that `type_` holds and the values too; None where there is none."""
+    if type_ is None:
         return None
     try:
-        both = [arrow.schema([("", kind)]), arrow.schema([("", arrow.infer_type(values))])]
+        both = [arrow.schema([("", type_)]), arrow.schema([("", arrow.infer_type(values))])]
         return arrow.unify_schemas(both, promote_options="permissive").field(0).type
     except (arrow.ArrowException, OverflowError):
         return None
 
 
-def _holds(arrow, kind: Any, column: str, rows: Iterable[dict[str, Any]]) -> bool:
+def _can_hold(arrow: ModuleType, type_: Any, column: str, rows: Iterable[OutputRow]) -> bool:
     """Whether Parquet can hold a column's values in this type."""
     try:
-        for group in _groups(rows):
-            values = arrow.array([_fitting(row.get(column), kind, arrow) for row in group], kind)
-            arrow.parquet.write_table(arrow.table({column: values}), arrow.BufferOutputStream())
+        for group in _row_groups(rows):
+            table = arrow.table({column: _array(arrow, column, type_, group)})
+            arrow.parquet.write_table(table, arrow.BufferOutputStream())
     except (arrow.ArrowException, OverflowError, TypeError):
         return False
     return True
 
 
-def _fitting(value: Any, kind: Any, arrow) -> Any:
-    if kind == arrow.string() and value is not None and not isinstance(value, str):
-        return _json(value)
-    return value
+def _array(arrow: ModuleType, column: str, type_: Any, rows: Sequence[OutputRow]) -> Any:
+    """A column of these rows as an Arrow array; in a column of text, values of other types are JSON."""
+    def cell(value: Any) -> Any:
+        as_json = type_ == arrow.string() and value is not None and not isinstance(value, str)
+        return _json(value) if as_json else value
+
+    return arrow.array([cell(row.get(column)) for row in rows], type_)
 
 
-def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def _row_groups(rows: Iterable[OutputRow]) -> Iterator[list[OutputRow]]:
     it = iter(rows)
-    while group := list(islice(it, GROUP)):
+    while group := list(islice(it, ROW_GROUP)):
         yield group

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     task = batch_run.Task(
         Dataset(args.input, args.prompt_column, args.template, args.skip_bad), Path(args.output), settings,
-        export_formats.FORMS.get(args.form, export_formats.BEST), number("margin", number_in(args.margin)),
+        export_formats.format_named(args.form), number("margin", number_in(args.margin)),
         args.resume, args.overwrite or args.dry_run,
     )
     if task.complete:
@@ -64,7 +64,7 @@ def parser() -> Parser:
     parser.add_argument("output", metavar="OUT", help="results: .jsonl, .csv or .parquet")
     parser.add_argument("--prompt-column", metavar="NAME", help="the column that holds prompts or messages (found)")
     parser.add_argument("--template", help="makes prompts of columns: \"A review of {title}:\"")
-    parser.add_argument("--as", dest="form", choices=list(export_formats.FORMS),
+    parser.add_argument("--as", dest="form", choices=list(export_formats.TRAINING_FORMATS),
                         help="training data: sft (prompt, completion), preference (prompt, chosen, rejected), "
                         "scored (all candidates)")
     parser.add_argument("--margin", default="0", help="least difference in score of a preference (0)")
@@ -99,13 +99,13 @@ def _workers(ray: str | None, count: int | None, loading: Mapping[str, Any]) -> 
 
     if ray:
 
-        with ray_workers.joined(ray, loading, count) as workers:
+        with ray_workers.connected(ray, loading, count) as workers:
             yield workers
     else:
         from bon import api
 
         sampler = api.load(**loading)
-        yield batch_run.Here(sampler.engine, sampler.scorer)
+        yield batch_run.LocalWorker(sampler.engine, sampler.scorer)
 
 
 def _check_hub(name: str) -> None:
@@ -117,26 +117,26 @@ def _check_hub(name: str) -> None:
 
 def _preview(task, workers) -> int:
     survey = task.survey
-    bad = f", {survey.bad:,} of them unreadable" if survey.bad else ""
+    bad = f", {survey.unreadable:,} of them unreadable" if survey.unreadable else ""
     print(f"{task.dataset.path}: {survey.rows:,} rows{bad}; columns: {', '.join(survey.columns)}")
     print("prompts by template" if task.dataset.template else f"prompts in {task.dataset.column}")
     for row, _ in zip(task.dataset.rows(), range(3), strict=False):
         text = row.error or (row.prompt if row.messages is None else str(row.messages))
         print(printable(f"  {row.number}: {text}")[:120])
-    seconds = batch_run.estimate(task, workers.engine, workers.scorer)
+    seconds = batch_run.estimate_seconds(task, workers.engine, workers.scorer)
     models = f"{workers.engine.name} and {workers.scorer.name}"
     print(f"{models} take about {format_duration(seconds)} for these; nothing written.")
     return 0
 
 
 def _run(task, workers, args) -> int:
-    if task.form.trains and task.output.suffix.lower() == ".csv":
+    if task.format.for_training and task.output.suffix.lower() == ".csv":
         print_to_stderr("in CSV, texts that look like formulas begin with an apostrophe: train from .jsonl or "
                         ".parquet.")
     deliver = (lambda finished: _push(args, task, finished)) if args.push_to_hub else None
     progress = finished = None
     try:
-        with progress_line() as show, closing(batch_run.stream_by(workers, task, deliver)) as events:
+        with progress_line() as show, closing(batch_run.stream_with(workers, task, deliver)) as events:
             for event in events:
                 if isinstance(event, batch_run.Finished):
                     finished = event
@@ -166,7 +166,7 @@ def _report(task, finished) -> int:
     for reason, count in sorted(finished.left_out.items()):
         print(f"left out {export_formats.LEFT_OUT_REASONS[reason]}: {count:,}")
     if finished.failed:
-        where = batch_run.failures(task.output) if task.form.trains else "column error"
+        where = batch_run.failures_path(task.output) if task.format.for_training else "column error"
         print_to_stderr(f"{finished.failed:,} of {finished.rows:,} rows failed: see {where}.")
     return 1 if finished.failed else 0
 
@@ -174,5 +174,5 @@ def _report(task, finished) -> int:
 def describe_progress(progress) -> str:
     """How far a batch is, in a line."""
     failed = f", {progress.failed:,} failed" if progress.failed else ""
-    rate = f", {progress.rate:.1f} rows/s, {format_duration(progress.left)} left" if progress.rate else ""
+    rate = f", {progress.rate:.1f} rows/s, {format_duration(progress.seconds_left)} left" if progress.rate else ""
     return f"{progress.done:,} of {progress.rows:,} rows{failed}{rate} "

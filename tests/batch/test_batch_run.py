@@ -68,7 +68,7 @@ def whole(engine, scorer, tmp_path_factory):
     def whole(form=export_formats.BEST, rows: int = 150) -> bytes:
         file = written(tmp_path_factory.mktemp("whole"))
         file.write_text("".join(file.read_text().splitlines(keepends=True)[:rows]))
-        finished(task_of(file, form=form), engine, scorer)
+        finished(task_of(file, format=form), engine, scorer)
         return file.with_name("out.jsonl").read_bytes()
 
     return whole
@@ -103,8 +103,8 @@ def test_it_tells_how_far_it_is(file, engine, scorer):
     *events, last = batch_run.stream(task_of(file), engine, scorer)
     assert [event.done for event in events] == [0, 64, 128, 150]
     assert all(isinstance(event, Progress) and event.rows == 150 for event in events)
-    assert (events[0].rate, events[0].left) == (None, None)
-    assert events[2].left == pytest.approx(22 / events[2].rate)
+    assert (events[0].rate, events[0].seconds_left) == (None, None)
+    assert events[2].seconds_left == pytest.approx(22 / events[2].rate)
     assert isinstance(last, Finished)
     assert last.plan["seed"] == 7
 
@@ -130,7 +130,7 @@ def test_every_format_holds_the_same(file, engine, scorer, whole, name):
 def test_the_journal_goes_when_the_output_is_there(file, engine, scorer):
     events = batch_run.stream(task_of(file), engine, scorer)
     next(events)
-    assert resume_journal.place(file.with_name("out.jsonl")).exists()
+    assert resume_journal.journal_path(file.with_name("out.jsonl")).exists()
     assert not file.with_name("out.jsonl").exists()
     for _ in events:
         pass
@@ -147,11 +147,14 @@ def stopped_after(task: Task, engine, scorer, count: int) -> None:
     events.close()
 
 
-@pytest.mark.parametrize("form", [export_formats.BEST, *export_formats.FORMS.values()], ids=lambda form: form.name)
+FORMATS = [export_formats.BEST, *export_formats.TRAINING_FORMATS.values()]
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
 def test_a_stopped_run_goes_on_and_comes_to_the_same_bytes(file, engine, scorer, whole, form):
     parts = file.with_name("parts.jsonl")
-    stopped_after(task_of(file, output=parts, form=form), engine, scorer, 2)
-    events = list(batch_run.stream(task_of(file, output=parts, form=form, resume=True), engine, scorer))
+    stopped_after(task_of(file, output=parts, format=form), engine, scorer, 2)
+    events = list(batch_run.stream(task_of(file, output=parts, format=form, resume=True), engine, scorer))
     assert [event.done for event in events[:-1]] == [64, 128, 150]
     assert events[-2].done_now == 86
     assert parts.read_bytes() == whole(form)
@@ -161,7 +164,7 @@ def test_a_stopped_run_goes_on_and_comes_to_the_same_bytes(file, engine, scorer,
 def test_a_journal_cut_anywhere_is_mended(file, engine, scorer, whole, cut):
     parts = file.with_name("parts.jsonl")
     stopped_after(task_of(file, output=parts), engine, scorer, 3)
-    journal = resume_journal.place(parts)
+    journal = resume_journal.journal_path(parts)
     journal.write_bytes(journal.read_bytes()[:cut])
     finished(task_of(file, output=parts, resume=True), engine, scorer)
     assert parts.read_bytes() == whole()
@@ -170,7 +173,7 @@ def test_a_journal_cut_anywhere_is_mended(file, engine, scorer, whole, cut):
 def test_rubbish_at_the_end_of_a_journal_is_cut_off(file, engine, scorer, whole):
     parts = file.with_name("parts.jsonl")
     stopped_after(task_of(file, output=parts), engine, scorer, 2)
-    with open(resume_journal.place(parts), "ab") as opened:
+    with open(resume_journal.journal_path(parts), "ab") as opened:
         opened.write(b'{"row": 64}\n{"row": 66}\n' + bytes(100) + b"\n")
     finished(task_of(file, output=parts, resume=True), engine, scorer)
     assert parts.read_bytes() == whole()
@@ -188,14 +191,14 @@ def test_a_run_without_a_seed_is_resumed_with_the_one_it_had(file, engine, score
 
 def test_other_settings_are_not_resumed_and_are_named(file, engine, scorer):
     stopped_after(task_of(file), engine, scorer, 2)
-    begun = resume_journal.place(file.with_name("out.jsonl")).read_bytes()
+    begun = resume_journal.journal_path(file.with_name("out.jsonl")).read_bytes()
     other = Settings(n=2, seed=7, min_tokens=2, max_tokens=8, temperature=0.5)
     with pytest.raises(InputError, match=r"n was 4 and is 2; temperature was 1\.0 and is 0\.5\. "):
         finished(task_of(file, settings=other, resume=True), engine, scorer)
     file.write_text(file.read_text() + '{"prompt": "x"}\n')
     with pytest.raises(InputError, match=r"SHA-256.*rows was 150 and is 151"):
         finished(task_of(file, resume=True), engine, scorer)
-    assert resume_journal.place(file.with_name("out.jsonl")).read_bytes() == begun
+    assert resume_journal.journal_path(file.with_name("out.jsonl")).read_bytes() == begun
 
 
 def test_two_runs_of_one_output_do_not_meet(file, engine, scorer):
@@ -211,7 +214,7 @@ def test_what_is_there_is_not_overwritten_unasked(file, engine, scorer):
     stopped_after(task_of(file), engine, scorer, 2)
     with pytest.raises(InputError, match=r"unfinished run\. .* --resume, .* --overwrite\."):
         task_of(file)
-    resume_journal.place(out).unlink()
+    resume_journal.journal_path(out).unlink()
     out.write_text("mine")
     with pytest.raises(InputError, match="already exists"):
         task_of(file)
@@ -263,7 +266,7 @@ def test_results_of_rows_that_were_others_for_a_while_are_made_again(file, engin
 def test_batches_before_the_first_row_that_was_another_are_kept(file, engine, scorer, whole):
     parts = file.with_name("parts.jsonl")
     stopped_after(task_of(file, output=parts), engine, scorer, 4)
-    journal = resume_journal.place(parts)
+    journal = resume_journal.journal_path(parts)
     lines_of = journal.read_text().splitlines(keepends=True)
     digest = json.loads(lines_of[101])["digest"]
     journal.write_text("".join(line.replace(digest, "of other rows") for line in lines_of))
@@ -287,7 +290,7 @@ def test_an_input_that_is_gone_at_the_end_can_be_brought_back(file, engine, scor
 
 def test_a_journal_of_a_version_that_kept_no_digests_is_refused_in_words(file, engine, scorer):
     stopped_after(task_of(file), engine, scorer, 2)
-    journal = resume_journal.place(file.with_name("out.jsonl"))
+    journal = resume_journal.journal_path(file.with_name("out.jsonl"))
     plan, *records = map(json.loads, journal.read_text().splitlines())
     for record in records:
         del record["digest"]
@@ -340,7 +343,7 @@ def test_nothing_that_is_written_may_be_the_input_under_another_name(one, prepar
     path = prepare(one)
     for how in ({"overwrite": True}, {"resume": True}):
         with pytest.raises(InputError, match="is also the input"):
-            task_of(path, output=Path("out.jsonl"), form=export_formats.SFT, **how)
+            task_of(path, output=Path("out.jsonl"), format=export_formats.SFT, **how)
     assert path.read_text() == '{"prompt": "This movie"}\n'
 
 
@@ -348,7 +351,7 @@ def test_a_list_of_failures_is_not_overwritten_unasked_and_only_where_one_is_wri
     notes = Path("out.jsonl.failed.jsonl")
     notes.write_text("mine")
     with pytest.raises(InputError, match=r"out\.jsonl\.failed\.jsonl already exists"):
-        task_of(one, form=export_formats.SFT)
+        task_of(one, format=export_formats.SFT)
     finished(task_of(one), engine, scorer)
     assert notes.read_text() == "mine"
 
@@ -369,7 +372,7 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(one, name, make, wo
     if make:
         os.symlink(make(), name)
     with pytest.raises(InputError, match=words):
-        task_of(one, output=Path(name), form=export_formats.SFT, overwrite=True)
+        task_of(one, output=Path(name), format=export_formats.SFT, overwrite=True)
     assert not set(map(str, Path().iterdir())) - {"in.jsonl", "out.jsonl", "pipe"}
 
 
@@ -386,7 +389,7 @@ def test_a_folder_that_takes_no_files_is_told_before_models_are_loaded(one, comm
 def test_a_name_that_is_just_short_enough_is_written(one, engine, scorer):
     for length, form in ((247, export_formats.BEST), (234, export_formats.SFT)):
         name = "x" * (length - 6) + ".jsonl"
-        finished(task_of(one, output=Path(name), form=form), engine, scorer)
+        finished(task_of(one, output=Path(name), format=form), engine, scorer)
         assert len(lines(Path(name))) == 1
 
 
@@ -397,7 +400,7 @@ def test_a_name_that_is_just_short_enough_is_written(one, engine, scorer):
 def test_labels_after_early_rejection_set_what_is_left_against_its_mean(file, engine, scorer, keep):
     settings = Settings(n=8, seed=7, min_tokens=8, max_tokens=16, reject=0.5, keep=keep)
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:24]))
-    done = finished(task_of(file, form=export_formats.SCORED, settings=settings), engine, scorer)
+    done = finished(task_of(file, format=export_formats.SCORED, settings=settings), engine, scorer)
     by_row = {}
     for row in lines(file.with_name("out.jsonl")):
         by_row.setdefault(row["row"], []).append((row["score"], row["label"]))
@@ -420,7 +423,7 @@ def test_numbers_that_json_lacks_are_null_in_jsonl_and_stay_in_parquet(tmp_path,
     }), path)
     for form in (export_formats.BEST, export_formats.SCORED):
         for ending in (".jsonl", ".parquet"):
-            finished(task_of(path, output=tmp_path / f"{form.name}{ending}", form=form), engine, scorer)
+            finished(task_of(path, output=tmp_path / f"{form.name}{ending}", format=form), engine, scorer)
         told = [json.loads(line, parse_constant=pytest.fail) for line in
                 (tmp_path / f"{form.name}.jsonl").read_text().splitlines()]
         assert [told[0][name] for name in ("rating", "each", "all")] == [None, [None, 1.0], {"x": None}]
@@ -461,14 +464,14 @@ def test_a_scorer_that_fails_at_one_row_costs_that_row_alone(file, engine):
 
 def test_rows_that_failed_are_listed_beside_training_data(file, engine, scorer):
     file.write_text('{"prompt": "This movie"}\n{"prompt": ""}\n')
-    done = finished(task_of(file, form=export_formats.SFT), engine, scorer)
+    done = finished(task_of(file, format=export_formats.SFT), engine, scorer)
     assert (done.written, done.left_out) == (1, {"failed": 1})
-    (line,) = lines(batch_run.failures(file.with_name("out.jsonl")))
+    (line,) = lines(batch_run.failures_path(file.with_name("out.jsonl")))
     assert line["row"] == 1
     assert line["error"].startswith("The prompt is empty")
     file.write_text('{"prompt": "This movie"}\n')
-    finished(task_of(file, form=export_formats.SFT, overwrite=True), engine, scorer)
-    assert not batch_run.failures(file.with_name("out.jsonl")).exists()
+    finished(task_of(file, format=export_formats.SFT, overwrite=True), engine, scorer)
+    assert not batch_run.failures_path(file.with_name("out.jsonl")).exists()
 
 
 class Gone:
@@ -494,9 +497,9 @@ def test_an_engine_that_fails_at_everything_stops_the_run_which_can_be_resumed(f
     assert (done.rows, done.failed) == (150, 0)
 
 
-def test_the_work_on_one_batch_can_be_sent_elsewhere():
+def test_the_work_on_one_group_of_rows_can_be_sent_elsewhere():
     rows = [Row(3, "a", columns={"id": 1}), Row(4, error="bad")]
-    assert pickle.loads(pickle.dumps((batch_run.records, rows, SETTINGS, export_formats.PREFERENCE)))[1] == rows
+    assert pickle.loads(pickle.dumps((batch_run.make_records, rows, SETTINGS, export_formats.PREFERENCE)))[1] == rows
 
 
 # Memory and speed are figures of `bench --batch`; what makes them is tested.
@@ -617,7 +620,7 @@ MOMENTS = [(-1, 0.0), (0, 0.0), (3000, 0.1), (6000, 0.3)]
 def test_killed_again_and_again_it_comes_to_the_same_bytes(file, tmp_path):
     """Killed where the processes fork from one that has imported torch, which takes seconds."""
     whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
-    journal, come = resume_journal.place(parts), 0
+    journal, come = resume_journal.journal_path(parts), 0
     assert main(run_of(file, whole)) == 0
     processes = get_context("forkserver")
     processes.set_forkserver_preload(["bon.cli.batch_command", "bon.api", "transformers"])
@@ -653,7 +656,7 @@ def test_ctrl_c_keeps_what_is_done(file, tmp_path):
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-m", "bon", *run_of(file, out)], cwd=ROOT, env=env,
                                stderr=subprocess.PIPE, text=True, preexec_fn=HEED)
-    while process.poll() is None and not _past(resume_journal.place(out), 2000):
+    while process.poll() is None and not _past(resume_journal.journal_path(out), 2000):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -680,7 +683,7 @@ def test_a_full_disk_is_told_and_what_was_done_is_kept(file, engine, scorer, who
     events = batch_run.stream(task_of(file, output=parts), engine, scorer)
     for _ in range(2 if when == "journal" else 4):
         last = next(events)
-    room = resume_journal.place(parts).stat().st_size + 100 if when == "journal" else 5000
+    room = resume_journal.journal_path(parts).stat().st_size + 100 if when == "journal" else 5000
     with disk_of(room), pytest.raises(BonError, match=r"could not be written .* --resume"):
         next(events)
     assert not parts.exists()
@@ -721,7 +724,7 @@ def test_a_batch_may_be_written_by_a_server_and_stops_where_the_server_fails(fil
 
     monkeypatch.setattr("bon.engines.server.retrying_client.BACKOFF", 0.01)
     monkeypatch.setattr("bon.engines.server.retrying_client.CLIENT_RETRIES", 0)
-    monkeypatch.setattr("bon.batch.batch_run.ROWS_MAX", 4)
+    monkeypatch.setattr("bon.batch.batch_run.GROUP_ROWS", 4)
     broken = []
 
     def behave(handler, body, number):

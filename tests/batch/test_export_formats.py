@@ -38,9 +38,10 @@ def dataset(tmp_path):
     return Dataset(tmp_path / "in.csv")
 
 
-def made(form, dataset, *candidates, margin=0.0, row=None) -> export_formats.Made:
+def made(form, dataset, *candidates, margin=0.0, row=None) -> export_formats.ExportedRows:
     row = row or next(dataset.rows())
-    return export_formats.rows(form, dataset, row, export_formats.record(row.number, result(*candidates), form), margin)
+    record = export_formats.result_record(row.number, result(*candidates), form)
+    return export_formats.output_rows(form, dataset, row, record, margin)
 
 
 TWO = ((" good", 0.9), (" bad", 0.25))
@@ -50,18 +51,20 @@ def test_the_plain_form_adds_the_winner_to_the_rows_own_columns(dataset):
     (row,) = made(BEST, dataset, *TWO).rows
     assert row == {"id": "7", "prompt": "The plot", "input_score": "5", "completion": " good", "score": 0.9,
                    "mean_score": None, "n": 2, "tokens": 3, "ended": "eos", "error": None}
-    assert export_formats.columns(BEST, dataset, dataset.survey()) == list(row)
+    assert export_formats.output_columns(BEST, dataset, dataset.survey()) == list(row)
 
 
 def test_a_row_that_failed_has_its_error_and_no_completion(dataset):
-    (row,) = export_formats.rows(BEST, dataset, next(dataset.rows()), export_formats.failure(0, "too long")).rows
+    failure = export_formats.failure_record(0, "too long")
+    (row,) = export_formats.output_rows(BEST, dataset, next(dataset.rows()), failure).rows
     assert (row["id"], row["completion"], row["error"]) == ("7", None, "too long")
 
 
 @pytest.mark.parametrize("form", [SFT, PREFERENCE, SCORED])
 def test_training_data_has_no_rows_that_failed(dataset, form):
-    failure = export_formats.failure(0, "too long")
-    assert export_formats.rows(form, dataset, next(dataset.rows()), failure) == export_formats.Made((), "failed")
+    failure = export_formats.failure_record(0, "too long")
+    exported = export_formats.output_rows(form, dataset, next(dataset.rows()), failure)
+    assert exported == export_formats.ExportedRows((), "failed")
 
 
 def test_completions(dataset):
@@ -93,21 +96,22 @@ def test_every_candidate_with_its_score(dataset):
 def test_labels_compare_with_the_mean_of_all_that_were_scored_in_full(dataset):
     ranked = ((" a", 0.9), (" b", 0.8), (" c", 0.1))
     assert [row["label"] for row in made(SCORED, dataset, *ranked).rows] == [True, True, False]
-    kept = export_formats.record(0, result(*ranked), SCORED, keep=2)
-    rows = export_formats.rows(SCORED, dataset, next(dataset.rows()), kept).rows
+    kept = export_formats.result_record(0, result(*ranked), SCORED, keep=2)
+    rows = export_formats.output_rows(SCORED, dataset, next(dataset.rows()), kept).rows
     assert [row["label"] for row in rows] == [True, True]
 
 
 @pytest.mark.parametrize("scores", [[0.7] * 3, [0.1] * 3, [0.5]])
 def test_candidates_of_which_none_is_above_another_have_no_labels(dataset, scores):
     texts = [(f" {i}", score) for i, score in enumerate(scores)]
-    assert made(SCORED, dataset, *texts) == export_formats.Made([], "same")
+    assert made(SCORED, dataset, *texts) == export_formats.ExportedRows([], "same")
 
 
 def test_rejected_candidates_are_no_examples(dataset):
     dropped = Candidate(2, " half", 0.99, 3, ended="rejected")
     whole = result(*TWO)
-    record = export_formats.record(0, Result(**{**vars(whole), "candidates": (*whole.candidates, dropped)}), PREFERENCE)
+    with_dropped = Result(**{**vars(whole), "candidates": (*whole.candidates, dropped)})
+    record = export_formats.result_record(0, with_dropped, PREFERENCE)
     assert [c["text"] for c in record["candidates"]] == [" good", " bad"]
 
 
@@ -142,7 +146,7 @@ def test_the_prompt_of_a_template_is_told(tmp_path):
     dataset = Dataset(tmp_path / "in.csv", template="On {title}:")
     (row,) = made(BEST, dataset, *TWO).rows
     assert (row["title"], row["input_prompt"], row["prompt"]) == ("Dune", "old", "On Dune:")
-    assert export_formats.columns(BEST, dataset, dataset.survey()) == list(row)
+    assert export_formats.output_columns(BEST, dataset, dataset.survey()) == list(row)
 
 
 @pytest.mark.parametrize(("form", "settings", "margin", "field"), [
@@ -165,7 +169,7 @@ ROWS = [
 
 
 def test_csv_is_read_back_and_no_cell_is_a_formula(tmp_path):
-    writers.table(ROWS, list(ROWS[0]), tmp_path / "a.csv")
+    writers.write_csv(ROWS, list(ROWS[0]), tmp_path / "a.csv")
     with open(tmp_path / "a.csv", encoding="utf-8", newline="") as file:
         first, second = csv.DictReader(file)
     assert (first["prompt"], first["completion"]) == ('a,b\n"c"', "'" + FORMULA)
@@ -174,18 +178,18 @@ def test_csv_is_read_back_and_no_cell_is_a_formula(tmp_path):
 
 
 def test_numbers_that_came_as_text_stay_numbers_in_csv(tmp_path):
-    writers.table([{"a": "-5.25", "b": "-x", "c": "+1e3"}], "abc", tmp_path / "a.csv")
+    writers.write_csv([{"a": "-5.25", "b": "-x", "c": "+1e3"}], "abc", tmp_path / "a.csv")
     assert (tmp_path / "a.csv").read_text().splitlines()[1] == "-5.25,'-x,+1e3"
 
 
 def test_jsonl_is_read_back(tmp_path):
-    writers.jsonl(ROWS, (), tmp_path / "a.jsonl")
+    writers.write_jsonl(ROWS, (), tmp_path / "a.jsonl")
     assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text("utf-8").splitlines()] == ROWS
 
 
 def test_parquet_has_the_types_of_all_rows_and_text_for_a_mixture(tmp_path, monkeypatch):
-    monkeypatch.setattr(writers, "GROUP", 1)
-    writers.parquet(ROWS, list(ROWS[0]), tmp_path / "a.parquet")
+    monkeypatch.setattr(writers, "ROW_GROUP", 1)
+    writers.write_parquet(ROWS, list(ROWS[0]), tmp_path / "a.parquet")
     read = pyarrow.parquet.read_table(tmp_path / "a.parquet")
     assert read.to_pylist() == [{**ROWS[0], "mixed": "1"}, ROWS[1]]
     assert read.schema.field("none").type == pyarrow.string()
@@ -197,7 +201,7 @@ def test_parquet_has_the_types_of_all_rows_and_text_for_a_mixture(tmp_path, monk
 ])
 def test_parquet_takes_what_it_has_no_type_for_as_text(tmp_path, values):
     rows = [{"meta": value, "n": i} for i, value in enumerate(values)]
-    writers.parquet(rows, ["meta", "n"], tmp_path / "a.parquet")
+    writers.write_parquet(rows, ["meta", "n"], tmp_path / "a.parquet")
     read = pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pylist()
     assert [row["n"] for row in read] == [0, 1]
     assert [row["meta"] and json.loads(row["meta"]) for row in read] == values
@@ -205,9 +209,9 @@ def test_parquet_takes_what_it_has_no_type_for_as_text(tmp_path, values):
 
 def test_what_parquet_holds_and_json_does_not_is_told_in_words(tmp_path):
     row = {"when": datetime.datetime(2026, 1, 2, 3, 4), "raw": b"x"}
-    writers.jsonl([row], (), tmp_path / "a.jsonl")
+    writers.write_jsonl([row], (), tmp_path / "a.jsonl")
     assert json.loads((tmp_path / "a.jsonl").read_text()) == {"when": "2026-01-02T03:04:00", "raw": "x"}
-    writers.parquet([row], list(row), tmp_path / "a.parquet")
+    writers.write_parquet([row], list(row), tmp_path / "a.parquet")
     assert pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pylist() == [row]
 
 
@@ -215,14 +219,14 @@ def test_any_value_of_a_parquet_file_has_some_json(tmp_path):
     moment = datetime.timedelta(seconds=1)
     row = {"uuid": uuid.UUID(int=1), "price": decimal.Decimal("NaN"), "spent": moment, "array": numpy.array([1.5, NAN]),
            "number": numpy.float32(NAN), "map": [("a", NAN)], "raw": b"\xff", "day": datetime.date(2026, 1, 2)}
-    writers.jsonl([row], (), tmp_path / "a.jsonl")
+    writers.write_jsonl([row], (), tmp_path / "a.jsonl")
     assert json.loads((tmp_path / "a.jsonl").read_text("utf-8"), parse_constant=pytest.fail) == {
         "uuid": "00000000-0000-0000-0000-000000000001", "price": "NaN", "spent": "0:00:01", "array": [1.5, None],
         "number": None, "map": [["a", None]], "raw": "\ufffd", "day": "2026-01-02"}
 
 
 def test_csv_keeps_numbers_that_are_not_finite_and_has_json_in_its_cells(tmp_path):
-    writers.table([{"a": NAN, "b": [NAN, 1], "c": {"x": -math.inf}}], "abc", tmp_path / "a.csv")
+    writers.write_csv([{"a": NAN, "b": [NAN, 1], "c": {"x": -math.inf}}], "abc", tmp_path / "a.csv")
     with open(tmp_path / "a.csv", newline="") as file:
         assert list(csv.reader(file))[1] == ["nan", "[null, 1]", '{"x": null}']
 

@@ -61,11 +61,11 @@ def test_a_delivery_that_fails_is_resumed_without_the_work(task, engine, scorer)
 
     with pytest.raises(BonError, match="no network"):
         list(batch_run.stream(task, engine, scorer, deliver=gone))
-    assert resume_journal.place(task.output).exists()
+    assert resume_journal.journal_path(task.output).exists()
     taken = []
     first, *_ = batch_run.stream(task, engine, scorer, deliver=taken.append)
     assert (first.done, len(taken), taken[0].written) == (3, 1, 2)
-    assert not resume_journal.place(task.output).exists()
+    assert not resume_journal.journal_path(task.output).exists()
 
 
 def test_what_would_fail_after_hours_is_said_at_once(tmp_path, capsys, monkeypatch):

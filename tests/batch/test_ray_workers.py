@@ -110,25 +110,25 @@ def test_a_killed_worker_a_stop_and_an_error_lose_nothing_and_the_bytes_are_thos
 
     loading = {"model": lm_folder, "scorer": Troubled(classifier_folder, tmp_path)}
     out = file.with_name("out.jsonl")
-    with ray_workers.joined(cluster.address, loading) as workers:
-        assert (workers.count, workers.each, workers.machines) == (2, {"num_cpus": 1}, 2)
+    with ray_workers.connected(cluster.address, loading) as workers:
+        assert (workers.count, workers.resources, workers.machines) == (2, {"num_cpus": 1}, 2)
         assert not (tmp_path / "fell").exists()
-        monkeypatch.setattr(ray_workers, "LOT", 4)
-        events = batch_run.stream_by(workers, task_of(file, out.name))
+        monkeypatch.setattr(ray_workers, "PIPELINE_GROUPS", 4)
+        events = batch_run.stream_with(workers, task_of(file, out.name))
         assert [next(events).done for _ in range(4)] == [0, 32, 64, 96]
         events.close()
         assert (tmp_path / "fell").exists()
 
         workers.count = 1  # what so many began, any other number ends
-        monkeypatch.setattr(ray_workers, "LOT", 1)  # and between two lots nothing is lost either
-        events = batch_run.stream_by(workers, task_of(file, out.name, resume=True))
+        monkeypatch.setattr(ray_workers, "PIPELINE_GROUPS", 1)  # and between two lots nothing is lost either
+        events = batch_run.stream_with(workers, task_of(file, out.name, resume=True))
         assert [next(events).done for _ in range(2)] == [96, 128]
         (tmp_path / "gone").touch()
         with pytest.raises(EngineError, match=r"^The server is gone\.$") as gone:
             next(events)
         assert gone.value.key == "error.zerogpu"
         (tmp_path / "gone").unlink()
-        *begun, done = batch_run.stream_by(workers, task_of(file, out.name, resume=True))
+        *begun, done = batch_run.stream_with(workers, task_of(file, out.name, resume=True))
         with pytest.raises(ModelError, match="There is no folder /none"):
             ray_workers.RayWorkers(ray, {"model": "/none"})
     assert begun[0].done == 128
@@ -170,7 +170,7 @@ def test_local_listens_on_loopback_alone_and_ctrl_c_keeps_what_is_done(file, lm_
     models = ("--model", lm_folder, "--scorer", classifier_folder)
     process = command(file, *models, "--ray", "local", "--ray-workers", "1", HOME=str(file.parent),
                       RAY_AUTH_MODE="token", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="1")
-    journal = resume_journal.place(file.with_name("out.jsonl"))
+    journal = resume_journal.journal_path(file.with_name("out.jsonl"))
     while process.poll() is None and not (journal.exists() and journal.stat().st_size > 5000):
         time.sleep(0.05)
     heard = listeners(process.pid)
@@ -212,9 +212,9 @@ def test_without_ray_its_extra_is_named(file, capsys, monkeypatch):
     ([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0}], None, "cpu", (24, {"num_cpus": 1})),
 ])
 def test_each_worker_has_a_gpu_or_its_share_of_the_cores(nodes, count, device, want):
-    assert ray_workers.room(nodes, count, device) == want
+    assert ray_workers.worker_resources(nodes, count, device) == want
 
 
 def test_more_workers_than_fit_are_refused():
     with pytest.raises(InputError, match="room for 4 workers, one per GPU, not 5"):
-        ray_workers.room([{"CPU": 16.0, "GPU": 4.0}], 5)
+        ray_workers.worker_resources([{"CPU": 16.0, "GPU": 4.0}], 5)

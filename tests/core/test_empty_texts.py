@@ -7,7 +7,7 @@ import pytest
 
 from bon import api, flow
 from bon.batch import batch_run
-from bon.batch.export_formats import BEST, FORMS
+from bon.batch.export_formats import format_named
 from bon.batch.input_rows import Dataset
 from bon.compare import comparison_files, comparison_run
 from bon.compare.comparison_run import ComparisonModels
@@ -152,7 +152,7 @@ def test_a_row_whose_texts_are_all_empty_fails_with_that_sentence(hasty, mute, f
     (tmp_path / "in.jsonl").write_text('{"prompt": "This movie"}\n{"prompt": "The hotel"}\n')
     for engine, name in ((hasty, "some.jsonl"), (mute, "none.jsonl")):
         task = batch_run.Task(Dataset(tmp_path / "in.jsonl"), tmp_path / name, Settings(n=16, seed=3, max_tokens=8),
-                          FORMS.get(form, BEST))
+                          format_named(form))
         *_, finished = batch_run.stream(task, engine, MeanLogprobScorer())
         rows = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
         completions = [row[key] for row in rows for key in ("completion", "chosen", "rejected") if row.get(key)]

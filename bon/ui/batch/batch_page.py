@@ -20,7 +20,7 @@ import gradio as gr
 
 from bon import zerogpu
 from bon.batch import export_formats, input_rows
-from bon.batch.batch_run import CANDIDATES, ROWS_MAX, failures
+from bon.batch.batch_run import failures_path, group_size
 from bon.batch.input_rows import Dataset, Row
 from bon.errors import BonError, InputError
 from bon.messages import encode_messages, join, replace_text, say
@@ -42,7 +42,7 @@ PREVIEWED = 3
 #: What pasted lines are called as a file.
 PASTED = "prompts.txt"
 #: What a batch brings home: as on the command line, where the first is what no --as is.
-RESULTS = ("results", *export_formats.FORMS)
+RESULTS = ("results", *export_formats.TRAINING_FORMATS)
 #: The fields of this tab, in order; the rest is as on the Generate tab.
 OWN = ("n", "min_tokens", "max_tokens", "seed")
 #: Those of that tab that this one names, in the order in which `bon.shared` (batch.js) takes them.
@@ -102,14 +102,14 @@ def _previewed(path: Path, column: str | None) -> tuple[View, dict, int]:
     except InputError as error:
         if error.field != "prompt_column":
             raise
-        choice = gr.update(choices=input_rows.columns(path), value=None, visible=True)
+        choice = gr.update(choices=input_rows.column_names(path), value=None, visible=True)
         return {"title": say("batch.choose")}, choice, 0
     survey = data.survey()
     choice = gr.update(choices=list(survey.columns), value=data.column, visible=len(survey.columns) > 1)
     if survey.rows > rows_max():
         told = {"error": say("error.rows", n=survey.rows, most=rows_max()), "command": command(path.name)}
         return told, choice, 0
-    bad = say("batch.bad", n=survey.bad) if survey.bad else ""
+    bad = say("batch.bad", n=survey.unreadable) if survey.unreadable else ""
     column = say("batch.column", name=data.column) if len(survey.columns) > 1 else ""
     prompts = [said for row, _ in zip(data.rows(), range(PREVIEWED), strict=False) if (said := _prompt(row))]
     told = {"title": say("batch.rows", n=survey.rows), "line": join([column, bad]), "prompts": prompts}
@@ -161,7 +161,7 @@ def estimated(rows: int, n: Any, low: Any, high: Any, model: str, scorer: str | 
     """How long so many rows will take here; nothing where that is not known."""
     try:
         one = Settings(n=n, min_tokens=low, max_tokens=high, model=model, scorer=scorer or None)
-        together = max(1, min(ROWS_MAX, CANDIDATES // one.n, rows or 0))
+        together = max(1, min(group_size(one.n), rows or 0))
         seconds = speed_estimate.speeds.seconds(dataclasses.replace(one, n=one.n * together))
     except InputError:
         return ""
@@ -173,7 +173,7 @@ def command(name: str, order: Order | None = None) -> str:
     words = ["python", "-m", "bon", "batch", name, order.output if order else "results.jsonl"]
     if order:
         words += ["--prompt-column", order.column] if order.column and not name.endswith(".txt") else []
-        words += ["--as", order.form] if order.form in export_formats.FORMS else []
+        words += ["--as", order.form] if order.form in export_formats.TRAINING_FORMATS else []
         words += ["--skip-bad"] if order.bad else []
         plain = Settings()
         given = {name: value for name, value in order.settings.items() if value != getattr(plain, name)}
@@ -234,11 +234,11 @@ def _order(path: Path, name: str, column: str | None, form: str, ending: str, se
     for row in data.rows() if here.public else ():
         here.check_size(len(row.prompt or str(row.messages or "")), settings.n, settings.max_tokens)
     here.admit(visitor, survey.rows)
-    form = form if form in export_formats.FORMS else None
+    form = form if form in export_formats.TRAINING_FORMATS else None
     stem = re.sub(r"[^\w-]+", "-", Path(name).stem)[:40].strip("-") or "prompts"
     output = f"{stem}.{form or 'best'}{ending if ending in endings() else endings()[0]}"
-    return Order(name, path.name, output, dataclasses.asdict(settings), data.column, form, survey.rows, survey.bad,
-                 time.time())
+    return Order(name, path.name, output, dataclasses.asdict(settings), data.column, form, survey.rows,
+                 survey.unreadable, time.time())
 
 
 def _owner(visitor: gr.Request) -> str | None:
@@ -326,7 +326,7 @@ def _outcome(one: Batch) -> View:
     """The files of a batch that is done, and what its owner should know."""
     output = one.folder / one.order.output
     files = [{"path": str(file), "name": file.name, "size": file.stat().st_size}
-             for file in (output, failures(output)) if file.exists()]
+             for file in (output, failures_path(output)) if file.exists()]
     left = [say(f"batch.left_out.{reason}", n=count) for reason, count in one.end["left_out"].items()]
     formula = [say("batch.apostrophe")] if one.order.form and output.suffix == ".csv" else []
     return {"files": files, "notes": [say("batch.written", n=one.end["written"]), *left, *formula, *one.end["notes"]]}

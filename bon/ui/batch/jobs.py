@@ -71,7 +71,7 @@ class Order:
 
     def task(self, folder: Path, resume: bool = False) -> Task:
         """The task in this folder. Raises `InputError` where it cannot work."""
-        form, settings = export_formats.FORMS.get(self.form, export_formats.BEST), Settings.of(self.settings)
+        form, settings = export_formats.format_named(self.form), Settings.of(self.settings)
         return Task(self.dataset(folder), folder / self.output, settings, form, resume=resume)
 
 

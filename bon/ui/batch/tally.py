@@ -18,7 +18,7 @@ class Tally:
     """What the journal of a batch says: read on as it grows."""
 
     def __init__(self, dataset: Dataset, output: Path):
-        self._rows, self._file, self._at = dataset.rows(), resume_journal.place(output), 0
+        self._rows, self._file, self._at = dataset.rows(), resume_journal.journal_path(output), 0
         self._best = 0.0
         self._plain: float | None = 0.0
         self._scored = self.done = self.failed = 0
@@ -48,7 +48,7 @@ class Tally:
         if "error" in record:
             self.failed += 1
             if len(self._errors) < SHOWN:
-                error = shorten(export_formats.error_of(record), LONG)
+                error = shorten(export_formats.record_error(record), LONG)
                 self._errors.append({"row": row.number, "error": encode_messages(error)})
             return
         best = record["candidates"][0]
