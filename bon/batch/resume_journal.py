@@ -21,7 +21,7 @@ from bon.settings import Settings, declared
 if sys.platform != "win32":
     import fcntl
 
-Plan = Mapping[str, Any]
+Plan = dict[str, Any]
 
 
 def journal_path(output: Path) -> Path:
