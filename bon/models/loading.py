@@ -91,11 +91,6 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def is_loaded(place: str) -> bool:
-    """Whether a model of this folder or Hub id is ready in memory."""
-    return any(key[1] == place for key in LIVE)
-
-
 def _load(kind, place: str, device: str, dtype: str | None):
     with _quiet as warnings:
         folder = download.folder(place)

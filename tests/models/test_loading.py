@@ -149,17 +149,14 @@ def test_different_models_can_be_asked_for_at_once(live, tmp_path):
 def test_a_generator_and_a_scorer_are_both_there(live, classifier_folder, lm_folder):
     loading.causal(lm_folder, "cpu")
     loading.classifier(classifier_folder, "cpu")
-    assert len(list(live)) == 2
-    assert loading.is_loaded(lm_folder)
-    assert loading.is_loaded(classifier_folder)
+    assert [place for _, place, *_ in live] == [lm_folder, classifier_folder]
 
 
 def test_what_was_let_go_is_no_longer_loaded(live, lm_folder, classifier_folder, reward_folder):
     loading.causal(lm_folder, "cpu")
     loading.classifier(classifier_folder, "cpu")
     loading.classifier(reward_folder, "cpu")
-    assert not loading.is_loaded(lm_folder)
-    assert loading.is_loaded(reward_folder)
+    assert [place for _, place, *_ in live] == [classifier_folder, reward_folder]
 
 
 def test_two_names_of_one_number_type_are_one_model(live, lm_folder):
