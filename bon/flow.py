@@ -7,7 +7,7 @@ Engine and scorer are passed in; nothing is looked up here.
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import chain, islice
 
@@ -39,7 +39,7 @@ def last_result(events: Iterator[Event]) -> Result:
 
 def stream(
     request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None = None
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """The events of one request. Closing the iterator stops the work within one step."""
     with closing(stream_many([request], engine, scorer, lengths)) as events:
         for _, event in events:
@@ -55,7 +55,7 @@ def run_many(requests: Sequence[Request], engine: Engine, scorer: Scorer) -> lis
 def stream_many(
     requests: Sequence[Request], engine: Engine, scorer: Scorer,
     lengths: DrawLength | Sequence[DrawLength] | None = None, watched: bool = True,
-) -> Iterator[tuple[int, Event]]:
+) -> Generator[tuple[int, Event], None, None]:
     """The events of several requests that share a batch, each with its request's number.
 
     `lengths` (one for all, or one per request) draws the caps in place of min_tokens and max_tokens. Where nobody

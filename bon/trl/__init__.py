@@ -1,4 +1,4 @@
-"""`BestOfNSampler` and transformers' generation configs."""
+"""`BestOfNSampler`, the successor of TRL's class, and how it reads transformers' generation configs."""
 
 from bon.trl.sampler import BestOfNSampler
 

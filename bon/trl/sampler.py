@@ -1,12 +1,12 @@
-"""`BestOfNSampler`, the class that left TRL in release 0.25, over bon's flow: a changed import is all the port."""
+"""`BestOfNSampler`, with the interface of the class that left TRL in release 0.25, over bon's flow."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from bon import flow
 from bon.engines.base import Job, Step
@@ -19,11 +19,11 @@ from bon.scorers import CallableScorer
 from bon.settings import SEED_MAX, Request, Settings, whole
 from bon.stats.lengths import DrawLength
 from bon.stats.random_streams import candidate_stream
-from bon.trl.generation_config import Wanted, check_config
+from bon.trl.generation_config import GenerationOptions, check_config
 
 
 class BestOfNSampler:
-    """Samples every query `sample_size` times and returns the `n_candidates` texts that the scorer rates highest.
+    """Samples every query `sample_size` times and returns the `n_candidates` texts with the highest scores.
 
     model: a causal language model of transformers, or one wrapped with a value head (`.pretrained_model`).
     tokenizer: its tokenizer. queries_to_scores: from a list of texts (prompt and continuation in one) to one score
@@ -69,7 +69,7 @@ class BestOfNSampler:
             raise InputError("lengths", say("error.lengths_unknown", value=repr(lengths)))
         check_config(generation_config)
         self.seed = None if seed is None else whole("seed", seed, 0, SEED_MAX)
-        self.model, self._causal = model, _causal(model, tokenizer)
+        self.model, self._causal_model = model, _causal_model(model, tokenizer)
         self.tokenizer, self.length_sampler, self.lengths = tokenizer, length_sampler, lengths
         self.generation_config = generation_config
         self.scorer = CallableScorer(queries_to_scores)
@@ -86,19 +86,22 @@ class BestOfNSampler:
         generation_kwargs: fields of a GenerationConfig, which go before `generation_config`; also attention_mask
         (positions at 0 are left out), logits_processor and stopping_criteria.
         """
-        model = self._causal
+        model = self._causal_model
         _check_device(device, model.device)
-        wanted = Wanted(model, self.tokenizer, self.generation_config, generation_kwargs)
-        queries = _queries(tokenized_query, generation_kwargs.get("attention_mask"), wanted)
-        engine = _InTurn(model, self.tokenizer, rules=wanted.rules(), skip_special_tokens=skip_special_tokens,
-                         verbatim=True)
-        settings = Settings(n=self.sample_size, seed=self.seed, model=engine.name, **wanted.sampling()).with_seed()
+        options = GenerationOptions(model, self.tokenizer, self.generation_config, generation_kwargs)
+        queries = _queries(tokenized_query, generation_kwargs.get("attention_mask"), options)
+        engine = _EngineInQueryOrder(model, self.tokenizer, rules=options.rules(), verbatim=True,
+                                     skip_special_tokens=skip_special_tokens)
+        settings = Settings(n=self.sample_size, seed=self.seed, model=engine.name, **options.sampling()).with_seed()
         requests = [Request(settings=settings, prompt_ids=ids, query=j) for j, ids in enumerate(queries)]
-        lengths = [wanted.capped(self._lengths(settings.seed, j), len(ids)) for j, ids in enumerate(queries)]
+        lengths = [options.limit_lengths(self._lengths(settings.seed, j), len(ids)) for j, ids in enumerate(queries)]
         self.last_results = self._drain(requests, engine, lengths)
-        return [[c.whole for c in r.candidates[: self.n_candidates]] for r in self.last_results]
+        return [[_whole_text(c) for c in result.candidates[: self.n_candidates]] for result in self.last_results]
 
-    def _drain(self, requests, engine, lengths) -> list[Result]:
+    def _drain(
+        self, requests: Sequence[Request], engine: LocalEngine, lengths: Sequence[DrawLength]
+    ) -> list[Result]:
+        """The results of all requests, in their order."""
         results: dict[int, Result] = {}
         with closing(flow.stream_many(requests, engine, self.scorer, lengths)) as events:
             for number, event in events:
@@ -106,20 +109,27 @@ class BestOfNSampler:
                     results[number] = event.result
         return [results[number] for number in range(len(requests))]
 
-    def _lengths(self, seed: int, query: int) -> DrawLength:
+    def _lengths(self, seed: int | None, query: int) -> DrawLength:
+        """What draws the lengths of one query's candidates."""
         if self.lengths == "per_candidate":
             return self.length_sampler
         if hasattr(self.length_sampler, "at"):
-            drawn = self.length_sampler.at(candidate_stream(seed, query, 0).random())
+            assert seed is not None  # `Settings.with_seed`
+            length = self.length_sampler.at(candidate_stream(seed, query, 0).random())
         else:
-            drawn = self.length_sampler()
-        return lambda: drawn
+            length = self.length_sampler()
+        return lambda: length
 
 
-class _InTurn(LocalEngine):
-    """Hands a query's texts over once all earlier queries' are there: the scorer meets the queries in their order."""
+def _whole_text(candidate: Candidate) -> str:
+    assert candidate.whole is not None  # a verbatim engine decodes prompt and text together
+    return candidate.whole
 
-    def generate(self, jobs: Sequence[Job]) -> Iterator[Step]:
+
+class _EngineInQueryOrder(LocalEngine):
+    """Delivers a query's texts after those of all earlier queries, so that the scorer is called in query order."""
+
+    def generate(self, jobs: Sequence[Job]) -> Generator[Step, None, None]:
         held: list[list[Candidate]] = [[] for _ in jobs]
         turn = 0
         with closing(super().generate(jobs)) as steps:
@@ -133,7 +143,7 @@ class _InTurn(LocalEngine):
                 yield dataclasses.replace(step, ended=ready)
 
 
-def _causal(model: Any, tokenizer: Any) -> Any:
+def _causal_model(model: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
     """The causal language model in `model`, which may be a wrapper around it."""
     inner = getattr(model, "pretrained_model", model)
     if not hasattr(inner, "config"):
@@ -144,51 +154,57 @@ def _causal(model: Any, tokenizer: Any) -> Any:
     return inner
 
 
-def _check_device(device: Any, here: torch.device) -> None:
+def _check_device(device: Any, model_device: torch.device) -> None:
+    """Raises `InputError` for a device of another type than the model's: ids are moved, models are not."""
     try:
-        asked = here if device is None else torch.device(device)
+        requested = model_device if device is None else torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise InputError("device", say("error.device_unknown", example=str(here), device=repr(device))) from error
-    if asked.type != here.type:
-        raise InputError(
-            "device", say("error.device_differs", device=str(asked), place=str(here), type=repr(asked.type))
-        )
+        example = str(model_device)
+        raise InputError("device", say("error.device_unknown", example=example, device=repr(device))) from error
+    if requested.type != model_device.type:
+        raise InputError("device", say(
+            "error.device_differs", device=str(requested), place=str(model_device), type=repr(requested.type)
+        ))
 
 
-def _queries(given: Any, mask: Any, wanted: Wanted) -> list[tuple[int, ...]]:
+def _queries(tokenized_query: Any, mask: Any, options: GenerationOptions) -> list[tuple[int, ...]]:
     """Token ids per query, without what the mask (or, in a tensor of several rows, the pad token) marks as padding."""
-    queries = _rows("tokenized_query", given)
+    queries = _rows("tokenized_query", tokenized_query)
     if mask is not None:
         masks = _rows("attention_mask", mask, (int, bool))
         if [len(marks) for marks in masks] != [len(ids) for ids in queries]:
             raise InputError("attention_mask", say("error.attention_mask_shape"))
-        queries = [[i for i, mark in zip(*both, strict=True) if mark] for both in zip(queries, masks, strict=True)]
-    elif getattr(given, "ndim", 1) == 2:
-        queries = [wanted.without_padding(ids) for ids in queries]
+        queries = [[i for i, mark in zip(ids, marks, strict=True) if mark]
+                   for ids, marks in zip(queries, masks, strict=True)]
+    elif getattr(tokenized_query, "ndim", 1) == 2:
+        queries = [options.strip_padding(ids) for ids in queries]
     if not queries or not all(queries):
         empty = queries.index([]) if queries else 0
         raise InputError("tokenized_query", say("error.numbered_query_empty", number=str(empty)))
     return [tuple(ids) for ids in queries]
 
 
-def _rows(name: str, given: Any, kinds: tuple[type, ...] = (int,)) -> list[list[int]]:
+def _rows(name: str, value: Any, types: tuple[type, ...] = (int,)) -> list[list[int]]:
     """Whole numbers per query from any of the accepted forms of the argument `name`."""
-    value = _plain(given)
-    value = value if isinstance(value, list) else [value]
-    several = any(isinstance(row, list) for row in value) or getattr(given, "ndim", 1) > 1
-    # A tensor [1, tokens] within a list is one query.
-    rows = [_only(row) for row in value] if several else [value]
-    if not all(isinstance(row, list) and all(type(i) in kinds for i in row) for row in rows):
+    rows = _as_lists(value)
+    rows = rows if isinstance(rows, list) else [rows]
+    if any(isinstance(row, list) for row in rows) or getattr(value, "ndim", 1) > 1:
+        rows = [_squeeze(row) for row in rows]
+    else:
+        rows = [rows]
+    if not all(isinstance(row, list) and all(type(i) in types for i in row) for row in rows):
         raise InputError(name, say("error.query_not_whole_numbers", name=name))
     return rows
 
 
-def _only(row: Any) -> Any:
+def _squeeze(row: Any) -> Any:
+    """The query in a tensor [1, tokens] within a list."""
     return row[0] if isinstance(row, list) and len(row) == 1 and isinstance(row[0], list) else row
 
 
-def _plain(value: Any) -> Any:
+def _as_lists(value: Any) -> Any:
     """Tensors, arrays and sequences as lists."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    return [_plain(item) for item in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+    is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
+    return [_as_lists(item) for item in value] if is_sequence else value
