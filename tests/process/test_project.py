@@ -87,6 +87,14 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_modules_that_the_unreleased_changes_name_exist():
+    unreleased = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1]
+    named = re.findall(r"`(bon[\w.]*)`", "".join(re.findall(r"^\| `bon.*?\|(.*)\|$", unreleased, re.MULTILINE)))
+    places = {name: ROOT / name.replace(".", "/") for name in named}
+    assert named
+    assert [name for name, place in places.items() if not (place.is_dir() or place.with_suffix(".py").is_file())] == []
+
+
 def test_every_folder_of_the_package_is_in_the_layout():
     layout = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     folders = {name.split("/")[1] for name in tracked() if re.match(r"bon/\w+/.*\.py$", name)}
