@@ -14,6 +14,10 @@ class CallableScorer(Scorer):
     texts begin with the prompt. Raises `InputError` for what cannot be called.
     """
 
+    name: str
+    function: Callable[[list[str]], Iterable[float]]
+    with_prompt: bool
+
     def __init__(self, function: Callable[[list[str]], Iterable[float]], with_prompt: bool = True):
         if not callable(function):
             raise InputError("scorer", say("error.not_a_scorer", value=repr(function)))

@@ -57,6 +57,11 @@ class Classifier:
     type in the model's config, which is softmax where it has none.
     """
 
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    batch_size: int
+    activation: str
+
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = BATCH_SIZE,
                  activation: str | None = None):
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size

@@ -13,7 +13,10 @@ class MeanLogprobScorer(Scorer):
     From the model's raw logits, so temperature, top-k and top-p do not enter. A candidate without tokens has no mean.
     """
 
-    name, unit, rates_empty, needs_run = "logprob", "nats per token", False, True
+    name: str = "logprob"
+    unit: str = "nats per token"
+    rates_empty: bool = False
+    needs_run: bool = True
 
     def score(self, items: Sequence[Item]) -> Scores:
         """Mean log-probabilities. Raises `ScoringError` where the engine gave none."""
@@ -27,7 +30,11 @@ class SelfCertaintyScorer(Scorer):
     (self-certainty, arXiv 2502.18581). A candidate without tokens has no mean.
     """
 
-    name, unit, rates_empty, needs_run, needs_certainty = "self-certainty", "nats", False, True, True
+    name: str = "self-certainty"
+    unit: str = "nats"
+    rates_empty: bool = False
+    needs_run: bool = True
+    needs_certainty: bool = True
 
     def score(self, items: Sequence[Item]) -> Scores:
         """Mean self-certainty. Raises `ScoringError` where the engine gave none."""

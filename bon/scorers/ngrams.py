@@ -64,7 +64,12 @@ class NgramClassifier:
     weights [buckets]: one for each hash bucket of features. bias: added to their mean.
     """
 
-    labels, activation, regression = ("NEGATIVE", "POSITIVE"), "softmax", False
+    name: str
+    labels: tuple[str, ...] = ("NEGATIVE", "POSITIVE")
+    activation: str = "softmax"
+    regression: bool = False
+    weights: Tensor
+    bias: float
 
     def __init__(self, weights: Tensor, bias: float, name: str):
         self.weights, self.bias, self.name = weights, bias, name

@@ -19,7 +19,12 @@ class RewardScorer(Scorer):
     several outputs.
     """
 
-    incremental, rates_empty, unit = True, False, "reward"
+    name: str
+    unit: str = "reward"
+    incremental: bool = True
+    rates_empty: bool = False
+    classifier: Classifier
+    with_prompt: bool
 
     def __init__(self, model: Any, with_prompt: bool = True, device: str | None = None, dtype: str | None = None):
         classifier = Classifier.of(model, device, dtype)

@@ -10,6 +10,7 @@ from bon.errors import InputError, ModelError
 from bon.messages import say
 from bon.scorers.base import Item, Scorer, Scores
 from bon.scorers.classifier import Classifier
+from bon.scorers.ngrams import NgramClassifier
 from bon.settings import UNITS
 
 #: The unit of a score that is a model's output without a softmax or sigmoid.
@@ -31,7 +32,14 @@ class SentimentScorer(Scorer):
     single output.
     """
 
-    incremental, rates_empty = True, False
+    name: str
+    unit: str
+    target: str
+    targets: tuple[str, ...]
+    incremental: bool = True
+    rates_empty: bool = False
+    classifier: Classifier | NgramClassifier
+    with_prompt: bool
 
     def __init__(self, model: Any, target: str | None = "POSITIVE", unit: str = "probability",
                  with_prompt: bool = True, device: str | None = None, dtype: str | None = None):
@@ -44,7 +52,7 @@ class SentimentScorer(Scorer):
             raise ModelError(say("error.is_reward_model", scorer=self.name))
         self.unit, self.with_prompt = self._checked_unit(unit), with_prompt
         self._label = self._index_of(target or "POSITIVE")
-        self.target: str = self.targets[self._label]
+        self.target = self.targets[self._label]
 
     def for_target(self, target: str | None, unit: str | None = None) -> "SentimentScorer":
         """This scorer for another label or unit; see `Scorer.for_target`."""

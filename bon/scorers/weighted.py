@@ -20,7 +20,11 @@ class WeightedScorer(Scorer):
     (`ROUNDING` of the largest), they count as equal and add 0. Raises `InputError` for no parts or equal names.
     """
 
-    unit = "weighted spread"
+    name: str
+    unit: str = "weighted spread"
+    rates_empty: bool
+    needs_certainty: bool
+    parts: list[tuple[float, Scorer]]
 
     def __init__(self, parts: Sequence[tuple[float, Scorer]]):
         names = [scorer.name for _, scorer in parts]
@@ -56,6 +60,8 @@ class WeightedScorer(Scorer):
 
 class CarriedScorer(Scorer):
     """Gives each candidate the score that its `parts` hold under a scorer's name, so that it is not computed again."""
+
+    name: str
 
     def __init__(self, name: str):
         self.name = name

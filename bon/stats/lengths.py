@@ -20,6 +20,9 @@ class LengthSampler:
     run's seed alone. Raises `InputError` where the range is empty or reaches below 1.
     """
 
+    min_value: int
+    max_value: int
+
     def __init__(self, min_value: int, max_value: int, seed: int | None = None):
         self.min_value = whole("length_sampler", min_value, 1)
         self.max_value = whole("length_sampler", max_value, 1)

@@ -25,13 +25,18 @@ class ServerEngine:
     request, after which a request is given up.
     """
 
+    name: str
     #: The server checks whether a prompt fits.
     context: int | None = None
+    server: Server
+    in_flight: int
+    idle_timeout: float
+    #: The parameters that the server refuses or ignores; runs add those that they find out.
+    unsupported: set[str]
 
     def __init__(self, server: Server, in_flight: int = IN_FLIGHT, idle_timeout: float = IDLE_TIMEOUT):
         self.server, self.in_flight, self.idle_timeout = server, in_flight, idle_timeout
         self.name = f"{server.model} at {server.host}"
-        #: The parameters that the server refuses or ignores; runs add those that they find out.
         self.unsupported = set(IGNORED_PARAMETERS.get(server.software, ()))
 
     @classmethod

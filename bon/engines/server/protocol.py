@@ -152,13 +152,18 @@ class Completion:
     this text alone.
     """
 
+    request: ServerRequest
+    software: str
+    text: str
+    finish_reason: str | None
+    token_logprobs: list[tuple[str, float]] | None
+    reported_tokens: int | None
+    tokens_estimated: bool
+
     def __init__(self, request: ServerRequest, software: str):
         self.request, self.software = request, software
-        self.text = ""
-        self.finish_reason: str | None = None
-        self.token_logprobs: list[tuple[str, float]] | None = []
-        self.reported_tokens: int | None = None
-        self.tokens_estimated = True
+        self.text, self.finish_reason, self.token_logprobs = "", None, []
+        self.reported_tokens, self.tokens_estimated = None, True
         self._chunks = 0
 
     def add(self, choice: object) -> None:

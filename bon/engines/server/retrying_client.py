@@ -42,8 +42,8 @@ class RetryingClient:
 
     def __init__(self, server: Server, jobs: Sequence[Job], put: Callable[[Step | BaseException | None], None],
                  unsupported: set[str], in_flight: int = IN_FLIGHT, idle_timeout: float = IDLE_TIMEOUT):
-        self.server, self.jobs, self.put, self.unsupported = server, jobs, put, unsupported
-        self.in_flight, self.idle_timeout = in_flight, idle_timeout
+        self._server, self._jobs, self._put, self._unsupported = server, jobs, put, unsupported
+        self._in_flight, self._idle_timeout = in_flight, idle_timeout
         self._answers, self._last_arrival, self._repeated = 0, time.monotonic(), 0
         self._notes: set[str] = set()
         self._texts: list[list[str]] = [[] for _ in jobs]
@@ -55,9 +55,9 @@ class RetryingClient:
         """Requests all candidates."""
         try:
             asyncio.run(self._request_all())
-            self.put(None)
+            self._put(None)
         except BaseException as error:  # of any type: the consumer waits until it gets one or None
-            self.put(error)
+            self._put(error)
 
     def stop(self) -> None:
         """Cancels the requests in flight; returns at once."""
@@ -70,14 +70,14 @@ class RetryingClient:
         self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
         if self._stopped:
             return
-        for note in protocol.settings_notes(self.server.software, self.jobs[0].request):
+        for note in protocol.settings_notes(self._server.software, self._jobs[0].request):
             self._add_note(note)
-        self._slots = asyncio.Semaphore(self.in_flight)
-        max_n = 1 if "n" in self.unsupported else protocol.MAX_N
+        self._slots = asyncio.Semaphore(self._in_flight)
+        max_n = 1 if "n" in self._unsupported else protocol.MAX_N
         # No limit for one answer: behind many others, a request may wait long. `_unless_idle` watches over all of them.
         timeout = openai_library().Timeout(None, connect=10.0)
-        async with self.server.async_client(max_retries=CLIENT_RETRIES, timeout=timeout) as self._client:
-            await _gather(self._put_candidates(request) for number, job in enumerate(self.jobs)
+        async with self._server.async_client(max_retries=CLIENT_RETRIES, timeout=timeout) as self._client:
+            await _gather(self._put_candidates(request) for number, job in enumerate(self._jobs)
                           for request in protocol.split_job(number, job, max_n))
         self._add_closing_notes()
 
@@ -85,15 +85,15 @@ class RetryingClient:
         """Requests some candidates, and one by one those that the answer lacks."""
         async with self._slots:
             if request.job.unwanted.issuperset(request.indices):
-                self._put(request, [Candidate(i, cap=request.cap, ended="rejected") for i in request.indices])
+                self._put_ended(request, [Candidate(i, cap=request.cap, ended="rejected") for i in request.indices])
                 return
             completions = await self._with_retries(request)
         for completion in completions:
             self._add_notes_on(completion)
         indexed = zip(request.indices, completions, strict=False)
-        self._put(request, [completion.candidate(i) for i, completion in indexed])
+        self._put_ended(request, [completion.candidate(i) for i, completion in indexed])
         if missing := request.indices[len(completions) :]:
-            self.unsupported.add("n")
+            self._unsupported.add("n")
             counts = {"number": str(len(completions)), "of": str(len(request.indices))}
             self._add_note(say("note.server_brought_fewer", **counts))
             await _gather(map(self._put_candidates, request.one_each(missing)))
@@ -102,7 +102,7 @@ class RetryingClient:
         """The texts of one request, repeated until they come. Raises `EngineError` where that does not help."""
         failures, answers = 0, self._answers
         while True:
-            body = protocol.request_body(request, self.server.model, self.server.software, self.unsupported)
+            body = protocol.request_body(request, self._server.model, self._server.software, self._unsupported)
             try:
                 return await self._unless_idle(self._send(request, body))
             except (openai_library().APIError, MalformedAnswer, ServerIdle) as caught:
@@ -123,7 +123,7 @@ class RetryingClient:
         task, started = asyncio.ensure_future(work), time.monotonic()
         try:
             while True:
-                remaining = max(self._last_arrival, started) + self.idle_timeout - time.monotonic()
+                remaining = max(self._last_arrival, started) + self._idle_timeout - time.monotonic()
                 if remaining <= 0:
                     raise ServerIdle
                 if (await asyncio.wait([task], timeout=remaining))[0]:
@@ -151,7 +151,7 @@ class RetryingClient:
         choices = getattr(answer, "choices", None)
         if not isinstance(choices, list) or not choices:
             raise MalformedAnswer("no choices")
-        completions = [Completion(request, self.server.software) for _ in choices[: len(request.indices)]]
+        completions = [Completion(request, self._server.software) for _ in choices[: len(request.indices)]]
         for completion, choice in zip(completions, choices, strict=False):
             completion.add(choice)
         protocol.enter_usage(completions, answer)
@@ -159,7 +159,7 @@ class RetryingClient:
 
     async def _read_stream(self, request: ServerRequest, stream: Any) -> Completion:
         """The text of an answer that is streamed; each part of it is put as a step."""
-        completion = Completion(request, self.server.software)
+        completion = Completion(request, self._server.software)
         async with stream:
             async for chunk in stream:
                 self._last_arrival = time.monotonic()
@@ -170,24 +170,24 @@ class RetryingClient:
                     completion.finish_reason = "rejected"
                     break
                 if completion.text and not completion.finish_reason:
-                    self.put(Step(grown={request.job_number: [completion.row()]}))
+                    self._put(Step(grown={request.job_number: [completion.row()]}))
         if not completion.finish_reason:
             raise MalformedAnswer("half a text")
         return completion
 
-    def _put(self, request: ServerRequest, ended: list[Candidate]) -> None:
+    def _put_ended(self, request: ServerRequest, ended: list[Candidate]) -> None:
         self._texts[request.job_number] += [candidate.text for candidate in ended]
-        self.put(Step(ended={request.job_number: ended}))
+        self._put(Step(ended={request.job_number: ended}))
 
     def _add_note(self, note: Message) -> None:
         if note not in self._notes:
             self._notes.add(note)
-            self.put(Step(note=note))
+            self._put(Step(note=note))
 
     def _add_notes_on(self, completion: Completion) -> None:
         """Notes what the server did not do for this text."""
         pairs = completion.token_logprobs
-        if completion.text and not pairs and "logprobs" not in self.unsupported:
+        if completion.text and not pairs and "logprobs" not in self._unsupported:
             self._add_note(say("note.server_without_logprobs"))
         if completion.text and not pairs and completion.tokens_estimated:
             self._add_note(say("note.tokens_estimated"))
@@ -210,23 +210,23 @@ class RetryingClient:
             return False
         sent = {*body, *body.get("extra_body", ())}
         if "max_completion_tokens" in str(error) and "max_tokens" in sent:
-            self.unsupported.add("max_tokens")
+            self._unsupported.add("max_tokens")
             return True
         refused = [name for name in protocol.OPTIONAL_PARAMETERS
                    if name in sent and re.search(rf"(?<![\w\\]){name}(?!\w)", str(error))]
         for name in refused:
-            self.unsupported.add(name)
+            self._unsupported.add(name)
             self._add_note(say("note.parameter_refused", name=name))
         return bool(refused)
 
     def _explain(self, error: Exception, request: ServerRequest) -> Message:
         """The reason, in a sentence without the key, why a request failed for good."""
-        url, status = self.server.url, getattr(error, "status_code", None)
+        url, status = self._server.url, getattr(error, "status_code", None)
         if isinstance(error, ServerIdle):
-            return say("error.server_silent", url=url, seconds=f"{self.idle_timeout:g}")
+            return say("error.server_silent", url=url, seconds=f"{self._idle_timeout:g}")
         if isinstance(error, MalformedAnswer):
             return say("error.server_answer_garbled", url=url, error=str(error))
-        message = explain_error(error, self.server)
+        message = explain_error(error, self._server)
         if status in (404, 405) and not request.is_chat:
             return join([message, say("error.server_only_chats")], " ")
         return message
