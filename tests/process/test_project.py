@@ -144,14 +144,6 @@ def test_the_source_distribution_has_no_corpus(installed):
         assert not [name for name in archive.getnames() if "/training/" in name]
 
 
-def test_nothing_else_imports_the_training():
-    importers = [
-        file for file in [ROOT / "app.py", *(ROOT / "bon").rglob("*.py")]
-        if re.search(r"bon\.training|from bon import .*\btraining\b", file.read_text(encoding="utf-8"))
-    ]
-    assert all(file.is_relative_to(ROOT / "bon" / "training") for file in importers)
-
-
 def test_wheel_installed_elsewhere_serves_the_page(installed, tmp_path):
     app = App(tmp_path, ("-m", "bon", "page"), PYTHONPATH=str(installed), HF_HUB_OFFLINE="1", HOME=str(tmp_path))
     try:

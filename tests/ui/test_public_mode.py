@@ -387,13 +387,13 @@ def test_what_failed_is_still_found_by_its_kind_and_line(caplog):
     assert SECRET not in caplog.text
 
 
-# The table in the README.
+# The table in the README of bon.ui.
 
 
 def test_the_readme_has_every_variable_and_no_other():
     files = [ROOT / "app.py", *(ROOT / "bon").rglob("*.py")]
     used = set().union(*(re.findall(r"\bBON_[A-Z_]+\b", file.read_text(encoding="utf-8")) for file in files))
-    table = re.findall(r"^\| `([A-Z_]+)`", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    table = re.findall(r"^\| `([A-Z_]+)`", (ROOT / "bon/ui/README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(name for name in table if name.startswith("BON_")) == sorted(used)
     assert {"GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "HF_TOKEN", "HF_HUB_OFFLINE"} <= set(table)
     assert len(table) == len(set(table))
