@@ -181,6 +181,7 @@ def _sft(row: Row, record: Record, _: float) -> ExportedRows:
 
 
 def _preference(row: Row, record: Record, margin: float) -> ExportedRows:
+    """The best and the worst text as a pair, unless the texts are equal or their scores too close."""
     best, worst = record["candidates"][0], record["candidates"][-1]
     difference = best["score"] - worst["score"]
     if best["text"] == worst["text"]:

@@ -67,6 +67,11 @@ class Dataset:
     column can be taken for the prompts.
     """
 
+    path: Path
+    column: str | None
+    template: str | None
+    skip_bad: bool
+
     def __init__(self, path: str | Path, column: str | None = None, template: str | None = None,
                  skip_bad: bool = False):
         self.path, self.template, self.skip_bad = Path(path), template, skip_bad
@@ -78,7 +83,7 @@ class Dataset:
             next(self.rows(), None)  # raises the error of the first row
             raise InputError("input", say("error.file_without_readable_rows" if skip_bad else "error.file_without_rows",
                                           path=str(path)))
-        self.column: str | None = None
+        self.column = None
         self._make_row: Callable[[int, Columns], Row]
         if template is None:
             self.column = _prompt_column(column, list(first))
@@ -212,7 +217,7 @@ def _prompt_column(name: str | None, columns: Sequence[str]) -> str:
             raise InputError("prompt_column", say("error.no_such_column", column=repr(name),
                                                   columns=", ".join(columns)))
         return name
-    matches = [column for known in PROMPT_COLUMNS for column in columns if column.strip().casefold() == known]
+    matches = [column for usual in PROMPT_COLUMNS for column in columns if column.strip().casefold() == usual]
     if not matches and len(columns) > 1:
         raise InputError("prompt_column", say("error.no_prompt_column", columns=", ".join(columns)))
     return (matches or columns)[0]
@@ -251,6 +256,7 @@ def _jsonl(path: Path) -> Iterator[RawRow]:
 
 
 def _json_object(number: int, line: str) -> RawRow:
+    """A line of JSONL as a row that any file can hold: NaN becomes null, half a surrogate pair U+FFFD."""
     try:
         row = json.loads(line, parse_constant=lambda _: None)
         if "\\ud" in line.lower():  # half of a surrogate pair, which no file can hold

@@ -62,6 +62,10 @@ class RayWorkers:
     count: of the workers. resources: of each worker, such as {"num_gpus": 1}. machines: of the cluster.
     """
 
+    count: int
+    resources: dict[str, int]
+    machines: int
+
     def __init__(self, ray: ModuleType, loading: Mapping[str, Any], count: int | None = None):
         self._ray = ray
         self._load = partial(_load_sampler, os.getcwd(), dict(loading))
@@ -139,10 +143,10 @@ class Worker:
     def __init__(self, load: Callable[[], "Sampler"], description: Mapping[str, Any], settings: Settings,
                  export_format: ExportFormat):
         self._sampler, self._settings, self._format = load(), settings, export_format
-        own = _describe_sampler(self._sampler)
+        actual = _describe_sampler(self._sampler)
         differences = messages.join(
-            say("error.workers_differ_in", name=name, one=str(description[name]), other=str(own[name]))
-            for name in description if description[name] != own[name]
+            say("error.workers_differ_in", name=name, one=str(description[name]), other=str(actual[name]))
+            for name in description if description[name] != actual[name]
         )
         self._mismatch = say("error.workers_differ", differences=differences) if differences else None
 

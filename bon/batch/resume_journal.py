@@ -37,6 +37,11 @@ class Journal:
     `InputError` where another run has locked it, the plans differ or the file cannot be opened.
     """
 
+    path: Path
+    output: Path
+    plan: Plan
+    done: int
+
     def __init__(self, output: Path, plan: Plan, resume: bool = False, digests: Iterable[str] = ()):
         self.path, self.output, self.plan = journal_path(output), output, dict(plan)
         self.done = 0

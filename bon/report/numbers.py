@@ -6,18 +6,18 @@ from bon.messages import Message, message_or, say
 
 
 def format_unit(unit: str, target: str | None) -> str:
-    """The score's unit for a reader: `probability of positive`."""
+    """A score's unit, and the target that it is of, for a reader: `probability of positive`."""
     unit = message_or(f"unit.{unit}", unit)
     return say("unit.of", unit=unit, label=format_label(target)) if target else unit
 
 
 def format_label(label: str) -> str:
-    """A scorer's label for a reader: POSITIVE shouts."""
+    """A scorer's label for a reader: in the page's words where it has them, and never all in capitals."""
     return message_or(f"label.{lower_label(label)}", lower_label(label))
 
 
 def lower_label(label: str) -> str:
-    """A scorer's label without capitals where it has nothing else."""
+    """The label in lower case where it is all capitals, else as it is."""
     return label.lower() if label.isupper() else label
 
 

@@ -77,7 +77,7 @@ def curve(result: Result) -> str:
     expected = result.stats.expected_best
     axis, n = _axis_of(result), len(expected)
 
-    def place(k: int) -> tuple[float, float]:
+    def point(k: int) -> tuple[float, float]:
         x = LEFT + math.log(k) / math.log(n) * (WIDTH - LEFT - RIGHT)
         return round(x, 1), _y(axis.share(expected[k - 1]))
 
@@ -85,16 +85,16 @@ def curve(result: Result) -> str:
     for share, label in axis.marks():
         y = _y(share)
         parts += [line([(LEFT, y), (WIDTH - RIGHT, y)], LINE, 1), text(LEFT - 8, y + 4, label, SOFT, "end")]
-    parts.append(line([place(k) for k in range(1, n + 1)], ACCENT, 2.5))
+    parts.append(line([point(k) for k in range(1, n + 1)], ACCENT, 2.5))
     marks = sorted({n, *(2**i for i in range(n.bit_length()) if 2**i <= 0.77 * n)})
     for k in marks:
-        x, y = place(k)
+        x, y = point(k)
         parts += [f'<circle cx="{x}" cy="{y}" r="4" fill="{ACCENT}"/>', text(x, HEIGHT - 6, str(k), SOFT)]
     for k in (marks[0], marks[-1]):
-        x, y = place(k)
+        x, y = point(k)
         parts.append(text(x, y - 11, format_score(expected[k - 1]), ACCENT, weight=600))
-    points = ", ".join(f"{k}: {format_score(expected[k - 1])}" for k in marks)
-    return image(WIDTH, HEIGHT, f"Expected score by number of candidates: {points}", parts)
+    values = ", ".join(f"{k}: {format_score(expected[k - 1])}" for k in marks)
+    return image(WIDTH, HEIGHT, f"Expected score by number of candidates: {values}", parts)
 
 
 def _y(share: float) -> float:
