@@ -1,1 +1,1 @@
-"""Measurements: bon beside its peers, and its own parts."""
+"""Measurements of speed: bon beside its peers, and its own parts."""

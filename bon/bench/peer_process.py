@@ -1,9 +1,9 @@
-"""One contestant of the speed table, in a process of its own: bon, or what a user would take otherwise.
+"""The program of one timed process: bon, or a peer that a user would run instead.
 
-`KIND FOLDER N PROMPT LENGTHS DTYPE`, then a line on standard input for each turn: it does the work once and answers
+`PROGRAM FOLDER N PROMPT LENGTHS DTYPE`, then a line on standard input for each turn: it does the work once and answers
 with one line of JSON: seconds per query in all (`total`) and, where they can be told apart, of generation (`write`)
-and scoring (`score`); bytes of memory at the peak above those in use with the weights loaded. This file imports
-nothing of bon unless it is bon that runs, so that any Python with the contestant's packages can run it.
+and scoring (`score`); bytes of memory at the peak above those in use with the weights loaded. This file imports nothing
+of bon unless it is bon that runs, so that any Python with the peer's packages can run it.
 """
 
 import gc
@@ -12,10 +12,14 @@ import re
 import sys
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+#: From a length to the seconds of one query by part.
+Run = Callable[[int], dict[str, float]]
 
-def bon(folder, n, query, dtype):
+
+def bon(folder: str, n: int, query: Sequence[int], dtype: str) -> tuple[Run, dict[str, str]]:
     from bon import configure_threads
 
     configure_threads()
@@ -27,35 +31,35 @@ def bon(folder, n, query, dtype):
     from bon.settings import Request, Settings
 
     model, tokenizer = loading.causal(f"{folder}/gpt2", "cpu", dtype)
-    judge = loading.classifier(f"{folder}/distilbert", "cpu", dtype)
-    # No text ends before its length: everybody writes the same number of tokens.
-    engine, scorer = LocalEngine(model, tokenizer, rules=Rules(eos=())), SentimentScorer(Classifier(*judge))
-    types = {"writes_in": loading.facts(model).dtype, "scores_in": loading.facts(judge[0]).dtype}
+    classifier = loading.classifier(f"{folder}/distilbert", "cpu", dtype)
+    # No text ends before its length, so that all programs generate the same number of tokens.
+    engine, scorer = LocalEngine(model, tokenizer, rules=Rules(eos=())), SentimentScorer(Classifier(*classifier))
+    types = {"writes_in": loading.facts(model).dtype, "scores_in": loading.facts(classifier[0]).dtype}
 
-    def run(length):
+    def run(length: int) -> dict[str, float]:
         request = Request(settings=Settings(n=n, seed=1), prompt_ids=tuple(query))
         start = time.perf_counter()
         result = flow.run(request, engine, scorer, lambda: length)
         total = time.perf_counter() - start
         if [c.tokens for c in result.candidates if c.score is not None] != [length] * n:
-            raise AssertionError("not the whole work")
+            raise AssertionError("Some candidates are shorter than the work asks for.")
         return {"total": total, "prefill": result.timing.prefill, "score": result.timing.score,
                 "write": result.timing.prefill + result.timing.decode}
 
     return run, types
 
 
-def transformers(folder, n, query, dtype):
+def transformers(folder: str, n: int, query: Sequence[int], dtype: str) -> tuple[Run, dict[str, str]]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
-    kind = {"bf16": torch.bfloat16}.get(dtype, torch.float32)
-    model = AutoModelForCausalLM.from_pretrained(f"{folder}/gpt2", dtype=kind).eval()
+    torch_dtype = {"bf16": torch.bfloat16}.get(dtype, torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(f"{folder}/gpt2", dtype=torch_dtype).eval()
     tokenizer = AutoTokenizer.from_pretrained(f"{folder}/gpt2")
-    judge = pipeline("sentiment-analysis", model=f"{folder}/distilbert", device="cpu", dtype=kind)
+    classifier = pipeline("text-classification", model=f"{folder}/distilbert", device="cpu", dtype=torch_dtype)
     ids = torch.tensor([query])
 
-    def run(length):
+    def run(length: int) -> dict[str, float]:
         start = time.perf_counter()
         out = model.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0, top_p=1.0, num_return_sequences=n,
@@ -63,15 +67,15 @@ def transformers(folder, n, query, dtype):
         )
         written = time.perf_counter()
         texts = tokenizer.batch_decode(out)
-        judge(texts, truncation=True, batch_size=n)
+        classifier(texts, truncation=True, batch_size=n)
         end = time.perf_counter()
         return {"total": end - start, "write": written - start, "score": end - written}
 
-    name = str(kind).removeprefix("torch.")
+    name = str(torch_dtype).removeprefix("torch.")
     return run, {"writes_in": name, "scores_in": name}
 
 
-def trl(folder, n, query, dtype):
+def trl(folder: str, n: int, query: Sequence[int], dtype: str) -> tuple[Run, dict[str, str]]:
     import torch
     from transformers import AutoTokenizer, pipeline
     from trl import AutoModelForCausalLMWithValueHead
@@ -79,16 +83,16 @@ def trl(folder, n, query, dtype):
 
     model = AutoModelForCausalLMWithValueHead.from_pretrained(f"{folder}/gpt2")
     tokenizer = AutoTokenizer.from_pretrained(f"{folder}/gpt2")
-    judge = pipeline("sentiment-analysis", model=f"{folder}/distilbert", device="cpu")
-    wanted = [0]
+    classifier = pipeline("text-classification", model=f"{folder}/distilbert", device="cpu")
+    length_now = [0]
     sampler = BestOfNSampler(
-        model, tokenizer, lambda texts: [out["score"] for out in judge(texts, truncation=True)],
-        length_sampler=lambda: wanted[0], sample_size=n,
+        model, tokenizer, lambda texts: [out["score"] for out in classifier(texts, truncation=True)],
+        length_sampler=lambda: length_now[0], sample_size=n,
     )
     ids = torch.tensor(query)
 
-    def run(length):
-        wanted[0] = length
+    def run(length: int) -> dict[str, float]:
+        length_now[0] = length
         start = time.perf_counter()
         sampler.generate(ids, min_length=-1, top_k=0, top_p=1.0, do_sample=True, eos_token_id=None,
                          pad_token_id=tokenizer.eos_token_id)
@@ -97,20 +101,22 @@ def trl(folder, n, query, dtype):
     return run, {"writes_in": "float32", "scores_in": "float32"}
 
 
-def ctranslate2(folder, n, query, dtype):
+def ctranslate2(folder: str, n: int, query: Sequence[int], dtype: str) -> tuple[Run, dict[str, str]]:
     import ctranslate2
+    import torch
     from ctranslate2.converters import TransformersConverter
     from transformers import AutoTokenizer
 
-    made = Path(folder) / f"ctranslate2-{dtype}"
-    if not made.exists():
-        TransformersConverter(f"{folder}/gpt2").convert(str(made), quantization=dtype)
-        config = made / "config.json"
+    converted = Path(folder) / f"ctranslate2-{dtype}"
+    if not converted.exists():
+        TransformersConverter(f"{folder}/gpt2").convert(str(converted), quantization=dtype)
+        config = converted / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | {"layer_norm_epsilon": 1e-5}))
     prompt = AutoTokenizer.from_pretrained(f"{folder}/gpt2").convert_ids_to_tokens(list(query))
-    generator = ctranslate2.Generator(str(made), device="cpu", compute_type=dtype, intra_threads=_threads())
+    generator = ctranslate2.Generator(str(converted), device="cpu", compute_type=dtype,
+                                      intra_threads=torch.get_num_threads())
 
-    def run(length):
+    def run(length: int) -> dict[str, float]:
         start = time.perf_counter()
         generator.generate_batch([prompt], max_length=length, min_length=length, num_hypotheses=n, sampling_topk=0,
                                  include_prompt_in_result=False)
@@ -119,32 +125,30 @@ def ctranslate2(folder, n, query, dtype):
     return run, {"writes_in": dtype}
 
 
-def _threads():
-    import torch
-
-    return torch.get_num_threads()
-
-
-def _memory(name):
+def _memory(name: str) -> int:
     """Bytes in use (VmRSS) or at the peak since it was reset (VmHWM); 0 where the system does not say."""
     status = Path("/proc/self/status")
-    found = status.exists() and re.search(rf"{name}:\s+(\d+) kB", status.read_text())
-    return int(found[1]) * 1024 if found else 0
+    line = re.search(rf"{name}:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(line[1]) * 1024 if line else 0
 
 
-def main(kind, folder, n, prompt, lengths, dtype):
+PROGRAMS = {"bon": bon, "transformers": transformers, "trl": trl, "ctranslate2": ctranslate2}
+
+
+def main(program: str, folder: str, n: str, prompt: str, lengths: str, dtype: str) -> None:
+    """Loads the models, prints the number types, then answers each line on standard input with one turn."""
     warnings.filterwarnings("ignore")
     import torch
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    words = json.loads((Path(folder) / "gpt2" / "config.json").read_text())["vocab_size"]
-    query = torch.randint(10, min(19_000, words), (int(prompt),), generator=torch.Generator().manual_seed(1)).tolist()
-    run, types = globals()[kind](folder, int(n), query, dtype)
+    tokens = json.loads((Path(folder) / "gpt2" / "config.json").read_text())["vocab_size"]
+    query = torch.randint(10, min(19_000, tokens), (int(prompt),), generator=torch.Generator().manual_seed(1)).tolist()
+    run, types = PROGRAMS[program](folder, int(n), query, dtype)
     gc.collect()
     loaded = _memory("VmRSS")
-    run(4)
+    run(4)  # warms up
     print(json.dumps(types), flush=True)
     for _ in sys.stdin:
         if Path("/proc/self/clear_refs").exists():

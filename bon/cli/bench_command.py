@@ -20,7 +20,7 @@ def parser() -> Parser:
                     "Seconds per query of four; what the others take, in multiples of ours.")
     parser.add_argument("--dtype", default="auto", help="float32, bf16, int8, or several with commas (the fastest)")
     parser.add_argument("--peer-dtype", default="float32", help="of transformers: float32 or bf16 (float32)")
-    parser.add_argument("--turns", type=int, default=3, help="turns of each contestant (3)")
+    parser.add_argument("--turns", type=int, default=3, help="turns of each program (3)")
     parser.add_argument("--peer-python", metavar="PYTHON", help="a Python with trl 0.23.1 and ctranslate2")
     parser.add_argument("--sizes", default="embedded,gpt2-small", help="of the models, with random weights")
     parser.add_argument("-n", "--n", default="1,4,16,64", help="candidates (1,4,16,64)")
@@ -37,7 +37,7 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> int:
     """Measures and prints figures, a row as soon as it is there."""
-    from bon.bench import batch_speed, speed_table
+    from bon.bench import batch_speed, experiments, random_models, speed_table
 
     # Said before torch is imported, which takes seconds.
     counts, prompts, lengths = (numbers_in(name, getattr(args, name)) for name in ("n", "prompt_tokens", "lengths"))
@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
         raise ModelError(say("error.folder_without_two_models", path=args.models))
 
 
-    found = [*(speed_table.rejection() if args.rejection else ()), *(speed_table.quality() if args.quality else ()),
-             *([speed_table.users(users)] if users else ()),
+    found = [*(experiments.rejection() if args.rejection else ()), *(experiments.quality() if args.quality else ()),
+             *([experiments.users(users)] if users else ()),
              *([batch_speed.throughput(prompts_of_batch)] if prompts_of_batch else ())]
     if found:
         print(*(json_text(dataclasses.asdict(figures)) for figures in found), sep="\n")
@@ -58,11 +58,11 @@ def run(args: argparse.Namespace) -> int:
     if args.models:
         for work in (speed_table.Work(Path(args.models), n, prompt, lengths) for prompt in prompts for n in counts):
             for dtype in dtypes:
-                print(json_text(speed_table.ours(work, dtype)), flush=True)
+                print(json_text(speed_table.time_bon(work, dtype)), flush=True)
         return 0
     sizes = args.sizes.split(",")
-    if unknown := set(sizes) - set(speed_table.SIZES):
-        raise InputError("sizes", say("error.unknown_sizes", sizes=", ".join(speed_table.SIZES),
+    if unknown := set(sizes) - set(random_models.SIZES):
+        raise InputError("sizes", say("error.unknown_sizes", sizes=", ".join(random_models.SIZES),
                                       unknown=", ".join(sorted(unknown))))
     rows = speed_table.table(dtypes, turns, args.peer_python, sizes, counts, prompts, lengths, args.peer_dtype)
     shown = (json_text(dataclasses.asdict(row)) for row in rows) if args.json else speed_table.markdown(rows)

@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 import bon
-from bon.bench import speed_table
+from bon.bench import experiments, random_models, speed_table
 from bon.cli.main import main
 from bon.errors import EngineError
 
@@ -21,7 +21,7 @@ TINY = {"tiny": (
 @pytest.fixture(scope="module", autouse=True)
 def _tiny_sizes():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speed_table, "SIZES", TINY)
+        patch.setattr(random_models, "SIZES", TINY)
         yield
 
 
@@ -29,18 +29,18 @@ def _tiny_sizes():
 def folder(tmp_path_factory):
     """A folder with both models."""
     path = tmp_path_factory.mktemp("bench")
-    speed_table.random_models(path, "tiny")
+    random_models.save_random_models(path, "tiny")
     return path
 
 
 @pytest.fixture
 def _begun_once(work, begun, monkeypatch):
-    """Contestants at the one work are begun once for all tests: each takes seconds to import torch."""
-    def contestant(kind, asked, dtype, python=sys.executable):
-        assert (str(asked.folder), asked.n, asked.prompt, asked.lengths) == (str(work.folder), 3, 4, (3, 6))
-        return nullcontext(begun(kind, dtype, python))
+    """Processes of the one work are started once for all tests: each takes seconds to import torch."""
+    def process(program, given, dtype, python=sys.executable):
+        assert (str(given.folder), given.n, given.prompt, given.lengths) == (str(work.folder), 3, 4, (3, 6))
+        return nullcontext(begun(program, dtype, python))
 
-    monkeypatch.setattr(speed_table, "Contestant", contestant)
+    monkeypatch.setattr(speed_table, "TimedProcess", process)
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,10 @@ def work(folder):
 
 @pytest.fixture(scope="module")
 def begun(work):
-    """Begins a contestant, where it has not begun."""
+    """Starts a process, where it has not started."""
     with ExitStack() as stack:
-        real = speed_table.Contestant
-        yield cache(lambda kind, dtype, python: stack.enter_context(real(kind, work, dtype, python)))
+        real = speed_table.TimedProcess
+        yield cache(lambda program, dtype, python: stack.enter_context(real(program, work, dtype, python)))
 
 
 def test_a_texts_tokens_are_as_many_for_the_scorer_as_for_the_writer(folder):
@@ -107,10 +107,10 @@ def test_turns_alternate_and_ratios_are_of_neighbours():
     assert speed_table.seconds(taken[0][0]) == 1.5
 
 
-def test_a_contestant_that_cannot_run_is_an_error_that_names_it(folder):
+def test_a_program_that_cannot_run_is_an_error_that_names_it(folder):
     bare = getattr(sys, "_base_executable", sys.executable)  # of a virtual environment: without packages
     with pytest.raises(EngineError, match="ctranslate2"):
-        speed_table.Contestant("ctranslate2", speed_table.Work(folder, 2, 4), "int9", bare)
+        speed_table.TimedProcess("ctranslate2", speed_table.Work(folder, 2, 4), "int9", bare)
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
@@ -128,14 +128,13 @@ def test_work_that_cannot_be_done_is_refused_in_one_line(arguments, said, capsys
 
 @pytest.fixture
 def _one_prompt(monkeypatch):
-    monkeypatch.setattr(speed_table, "SUBJECTS", ["movie"])
-    monkeypatch.setattr(speed_table, "OPENINGS", ("This {}",))
+    monkeypatch.setattr(experiments, "PROMPTS", ["This movie"])
 
 
 @pytest.mark.usefixtures("_one_prompt")
 def test_early_rejection_is_measured_against_plain_samples_of_equal_worth():
     said = []
-    few, many = speed_table.rejection(n=(4, 16), most=32, say=said.append)
+    few, many = experiments.rejection(n=(4, 16), most=32, report=said.append)
     assert few.tokens < many.tokens
     for found in (few, many):
         assert (found.plain is None) == (found.saves is None)
@@ -147,7 +146,7 @@ def test_early_rejection_is_measured_against_plain_samples_of_equal_worth():
 
 @pytest.mark.usefixtures("_one_prompt")
 def test_the_cost_of_a_number_type_is_none_for_float32_and_small_for_others():
-    exact, bf16 = speed_table.quality(dtypes=("float32", "bf16"), count=1)
+    exact, bf16 = experiments.quality(dtypes=("float32", "bf16"), count=1)
     assert (exact.same_best, exact.lost) == (1.0, 0.0)
     assert abs(exact.kl) < 1e-9
     assert 0 < bf16.kl < 0.01
@@ -155,6 +154,6 @@ def test_the_cost_of_a_number_type_is_none_for_float32_and_small_for_others():
 
 
 def test_callers_at_once_are_measured_against_the_same_callers_in_turn():
-    found = speed_table.users(count=3, n=2, turns=1)
+    found = experiments.users(count=3, n=2, turns=1)
     assert (found.users, found.n) == (3, 2)
     assert found.times == pytest.approx(found.alone / found.together)
