@@ -128,7 +128,7 @@ def test_the_logits_are_those_of_the_model_without_a_cache(family, shape, shared
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_arithmetic_of_other_devices_gives_the_same_logits(family, monkeypatch):
-    monkeypatch.setattr(prefix_cache, "ON_PROCESSORS", False)
+    monkeypatch.setattr(prefix_cache, "HAS_CPU_KERNEL", False)
     lengths, owners = SHAPES["prompts of all lengths, rows in any order"]
     model, prompts = model_of(family), [tokens(n, seed) for seed, n in enumerate(lengths)]
     with torch.inference_mode():
@@ -241,7 +241,7 @@ def test_rows_that_join_and_prompts_that_leave_change_nobodys_logits(family, sha
         decoder.join(last)
         check(torch.cat([logits, last.logits]))
         check(logits := read(decoder, 11))
-        copied = [not decoder.cache.lengths[owner] for owner in decoder.cache.owners]
+        copied = [not decoder.cache.prompt_lengths[owner] for owner in decoder.cache.owners]
         if not any(copied):
             return
         decoder.keep(order := _closed_up(copied))  # every prompt that is held once leaves
@@ -253,7 +253,7 @@ def test_rows_that_join_and_prompts_that_leave_change_nobodys_logits(family, sha
 
 @pytest.mark.parametrize("kernel", [True, False], ids=["processor", "other devices"])
 def test_a_prompt_that_is_hidden_whole_has_no_weight_in_float16_either(kernel, monkeypatch):
-    monkeypatch.setattr(prefix_cache, "ON_PROCESSORS", kernel and prefix_cache.ON_PROCESSORS)
+    monkeypatch.setattr(prefix_cache, "HAS_CPU_KERNEL", kernel and prefix_cache.HAS_CPU_KERNEL)
     model = tiny.gpt2().to(torch.float16)
     with torch.inference_mode():
         decoder = SharedDecoder(model, [tokens(49, 1)], [0, 0], 10, shared=True)
@@ -304,7 +304,7 @@ def test_who_calls_the_model_meanwhile_gets_the_models_own_attention(config, att
     assert torch.equal(alone, expected[0])
     assert torch.equal(written, expected[1])
     assert named == attention
-    assert prefix_cache.NAME not in (tmp_path / "config.json").read_text()
+    assert prefix_cache.ATTENTION not in (tmp_path / "config.json").read_text()
     assert (logits - own_logits(model, (6, 7, 2))).abs().max() < 1e-4
 
 
@@ -312,7 +312,7 @@ def test_the_models_own_attention_is_back_afterwards_and_after_a_failure():
     model = model_of("llama")
     before = model.config._attn_implementation
     with prefix_cache.shared_attention(model):
-        assert model.config._attn_implementation == prefix_cache.NAME
+        assert model.config._attn_implementation == prefix_cache.ATTENTION
         with pytest.raises(prefix_cache.Unsupported):
             model(input_ids=torch.tensor([[1, 2]]))
     with pytest.raises(prefix_cache.Unsupported), prefix_cache.shared_attention(model):
