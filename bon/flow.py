@@ -88,15 +88,15 @@ class _Run:
             settings = dataclasses.replace(settings, min_tokens=lengths.min_value, max_tokens=lengths.max_value - 1)
         request = request.with_settings(settings)
         self.lengths = LengthSampler.of(settings) if lengths is None else lengths
-        ids = engine.encode(request)
+        prompt = engine.encode(request)
         alone = not watched  # who waits for a file wants it to be the same again
         watched = watched or settings.reject > 0  # what is dropped is chosen by unfinished texts
         self.together = scorer.incremental and not watched
-        self.job = Job(ids, self._caps(request), request, certainty=scorer.needs_certainty,
+        self.job = Job(prompt.ids, self._caps(request), request, notes=prompt.notes, certainty=scorer.needs_certainty,
                        watched=watched, alone=alone)
-        # By the settings, not by the luck of the draw: what fits, fits with every seed.
-        check_fits(len(ids), settings.lengths[1] if lengths is None else max(self.job.caps), engine)
-        self.prompt = request.prompt if request.prompt is not None else self._prompt_text(request, engine, ids)
+        # By the longest length that the settings allow: whether a prompt fits does not depend on the seed.
+        check_fits(len(prompt.ids), settings.lengths[1] if lengths is None else max(self.job.caps), engine)
+        self.prompt = request.prompt if request.prompt is not None else self._prompt_text(request, engine, prompt.ids)
         self.state = RunState(self.lengths if isinstance(self.lengths, LengthSampler) else None)
         self.started = Started(
             self.prompt, engine.name, scorer.name, scorer.target, scorer.unit, settings, self.job.caps,

@@ -3,26 +3,29 @@
 Imported before torch, since the Space's own package `spaces` has to be. Elsewhere all of this does nothing.
 """
 
+import importlib
 import os
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from types import ModuleType
+from typing import TypeVar
 
-spaces: Any = None
+_spaces: ModuleType | None = None
 if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
-    try:
-        import spaces
-    except ImportError:
-        spaces = None
+    with suppress(ImportError):
+        _spaces = importlib.import_module("spaces")
+
+Work = TypeVar("Work", bound=Callable[..., object])
 
 
 def is_on() -> bool:
     """Whether a GPU has to be borrowed."""
-    return spaces is not None
+    return _spaces is not None
 
 
-def borrows(seconds: Callable[..., float]) -> Callable[[Callable], Callable]:
+def borrows(seconds: Callable[..., float]) -> Callable[[Work], Work]:
     """Decorates a function, or a generator, that works on a GPU: it gets one for so many seconds.
 
     seconds: called with the same arguments. Arguments and values cross processes, so they have to be plain.
     """
-    return spaces.GPU(duration=seconds) if is_on() else lambda work: work
+    return _spaces.GPU(duration=seconds) if _spaces else lambda work: work

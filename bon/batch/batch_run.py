@@ -280,7 +280,7 @@ def _request(row: Row, engine: Engine, settings: Settings) -> Request:
     keep_all = dataclasses.replace(settings, keep=None)  # the mean is over all candidates, however many are written
     messages = None if row.messages is None else tuple(row.messages)
     request = Request(row.prompt, keep_all, messages=messages, query=row.number)
-    flow.check_fits(len(engine.encode(request)), settings.lengths[1], engine)
+    flow.check_fits(len(engine.encode(request).ids), settings.lengths[1], engine)
     return request
 
 

@@ -89,7 +89,7 @@ def _check(prompts: Sequence[str], models: ComparisonModels, settings: Settings)
     for number, prompt in enumerate(prompts, start=1):
         try:
             for engine in filter(None, (models.base, models.tuned)):
-                flow.check_fits(len(engine.encode(Request(prompt, settings))), settings.lengths[1], engine)
+                flow.check_fits(len(engine.encode(Request(prompt, settings)).ids), settings.lengths[1], engine)
         except InputError as error:
             message = say("error.numbered_prompt", number=str(number), error=error.message)
             raise InputError("prompts", message) from error
@@ -182,7 +182,7 @@ def _log_ratios(
     assert isinstance(models.base, LocalEngine)  # no other engine has a vocabulary
     assert isinstance(models.tuned, LocalEngine)
 
-    ids = models.base.encode(Request(prompt, settings))
+    ids = models.base.encode(Request(prompt, settings)).ids
     texts, ended = [c.token_ids for c in candidates], [c.ended == "eos" for c in candidates]
     temperature = settings.sampling.temperature
     by_tuned, by_base = (

@@ -1,12 +1,20 @@
-"""What the flow asks of an engine; a test's fake needs no more than this."""
+"""The protocol of an engine, and the values that it takes and gives; a test's fake needs no more."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from bon.events import Row
 from bon.result import Candidate
 from bon.settings import Request
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """A prompt as token ids. notes: what the reader of the result should know of how they were made."""
+
+    ids: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +23,9 @@ class Job:
 
     Candidate i draws from the random stream (seed, query, i) of the request. unwanted: numbers of candidates that
     the consumer gives up while the job runs; the engine ends them as `rejected` before its next step. certainty:
-    whether the candidates' self-certainty is wanted. watched: whether anybody looks at texts that are not complete;
-    where nobody does, the engine need not report rows that grew. alone: whether nobody else's texts may be decoded
-    together with those of this call: then what else runs cannot turn a near-tie by rounding.
+    whether to compute the candidates' self-certainty. watched: whether anybody reads texts that are not complete;
+    else the engine need not report rows that grew. alone: whether these candidates are decoded with no other call's,
+    so that no rounding in a shared batch can turn a near-tie. notes: for each candidate's notes.
     """
 
     prompt_ids: tuple[int, ...]
@@ -27,16 +35,17 @@ class Job:
     certainty: bool = False
     watched: bool = True
     alone: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step of generation brought: by a job's number, the rows that grew and those that ended.
+    """What one step of generation produced: by the number of a job, the rows that grew and those that ended.
 
-    stage: `prefill` or `decode`, for the clock. note: what the reader of the result should know.
+    stage: to which stage the time of the step is counted. note: what the reader of the result should know.
     """
 
-    stage: str = "decode"
+    stage: Literal["prefill", "decode"] = "decode"
     grown: Mapping[int, Sequence[Row]] = field(default_factory=dict)
     ended: Mapping[int, Sequence[Candidate]] = field(default_factory=dict)
     note: str | None = None
@@ -49,13 +58,13 @@ class Engine(Protocol):
     #: Tokens that prompt and continuation may fill together; None: no limit.
     context: int | None
 
-    def encode(self, request: Request) -> tuple[int, ...]:
-        """The prompt's token ids. Raises `InputError` where the request does not fit the model."""
+    def encode(self, request: Request) -> EncodedPrompt:
+        """The request's prompt as token ids. Raises `InputError` where the request does not fit the model."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids."""
 
-    def generate(self, jobs: Sequence[Job]) -> Iterator[Step]:
+    def generate(self, jobs: Sequence[Job]) -> Generator[Step, None, None]:
         """Continues every job's prompt. Closing the iterator stops the work within one step."""
 
     def describe(self) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""What lies in a model's folder, and whether transformers reads all of it: where it would go on with wrong numbers or a
-wrong vocabulary, a `ModelError` says what is the matter.
+"""Checks that transformers reads all of a model's files: where it would go on with wrong numbers or a wrong vocabulary,
+a `ModelError` says why.
 """
 
 import importlib.metadata
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from bon.errors import ModelError
@@ -20,24 +20,24 @@ from bon.messages import say
 from bon.models import presets
 from bon.models.limits import vocabulary
 
-#: How the text begins that stands in a repository for a file that Git LFS keeps elsewhere.
+#: How a Git LFS pointer begins: the text that a repository holds in place of a large file.
 POINTER = b"version https://git-lfs.github.com/spec/"
-#: Types of numbers, as safetensors calls them, that are the weights themselves.
+#: Number types, as safetensors calls them, of weights that are not quantised.
 PLAIN = {"F64", "F32", "F16", "BF16"}
 #: Parts of the names of weights that belong to an adapter.
 ADAPTER = re.compile(r"(^|[._])(lora|adapters?|adaption|ia3|prompt_encoder|prompt_embeddings|base_layer)([._]|$)")
-#: What some files hold although models work it out by themselves, and the scales of a cache in a type that is not used.
+#: Tensors that models compute themselves, and the scales of a KV cache in a number type that bon does not use.
 NOT_LEARNED = re.compile(r"(position_ids|inv_freq|masked_bias|_extra_state|\b(k|v|kv)_scale)$")
-#: A tokenizer with fewer than this share of the model's tokens has not read its vocabulary.
+#: A tokenizer with fewer than this share of the model's tokens was loaded without its vocabulary.
 FEW_TOKENS = 0.1
-#: What transformers says where it goes on but the results may be wrong, and what of that does no harm here: loading
-#: checks the keys itself, and no text depends on the special tokens that a config gets wrong.
+#: Warnings of transformers that results may be wrong, and those of them that are harmless here: loading checks the keys
+#: itself, and no text depends on the special tokens that a config gets wrong.
 DOUBTS = re.compile(r"incorrect|(unexpected|undefined) behavio|must (be|have)|does not match|corrupt", re.IGNORECASE)
 HARMLESS = re.compile(r"LOAD REPORT|^Model config: |seem corrupted")
 
 
 def check_files(folder: str, place: str) -> None:
-    """An error for a folder without weights or without some of them, or with a file that is none."""
+    """Raises `ModelError` for a folder without weights or without some of them, or with a Git LFS pointer in a file."""
     files = presets.present(folder)
     if not presets.weights(files):
         raise ModelError(presets.other_format(place, files) or say("error.folder_without_weights", folder=place))
@@ -53,10 +53,10 @@ def _begins(file: str, start: bytes) -> bool:
         return opened.read(len(start)) == start
 
 
-def check_numbers(folder: str, config: Any, place: str) -> str | None:
-    """The method by which the weights are quantised; None where they are plain numbers. An error where it is unknown.
+def check_quantization(folder: str, config: PreTrainedConfig, place: str) -> str | None:
+    """The method by which the weights are quantised, or None. Raises `ModelError` where transformers has no such one.
 
-    A method that can do so is told to give the weights as plain numbers: bon has number types of its own.
+    A method that can do so is told to dequantise the weights: bon has number types of its own.
     """
     quantization = _quantization(config)
     if quantization is None:
@@ -66,12 +66,12 @@ def check_numbers(folder: str, config: Any, place: str) -> str | None:
     method = _method(quantization)
     if method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
         raise ModelError(say("error.quantization_unknown", model=place, method=method))
-    if "dequantize" in inspect.signature(AUTO_QUANTIZATION_CONFIG_MAPPING[method].__init__).parameters:
+    if "dequantize" in inspect.signature(AUTO_QUANTIZATION_CONFIG_MAPPING[method]).parameters:
         quantization["dequantize"] = True
     return method
 
 
-def _quantization(config: Any) -> dict[str, Any] | None:
+def _quantization(config: PreTrainedConfig) -> dict[str, Any] | None:
     for part in (config, config.get_text_config()):
         if (quantization := getattr(part, "quantization_config", None)) is not None:
             return quantization
@@ -79,7 +79,7 @@ def _quantization(config: Any) -> dict[str, Any] | None:
 
 
 def _method(quantization: dict[str, Any]) -> str:
-    """The name of a method as transformers has it; all that there is where it has no name."""
+    """The name of a quantization method in transformers; the whole configuration where it has none."""
     bits = next((bits for bits in ("4bit", "8bit") if quantization.get(f"load_in_{bits}")), None)
     return f"bitsandbytes_{bits}" if bits else str(quantization.get("quant_method") or quantization)
 
@@ -109,10 +109,10 @@ def _types(path: str, place: str) -> Iterator[tuple[str, str]]:
                 yield name, "F32" if plain else str(tensor.dtype).removeprefix("torch.")
 
 
-def check_report(model: nn.Module, report: dict[str, Any], place: str, kind: str) -> None:
-    """An error for what transformers reports to have left out or filled with random numbers, by the name of a weight.
+def check_report(model: PreTrainedModel, report: dict[str, Any], place: str, kind: str) -> None:
+    """Raises `ModelError` for weights that transformers reports as left out or filled with random numbers.
 
-    What belongs to layers that the model does not have, such as another head, does no harm.
+    Weights of layers that the model does not have, such as another head, do no harm.
     """
     layers = {name for name, part in model.named_modules() if not [*part.children()] and [*part.parameters()]}
     unread = [key for key in sorted(report["unexpected_keys"]) if ADAPTER.search(key) or _in_layer(model, layers, key)]
@@ -128,7 +128,7 @@ def check_report(model: nn.Module, report: dict[str, Any], place: str, kind: str
         raise ModelError(say("error.weights_missing", model=place, kind=kind, weight=min(report["missing_keys"])))
 
 
-def _in_layer(model: nn.Module, layers: set[str], key: str) -> bool:
+def _in_layer(model: PreTrainedModel, layers: set[str], key: str) -> bool:
     """Whether a key of a file names a part of one of the model's innermost layers: a scale, a bias, an adapter."""
     if NOT_LEARNED.search(key):
         return False
@@ -143,8 +143,10 @@ def _shape(shape: Any) -> str:
     return " x ".join(map(str, shape)) or "1"
 
 
-def check_tokenizer(model: nn.Module, tokenizer: Any, folder: str, place: str) -> None:
-    """An error for a tokenizer without its vocabulary: transformers makes an empty one where files are missing."""
+def check_tokenizer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str, place: str
+) -> None:
+    """Raises `ModelError` for a tokenizer without its vocabulary: transformers makes an empty one of missing files."""
     if getattr(tokenizer, "vocab_files_names", None) and not _vocabularies(folder):
         raise ModelError(say("error.tokenizer_missing", model=place))
     size = vocabulary(model)
@@ -158,7 +160,7 @@ def _vocabularies(folder: str) -> list[str]:
 
 
 def why_no_tokenizer(folder: str, place: str, error: Exception) -> str:
-    """What keeps a tokenizer from being read: a file that is missing, a package, or what the error says."""
+    """Why a tokenizer cannot be loaded: a missing file, a missing package, or the text of the error."""
     files = _vocabularies(folder)
     if not files:
         return say("error.tokenizer_missing", model=place)
@@ -166,17 +168,17 @@ def why_no_tokenizer(folder: str, place: str, error: Exception) -> str:
         if file.endswith((".model", ".spm")):
             # SentencePiece's format begins with the mark of its first field; the other is a list of tokens in base64.
             binary = _begins(os.path.join(folder, file), b"\n")
-            if absent := _absent(["sentencepiece", "protobuf"] if binary else ["tiktoken"]):
-                return say("error.tokenizer_needs_package", model=place, file=file, package=" ".join(absent))
+            if missing := _not_installed(["sentencepiece", "protobuf"] if binary else ["tiktoken"]):
+                return say("error.tokenizer_needs_package", model=place, file=file, package=" ".join(missing))
     return say("error.tokenizer_unreadable", model=place, error=in_one_line(error))
 
 
-def _absent(packages: list[str]) -> list[str]:
+def _not_installed(packages: list[str]) -> list[str]:
     return [package for package in packages if not [*importlib.metadata.distributions(name=package)]]
 
 
 def why_not_converted(warnings: list[str]) -> dict[str, str] | None:
-    """Of a report in which transformers could not put weights together: the weight's name, and the reason."""
+    """The weight that transformers' loading report says could not be converted, and the reason; None: there is none."""
     for report in warnings:
         weight = re.search(r"^(\S+)\s*\| CONVERSION", report, re.MULTILINE)
         reason = re.search(r"^\w*(?:Error|Exception): (.+)$", report, re.MULTILINE)
@@ -185,10 +187,10 @@ def why_not_converted(warnings: list[str]) -> dict[str, str] | None:
     return None
 
 
-def doubts(warnings: list[str], tokenizer: Any, place: str) -> tuple[str, ...]:
-    """Notes of what transformers said about results that may be wrong, where nothing here has made an error of it."""
+def doubts(warnings: list[str], tokenizer: PreTrainedTokenizerBase, place: str) -> tuple[str, ...]:
+    """Notes with transformers' warnings that results may be wrong, of which no check here has made an error."""
     pre_tokenizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "pre_tokenizer", None)
-    splits = "Split" in str(pre_tokenizer)  # where no pattern splits texts, a warning of a wrong one is of no account
+    splits = "Split" in str(pre_tokenizer)  # where no pattern splits texts, a warning of a wrong pattern is harmless
     lines = [
         warning.strip().splitlines()[0] for warning in dict.fromkeys(warnings)
         if DOUBTS.search(warning) and not HARMLESS.search(warning) and (splits or "regex pattern" not in warning)
@@ -197,7 +199,7 @@ def doubts(warnings: list[str], tokenizer: Any, place: str) -> tuple[str, ...]:
 
 
 def in_one_line(error: Exception) -> str:
-    """What an error says in its first line, with the second where the first announces it; its type where it is bare."""
+    """An error's first line, with the second where the first ends in a colon; with its type where it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines or isinstance(error, KeyError):
         return f"{type(error).__name__} {error}".strip()

@@ -1,4 +1,4 @@
-"""Which device and which number type a model gets."""
+"""The choice of a model's device and number type."""
 
 import torch
 
@@ -7,12 +7,15 @@ from bon.messages import say
 
 #: Below this many parameters a model's weights fit the processor's cache, and float32 is as fast as bf16 and exact.
 SMALL = 30_000_000
-#: Number types by the names that people give them. int8: weights and the inputs of each product, on processors.
+#: Number types by the names that users give them. int8: for weights and the inputs of each product, on processors.
 DTYPES = {"float32": "float32", "bf16": "bf16", "bfloat16": "bf16", "float16": "float16", "int8": "int8"}
 
 
 def choose_device(device: str | None = None) -> str:
-    """`device` as torch names it, or for None or `auto` the fastest that is present."""
+    """`device`, or for None or `auto` the fastest that this machine has, as torch names it.
+
+    Raises `InputError` for a device that torch cannot use.
+    """
     if device and device != "auto":
         return _checked_device(device)
     if torch.cuda.is_available():
@@ -32,12 +35,15 @@ def native_bf16(device: str) -> bool:
     """Whether the device multiplies matrices in bf16 without emulating it."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
-    return device == "cpu" and any(getattr(torch.cpu, ask)() for ask in asks if hasattr(torch.cpu, ask))
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
+    return device == "cpu" and any(getattr(torch.cpu, check)() for check in checks if hasattr(torch.cpu, check))
 
 
 def choose_dtype(dtype: str | None, device: str, parameters: int) -> str:
-    """The number type called `dtype`, or for None or `auto` the fastest that is native to the device."""
+    """The number type called `dtype`, or for None or `auto` the fastest that is native to the device.
+
+    parameters: how many the model has. Raises `InputError` for an unknown name.
+    """
     if named := named_dtype(dtype):
         return named
     if device == "mps":
@@ -49,4 +55,4 @@ def named_dtype(dtype: str | None) -> str | None:
     """The number type called `dtype`; None for None and `auto`. Raises `InputError` for any other name."""
     if dtype and dtype != "auto" and dtype not in DTYPES:
         raise InputError("dtype", say("error.no_such_dtype", names=", ".join(DTYPES), value=repr(dtype)))
-    return DTYPES.get(dtype)
+    return DTYPES.get(dtype or "auto")

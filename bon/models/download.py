@@ -1,4 +1,4 @@
-"""A model's files: those of a folder, or from the Hub; and what to say where they cannot be had."""
+"""A model's files, from a folder or downloaded from the Hub, and the errors where neither has them."""
 
 import os
 from collections.abc import Iterator
@@ -12,17 +12,18 @@ from bon.models import checkpoint, presets
 
 
 def folder(place: str) -> str:
-    """The folder with a model's files: `place` itself, or the Hub's cache, with what was missing fetched into it.
+    """The folder with a model's files: `place` itself, or the Hub's cache, with the missing files downloaded.
 
-    The Hub is asked whether there is a newer version; where it does not answer, a complete copy will do.
+    The newest version on the Hub is taken; where the Hub does not answer, a complete copy in the cache. Raises
+    `ModelError` where there is none.
     """
     if os.path.isabs(place) or os.path.isdir(place):
         return presets.checked_place(place)
-    patience = 3 if presets.state(place) == "here" else 10
+    timeout = 3 if presets.state(place) == "here" else 10
     try:
-        info = HfApi().model_info(place, timeout=patience)
+        info = HfApi().model_info(place, timeout=timeout)
     except Exception as error:
-        return _copy(place, _why_unreachable(place, error), error)
+        return _cached_copy(place, _why_unreachable(place, error), error)
     names = [file.rfilename for file in info.siblings or ()]
     files = presets.needed(names)
     if "config.json" not in files:
@@ -30,27 +31,28 @@ def folder(place: str) -> str:
     try:
         return snapshot_download(place, allow_patterns=files)
     except Exception as error:
-        return _copy(place, _why_broken_off(place, error), error)
+        return _cached_copy(place, _why_broken_off(place, error), error)
 
 
-def _copy(place: str, otherwise: str, error: Exception) -> str:
+def _cached_copy(place: str, message: str, error: Exception) -> str:
+    """The folder of a complete copy in the Hub's cache. Raises `ModelError` with the message where there is none."""
     if presets.state(place) == "here":
         return str(presets.snapshot(place))
-    raise ModelError(otherwise) from error
+    raise ModelError(message) from error
 
 
 def _why_unreachable(place: str, error: Exception) -> str:
-    if refused := _why_refused(place, error):
-        return refused
+    if refusal := _why_refused(place, error):
+        return refusal
     if presets.hub_is_off():
         return say("error.hub_off", model=place)
-    if _answer(error) == 401 and get_token():
+    if _status(error) == 401 and get_token():
         return say("error.hub_token_invalid", model=place)
-    return say("error.hub_unreachable", model=place, error=_in_short(error))
+    return say("error.hub_unreachable", model=place, error=_one_line(error))
 
 
 def _why_broken_off(place: str, error: Exception) -> str:
-    return _why_refused(place, error) or say("error.download_broken_off", model=place, error=_in_short(error))
+    return _why_refused(place, error) or say("error.download_broken_off", model=place, error=_one_line(error))
 
 
 def _why_refused(place: str, error: Exception) -> str | None:
@@ -64,18 +66,18 @@ def _why_refused(place: str, error: Exception) -> str | None:
     return say(f"error.hub_refused{with_token}", model=place, names=presets.names())
 
 
-def _in_short(error: Exception) -> str:
-    answer = _answer(error)
-    return say("error.hub_status", status=str(answer)) if answer else checkpoint.in_one_line(error)
+def _one_line(error: Exception) -> str:
+    status = _status(error)
+    return say("error.hub_status", status=str(status)) if status else checkpoint.in_one_line(error)
 
 
-def _answer(error: Exception) -> int | None:
-    """The status of the Hub's answer that an error comes from."""
+def _status(error: Exception) -> int | None:
+    """The HTTP status of the Hub's answer that caused an error; None where no answer did."""
     return next((e.response.status_code for e in error_chain(error) if isinstance(e, HfHubHTTPError)), None)
 
 
 def error_chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that it came from."""
+    """An error and those that caused it."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,4 +1,4 @@
-"""Silences the libraries' own talk while models load, and keeps what transformers warns of."""
+"""Silences transformers and huggingface_hub while models load, and collects what transformers warns of."""
 
 import logging
 import sys
@@ -9,44 +9,44 @@ from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_ba
 
 
 class Quiet:
-    """While anybody is inside, transformers and huggingface_hub say nothing: what matters is said by bon.
+    """A context in which transformers and huggingface_hub print nothing: bon reports what matters.
 
-    Entering returns the list that takes what transformers warns of in this thread. The bars of downloads stay where
-    somebody sees them. Several threads may be inside; what was set before comes back when the last one leaves.
+    Entering it returns the list to which transformers' warnings in this thread are added. Progress bars of downloads
+    stay where somebody sees them. Several threads may be inside; the last one to leave restores the former settings.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock, self._inside, self._warnings = threading.Lock(), 0, _Warnings()
 
     def __enter__(self) -> list[str]:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
-                self._hush()
+                self._silence()
         return self._warnings.begin()
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._warnings.end()
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
                 self._restore()
 
-    def _hush(self):
+    def _silence(self) -> None:
         self._hub, self._library = logging.getLogger("huggingface_hub"), logging.getLogger("transformers")
         self._levels = transformers.logging.get_verbosity(), self._hub.level
         self._handlers, self._propagates = self._library.handlers, self._library.propagate
         self._bars = transformers.utils.logging.is_progress_bar_enabled()
-        seen = sys.stderr.isatty() or "ipykernel" in sys.modules
-        downloads = seen and not are_progress_bars_disabled()
+        visible = sys.stderr.isatty() or "ipykernel" in sys.modules
+        shows_downloads = visible and not are_progress_bars_disabled()
         transformers.logging.set_verbosity_warning()
         self._library.handlers, self._library.propagate = [self._warnings], False
         transformers.utils.logging.disable_progress_bar()
-        if downloads:
+        if shows_downloads:
             enable_progress_bars()
         self._hub.setLevel(logging.ERROR)
 
-    def _restore(self):
+    def _restore(self) -> None:
         transformers.logging.set_verbosity(self._levels[0])
         self._library.handlers, self._library.propagate = self._handlers, self._propagates
         self._hub.setLevel(self._levels[1])
@@ -55,23 +55,23 @@ class Quiet:
 
 
 class _Warnings(logging.Handler):
-    """Keeps the warnings of each thread that has begun to listen."""
+    """Collects the warnings of each thread that has called `begin`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._by_thread: dict[int | None, list[str]] = {}
 
     def begin(self) -> list[str]:
-        """The list that the calling thread's warnings go to."""
-        # What transformers says once in a process would be missing where a model is loaded for the second time.
+        """The list to which the calling thread's warnings are added from now on."""
+        # Else warnings that transformers gives once per process would be missing when a model is loaded again.
         transformers.utils.logging.warning_once.cache_clear()
         return self._by_thread.setdefault(threading.get_ident(), [])
 
     def end(self) -> None:
-        """Keeps no more of the calling thread."""
+        """Stops collecting for the calling thread."""
         self._by_thread.pop(threading.get_ident(), None)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps a warning."""
+        """Adds a warning to the list of its thread."""
         if record.thread in self._by_thread:
             self._by_thread[record.thread].append(record.getMessage())

@@ -1,7 +1,7 @@
-"""Weights laid out once as the processor's matrix kernels read them: in float32, bf16, or rounded to int8.
+"""Linear layers with weights in the layout that the processor's kernels read: in float32, bf16, or rounded to int8.
 
-A matrix product of a few rows is bound by reading its weights. oneDNN reads them in blocks of its own; in plain layout
-they are laid out anew, or read badly, at each product.
+A matrix product of a few rows is bound by reading its weights. oneDNN reads them in blocks of its own; from the plain
+layout they are converted, or read slowly, at each product.
 """
 
 import warnings
@@ -14,12 +14,12 @@ from transformers.pytorch_utils import Conv1D
 
 #: Below this many weights a product is too small to gain from it.
 SMALLEST = 1 << 16
-#: Products of more rows go in parts: with 512 to 1,024 rows oneDNN took twice as long per row on the cores we have.
+#: Products of more rows are computed in parts: with 512 to 1,024 rows oneDNN took twice as long per row where measured.
 MANY_ROWS = 128
 
 
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this build of torch and this processor lay out weights of a type."""
+    """Whether this build of torch on this processor packs weights of a number type."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return False
     if dtype == torch.bfloat16:
@@ -28,17 +28,20 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 
 def can_round() -> bool:
-    """Whether this build of torch and this processor multiply int8 with int8 without losing bits on the way."""
-    asks = ("_is_avx512_vnni_supported", "_is_vnni_supported", "_is_amx_tile_supported")
-    here = any(getattr(torch.cpu, ask)() for ask in asks if hasattr(torch.cpu, ask))
+    """Whether this build of torch on this processor multiplies int8 with int8 without overflow of partial sums."""
+    checks = ("_is_avx512_vnni_supported", "_is_vnni_supported", "_is_amx_tile_supported")
+    supported = any(getattr(torch.cpu, check)() for check in checks if hasattr(torch.cpu, check))
     built = {"onednn", "fbgemm"} <= set(torch.backends.quantized.supported_engines)
-    return here and built and hasattr(torch, "_make_per_channel_quantized_tensor")
+    return supported and built and hasattr(torch, "_make_per_channel_quantized_tensor")
 
 
 class PackedLinear(nn.Module):
-    """A linear layer whose weights are laid out for oneDNN; exact up to the order of sums."""
+    """A linear layer with weights in oneDNN's layout; exact up to the order of sums.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None):
+    weight: [out, in]. bias: [out].
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
@@ -51,7 +54,7 @@ class PackedLinear(nn.Module):
 
 
 def _by_parts(product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The products of [..., in], so many rows at a time."""
+    """The products of [..., in], `MANY_ROWS` rows at a time."""
     if x.numel() <= MANY_ROWS * x.shape[-1]:
         return product(x)
     parts = [product(part) for part in x.reshape(-1, x.shape[-1]).split(MANY_ROWS)]
@@ -59,9 +62,12 @@ def _by_parts(product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 class Int8Linear(nn.Module):
-    """A linear layer in int8: weights rounded per output, inputs per row as they come."""
+    """A linear layer in int8: weights rounded with a scale per output, inputs with one per row.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None):
+    weight: [out, in]. bias: [out].
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
         weight = weight.float().contiguous()
@@ -88,7 +94,7 @@ def has_tiles() -> bool:
 
 
 def _by_tiles(rounded: Tensor, scale: Tensor) -> Callable[[Tensor], Tensor]:
-    """oneDNN's product of rows in [-1, 1] with rounded weights."""
+    """oneDNN's product of rows in [-1, 1] with rounded weights, for processors with tiles."""
     packed, zero = torch.ops.onednn.qlinear_prepack(rounded, None), torch.zeros(len(scale), dtype=torch.int64)
     return lambda rows: torch.ops.onednn.qlinear_pointwise(
         (rows * 127).round_().to(torch.int8), 1 / 127, 0, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [],
@@ -97,10 +103,10 @@ def _by_tiles(rounded: Tensor, scale: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _by_vectors(rounded: Tensor, scale: Tensor) -> Callable[[Tensor], Tensor]:
-    """FBGEMM's: where there are no tiles, it takes half of oneDNN's time for a few rows."""
+    """FBGEMM's product of the same; without tiles it takes half of oneDNN's time for a few rows."""
     zero = torch.zeros(len(scale), dtype=torch.int64)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # this kind of tensor will go some day: see `can_round`
+        warnings.simplefilter("ignore")  # torch deprecates this type of tensor: see `can_round`
         weight = torch._make_per_channel_quantized_tensor(rounded, scale.double(), zero, 0)
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = "fbgemm"
@@ -113,31 +119,35 @@ def _by_vectors(rounded: Tensor, scale: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def pack(model: nn.Module, rounded: bool = False) -> bool:
-    """Exchanges a model's linear layers for packed ones, or for rounded ones; says whether it did.
+    """Replaces a model's linear layers by packed ones, or by rounded ones; returns whether it did.
 
-    Where the model's own code wants more of its layers than to call them, all stay as they were.
+    Where the model's own code does more with its layers than to call them, all stay as they were.
     """
-    kind = Int8Linear if rounded else PackedLinear
-    places = [
-        (parent, name, child) for parent in model.modules() for name, child in parent.named_children()
-        if type(child) in (nn.Linear, Conv1D) and child.weight.numel() >= SMALLEST
-    ]
-    made = {}
-    for _, _, layer in places:
-        if layer not in made:
-            weight = layer.weight.detach() if type(layer) is nn.Linear else layer.weight.detach().t()
-            made[layer] = kind(weight, None if layer.bias is None else layer.bias.detach())
-    # The same function as one kernel instead of eight.
-    places += [(parent, name, child) for parent in model.modules() for name, child in parent.named_children()
-               if type(child) is NewGELUActivation]
-    made |= {layer: nn.GELU(approximate="tanh") for _, _, layer in places if type(layer) is NewGELUActivation}
+    replacements = {
+        layer: new for layer in model.modules() if (new := _replacement(layer, rounded)) is not None
+    }
+    places = [(parent, name, layer) for parent in model.modules() for name, layer in parent.named_children()
+              if layer in replacements]
     for parent, name, layer in places:
-        setattr(parent, name, made[layer])
+        setattr(parent, name, replacements[layer])
     if places and not _runs(model):
         for parent, name, layer in places:
             setattr(parent, name, layer)
         return False
     return bool(places)
+
+
+def _replacement(layer: nn.Module, rounded: bool) -> nn.Module | None:
+    """A faster layer that computes the same; None where there is none."""
+    if type(layer) is NewGELUActivation:
+        return nn.GELU(approximate="tanh")  # one kernel instead of eight
+    if not isinstance(layer, nn.Linear | Conv1D) or type(layer) not in (nn.Linear, Conv1D):
+        return None
+    weight = layer.weight.detach() if isinstance(layer, nn.Linear) else layer.weight.detach().t()
+    if weight.numel() < SMALLEST:
+        return None
+    bias = None if layer.bias is None else layer.bias.detach()
+    return Int8Linear(weight, bias) if rounded else PackedLinear(weight, bias)
 
 
 @torch.inference_mode()

@@ -15,6 +15,9 @@ from torch import nn
 
 Result = TypeVar("Result")
 
+#: The attribute with the facts of a model that bon has loaded (`bon.models.loading.Facts`).
+FACTS = "bon_facts"
+
 _LOCK = threading.RLock()
 _this_thread = threading.local()
 _THREAD = ThreadPoolExecutor(1, "compute", initializer=lambda: setattr(_this_thread, "computes", True))
@@ -47,10 +50,15 @@ def _locked(work: Callable[[], Result]) -> Result:
         return work()
 
 
+def loaded_by_bon(model: nn.Module) -> bool:
+    """Whether bon has loaded a model, and nobody else uses it."""
+    return hasattr(model, FACTS)
+
+
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """The model in eval mode; afterwards each of its modules is in the mode that it was in before."""
-    if hasattr(model, "bon_facts") and not model.training:  # loaded by bon, and never trained
+    if loaded_by_bon(model) and not model.training:  # all of its modules are in eval mode
         yield
         return
     before = [(module, module.training) for module in model.modules()]

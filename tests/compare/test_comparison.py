@@ -147,7 +147,7 @@ def test_all_start_from_the_same_seed_and_lengths_and_the_opponent_from_another(
 
 def test_likelihoods_are_those_of_each_text_alone_with_its_end(models):
     engine = models.base
-    ids = engine.encode(Request("This movie"))
+    ids = engine.encode(Request("This movie")).ids
     texts, ended = [(7, 80, 9), (11,), (), (90, 91, 92, 93)], [True, False, True, True]
     for temperature in (1.0, 0.7):
         got = log_likelihoods(engine, ids, texts, ended, temperature)
@@ -174,12 +174,12 @@ def test_likelihoods_are_those_that_the_texts_were_written_by_where_they_depend_
     engine = LocalEngine(model, tiny.tokenizer())
     request = Request("This movie", Settings(n=6, seed=3, min_tokens=4, max_tokens=20))
     written = flow.run(request, engine, MeanLogprobScorer()).candidates
-    got = log_likelihoods(engine, engine.encode(request), [c.token_ids for c in written], [False] * 6)
+    got = log_likelihoods(engine, engine.encode(request).ids, [c.token_ids for c in written], [False] * 6)
     assert got == pytest.approx([c.logprob for c in written], abs=1e-3)
 
 
 def test_many_texts_are_read_in_parts(models, monkeypatch):
-    ids, texts = models.base.encode(Request("This movie")), [(7, 8, 9 + i) for i in range(9)]
+    ids, texts = models.base.encode(Request("This movie")).ids, [(7, 8, 9 + i) for i in range(9)]
     whole = log_likelihoods(models.base, ids, texts, [False] * 9)
     monkeypatch.setattr("bon.engines.local.likelihood.TOKENS", 12)
     assert log_likelihoods(models.base, ids, texts, [False] * 9) == pytest.approx(whole)
@@ -199,7 +199,7 @@ def test_kl_agrees_with_exact_enumeration():
     words = len(base.tokenizer)
     for engine in (base, tuned):
         engine.rules.eos = tuple(range(3, words))  # all but three words end a text
-    ids = base.encode(Request("This"))
+    ids = base.encode(Request("This")).ids
 
     def all_texts(engine):
         texts = [((), True), *(((a,), True) for a in range(3)), *(((a, b), False) for a in range(3) for b in range(3))]

@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 
 from bon import flow
-from bon.engines.base import Step
+from bon.engines.base import EncodedPrompt, Step
 from bon.engines.local.engine import LocalEngine, Rules
 from bon.errors import InputError, ScoringError
 from bon.events import Ended, Row, Scored, Wrote
@@ -142,7 +142,7 @@ class Blank:
     name, context = "blank", None
 
     def encode(self, request):
-        return (1,)
+        return EncodedPrompt((1,))
 
     def describe(self):
         return {}

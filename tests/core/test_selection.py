@@ -140,7 +140,7 @@ def test_bootstrap_covers_the_mean_as_often_as_it_says():
 
 def test_self_certainty_is_that_of_the_raw_logits(engine):
     result = run(engine, SelfCertaintyScorer(), temperature=0.7, top_k=5)
-    ids = engine.encode(Request("This movie"))
+    ids = engine.encode(Request("This movie")).ids
     rated = [c for c in result.candidates if not c.empty]
     for c in rated:
         with torch.inference_mode():

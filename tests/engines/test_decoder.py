@@ -14,7 +14,7 @@ from torch.nn.functional import linear
 
 from bon.engines.local import prefix_cache
 from bon.engines.local.decoder import PlainDecoder, SharedDecoder, alike_up_to, fits
-from bon.engines.local.decoding_batch import _closed_up
+from bon.engines.local.decoding_batch import _compacted
 from bon.models import packed_linear
 from bon.models.limits import context_length
 from tests.support import tiny
@@ -244,7 +244,7 @@ def test_rows_that_join_and_prompts_that_leave_change_nobodys_logits(family, sha
         copied = [not decoder.cache.prompt_lengths[owner] for owner in decoder.cache.owners]
         if not any(copied):
             return
-        decoder.keep(order := _closed_up(copied))  # every prompt that is held once leaves
+        decoder.keep(order := _compacted(copied))  # every prompt that is held once leaves
         texts[:] = [texts[i] for i in order]
         decoder.join(begin([4], [0], 70, False))
         for seed in range(12, 14):

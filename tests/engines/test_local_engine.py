@@ -115,7 +115,7 @@ def recomputed(engine, asked, index):
     settings = asked.settings
     stream = candidate_stream(settings.seed, asked.query, index)
     cap = LengthSampler(settings.min_tokens, settings.max_tokens + 1).at(stream.random())
-    ids, start = list(engine.encode(asked)), len(engine.encode(asked))
+    ids, start = list(engine.encode(asked).ids), len(engine.encode(asked).ids)
     while len(ids) < start + cap:
         logits = engine.model(torch.tensor([ids])).logits[:, -1]
         wanted = Sampling(settings.temperature, settings.top_k, settings.top_p)
@@ -204,7 +204,7 @@ LENGTHS = {"This movie": 2, "This movie is a delight, and the lead earns every t
 def test_a_text_does_not_depend_on_the_length_of_others_before_it_or_beside_it(family):
     engine = engine_by_length(family)
     asked = [request(prompt, query, n=4) for query, prompt in enumerate(LENGTHS)]
-    assert [len(engine.encode(one)) for one in asked] == list(LENGTHS.values())
+    assert [len(engine.encode(one).ids) for one in asked] == list(LENGTHS.values())
     alone = [candidates(engine, one)[0] for one in asked]
     after_longer = [candidates(engine, one)[0] for one in reversed(asked)][::-1]
     for found, beside, again in zip(alone, candidates(engine, *asked), after_longer, strict=True):
@@ -219,7 +219,7 @@ def test_the_likeliest_text_is_that_of_transformers_on_either_side_of_the_length
     asked = [request(prompt, query, n=1, min_tokens=10, max_tokens=10) for query, prompt in enumerate(LENGTHS)]
     fresh = engine_by_length(family).model
     for one, (found,) in zip(asked, candidates(engine, *asked), strict=True):
-        ids = torch.tensor([engine.encode(one)])
+        ids = torch.tensor([engine.encode(one).ids])
         written = copy.deepcopy(fresh).generate(ids, attention_mask=torch.ones_like(ids), do_sample=False,
                                                 max_new_tokens=10, eos_token_id=None, pad_token_id=0)
         assert list(found.token_ids) == written[0, ids.shape[1] :].tolist()
@@ -249,7 +249,7 @@ def test_other_architectures_decode_as_if_recomputed_alone(family):
 def test_log_probabilities_are_those_of_one_forward_pass_over_the_whole_text(engine):
     asked = request(temperature=0.7)
     (found,) = candidates(engine, asked)
-    prompt = engine.encode(asked)
+    prompt = engine.encode(asked).ids
     for candidate in found:
         ids = torch.tensor([prompt + candidate.token_ids])
         logprobs = engine.model(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
@@ -261,7 +261,7 @@ def test_log_probabilities_are_those_of_one_forward_pass_over_the_whole_text(eng
 def test_the_sampled_log_probability_is_under_the_settings_and_counts_the_end_of_text(engine):
     asked = request(n=12, temperature=0.7)
     (found,) = candidates(engine, asked)
-    prompt = engine.encode(asked)
+    prompt = engine.encode(asked).ids
     (ended, *_) = (c for c in found if c.ended == "eos")
     logits = engine.model(torch.tensor([prompt + ended.token_ids])).logits[0, len(prompt) - 1 :]
     logprobs = (logits / 0.7).log_softmax(-1)
@@ -309,7 +309,7 @@ def test_prompts_of_different_lengths_at_once_give_what_each_gives_alone(engine)
     prompts = ["This movie", "The hotel room was awful. I", "This phone", "I"]
     asked = [request(prompt, query=j, n=5) for j, prompt in enumerate(prompts)]
     together = candidates(engine, *asked)
-    assert len({len(engine.encode(one)) for one in asked}) > 2
+    assert len({len(engine.encode(one).ids) for one in asked}) > 2
     assert [all_facts(found) for found in together] == [all_facts(candidates(engine, one)[0]) for one in asked]
 
 
@@ -355,7 +355,7 @@ def test_the_prompt_is_read_once_and_each_later_token_alone(engine):
     )
     candidates(engine, request())
     handle.remove()
-    assert widths[0] == (1, len(engine.encode(request())))
+    assert widths[0] == (1, len(engine.encode(request()).ids))
     assert all(length == 1 for _, length in widths[1:])
 
 
@@ -471,7 +471,7 @@ def test_dropout_is_off_while_a_model_in_train_mode_generates(engine):
 
 def test_a_prompt_too_long_for_the_context_is_refused_with_both_numbers(engine):
     prompt = "the lead earns every tear " * 80
-    length = len(engine.encode(request(prompt)))
+    length = len(engine.encode(request(prompt)).ids)
     with pytest.raises(InputError) as error:
         candidates(engine, request(prompt, max_tokens=20))
     assert error.value.field == "prompt"
@@ -514,7 +514,7 @@ def test_a_chat_is_put_through_the_models_template(engine):
     tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant]"
     chat = LocalEngine(engine.model, tokenizer, rules=engine.rules)
     asked = Request(messages=[{"role": "user", "content": "The soup"}], settings=request().settings)
-    assert chat.decode(chat.encode(asked)) == "[user] The soup\n[assistant]"
+    assert chat.decode(chat.encode(asked).ids) == "[user] The soup\n[assistant]"
     plain = dataclasses.replace(asked, messages=None, prompt="[user] The soup\n[assistant]")
     assert all_facts(candidates(chat, asked)[0]) == all_facts(candidates(engine, plain)[0])
 
@@ -558,7 +558,7 @@ def chat_engine(template, tokens, script=(), asked=(ASKED,)):
     model = Scripted((), 0, len(tokenizer))
     model.generation_config = GenerationConfig(eos_token_id=[5, 6])
     engine = LocalEngine(model, tokenizer, name="chatty")
-    engine.model.prompt_length = len(engine.encode(Request(messages=asked)))
+    engine.model.prompt_length = len(engine.encode(Request(messages=asked)).ids)
     engine.model.script = [i for text in script for i in tokenizer(text)["input_ids"]]
     return engine
 
@@ -578,7 +578,7 @@ def test_an_answer_ends_where_the_template_ends_a_turn_whatever_the_generation_c
 
 def test_a_plain_text_ends_where_the_generation_config_says_alone():
     chat = chat_engine(*TEMPLATES["chatml"][:2], [" the", "<|im_end|>", " the"])
-    chat.model.prompt_length = len(chat.encode(Request("Say")))
+    chat.model.prompt_length = len(chat.encode(Request("Say")).ids)
     ((text,),) = candidates(chat, Request("Say", Settings(n=1, seed=7, min_tokens=3, max_tokens=3)))
     assert (text.ended, text.tokens) == ("length", 3)
 
@@ -591,7 +591,7 @@ def test_the_assistants_last_message_is_continued(name, begun):
     engine = chat_engine(template, ends + others, [" warm"], chat)
     answered = engine.tokenizer.apply_chat_template([ASKED], add_generation_prompt=True, tokenize=False)
     opening = "" if answered.endswith(("|>", "]", "assistant\n")) else "assistant: "  # a template may have none
-    assert engine.tokenizer.decode(engine.encode(Request(messages=chat))) == answered + opening + begun
+    assert engine.tokenizer.decode(engine.encode(Request(messages=chat)).ids) == answered + opening + begun
     asked, seen = Request(messages=chat, settings=Settings(n=1, seed=7, min_tokens=1, max_tokens=1)), []
     result = flow.run(asked, engine, CallableScorer(lambda texts: seen.extend(texts) or [1.0]))
     assert seen == [result.prompt + result.best.text] == [begun + " warm"]
@@ -630,7 +630,7 @@ def test_what_a_tokenizer_appends_to_a_prompt_is_left_out_and_named(tokenizer, a
     for prompt in ("This movie", f"This movie{tiny.END}", "This movie 😀", "Say"):
         plain = tuple(tokenizer(prompt, add_special_tokens=False)["input_ids"])
         engine = LocalEngine(Scripted([100], len(start + plain), len(tokenizer)), tokenizer, name="tiny")
-        assert engine.encode(Request(prompt)) == start + plain
+        assert engine.encode(Request(prompt)).ids == start + plain
     result = flow.run(request("Say", n=2, min_tokens=1, max_tokens=1), engine, CallableScorer(by_length))
     assert [note.values for note in result.notes] == ([{"model": "tiny", "tokens": appended}] if appended else [])
 
@@ -652,7 +652,7 @@ def test_a_token_without_an_embedding_is_named(engine, asked, field):
 
 def test_an_unconditional_sample_begins_at_the_start_token(engine):
     asked = Request(settings=request().settings, unconditional=True)
-    assert engine.encode(asked) == (engine.tokenizer.bos_token_id,)
+    assert engine.encode(asked).ids == (engine.tokenizer.bos_token_id,)
     result = flow.run(asked, engine, CallableScorer(by_length))
     assert result.prompt == ""
     assert len({c.text for c in result.candidates}) > 4
@@ -682,7 +682,7 @@ def test_a_sequence_to_sequence_model_is_refused_by_name():
 def writings(engine, prompt, **settings):
     """The texts so far of each candidate, in order, the complete one last."""
     seen = {}
-    job = Job(engine.encode(Request(prompt)), (settings["cap"],) * settings.get("n", 1), request(prompt))
+    job = Job(engine.encode(Request(prompt)).ids, (settings["cap"],) * settings.get("n", 1), request(prompt))
     for step in engine.generate([job]):
         for row in step.grown.get(0, ()):
             seen.setdefault(row.index, []).append(row.text)

@@ -145,8 +145,8 @@ def test_long_and_short_prompts_join_each_other(engine, monkeypatch):
 
 def test_a_prompt_that_breaks_the_models_numbers_fails_nobody_else(engine):
     alone = run(engine, 0), run(engine, 2)
-    poison = engine.encode(request(3))[-1]
-    assert not any(poison in engine.encode(request(i)) for i in (0, 2))
+    poison = engine.encode(request(3)).ids[-1]
+    assert not any(poison in engine.encode(request(i)).ids for i in (0, 2))
 
     def overflow(_, args, kwargs, out):
         ids = kwargs["input_ids"]
@@ -189,7 +189,7 @@ def test_who_leaves_while_anothers_prompt_is_read_takes_the_random_numbers_along
     alone, reading = run(endless, 3, n=4, min_tokens=60, max_tokens=60), threading.Event()
 
     def slowly(_, args, kwargs):
-        if kwargs["input_ids"].shape[1] == len(endless.encode(request(3))):
+        if kwargs["input_ids"].shape[1] == len(endless.encode(request(3)).ids):
             reading.set()
             time.sleep(0.3)
 
@@ -229,8 +229,8 @@ def test_a_long_prompt_that_joins_makes_nobodys_memory_wider(engine):
     joining = flow.stream(long, endless, CallableScorer(by_length))
     for _ in range(6):
         next(joining)
-    batch = scheduler.pool_of(endless.model)._batch
-    assert len(batch.texts) == 7
+    batch = scheduler.scheduler_of(endless.model)._batch
+    assert len(batch.candidates) == 7
     assert batch.decoder.cache.room < 60
     joining.close(), writing.close()
 
@@ -298,7 +298,7 @@ def test_a_prompt_that_cannot_be_read_fails_alone(engine):
     alone = run(engine, 2, n=6, min_tokens=60, max_tokens=60)
 
     def refusing(_, args, kwargs):
-        if kwargs["input_ids"].shape[1] == len(engine.encode(request(1))):
+        if kwargs["input_ids"].shape[1] == len(engine.encode(request(1)).ids):
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
         time.sleep(0.002)
 
@@ -374,7 +374,7 @@ def test_a_model_is_let_go_of_when_nobody_uses_it():
 
 def test_after_a_run_the_pool_keeps_nothing(engine):
     run(engine, 0)
-    kept = scheduler.pool_of(engine.model)
+    kept = scheduler.scheduler_of(engine.model)
     assert kept._batch is None
     assert kept._callers == []
 
@@ -388,7 +388,7 @@ def test_work_within_work_waits_for_nobody():
 
 
 def test_jobs_of_one_call_and_of_another_keep_their_numbers(engine):
-    jobs = [Job(engine.encode(request(i)), (9, 9), request(i, seed=3)) for i in range(3)]
+    jobs = [Job(engine.encode(request(i)).ids, (9, 9), request(i, seed=3)) for i in range(3)]
 
     def ended(*asked):
         found = [(number, c.token_ids) for s in engine.generate(asked) for number, cs in s.ended.items() for c in cs]

@@ -553,7 +553,7 @@ def test_transformers_serve_writes_what_is_asked_and_the_notes_say_what_it_ignor
     assert [note for note in result.notes if "transformers serve" in note]
     assert result.best.score == max(c.score for c in result.candidates)
     local = bon.load()
-    ids = [len(local.engine.encode(Request("This movie" + c.text))) - 2 for c in result.candidates]
+    ids = [len(local.engine.encode(Request("This movie" + c.text)).ids) - 2 for c in result.candidates]
     assert all(abs(count - c.tokens) <= 1 for count, c in zip(ids, result.candidates, strict=True))
 
 

@@ -234,4 +234,4 @@ def test_an_unknown_number_type_is_refused_before_anything_is_read(live):
 def test_a_bound_that_is_no_number_of_models_is_refused(said, monkeypatch):
     monkeypatch.setenv("BON_CACHE", said)
     with pytest.raises(InputError, match="BON_CACHE"):
-        loading._limit()
+        loading._cache_limit()

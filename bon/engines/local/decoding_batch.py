@@ -1,15 +1,18 @@
-"""Candidates that are decoded together, and the random numbers that each of them draws its tokens by."""
+"""Candidates that are decoded together: their tokens, random numbers and logits, one decode step at a time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from transformers import PreTrainedModel
 
 from bon.engines.base import Job
 from bon.engines.local.decoder import PlainDecoder, SharedDecoder
-from bon.engines.local.incremental_text import Detokenizer, GrowingText
+from bon.engines.local.incremental_text import Detokenizer, IncrementalText
 from bon.engines.local.sampling import draw, log_probability, shape, uniforms
 from bon.errors import EngineError
 from bon.events import Row
@@ -18,69 +21,74 @@ from bon.result import Candidate
 from bon.settings import Sampling
 from bon.stats.random_streams import candidate_stream
 
+#: From token ids [rows, length] and logits [rows, vocabulary] to logits, as transformers' logits processors are.
+LogitsProcessor: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
 
 class Rules:
     """A caller's own rules of generation, in place of a request's temperature, top-k and top-p.
 
-    processors: from the prompt's length to a callable from token ids [rows, length] and logits [rows, vocabulary]
-    to logits, as transformers' logits processors are.
-    stop: from token ids to a bool per row. greedy: take the most likely token instead of drawing.
-    eos: token ids that end a text. use_cache: keep the KV cache between steps.
+    processors: from the prompt's length to a logits processor. stop: from token ids [rows, length] to a bool per row.
+    greedy: take the most likely token instead of drawing. eos: token ids that end a text. use_cache: keep the KV cache
+    between steps.
     """
 
-    def __init__(self, processors=None, stop=None, greedy=False, eos: Sequence[int] = (), use_cache=True):
+    def __init__(self, processors: Callable[[int], LogitsProcessor] | None = None,
+                 stop: Callable[[Tensor], Tensor] | None = None, greedy: bool = False, eos: Sequence[int] = (),
+                 use_cache: bool = True) -> None:
         self.processors, self.stop, self.greedy = processors, stop, greedy
         self.eos, self.use_cache = tuple(eos), use_cache
 
     @property
-    def common(self) -> bool:
-        """Whether texts under these rules can be decoded together with anybody else's."""
+    def can_share(self) -> bool:
+        """Whether texts under these rules can be decoded together with those of any other caller."""
         return self.use_cache and not (self.processors or self.stop or self.greedy)
 
 
-class Text:
-    """One candidate on its way.
+class LiveCandidate:
+    """A candidate while it is decoded.
 
-    ends: token ids that end it. number: of its job, which names it in a step. verbatim: the text has the token that
-    ended it, where that is no special one, and half a character where the cap cut one.
+    number: of its job, which names it in a step. index: of the candidate in the job. eos: token ids that end it.
+    verbatim: its text includes the token that ended it, where that is no special one, and half a character where the
+    cap cut one.
     """
 
-    def __init__(self, detokenizer: Detokenizer, ends: Sequence[int], number: int, job: Job, index: int,
-                 verbatim: bool = False):
+    def __init__(self, detokenizer: Detokenizer, eos: Sequence[int], number: int, job: Job, index: int,
+                 verbatim: bool = False) -> None:
         self.number, self.job, self.index, self.cap = number, job, index, job.caps[index]
-        self._detokenizer, self._ends, self._verbatim = detokenizer, ends, verbatim
+        self._detokenizer, self._eos, self._verbatim = detokenizer, eos, verbatim
         self.ended: str | None = None
         self.error: EngineError | None = None
         self.restart()
 
     def restart(self) -> None:
-        """Back to the prompt; the random stream makes the same candidate again."""
+        """Goes back to the prompt; the random stream makes the same candidate again."""
         self.logprob = self.sampled_logprob = 0.0
         self.certainty = 0.0 if self.job.certainty else None
-        self.written = GrowingText(self._detokenizer, self.job.prompt_ids, self.job.watched)
+        self.text = IncrementalText(self._detokenizer, self.job.prompt_ids, self.job.watched)
         self.tokens = self.drawn = 0
 
-    def stream(self):
+    def stream(self) -> np.random.Generator:
         """The candidate's random stream after the number that drew its cap."""
         stream = candidate_stream(self.job.request.settings.seed or 0, self.job.request.query, self.index)
         stream.random()
         return stream
 
-    def take(self, token: int, logprob: float, sampled: float, stop: bool, certainty: float) -> None:
-        """Takes in what was drawn, with its log-probabilities from the raw logits and as it was sampled, and the
+    def add(self, token: int, logprob: float, sampled_logprob: float, stop: bool, certainty: float) -> None:
+        """Adds the token that was drawn, with its log-probability under the raw logits and as it was sampled, and the
         self-certainty of the raw logits. A log-probability of NaN ends it with an error: the logits were no numbers.
         """
-        if math.isnan(sampled):
+        if math.isnan(sampled_logprob):
             self.ended, self.error = "stopped", EngineError(say("error.logits_not_numbers"))
             return
         self.drawn += 1
-        self.sampled_logprob += sampled
-        if token in self._ends:
+        self.sampled_logprob += sampled_logprob
+        if token in self._eos:
             self.ended = "eos"
-            if self._verbatim or not self._detokenizer.skip:
-                self.written.add(token)
+            if self._verbatim or not self._detokenizer.skips_special:
+                self.text.add(token)
             return
-        self.written.add(token)
+        self.text.add(token)
         self.tokens += 1
         self.logprob += logprob
         if self.certainty is not None:
@@ -91,168 +99,187 @@ class Text:
             self.ended = "eos"
 
     def row(self) -> Row:
-        """What there is so far."""
-        return Row(self.index, self.written.text, self.tokens, self.logprob, self.certainty)
+        """The candidate so far."""
+        return Row(self.index, self.text.text, self.tokens, self.logprob, self.certainty)
 
     def candidate(self) -> Candidate:
-        """What it came to."""
-        text, notes = self.written.whole(), getattr(self.job.prompt_ids, "notes", ())
+        """The candidate that ended."""
+        text, notes = self.text.whole(), self.job.notes
         if self.ended == "length" and not self._verbatim:
-            complete = self.written.whole(complete=True)
+            complete = self.text.whole(complete=True)
             notes = notes if complete == text else (*notes, say("note.character_cut"))
             text = complete
         return Candidate(
             index=self.index, text=text, tokens=self.tokens, cap=self.cap, ended=self.ended,
             logprob=self.logprob, sampled_logprob=self.sampled_logprob, certainty=self.certainty,
-            token_ids=tuple(self.written.ids[: self.tokens]), notes=notes,
-            whole=self.written.with_prompt() if self._verbatim else None,
+            token_ids=tuple(self.text.ids[: self.tokens]), notes=notes,
+            whole=self.text.with_prompt() if self._verbatim else None,
         )
 
 
-class Batch:
-    """Texts that are decoded together: their logits and random numbers, and the decoder that reads their tokens.
+class DecodingBatch:
+    """Candidates that are decoded together: their logits and random numbers, and the decoder that reads their tokens.
 
-    Making one reads the prompts. shared: through prompts that are held once, which any others can join. beside: the
-    batch that this one is about to join.
+    The constructor prefills the prompts. shared: by a decoder that holds each prompt once, whose batches others can
+    join. beside: the batch that this one is about to join.
     """
 
-    def __init__(self, model, texts: Sequence[Text], rules: Rules, shared: bool, beside: "Batch | None" = None):
-        self.texts, self.rules = list(texts), rules
+    def __init__(self, model: PreTrainedModel, candidates: Sequence[LiveCandidate], rules: Rules, shared: bool,
+                 beside: "DecodingBatch | None" = None) -> None:
+        self.candidates, self.rules = list(candidates), rules
         exact = "cpu" if model.device.type == "mps" else model.device  # MPS has no float64
-        self.uniforms = uniforms([text.stream() for text in texts], [text.cap for text in texts]).to(exact)
-        self.process = rules.processors and rules.processors(len(texts[0].job.prompt_ids))
+        self.uniforms = uniforms([c.stream() for c in candidates], [c.cap for c in candidates]).to(exact)
+        self.process = rules.processors and rules.processors(len(candidates[0].job.prompt_ids))
         numbers: dict[tuple[int, ...], int] = {}
-        owners = [numbers.setdefault(text.job.prompt_ids, len(numbers)) for text in texts]
+        owners = [numbers.setdefault(candidate.job.prompt_ids, len(numbers)) for candidate in candidates]
         prompts = list(numbers)
+        self.decoder: SharedDecoder | PlainDecoder
         with torch.inference_mode():
             if shared:
-                room = max(1, max(text.cap for text in texts) - 1)
+                room = max(1, max(candidate.cap for candidate in candidates) - 1)
                 # A prompt that is copied makes the memory of all rows as wide as itself.
-                wider = beside is not None and room + max(map(len, prompts)) > beside.decoder.cache.room
+                wider = beside is not None and room + max(map(len, prompts)) > beside.shared_decoder.cache.room
                 self.decoder = SharedDecoder(model, prompts, owners, room, wider or None)
             else:
                 self.decoder = PlainDecoder(model, prompts, owners, rules.use_cache)
-        self.logits, self.tokens = self.decoder.logits, None
-        # Only a caller's own rules look at the tokens so far.
-        self.ids = None
+        self.logits = self.decoder.logits
+        self.tokens: Tensor | None = None
+        # Only a caller's own rules read the tokens so far.
+        self.ids: Tensor | None = None
         if rules.processors or rules.stop:
-            self.ids = torch.tensor([text.job.prompt_ids for text in texts], device=model.device)
-        self._fresh: Batch | None = None
+            self.ids = torch.tensor([candidate.job.prompt_ids for candidate in candidates], device=model.device)
+        self._joining: DecodingBatch | None = None
 
     @property
-    def expects(self) -> bool:
-        """Whether others join with the next step."""
-        return self._fresh is not None
+    def shared_decoder(self) -> SharedDecoder:
+        """The decoder of a shared batch."""
+        assert isinstance(self.decoder, SharedDecoder)
+        return self.decoder
 
     @property
-    def members(self) -> list[Text]:
-        """The texts that are decoded, and those that join them with the next step."""
-        return self.texts + (self._fresh.texts if self._fresh else [])
+    def is_joined(self) -> bool:
+        """Whether another batch joins with the next step."""
+        return self._joining is not None
 
     @property
-    def going(self) -> bool:
-        """Whether any text is unfinished."""
-        return self.expects or any(text.ended is None for text in self.texts)
+    def members(self) -> list[LiveCandidate]:
+        """The candidates that are decoded, and those that join them with the next step."""
+        return self.candidates + (self._joining.candidates if self._joining else [])
 
-    def join(self, fresh: "Batch") -> None:
-        """Takes another batch's texts in with the next step; both must be shared."""
-        self._fresh = fresh
+    @property
+    def unfinished(self) -> bool:
+        """Whether any candidate has not ended."""
+        return self.is_joined or any(candidate.ended is None for candidate in self.candidates)
+
+    def join(self, other: "DecodingBatch") -> None:
+        """Adds another batch's candidates with the next step; both must be shared."""
+        self._joining = other
 
     @torch.inference_mode()
-    def step(self) -> list[Text]:
-        """Reads the tokens of the texts that go on, and draws one more for each; the texts that grew or ended.
+    def step(self) -> list[LiveCandidate]:
+        """Reads the last tokens and draws one more for each candidate; returns those that grew or ended.
 
-        Nothing can fail once tokens are taken, so a text that ends is always reported.
+        Nothing can fail once tokens are added, so a candidate that ends is always reported.
         """
         rejected = self._reject()
         if self.tokens is not None:
-            self._drop_ended()
-            if self.texts:
+            self._drop_ended(self.tokens)
+            if self.candidates:
                 self.logits = self.decoder.read(self.tokens)
-        if self._fresh:
-            self._merge(self._fresh)
-            self._fresh = None
-        if not self.texts:
+        if self._joining:
+            self._merge(self._joining)
+            self._joining = None
+        if not self.candidates:
             return rejected
-        self.tokens, logprobs, sampled = self._draw()
-        stops = self._stops()
-        figures = (self.tokens.tolist(), logprobs.tolist(), sampled.tolist(), stops, self._certainty())
-        drawn = zip(self.texts, *figures, strict=True)
-        going = [(text, taken) for text, *taken in drawn if text.ended is None]
-        for text, taken in going:
-            text.take(*taken)
-        return [text for text, _ in going] + rejected
+        tokens, logprobs, sampled = self._draw()
+        self.tokens = tokens
+        stops = self._stops(tokens)
+        columns = (tokens.tolist(), logprobs.tolist(), sampled.tolist(), stops, self._certainty())
+        live = [row for row in zip(self.candidates, *columns, strict=True) if row[0].ended is None]
+        for candidate, token, logprob, sampled_logprob, stop, certainty in live:
+            candidate.add(token, logprob, sampled_logprob, stop, certainty)
+        return [row[0] for row in live] + rejected
 
-    def _merge(self, fresh: "Batch") -> None:
-        if not self.texts:  # who was here has ended or left
-            self.decoder, self.logits, self.uniforms, self.texts = (
-                fresh.decoder, fresh.logits, fresh.uniforms, fresh.texts)
+    def _merge(self, other: "DecodingBatch") -> None:
+        """Adds another shared batch's rows behind those that are here."""
+        if not self.candidates:  # all have ended or their callers left
+            self.decoder, self.logits, self.uniforms, self.candidates = (
+                other.decoder, other.logits, other.uniforms, other.candidates)
             return
-        self.decoder.join(fresh.decoder)
-        self.logits = torch.cat([self.logits, fresh.logits])
-        width = max(self.uniforms.shape[1], fresh.uniforms.shape[1])
-        both = [pad(numbers, (0, width - numbers.shape[1])) for numbers in (self.uniforms, fresh.uniforms)]
-        self.uniforms, self.texts = torch.cat(both), self.texts + fresh.texts
+        self.shared_decoder.join(other.shared_decoder)
+        self.logits = torch.cat([self.logits, other.logits])
+        width = max(self.uniforms.shape[1], other.uniforms.shape[1])
+        both = [pad(numbers, (0, width - numbers.shape[1])) for numbers in (self.uniforms, other.uniforms)]
+        self.uniforms, self.candidates = torch.cat(both), self.candidates + other.candidates
 
-    def _reject(self) -> list[Text]:
-        rejected = [text for text in self.texts if text.ended is None and text.index in text.job.unwanted]
-        for text in rejected:
-            text.ended = "rejected"
+    def _reject(self) -> list[LiveCandidate]:
+        """Ends the candidates that their consumers gave up, and returns them."""
+        rejected = [c for c in self.candidates if c.ended is None and c.index in c.job.unwanted]
+        for candidate in rejected:
+            candidate.ended = "rejected"
         return rejected
 
     def _draw(self) -> tuple[Tensor, Tensor, Tensor]:
+        """For each row a token, its log-probability under the raw logits, and as it was sampled."""
         logits = self.logits
-        shaped = self.process(self.ids, logits.clone()) if self.process else self._shaped_by_request(logits)
+        if self.process and self.ids is not None:
+            shaped = self.process(self.ids, logits.clone())
+        else:
+            shaped = self._shaped_by_request(logits)
         if self.rules.greedy:
             tokens = shaped.argmax(-1)
             return tokens, log_probability(logits, tokens), log_probability(shaped, tokens)
-        last = self.uniforms.shape[1] - 1  # of a text that ended and is carried along there is nothing to draw
-        at = torch.tensor([min(text.drawn, last) for text in self.texts], device=self.uniforms.device)
-        tokens, sampled = draw(shaped, self.uniforms.gather(1, at.unsqueeze(-1)).squeeze(-1))
+        last = self.uniforms.shape[1] - 1  # a row that ended and is carried along draws its last number again
+        steps = torch.tensor([min(c.drawn, last) for c in self.candidates], device=self.uniforms.device)
+        tokens, sampled = draw(shaped, self.uniforms.gather(1, steps.unsqueeze(-1)).squeeze(-1))
         tokens = tokens.to(logits.device)
         return tokens, sampled if shaped is logits else log_probability(logits, tokens), sampled
 
     def _certainty(self) -> list[float]:
-        """Self-certainty of each row: the mean over the V words of -log(V p), where anybody wants it."""
-        if not any(text.job.certainty for text in self.texts):
-            return [0.0] * len(self.texts)
-        words = self.logits.shape[-1]
-        return (self.logits.logsumexp(-1) - self.logits.mean(-1) - math.log(words)).tolist()
+        """Self-certainty of each row, the mean over the V tokens of -log(V p), where a job asks for it."""
+        if not any(candidate.job.certainty for candidate in self.candidates):
+            return [0.0] * len(self.candidates)
+        vocabulary = self.logits.shape[-1]
+        return (self.logits.logsumexp(-1) - self.logits.mean(-1) - math.log(vocabulary)).tolist()
 
-    def _stops(self) -> list[bool]:
-        if self.ids is not None:
-            self.ids = torch.cat([self.ids, self.tokens.unsqueeze(-1)], dim=-1)
-        return self.rules.stop(self.ids).tolist() if self.rules.stop else [False] * len(self.texts)
+    def _stops(self, tokens: Tensor) -> list[bool]:
+        """Whether the rules stop each row after its new token [rows]."""
+        if self.ids is None:
+            return [False] * len(self.candidates)
+        self.ids = torch.cat([self.ids, tokens.unsqueeze(-1)], dim=-1)
+        return self.rules.stop(self.ids).tolist() if self.rules.stop else [False] * len(self.candidates)
 
     def _shaped_by_request(self, logits: Tensor) -> Tensor:
-        kinds: dict[Sampling, list[int]] = {}
-        for i, text in enumerate(self.texts):
-            kinds.setdefault(text.job.request.settings.sampling, []).append(i)
-        if len(kinds) == 1:
-            (kind,) = kinds
-            return logits if kind.plain else shape(logits, kind)
+        """The logits after temperature, top-k and top-p of each row's own request."""
+        rows_by_sampling: dict[Sampling, list[int]] = {}
+        for i, candidate in enumerate(self.candidates):
+            rows_by_sampling.setdefault(candidate.job.request.settings.sampling, []).append(i)
+        if len(rows_by_sampling) == 1:
+            (sampling,) = rows_by_sampling
+            return logits if sampling.plain else shape(logits, sampling)
         shaped = logits.clone()
-        for kind, rows in kinds.items():
-            shaped[rows] = shape(logits[rows], kind)
+        for sampling, rows in rows_by_sampling.items():
+            shaped[rows] = shape(logits[rows], sampling)
         return shaped
 
-    def _drop_ended(self) -> None:
-        order = _closed_up([text.ended is None for text in self.texts])
-        ended = len(self.texts) - len(order)
-        if not ended or (order and self.decoder.carries(ended, len(self.texts))):
+    def _drop_ended(self, tokens: Tensor) -> None:
+        """Drops the rows of candidates that ended, unless the decoder carries them along."""
+        order = _compacted([candidate.ended is None for candidate in self.candidates])
+        ended = len(self.candidates) - len(order)
+        if not ended or (order and self.decoder.carries(ended, len(self.candidates))):
             return
-        self.texts = [self.texts[i] for i in order]
+        self.candidates = [self.candidates[i] for i in order]
         if not order:
             return
-        which = torch.tensor(order, device=self.tokens.device)
-        self.tokens, self.uniforms = self.tokens[which], self.uniforms[which.to(self.uniforms.device)]
+        rows = torch.tensor(order, device=tokens.device)
+        self.tokens, self.uniforms = tokens[rows], self.uniforms[rows.to(self.uniforms.device)]
         if self.ids is not None:
-            self.ids = self.ids[which]
+            self.ids = self.ids[rows]
         self.decoder.keep(order)
 
 
-def _closed_up(stays: Sequence[bool]) -> list[int]:
-    """The rows that stay, in an order that moves few: the last ones fill the holes."""
+def _compacted(stays: Sequence[bool]) -> list[int]:
+    """The rows that stay, in an order that moves few: the last ones fill the gaps."""
     end = sum(stays)
     movers = (i for i in range(end, len(stays)) if stays[i])
     return [i if stays[i] else next(movers) for i in range(end)]

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Sequence
 
+from transformers import PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-#: Enough tokens before the first new one for a tokenizer to place spaces and joined characters rightly.
+#: Tokens before the first new one that a tokenizer needs to place spaces and joined characters rightly.
 CONTEXT = 8
-#: What a decoder writes for bytes that are no character.
+#: What tokenizers decode bytes to that are no character.
 REPLACEMENT = "\ufffd"
 #: A character of UTF-8 has at most four bytes, so one that lacks some has three, in at most as many tokens.
 UNFINISHED = 3
@@ -19,49 +20,51 @@ _BYTE_TOKEN = re.compile("<0x([0-9A-Fa-f]{2})>")
 class Detokenizer:
     """Turns token ids into text.
 
-    skip: leave special tokens out. clean_up: whether the tokenizer removes spaces before punctuation; None: as its own
-    settings say.
+    skip_special_tokens: leave them out. clean_up: whether the tokenizer removes spaces before punctuation; None: as
+    its own settings say.
     """
 
-    def __init__(self, tokenizer, skip_special_tokens: bool = True, clean_up: bool | None = False):
-        self.tokenizer, self.skip, self._clean_up = tokenizer, skip_special_tokens, clean_up
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, skip_special_tokens: bool = True,
+                 clean_up: bool | None = False) -> None:
+        self.tokenizer, self.skips_special, self._clean_up = tokenizer, skip_special_tokens, clean_up
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of all the tokens; bytes that are no character become U+FFFD."""
-        return self.tokenizer.decode(
-            list(ids), skip_special_tokens=self.skip, clean_up_tokenization_spaces=self._clean_up
+        text = self.tokenizer.decode(
+            list(ids), skip_special_tokens=self.skips_special, clean_up_tokenization_spaces=self._clean_up
         )
+        assert isinstance(text, str)  # of a list of ids; a list of lists has several
+        return text
 
     def complete(self, ids: Sequence[int]) -> str:
         """The text without a character at its end that lacks its last bytes.
 
-        A U+FFFD that the tokens spell out, and bytes that no further one could complete, stay.
+        A U+FFFD that the tokens spell out, and bytes that no further byte could complete, stay.
         """
         text, ids = self.text(ids), list(ids)
         if not text.endswith(REPLACEMENT) or not hasattr(self.tokenizer, "convert_ids_to_tokens"):
             return text
         tokens = _bytes_of(self.tokenizer.convert_ids_to_tokens(ids[-UNFINISHED:]))
-        lacking = _unfinished(b"".join(tokens))
-        if not lacking:
+        unfinished = _unfinished_bytes(b"".join(tokens))
+        if not unfinished:
             return text
-        # A token of such bytes alone goes as a whole, since some decoders spoil complete characters beside it too.
-        while tokens and lacking >= len(tokens[-1]):
-            lacking -= len(tokens.pop())
+        # A token of such bytes alone is left out whole, since some tokenizers spoil complete characters beside it too.
+        while tokens and unfinished >= len(tokens[-1]):
+            unfinished -= len(tokens.pop())
             ids.pop()
         text = self.text(ids)
-        return text[:-1] if lacking else text
+        return text[:-1] if unfinished else text
 
 
 def _bytes_of(tokens: Sequence[str | None]) -> list[bytes]:
     """The bytes that each token stands for; none for an id that the tokenizer does not know."""
-    tokens = [token or "" for token in tokens]
-    if _BYTE_TOKEN.fullmatch(tokens[-1]):
-        return [bytes.fromhex(found[1]) if (found := _BYTE_TOKEN.fullmatch(token)) else token.encode()
-                for token in tokens]
-    return [bytes(_BYTES[c] for c in token) if _BYTES.keys() >= set(token) else token.encode() for token in tokens]
+    texts = [token or "" for token in tokens]
+    if _BYTE_TOKEN.fullmatch(texts[-1]):
+        return [bytes.fromhex(match[1]) if (match := _BYTE_TOKEN.fullmatch(text)) else text.encode() for text in texts]
+    return [bytes(_BYTES[c] for c in text) if _BYTES.keys() >= set(text) else text.encode() for text in texts]
 
 
-def _unfinished(data: bytes) -> int:
+def _unfinished_bytes(data: bytes) -> int:
     """How many bytes at the end begin a character of UTF-8 that further bytes could complete."""
     for count in range(1, min(UNFINISHED, len(data)) + 1):
         try:
@@ -72,14 +75,14 @@ def _unfinished(data: bytes) -> int:
     return 0
 
 
-class GrowingText:
+class IncrementalText:
     """The text of a continuation while its tokens arrive, at a cost per token that does not grow.
 
-    A character whose bytes are spread over several tokens appears once it is complete. watched: whether anybody looks
-    at the text before it is whole; else it is not made before.
+    A character whose bytes are spread over several tokens appears once it is complete. watched: whether anybody reads
+    the text before it is complete; else it is decoded only then.
     """
 
-    def __init__(self, detokenizer: Detokenizer, prompt_ids: Sequence[int], watched: bool = True):
+    def __init__(self, detokenizer: Detokenizer, prompt_ids: Sequence[int], watched: bool = True) -> None:
         self._detokenizer, self._watched = detokenizer, watched
         self._prompt = list(prompt_ids)
         self.ids: list[int] = []
@@ -88,7 +91,7 @@ class GrowingText:
         self._shown = len(self._tail)
 
     def add(self, token: int) -> str:
-        """Takes one token in and returns the text so far."""
+        """Appends one token and returns the text so far."""
         self.ids.append(token)
         if not self._watched:
             return self.text
@@ -107,8 +110,9 @@ class GrowingText:
     def whole(self, complete: bool = False) -> str:
         """The text of all tokens, decoded in one piece after the prompt.
 
-        complete: without a character at the end that lacks its last bytes. One that the prompt begins is the text's.
+        complete: leave out a character at the end that lacks its last bytes. A character that begins in the prompt
+        belongs to the text.
         """
         decode = self._detokenizer.complete if complete else self._detokenizer.text
-        head, full = self._detokenizer.complete(self._prompt), decode(self._prompt + self.ids)
-        return full[len(head) :] if full.startswith(head) else decode(self.ids)
+        prompt, full = self._detokenizer.complete(self._prompt), decode(self._prompt + self.ids)
+        return full[len(prompt) :] if full.startswith(prompt) else decode(self.ids)

@@ -1,16 +1,17 @@
-"""How likely a local model finds texts that are written already."""
+"""The log-likelihood of given texts under a local model."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from bon.engines.local import rotary
 from bon.engines.local.decoder import PlainDecoder
 from bon.engines.local.engine import LocalEngine
 from bon.models.running import compute, eval_mode
 
-#: Tokens that are read together: their logits over the vocabulary must fit.
+#: Tokens that are read together: their logits over the vocabulary must fit into memory.
 TOKENS = 2048
 
 
@@ -20,45 +21,50 @@ def log_likelihoods(
 ) -> list[float]:
     """log p(text | prompt) of each text's token ids, in nats, and of ending after them where it `ended` by itself.
 
-    From logits over `temperature`, with nothing cut off. Rows are padded behind their ends, which a causal model does
-    not see.
+    From logits over `temperature`, without top-k and top-p. Rows are padded behind their ends, where a causal model
+    does not look.
     """
     longest = len(prompt_ids) + max(map(len, texts), default=0)
     count = max(1, TOKENS // longest)
     out: list[float] = []
-    for at in range(0, len(texts), count):
-        rows, ends = texts[at : at + count], ended[at : at + count]
+    for start in range(0, len(texts), count):
+        rows, ends = texts[start : start + count], ended[start : start + count]
         out += compute(lambda: _likelihoods(engine, prompt_ids, rows, ends, temperature))  # noqa: B023
     return out
 
 
 @torch.inference_mode()
-def _likelihoods(engine, prompt_ids, texts, ended, temperature) -> list[float]:
+def _likelihoods(
+    engine: LocalEngine, prompt_ids: Sequence[int], texts: Sequence[Sequence[int]], ended: Sequence[bool],
+    temperature: float,
+) -> list[float]:
     lengths = torch.tensor([len(text) for text in texts])
     width, device = int(lengths.max()), engine.device
     ids = torch.tensor([[*prompt_ids, *text, *[0] * (width - len(text))] for text in texts], device=device)
     with eval_mode(engine.model):
         logits = _logits(engine.model, ids, len(prompt_ids))
-    # Each tells of the token that comes next; the last one of each text, whether it ends.
-    told = (logits.float() / temperature).log_softmax(-1).cpu()
+    # Column i is the distribution of token i of the text; of the one past a text's end, whether the text ends there.
+    logprobs = (logits.float() / temperature).log_softmax(-1).cpu()
     tokens = ids[:, len(prompt_ids) :].cpu()
-    return (_of_tokens(told, tokens, lengths) + _of_ends(told, lengths, ended, engine)).tolist()
+    return (_of_tokens(logprobs, tokens, lengths) + _of_ends(logprobs, lengths, ended, engine)).tolist()
 
 
-def _logits(model, ids: Tensor, prompt: int) -> Tensor:
+def _logits(model: PreTrainedModel, ids: Tensor, prompt: int) -> Tensor:
     """[rows, 1 + tokens after the prompt, vocabulary], of rows that begin with one prompt of so many tokens."""
     if ids.shape[1] <= rotary.limit(model.config):
         return model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[:, prompt - 1 :]
-    # What a model makes of a token depends on how long the text was when it came: token by token, as it was written.
+    # A token's logits depend on how long the text was when it was drawn: so token by token, as it was generated.
     decoder = PlainDecoder(model, ids[:1, :prompt].tolist(), [0] * len(ids))
     return torch.stack([decoder.logits, *(decoder.read(column) for column in ids[:, prompt:].T)], dim=1)
 
 
-def _of_tokens(told: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
-    each = told[:, :-1].gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-    return (each * (torch.arange(tokens.shape[1]) < lengths.unsqueeze(-1))).double().sum(-1)
+def _of_tokens(logprobs: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
+    """The sums [rows] of the log-probabilities of each row's tokens, without its padding."""
+    of_each = logprobs[:, :-1].gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    return (of_each * (torch.arange(tokens.shape[1]) < lengths.unsqueeze(-1))).double().sum(-1)
 
 
-def _of_ends(told: Tensor, lengths: Tensor, ended: Sequence[bool], engine: LocalEngine) -> Tensor:
-    last = told[torch.arange(len(lengths)), lengths][:, list(engine.rules.eos)]
+def _of_ends(logprobs: Tensor, lengths: Tensor, ended: Sequence[bool], engine: LocalEngine) -> Tensor:
+    """The log-probabilities [rows] of ending after the last token; 0 for texts that did not end by themselves."""
+    last = logprobs[torch.arange(len(lengths)), lengths][:, list(engine.rules.eos)]
     return torch.where(torch.tensor(ended), last.logsumexp(-1).double(), 0.0)

@@ -6,10 +6,10 @@ what the server did not do.
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
-from bon.engines.base import Job, Step
+from bon.engines.base import EncodedPrompt, Job, Step
 from bon.engines.server.connection import Server, connect
 from bon.engines.server.protocol import IGNORED_PARAMETERS
 from bon.engines.server.retrying_client import IDLE_TIMEOUT, IN_FLIGHT, RetryingClient
@@ -50,7 +50,7 @@ class ServerEngine:
         return {"name": self.server.model, "parameters": None, "device": "server", "dtype": self.server.host,
                 "context": None, "chats": True}
 
-    def encode(self, request: Request) -> tuple[int, ...]:
+    def encode(self, request: Request) -> EncodedPrompt:
         """No token ids, since the server tokenizes. Raises `InputError` for what the server cannot do."""
         if request.prompt_ids is not None:
             raise InputError("tokenized_query", say("error.server_takes_texts", model=self.name))
@@ -58,13 +58,13 @@ class ServerEngine:
             raise InputError("messages", say("error.server_cannot_continue", model=self.name))
         if request.messages is None and not (request.prompt or "").strip():
             raise InputError("prompt", say("error.server_needs_prompt", model=self.name))
-        return ()
+        return EncodedPrompt(())
 
     def decode(self, ids: Sequence[int]) -> str:
         """An empty text: `encode` gives no token ids."""
         return ""
 
-    def generate(self, jobs: Sequence[Job]) -> Iterator[Step]:
+    def generate(self, jobs: Sequence[Job]) -> Generator[Step, None, None]:
         """Continues every job's prompt; closing the iterator cancels the requests in flight.
 
         Raises `EngineError` where retries do not help.

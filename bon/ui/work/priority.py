@@ -1,7 +1,7 @@
 """Who goes first: a visitor's own run before the rows of a batch, which can be done again."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -59,7 +59,7 @@ class Considerate:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def generate(self, jobs: Sequence[Job]) -> Iterator[Step]:
+    def generate(self, jobs: Sequence[Job]) -> Generator[Step, None, None]:
         with closing(self._engine.generate(jobs)) as steps:
             for step in steps:
                 if self._halt.is_set():
