@@ -22,7 +22,7 @@ from bon.settings import Sampling
 from bon.stats.random_streams import candidate_stream
 
 #: From token ids [rows, length] and logits [rows, vocabulary] to logits, as transformers' logits processors are.
-LogitsProcessor: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+LogitsProcessor: TypeAlias = Callable[..., Tensor]
 
 
 class Rules:
