@@ -144,7 +144,7 @@ def quality(dtypes: Sequence[str] = ("bf16", "int8"), count: int = 50) -> list[Q
             first = int((logits[:, 1] - logits[:, 0]).argmax())
             same, lost = same + (first == 0), lost + scores[0] - scores[first]
             for c in run.candidates[:4]:
-                ids = torch.tensor([[*engine.encode(Request(run.prompt)), *c.token_ids]])
+                ids = torch.tensor([[*engine.encode(Request(run.prompt)).ids, *c.token_ids]])
                 with torch.inference_mode():
                     p, q = (m(input_ids=ids).logits[0].double().log_softmax(-1) for m in (engine.model, model))
                 kl, tokens = kl + float((p.exp() * (p - q)).sum()), tokens + ids.shape[1]
