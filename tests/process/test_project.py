@@ -7,6 +7,7 @@ import sys
 import tarfile
 import urllib.request
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -95,10 +96,38 @@ def test_modules_that_the_unreleased_changes_name_exist():
     assert [name for name, place in places.items() if not (place.is_dir() or place.with_suffix(".py").is_file())] == []
 
 
-def test_every_folder_of_the_package_is_in_the_layout():
-    layout = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    folders = {name.split("/")[1] for name in tracked() if re.match(r"bon/\w+/.*\.py$", name)}
-    assert [folder for folder in sorted(folders) if f"| `bon/{folder}/` |" not in layout] == []
+def layout() -> dict[str, int]:
+    """The modules and folders of the package, each with its line in the layout of CONTRIBUTING.md."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| (`bon/.*?) \|", text, re.MULTILINE)
+    return {Path(name).stem: number for number, line in enumerate(lines) for name in re.findall(r"`([\w./]+)`", line)}
+
+
+def modules_of_bon(file: Path) -> set[str]:
+    """The modules and folders of the package that a file imports, at its top or within functions."""
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            names |= {f"bon.{alias.name}" for alias in node.names} if node.module == "bon" else {str(node.module)}
+    return {name.split(".")[1] for name in names if name.startswith("bon.")}
+
+
+def test_each_line_of_the_layout_imports_from_the_lines_above():
+    line, against = layout(), []
+    for file in [ROOT / name for name in tracked() if re.match(r"bon/.*\.py$", name)]:
+        importer = file.relative_to(ROOT / "bon").parts[0].removesuffix(".py")
+        if not importer.startswith("__"):
+            assert importer in line, f"the layout in CONTRIBUTING.md lacks {importer}"
+            against += [f"{file} -> {name}" for name in modules_of_bon(file) if line.get(name, -1) > line[importer]]
+    assert against == []
+
+
+def test_no_folder_is_crowded():
+    files = [Path(name) for name in tracked() if name.endswith(".py") and not Path(name).name.startswith("__")]
+    crowded = {str(folder): count for folder, count in Counter(file.parent for file in files).items()
+               if count > {"bon": 10, "tests": 15}.get(folder.parts[0] if folder.parts else "", 1)}
+    assert crowded == {}
 
 
 @pytest.fixture(scope="session")
