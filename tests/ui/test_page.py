@@ -232,7 +232,7 @@ def failure_midway_says_why_and_keeps_what_was_done(stage, page):
     stage.play.go.set()
     phase(page, "failed")
     expect(page.locator(".bon [role=alert]")).to_have_text("Memory ran out. Ask for fewer candidates.")
-    expect(page.locator(".bon .status")).to_contain_text("3 of 5 were scored")
+    expect(page.locator(".bon .status")).to_contain_text("3 of 5 had been scored")
     assert winner(page) == BEST
 
 
