@@ -1,12 +1,12 @@
-// What can be done with the winner and with the run: copy, continue, download.
+// Buttons for the winner and the run: copy, continue, download.
 {
-  const KINDS = ["html", "csv", "json"];
+  const FORMATS = ["html", "csv", "json"];
 
   bon.copy = async (text) => {
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      // Without https there is no clipboard but this one.
+      // Without https only this way to the clipboard is left.
       const area = bon.el("textarea", { readonly: true, class: "unseen" });
       area.value = text;
       document.body.append(area);
@@ -16,30 +16,30 @@
     }
   };
 
-  // A button that says for a moment what it has done.
-  bon.doer = (words, done, act) => {
-    const button = bon.el("button", { type: "button", class: "copy" }, words);
+  // A button that runs `act` and then shows the text `done` for a moment.
+  bon.actionButton = (label, done, act) => {
+    const button = bon.el("button", { type: "button", class: "copy" }, label);
     button.addEventListener("click", async () => {
       await act();
       bon.text(button, done);
-      setTimeout(() => bon.text(button, words), 1500);
+      setTimeout(() => bon.text(button, label), 1500);
     });
     return button;
   };
 
-  // The run as a file, in a menu of three. `record` gives the run, `make` turns it into the file's text.
-  bon.downloads = (record, make) => {
+  // The menu that saves the run as a file. record: returns the run as JSON; make: turns it into the file's text.
+  bon.downloadMenu = (record, make) => {
     const menu = bon.el("details", { class: "menu" }, bon.el("summary", { class: "copy" }, bon.say("download")));
     const close = () => {
       menu.open = false;
       menu.querySelector("summary").focus();
     };
-    const choices = KINDS.map((kind) => {
-      const button = bon.el("button", { type: "button", class: "copy" }, bon.say(`download.${kind}`));
+    const choices = FORMATS.map((format) => {
+      const button = bon.el("button", { type: "button", class: "copy" }, bon.say(`download.${format}`));
       button.addEventListener("click", async () => {
         close();
         const { settings } = JSON.parse(record());
-        bon.download(`best-of-${settings.n}-seed-${settings.seed}.${kind}`, await make({ record: record(), kind }));
+        bon.download(`best-of-${settings.n}-seed-${settings.seed}.${format}`, await make({ record: record(), kind: format }));
       });
       return button;
     });

@@ -1,25 +1,25 @@
-// The Batch tab: what is about to be done, and the batches that this browser keeps the ids of. Each goes on at the
-// server, which tells of one to whoever has its id.
+// The Batch tab: a preview of the input, and the batches whose ids this browser stores. Batches run on the server, which
+// shows one to whoever has its id.
 {
-  const PLACE = "bon-batches";
-  const KEPT = 8;
-  const EVERY = 1000; // milliseconds between two looks at what goes on
-  const GOES_ON = ["loading", "running", "stopping"];
+  const STORAGE_KEY = "bon-batches";
+  const MOST_IDS = 8;
+  const POLL_INTERVAL = 1000; // milliseconds
+  const IN_PROGRESS = ["loading", "running", "stopping"];
 
-  const button = (words, does, more = {}) => {
-    const node = bon.el("button", { type: "button", ...more }, words);
-    node.addEventListener("click", does);
+  const button = (label, act, more = {}) => {
+    const node = bon.el("button", { type: "button", ...more }, label);
+    node.addEventListener("click", act);
     return node;
   };
 
   const code = (text) => bon.el("pre", { tabindex: "0" }, bon.el("code", {}, text));
 
-  // Gradio names the field for a file by other words than stand in it, again and again.
-  const nameFile = () => {
+  // Gradio repeatedly gives the file field an aria-label that differs from its visible text.
+  const removeFileLabel = () => {
     const field = document.querySelector("#batch-file");
-    const name = () => field.querySelector("button:has(input[type=file])")?.removeAttribute("aria-label");
-    new MutationObserver(name).observe(field, { childList: true, subtree: true });
-    name();
+    const remove = () => field.querySelector("button:has(input[type=file])")?.removeAttribute("aria-label");
+    new MutationObserver(remove).observe(field, { childList: true, subtree: true });
+    remove();
   };
 
   bon.batchPreview = (element, props, watch) => {
@@ -28,23 +28,23 @@
     const draw = () => {
       const { title, line, prompts = [], error, command } = props.value ?? {};
       const parts = [
-        error && bon.el("p", { class: "alert" }, bon.words(error)),
+        error && bon.el("p", { class: "alert" }, bon.translate(error)),
         command && code(command),
-        title && bon.el("p", {}, bon.el("b", {}, bon.words(title)), " ", bon.words(line)),
+        title && bon.el("p", {}, bon.el("b", {}, bon.translate(title)), " ", bon.translate(line)),
         prompts.length && bon.el("ul", {}, ...prompts.map((text) => bon.el("li", {}, text))),
       ];
       node.replaceChildren(...parts.filter(Boolean));
     };
     watch("value", draw);
     draw();
-    nameFile();
+    removeFileLabel();
   };
 
-  // What the tab takes from Generate, in one line.
+  // The settings that this tab takes from the Generate tab, in one line.
   bon.shared = (target, temperature, topP, topK, model, scorer) => {
     const label = target?.toLowerCase();
     const parts = [
-      target && ["batch.shared.target", { label: bon.known(`label.${label}`, label) }],
+      target && ["batch.shared.target", { label: bon.sayOr(`label.${label}`, label) }],
       ["summed.temperature", { value: String(temperature ?? "–") }],
       topP !== 1 && ["summed.top_p", { value: String(topP) }],
       topK && ["summed.top_k", { value: String(topK) }],
@@ -54,32 +54,32 @@
     return bon.say("batch.shared", { list: parts.filter(Boolean).map((part) => bon.say(...part)).join(", ") });
   };
 
-  // The ids, the one that is shown first. Where nothing may be stored, they last as long as the page.
+  // The ids, that of the batch on display first. If the browser forbids storage, they last as long as the page.
   let ids = [];
-  const recall = () => {
+  const readIds = () => {
     try {
-      const kept = JSON.parse(localStorage.getItem(PLACE));
-      if (Array.isArray(kept)) ids = kept.filter((id) => typeof id === "string");
+      const stored = JSON.parse(localStorage.getItem(STORAGE_KEY));
+      if (Array.isArray(stored)) ids = stored.filter((id) => typeof id === "string");
     } catch {
-      // Then what is known stays.
+      // The ids in memory stay.
     }
     return ids;
   };
-  const keep = (changed) => {
-    ids = changed.slice(0, KEPT);
+  const storeIds = (newIds) => {
+    ids = newIds.slice(0, MOST_IDS);
     try {
-      localStorage.setItem(PLACE, JSON.stringify(ids));
+      localStorage.setItem(STORAGE_KEY, JSON.stringify(ids));
     } catch {
-      // As above.
+      // The ids are in memory only.
     }
   };
-  const first = (id) => keep([id, ...recall().filter((other) => other !== id)]);
+  const putFirst = (id) => storeIds([id, ...readIds().filter((other) => other !== id)]);
 
   const size = (bytes) =>
     bytes < 1e5
       ? bon.say("batch.kilobytes", { value: String(Math.max(1, Math.round(bytes / 1e3))) })
       : bon.say("batch.megabytes", { value: (bytes / 1e6).toFixed(1) });
-  // Gradio serves what is in its folder.
+  // Gradio serves the files in its folder.
   const link = ({ path, name, size: bytes }) =>
     bon.el(
       "a",
@@ -96,9 +96,9 @@
       bon.el("p", { class: "text" }, bon.el("span", { class: "prompt" }, prompt), text),
       bon.el("small", {}, bon.say("batch.row", { number: row })),
     );
-  const fact = ({ value, name }) => bon.el("div", {}, bon.el("dt", {}, bon.words(name)), bon.el("dd", {}, bon.words(value)));
+  const fact = ({ value, name }) => bon.el("div", {}, bon.el("dt", {}, bon.translate(name)), bon.el("dd", {}, bon.translate(value)));
   const failure = ({ row, error }) =>
-    bon.el("li", {}, bon.el("small", {}, bon.say("batch.row", { number: row })), " ", bon.words(error));
+    bon.el("li", {}, bon.el("small", {}, bon.say("batch.row", { number: row })), " ", bon.translate(error));
 
   bon.batch = (element, props, watch, server) => {
     const status = bon.status(),
@@ -111,7 +111,7 @@
       errors = bon.el("ul", { class: "errors" }),
       command = bon.el("div", { class: "command" }),
       others = bon.el("ul", { class: "others" });
-    const section = (words, ...nodes) => bon.el("section", { class: "panel" }, bon.el("h2", {}, bon.say(words)), ...nodes);
+    const section = (key, ...nodes) => bon.el("section", { class: "panel" }, bon.el("h2", {}, bon.say(key)), ...nodes);
     const winners = section("batch.latest", latest),
       failures = section("batch.errors", errors),
       same = bon.el("details", {}, bon.el("summary", {}, bon.say("batch.command")), command),
@@ -128,65 +128,65 @@
       failures,
       same,
       earlier,
-      status.said,
+      status.live,
     );
     element.append(root);
     let timer = 0,
-      asking = 0,
-      complaint = "",
-      drawn = {};
+      requests = 0,
+      errorMessage = "",
+      drawnKeys = {};
 
-    // Draws a part anew only where it has changed, so that what is selected or has the focus stays so.
+    // Redraws a part only if its data have changed, so that selection and focus are kept.
     const put = (node, data, make) => {
       const key = JSON.stringify(data);
-      if (drawn[node.className] === key) return;
-      drawn[node.className] = key;
+      if (drawnKeys[node.className] === key) return;
+      drawnKeys[node.className] = key;
       node.replaceChildren(...data.map(make));
     };
 
     const act = async (id, action) => {
-      complaint = "";
+      errorMessage = "";
       if (action === "remove" && !confirm(bon.say("batch.removing"))) return;
       try {
-        const made = await server.act({ id, do: action });
-        if (made.phase === "gone") keep(recall().filter((other) => other !== id));
-        else if (made.error && made.phase !== "failed") complaint = made.error;
+        const view = await server.act({ id, do: action });
+        if (view.phase === "gone") storeIds(readIds().filter((other) => other !== id));
+        else if (view.error && view.phase !== "failed") errorMessage = view.error;
       } catch {
-        complaint = bon.say("lost.title");
+        errorMessage = bon.say("lost.title");
       }
-      look();
+      refresh();
     };
 
-    const tool = (id) => (name) =>
+    const toolButton = (id) => (name) =>
       button(bon.say({ stop: "stop", resume: "batch.resume", remove: "batch.remove" }[name]), () => act(id, name), { class: "plain", "data-do": name });
     const toolsOf = ({ phase }) => {
       if (phase === "stopping") return [];
-      if (GOES_ON.includes(phase)) return ["stop"];
+      if (IN_PROGRESS.includes(phase)) return ["stop"];
       return phase === "done" ? ["remove"] : ["resume", "remove"];
     };
-    const other = ({ id, name, created, title, line, files = [] }) =>
+    const otherBatch = ({ id, name, created, title, line, files = [] }) =>
       bon.el(
         "li",
         {},
-        bon.el("p", {}, bon.el("b", {}, name), " ", when(created), " · ", bon.words(title), " ", bon.words(line)),
-        button(bon.say("batch.open"), () => (first(id), look()), { class: "plain", "aria-label": `${bon.say("batch.open")}: ${name}` }),
+        bon.el("p", {}, bon.el("b", {}, name), " ", formatTime(created), " · ", bon.translate(title), " ", bon.translate(line)),
+        button(bon.say("batch.open"), () => (putFirst(id), refresh()), { class: "plain", "aria-label": `${bon.say("batch.open")}: ${name}` }),
         ...files.map(link),
       );
-    const when = (seconds) => new Date(seconds * 1000).toLocaleString(bon.language, { dateStyle: "medium", timeStyle: "short" });
+    const formatTime = (seconds) => new Date(seconds * 1000).toLocaleString(bon.language, { dateStyle: "medium", timeStyle: "short" });
 
     const draw = (views) => {
       const [view = { phase: "empty", title: bon.say("batch.empty"), line: bon.say("batch.empty.line") }, ...more] = views;
       const news = view.phase === "running" && bon.say("batch.news");
-      status.draw(root, view, GOES_ON.includes(view.phase), view.progress ?? 0, news);
-      alert.draw(complaint || view.error);
-      bon.text(about, view.id ? `${view.name} · ${when(view.created)} · ${bon.say("batch.seed", { seed: view.seed })}` : "");
-      put(tools, view.id ? [...(view.files ?? []), ...toolsOf(view)] : [], (one) => (one.path ? link(one) : tool(view.id)(one)));
+      status.draw(root, view, IN_PROGRESS.includes(view.phase), view.progress ?? 0, news);
+      alert.draw(errorMessage || view.error);
+      bon.text(about, view.id ? `${view.name} · ${formatTime(view.created)} · ${bon.say("batch.seed", { seed: view.seed })}` : "");
+      put(tools, view.id ? [...(view.files ?? []), ...toolsOf(view)] : [], (item) => (item.path ? link(item) : toolButton(view.id)(item)));
       put(facts, view.facts ?? [], fact);
-      put(notes, view.notes ?? [], (text) => bon.el("li", {}, bon.words(text)));
+      put(notes, view.notes ?? [], (text) => bon.el("li", {}, bon.translate(text)));
       put(latest, view.latest ?? [], winner);
       put(errors, view.errors ?? [], failure);
       put(command, view.command ? [view.command] : [], code);
-      put(others, more, other);
+      put(others, more, otherBatch);
       winners.hidden = !view.latest?.length;
       failures.hidden = !view.errors?.length;
       same.hidden = !view.command;
@@ -194,39 +194,39 @@
       earlier.hidden = !more.length;
     };
 
-    // Asks the server, and again while something goes on and somebody looks.
-    const look = async () => {
+    // Asks the server for the batches' views, and again while one is running and the page is visible.
+    const refresh = async () => {
       clearTimeout(timer);
-      const mine = ++asking;
+      const number = ++requests;
       let views = [];
       try {
-        views = recall().length ? await server.seen(ids) : [];
-        views.length; // where nobody answers, Gradio gives nothing
+        views = readIds().length ? await server.seen(ids) : [];
+        views.length; // throws if the server does not answer: then Gradio returns nothing
       } catch {
-        if (mine === asking) (alert.draw(bon.say("lost.title")), (timer = setTimeout(look, 3 * EVERY)));
+        if (number === requests) (alert.draw(bon.say("lost.title")), (timer = setTimeout(refresh, 3 * POLL_INTERVAL)));
         return;
       }
-      if (mine !== asking) return;
+      if (number !== requests) return;
       const gone = views.filter(({ phase }) => phase === "gone").map(({ id }) => id);
       if (gone.length) {
-        keep(ids.filter((id) => !gone.includes(id)));
-        complaint ||= bon.say("batch.gone");
+        storeIds(ids.filter((id) => !gone.includes(id)));
+        errorMessage ||= bon.say("batch.gone");
       }
       views = views.filter(({ phase }) => phase !== "gone");
       draw(views);
-      if (views.some(({ phase }) => GOES_ON.includes(phase)) && !document.hidden) timer = setTimeout(look, EVERY);
+      if (views.some(({ phase }) => IN_PROGRESS.includes(phase)) && !document.hidden) timer = setTimeout(refresh, POLL_INTERVAL);
     };
 
     watch("value", () => {
       const { started, error } = props.value ?? {};
-      complaint = error ?? "";
-      if (started) first(started);
-      look();
-      if (error) root.scrollIntoView({ behavior: bon.calm() ? "auto" : "smooth", block: "nearest" });
+      errorMessage = error ?? "";
+      if (started) putFirst(started);
+      refresh();
+      if (error) root.scrollIntoView({ behavior: bon.reducedMotion() ? "auto" : "smooth", block: "nearest" });
     });
-    document.addEventListener("visibilitychange", () => document.hidden || look());
-    addEventListener("storage", ({ key }) => key === PLACE && look());
+    document.addEventListener("visibilitychange", () => document.hidden || refresh());
+    addEventListener("storage", ({ key }) => key === STORAGE_KEY && refresh());
     draw([]);
-    look();
+    refresh();
   };
 }

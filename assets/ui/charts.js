@@ -1,4 +1,5 @@
-// The two charts, drawn in the pixels that there are, so that text keeps its size. Places come as shares, 0 to 1.
+// The two charts of a run: all scores on one axis, and the expected best of k. They are drawn in CSS pixels, so that
+// text keeps its size. Positions on an axis are given as shares from 0 to 1.
 {
   const RADII = [
     [24, 6.5],
@@ -9,9 +10,9 @@
   ];
   const STRIP = { side: 12, top: 24, swarm: 62, foot: 22 };
 
-  // Where each dot goes: above its score, as near to the axis as its neighbours let it. A pile that is too
-  // high for its place is pressed together.
-  const pile = (xs, n, height) => {
+  // Positions of the dots (a beeswarm): each above its score and as near to the axis as its neighbours allow. Piles that
+  // are too high are compressed.
+  const beeswarm = (xs, n, height) => {
     const radius = RADII.find(([most]) => n <= most)[1],
       apart = (2 * radius + 0.5) ** 2;
     const placed = [];
@@ -21,16 +22,16 @@
       while (near.some((p) => (p.x - x) ** 2 + (p.y - y) ** 2 < apart)) y += 0.5;
       placed.push({ x, y });
     }
-    for (const heap of heaps(placed, 2 * radius)) {
-      const top = Math.max(...heap.map((p) => p.y)),
+    for (const pile of piles(placed, 2 * radius)) {
+      const top = Math.max(...pile.map((p) => p.y)),
         press = Math.min(1, (height - 2 * radius) / (top - radius));
-      for (const p of heap) p.y = radius + (p.y - radius) * press;
+      for (const p of pile) p.y = radius + (p.y - radius) * press;
     }
     return { radius, placed };
   };
 
-  // Dots that touch or nearly do, left to right.
-  const heaps = (placed, gap) => {
+  // Groups of dots that (nearly) touch, left to right.
+  const piles = (placed, gap) => {
     const all = [];
     for (const p of [...placed].sort((a, b) => a.x - b.x)) {
       const last = all.at(-1);
@@ -55,13 +56,13 @@
       ]),
     );
 
-  // From one sample to the best: a bracket, its ends named where there is room.
+  // A bracket from the mean of one sample to the best score, labelled where there is room.
   const bracket = (view, x, width) => {
     const from = x(view.mean.share),
       to = x(view.rows[view.winner.index].share),
       y = 14;
-    const words = bon.say("chart.one", { score: view.mean.score }),
-      room = words.length * 6.3 + 8;
+    const label = bon.say("chart.one", { score: view.mean.score }),
+      room = label.length * 6.3 + 8;
     const left = from - STRIP.side > room;
     const parts = [
       bon.svg("line", { class: "mean", x1: from, x2: from, y1: y, y2: STRIP.top + STRIP.swarm }),
@@ -77,7 +78,7 @@
             y: left ? y + 4 : y + 18,
             "text-anchor": left ? "end" : "start",
           },
-          words,
+          label,
         ),
       );
     if (to - from > 56)
@@ -87,8 +88,8 @@
     return bon.svg("g", { class: "bracket" }, ...parts);
   };
 
-  // Every candidate's score on one axis. Dots are kept from one drawing to the next, so that they move.
-  bon.strip = (figure, bubble, light) => {
+  // Every candidate's score on one axis. Dots are reused between drawings, so that they move.
+  bon.strip = (figure, tooltip, light) => {
     const height = STRIP.top + STRIP.swarm + STRIP.foot;
     const svg = bon.svg("svg", { role: "img", height });
     const back = bon.svg("g"),
@@ -96,12 +97,12 @@
       front = bon.svg("g");
     svg.append(back, dots, front);
     figure.append(svg);
-    const known = new Map();
+    const circles = new Map();
     let last = null;
 
-    const dotOf = (index) => {
-      if (!known.has(index)) known.set(index, bon.svg("circle", { "data-index": index }));
-      return known.get(index);
+    const circleOf = (index) => {
+      if (!circles.has(index)) circles.set(index, bon.svg("circle", { "data-index": index }));
+      return circles.get(index);
     };
 
     const draw = (view) => {
@@ -109,39 +110,40 @@
       const width = figure.clientWidth;
       if (!view.axis || !width) return;
       const x = (share) => STRIP.side + share * (width - 2 * STRIP.side);
-      // The best stands on the axis; the others keep the order in which they came, and so their places.
-      const seen = new Set([view.winner?.index, ...known.keys(), ...view.rows.keys()]);
-      const scored = [...seen].filter((index) => view.rows[index]?.score != null && view.rows[index].state !== "rejected");
-      for (const [index, dot] of known) if (!scored.includes(index)) (dot.remove(), known.delete(index));
-      const { radius, placed } = pile(
+      // The best dot is on the axis; the others keep the order in which they were scored, and so their places.
+      const indices = new Set([view.winner?.index, ...circles.keys(), ...view.rows.keys()]);
+      const scored = [...indices].filter((index) => view.rows[index]?.score != null && view.rows[index].state !== "rejected");
+      for (const [index, dot] of circles) if (!scored.includes(index)) (dot.remove(), circles.delete(index));
+      const { radius, placed } = beeswarm(
         scored.map((index) => x(view.rows[index].share)),
         view.n,
         STRIP.swarm,
       );
       svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
       svg.setAttribute("width", width);
-      svg.setAttribute("aria-label", spoken(view, scored));
+      svg.setAttribute("aria-label", description(view, scored));
       back.replaceChildren(
         axis(view.axis.ticks, x, STRIP.top + STRIP.swarm),
         ...(view.mean && view.winner && view.n > 1 ? [bracket(view, x, width)] : []),
       );
       scored.forEach((index, i) => {
         const best = view.winner?.index === index,
-          dot = dotOf(index);
+          dot = circleOf(index);
         bon.set(dot, "class", best ? "dot best" : "dot");
         bon.set(dot, "r", best ? radius + 2 : radius);
         dot.style.transform = `translate(${placed[i].x}px, ${STRIP.top + STRIP.swarm - placed[i].y}px)`;
-        // Only a dot that is not there yet: one that is put in place again begins its animation again.
+        // Only a dot of another layer: appending one again would restart its animation.
         const layer = best ? front : dots;
         if (dot.parentNode !== layer) layer.append(dot);
       });
     };
 
-    const spoken = (view, scored) =>
+    // The chart in words, for screen readers.
+    const description = (view, scored) =>
       scored.length
         ? bon.say(view.mean ? "chart.spoken.mean" : "chart.spoken", {
             n: scored.length,
-            unit: bon.words(view.unit),
+            unit: bon.translate(view.unit),
             best: view.winner.score,
             mean: view.mean?.score,
           })
@@ -152,22 +154,22 @@
       if (index === undefined || !last) return;
       const row = last.rows[index],
         text = row.text.trim();
-      bubble.show(event.target, `${row.score}  ${text.length > 140 ? `${text.slice(0, 140)}…` : text}`);
+      tooltip.show(event.target, `${row.score}  ${text.length > 140 ? `${text.slice(0, 140)}…` : text}`);
       light(Number(index), true);
     });
     svg.addEventListener("pointerout", (event) => {
       if (event.target.dataset?.index === undefined) return;
-      bubble.hide();
+      tooltip.hide();
       light(Number(event.target.dataset.index), false);
     });
     new ResizeObserver(() => last && draw(last)).observe(figure);
-    return { draw, light: (index, on) => known.get(index)?.classList.toggle("lit", on) };
+    return { draw, light: (index, on) => circles.get(index)?.classList.toggle("lit", on) };
   };
 
   const CURVE = { left: 40, right: 26, top: 22, foot: 26 };
 
-  // The numbers under the curve: powers of two, and N itself.
-  const places = (n) => {
+  // The k labelled under the curve: powers of two, and N.
+  const labelledK = (n) => {
     const powers = [];
     for (let k = 1; k <= n; k *= 2) powers.push(k);
     if (powers.at(-1) !== n) {
@@ -177,8 +179,8 @@
     return powers;
   };
 
-  // What the best of k would have been, for k = 1 to N.
-  bon.curve = (figure, bubble, height = 168) => {
+  // The expected best of k, for k = 1 to N.
+  bon.curve = (figure, tooltip, height = 168) => {
     const svg = bon.svg("svg", { role: "img", height });
     figure.append(svg);
     let last = null;
@@ -192,15 +194,15 @@
       const x = (k) => CURVE.left + (n > 1 ? Math.log2(k) / Math.log2(n) : 0.5) * (width - CURVE.left - CURVE.right);
       const y = (share) => bottom - share * (bottom - CURVE.top);
       const line = curve.points.map(([k, share]) => `${x(k).toFixed(1)} ${y(share).toFixed(1)}`).join("L");
-      const marks = places(n)
+      const marks = labelledK(n)
         .map((k) => curve.points.find((point) => point[0] === k))
         .filter(Boolean);
-      const named = new Set([1, n, n >= 8 ? 4 : 0]);
+      const withValue = new Set([1, n, n >= 8 ? 4 : 0]);
       svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
       svg.setAttribute("width", width);
       svg.setAttribute(
         "aria-label",
-        bon.say("curve.spoken", { list: marks.map(([k, , words]) => `${k}: ${words}`).join(", ") }),
+        bon.say("curve.spoken", { list: marks.map(([k, , score]) => `${k}: ${score}`).join(", ") }),
       );
       svg.replaceChildren(
         bon.svg(
@@ -210,7 +212,7 @@
             bon.svg("line", { x1: CURVE.left, x2: width - CURVE.right, y1: y(share), y2: y(share) }),
             bon.svg("text", { x: CURVE.left - 8, y: y(share) + 4, "text-anchor": "end" }, label),
           ]),
-          ...places(n).map((k) => bon.svg("text", { x: x(k), y: bottom + 18, "text-anchor": "middle" }, String(k))),
+          ...labelledK(n).map((k) => bon.svg("text", { x: x(k), y: bottom + 18, "text-anchor": "middle" }, String(k))),
         ),
         bon.svg("path", { class: "area", d: `M${line}L${x(n)} ${bottom}L${x(1)} ${bottom}Z` }),
         bon.svg("path", { class: "line", d: `M${line}` }),
@@ -218,8 +220,8 @@
           bon.svg("circle", { class: k === n ? "mark best" : "mark", cx: x(k), cy: y(share), r: k === n ? 5.5 : 3.5 }),
         ),
         ...marks
-          .filter(([k]) => named.has(k))
-          .map(([k, share, words]) =>
+          .filter(([k]) => withValue.has(k))
+          .map(([k, share, score]) =>
             bon.svg(
               "text",
               {
@@ -228,25 +230,25 @@
                 y: y(share) + (share > 0.82 ? 20 : -10),
                 "text-anchor": k === 1 && n > 1 ? "start" : k === n ? "end" : "middle",
               },
-              words,
+              score,
             ),
           ),
         bon.svg("circle", { class: "read", r: 5 }),
       );
-      svg.onpointermove = (event) => read(event, x, y, curve);
+      svg.onpointermove = (event) => showNearest(event, x, y, curve);
     };
 
-    const read = (event, x, y, curve) => {
-      const at = event.clientX - svg.getBoundingClientRect().left;
-      const nearest = curve.points.reduce((a, b) => (Math.abs(x(a[0]) - at) <= Math.abs(x(b[0]) - at) ? a : b));
+    const showNearest = (event, x, y, curve) => {
+      const pointerX = event.clientX - svg.getBoundingClientRect().left;
+      const nearest = curve.points.reduce((a, b) => (Math.abs(x(a[0]) - pointerX) <= Math.abs(x(b[0]) - pointerX) ? a : b));
       const dot = svg.querySelector(".read");
       dot.classList.add("on");
       dot.setAttribute("cx", x(nearest[0]));
       dot.setAttribute("cy", y(nearest[1]));
-      bubble.show(dot, bon.say(nearest[0] === 1 ? "curve.one" : `curve.${last.word}`, { of: nearest[0], score: nearest[2] }));
+      tooltip.show(dot, bon.say(nearest[0] === 1 ? "curve.one" : `curve.${last.word}`, { of: nearest[0], score: nearest[2] }));
     };
     svg.addEventListener("pointerleave", () => {
-      bubble.hide();
+      tooltip.hide();
       svg.querySelector(".read")?.classList.remove("on");
     });
     new ResizeObserver(() => last && draw(last)).observe(figure);

@@ -1,4 +1,4 @@
-// The comparison: draws props.value, a view made by bon/ui/compared.py.
+// The Compare tab's view: draws props.value, made in bon/ui/compare/.
 {
   const card = () => {
     const title = bon.el("h2"),
@@ -19,13 +19,13 @@
     );
     const draw = (data) => {
       bon.set(node, "data-part", data.part);
-      bon.text(title, bon.words(data.title));
-      bon.text(under, bon.words(data.under));
+      bon.text(title, bon.translate(data.title));
+      bon.text(under, bon.translate(data.under));
       bon.text(score, data.score || "–");
-      bon.text(unit, data.score ? bon.words(data.unit) : "");
+      bon.text(unit, data.score ? bon.translate(data.unit) : "");
       bon.text(prompt, data.prompt);
       bon.text(text, data.text);
-      bon.text(facts, bon.words(data.facts));
+      bon.text(facts, bon.translate(data.facts));
     };
     return { node, draw };
   };
@@ -34,25 +34,25 @@
     bon.el(
       "table",
       {},
-      bon.el("thead", {}, bon.el("tr", {}, ...heads.map((head) => bon.el("th", { scope: "col" }, bon.words(head))))),
+      bon.el("thead", {}, bon.el("tr", {}, ...heads.map((head) => bon.el("th", { scope: "col" }, bon.translate(head))))),
       bon.el(
         "tbody",
         {},
         ...rows.map(([[system], ...cells]) =>
-          bon.el("tr", {}, bon.el("th", { scope: "row" }, bon.words(system)), ...cells.map((cell) => bon.el("td", {}, ...parts(cell)))),
+          bon.el("tr", {}, bon.el("th", { scope: "row" }, bon.translate(system)), ...cells.map((cell) => bon.el("td", {}, ...parts(cell)))),
         ),
       ),
     );
 
-  // A figure and its interval, error or estimate, which is set apart.
-  const parts = ([figure, range]) => (range ? [`${figure} `, bon.el("small", {}, bon.words(range))] : [figure]);
+  // A number and, in small print, its interval, error or estimate.
+  const parts = ([figure, range]) => (range ? [`${figure} `, bon.el("small", {}, bon.translate(range))] : [figure]);
 
-  // The words of a drawing, which the server sends by their keys.
-  const translate = (node) => {
+  // Translates the texts of a drawing, which the server sends as message keys.
+  const translateDrawing = (node) => {
     const svg = node.querySelector("svg");
-    bon.set(svg, "aria-label", bon.words(svg.getAttribute("aria-label")));
+    bon.set(svg, "aria-label", bon.translate(svg.getAttribute("aria-label")));
     const texts = document.createTreeWalker(svg, NodeFilter.SHOW_TEXT);
-    while (texts.nextNode()) texts.currentNode.data = bon.words(texts.currentNode.data);
+    while (texts.nextNode()) texts.currentNode.data = bon.translate(texts.currentNode.data);
   };
 
   bon.compare = (element, props, watch) => {
@@ -65,9 +65,9 @@
       notes = bon.el("ul", { class: "notes" }),
       about = bon.el("p", { class: "under" }),
       files = bon.el("div", { class: "files" });
-    const found = bon.el(
+    const results = bon.el(
       "div",
-      { class: "found" },
+      { class: "results" },
       bon.el("section", { class: "panel" }, bon.el("h2", {}, bon.say("compare.over")), about, tableNode, files),
       bon.el(
         "section",
@@ -83,37 +83,37 @@
       status.node,
       alert.node,
       cardsNode,
-      found,
+      results,
       notes,
-      status.said,
+      status.live,
     );
     element.append(root);
     const cards = [];
-    const UNDER_WAY = ["loading", "writing"];
+    const IN_PROGRESS = ["loading", "writing"];
     let frame = 0,
-      shown = "",
+      drawnKey = "",
       lost = false;
 
-    const overlaid = (view) =>
-      lost && UNDER_WAY.includes(view.phase)
+    const withConnectionState = (view) =>
+      lost && IN_PROGRESS.includes(view.phase)
         ? { ...view, phase: "failed", title: bon.say("lost.title"), line: bon.say("lost.line") }
         : view;
 
     const draw = () => {
       frame = 0;
-      const view = overlaid(props.value);
+      const view = withConnectionState(props.value);
       const news = view.phase === "writing" && bon.say("compare.news");
-      status.draw(root, view, UNDER_WAY.includes(view.phase), view.progress ?? 0, news);
+      status.draw(root, view, IN_PROGRESS.includes(view.phase), view.progress ?? 0, news);
       alert.draw(view.error);
       if (view.phase === "loading") return;
       cardsNode.hidden = !view.cards;
-      found.hidden = !view.rows;
+      results.hidden = !view.rows;
       (view.cards || []).forEach((data, i) => {
         if (!cards[i]) cardsNode.append((cards[i] = card()).node);
         cards[i].draw(data);
       });
       for (const extra of cards.splice(view.cards?.length ?? 0)) extra.node.remove();
-      notes.replaceChildren(...(view.notes || []).map((text) => bon.el("li", {}, bon.words(text))));
+      notes.replaceChildren(...(view.notes || []).map((text) => bon.el("li", {}, bon.translate(text))));
       files.replaceChildren(
         ...Object.entries(view.files || {}).map(([name, text]) => {
           const button = bon.el("button", { type: "button", class: "copy" }, bon.say("compare.download", { kind: name.split(".").pop().toUpperCase() }));
@@ -122,17 +122,17 @@
         }),
       );
       const key = JSON.stringify([view.rows, view.figure]);
-      if (!view.rows || key === shown) return;
-      shown = key;
-      bon.text(about, bon.words(view.about));
+      if (!view.rows || key === drawnKey) return;
+      drawnKey = key;
+      bon.text(about, bon.translate(view.about));
       tableNode.replaceChildren(table(view.heads, view.rows));
-      figureNode.innerHTML = view.figure; // the server's own drawing: numbers and escaped names
-      translate(figureNode);
-      bon.text(sentence, bon.words(view.sentence));
+      figureNode.innerHTML = view.figure; // drawn by the server: numbers and escaped names only
+      translateDrawing(figureNode);
+      bon.text(sentence, bon.translate(view.sentence));
     };
 
-    bon.whenLost(element, (now) => {
-      lost = now;
+    bon.watchConnection(element, (isLost) => {
+      lost = isLost;
       draw();
     });
     watch("value", () => (frame ||= requestAnimationFrame(draw)));

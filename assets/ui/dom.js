@@ -1,4 +1,4 @@
-// Nodes made of data. Text becomes text nodes only, never markup.
+// Helpers that make and update DOM nodes. Text becomes text nodes only, never markup.
 {
   window.bon = window.bon || {};
 
@@ -15,15 +15,15 @@
   };
 
   bon.set = (node, name, value) => {
-    const now = value === true ? "" : value === false || value === null || value === undefined ? null : String(value);
-    if (node.getAttribute(name) === now) return;
-    if (now === null) node.removeAttribute(name);
-    else node.setAttribute(name, now);
+    const attribute = value === true ? "" : value === false || value === null || value === undefined ? null : String(value);
+    if (node.getAttribute(name) === attribute) return;
+    if (attribute === null) node.removeAttribute(name);
+    else node.setAttribute(name, attribute);
   };
 
   bon.text = (node, text) => {
     if (node.textContent !== text) node.textContent = text;
   };
 
-  bon.calm = () => window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+  bon.reducedMotion = () => window.matchMedia("(prefers-reduced-motion: reduce)").matches;
 }

@@ -1,4 +1,4 @@
-// Saves a text as a file; its name's ending says of which kind.
+// Saves a text as a file of the type that the name's extension says.
 {
   const TYPES = { json: "application/json", csv: "text/csv", html: "text/html" };
 

@@ -1,13 +1,14 @@
-// The page around the result: keys, the settings' line, what is pressed while a run goes on.
+// The page around the result: keyboard shortcuts, Generate and Stop, the way back to an earlier prompt, the line that
+// sums up the settings, errors at fields, and the end of the first paint.
 (() => {
-  const one = (selector) => document.querySelector(selector);
-  const running = () => one("#generate")?.hasAttribute("data-running");
+  const find = (selector) => document.querySelector(selector);
+  const running = () => find("#generate")?.hasAttribute("data-running");
 
-  // Generate and Stop look and read as what they can do now; view.js calls this.
+  // Shows on Generate and Stop whether a run is in progress; view.js calls this.
   window.bon = window.bon || {};
-  window.bon.running = (on) => {
-    const generate = one("#generate"),
-      stop = one("#stop");
+  window.bon.setRunning = (on) => {
+    const generate = find("#generate"),
+      stop = find("#stop");
     if (!generate || !stop) return;
     generate.toggleAttribute("data-running", on);
     generate.dataset.doing = bon.say("form.generating");
@@ -18,51 +19,51 @@
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
-      if (!running()) one("#generate")?.click();
+      if (!running()) find("#generate")?.click();
     } else if (event.key === "Escape" && running()) {
-      one("#stop")?.click();
+      find("#stop")?.click();
     }
   });
 
-  // Gradio names each button of a choice by itself, so that the arrows would not go from one to the next.
+  // Gradio gives every radio button a name of its own, so arrow keys would not move between them.
   document.addEventListener("keydown", (event) => {
-    const way = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (!way || event.target.type !== "radio") return;
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!step || event.target.type !== "radio") return;
     const all = [...event.target.closest("fieldset").querySelectorAll("input")];
-    const next = all.at((all.indexOf(event.target) + way) % all.length);
+    const next = all.at((all.indexOf(event.target) + step) % all.length);
     event.preventDefault();
     next.focus();
     next.click();
   });
 
-  // The winner can become the next prompt, or what the next message of a chat answers, with the way back.
-  const before = [];
-  const write = (text, chat) => {
-    const area = one("#prompt textarea");
+  // The winner can become the next prompt, or the last answer of a chat; earlier prompts are kept for the way back.
+  const earlier = [];
+  const setPrompt = (text, chat) => {
+    const area = find("#prompt textarea");
     area.value = text;
     area.dispatchEvent(new Event("input", { bubbles: true }));
-    bon.chatting.set(chat);
-    const back = one(".back"),
-      last = before.at(-1);
+    bon.chatEntry.set(chat);
+    const back = find(".back"),
+      last = earlier.at(-1);
     back.hidden = last === undefined;
     if (!last) return;
-    const was = last.text || last.chat?.at?.(-1)?.content || "";
-    back.textContent = bon.say("form.back", { text: was.length > 40 ? `${was.slice(0, 40)}…` : was });
+    const lastText = last.text || last.chat?.at?.(-1)?.content || "";
+    back.textContent = bon.say("form.back", { text: lastText.length > 40 ? `${lastText.slice(0, 40)}…` : lastText });
   };
-  window.bon.goOn = (text, chat) => {
-    before.push({ text: one("#prompt textarea").value, chat: bon.chatting.get() });
-    write(text, chat);
-    one("#prompt textarea").scrollIntoView({ block: "nearest" });
+  window.bon.continueFrom = (text, chat) => {
+    earlier.push({ text: find("#prompt textarea").value, chat: bon.chatEntry.get() });
+    setPrompt(text, chat);
+    find("#prompt textarea").scrollIntoView({ block: "nearest" });
   };
   const goBack = () => {
-    const { text, chat } = before.pop();
-    write(text, chat);
+    const { text, chat } = earlier.pop();
+    setPrompt(text, chat);
   };
 
-  const open = (on) => one("#settings-line")?.setAttribute("aria-expanded", on);
+  const openSettings = (on) => find("#settings-line")?.setAttribute("aria-expanded", on);
   document.addEventListener("click", (event) => {
     const line = event.target.closest?.("#settings-line");
-    if (line) open(line.getAttribute("aria-expanded") !== "true");
+    if (line) openSettings(line.getAttribute("aria-expanded") !== "true");
     if (event.target.closest?.(".back")) goBack();
   });
 
@@ -82,43 +83,43 @@
     return parts.filter(Boolean).map((part) => bon.say(...part)).join(", ");
   };
 
-  // At fields Gradio writes what the server sent, keys and values, and now and then writes it again.
-  const sayFaults = () => {
-    for (const fault of document.querySelectorAll("#form .validation-error")) {
-      const texts = document.createTreeWalker(fault, NodeFilter.SHOW_TEXT);
+  // Translates errors at fields: Gradio writes there the keys and values that the server sent, sometimes repeatedly.
+  const translateErrors = () => {
+    for (const error of document.querySelectorAll("#form .validation-error")) {
+      const texts = document.createTreeWalker(error, NodeFilter.SHOW_TEXT);
       while (texts.nextNode()) {
         const node = texts.currentNode,
-          words = bon.words(node.data.trim());
-        if (words !== node.data.trim()) node.data = words;
+          text = bon.translate(node.data.trim());
+        if (text !== node.data.trim()) node.data = text;
       }
     }
   };
 
-  // A message at a field that nobody can see helps nobody.
-  const showFaults = () => {
-    if (one("#settings .validation-error")) open(true);
-    one("#form .validation-error")?.scrollIntoView({ block: "nearest" });
+  // Brings an error at a hidden field into view.
+  const showErrors = () => {
+    if (find("#settings .validation-error")) openSettings(true);
+    find("#form .validation-error")?.scrollIntoView({ block: "nearest" });
   };
 
-  // The still goes when all that it stands for is there.
-  const arrive = () => {
-    if (!one("#settings-line") || !one(".bon[data-phase]") || !one(".chips li")) return setTimeout(arrive, 20);
+  // Removes the first paint (arrival.html) when the parts that it stands for are there.
+  const removeFirstPaint = () => {
+    if (!find("#settings-line") || !find(".bon[data-phase]") || !find(".chips li")) return setTimeout(removeFirstPaint, 20);
     document.documentElement.removeAttribute("data-arriving");
-    one(".arrival")?.remove();
+    find(".arrival")?.remove();
   };
-  arrive();
+  removeFirstPaint();
 
   const begin = () => {
-    if (!one("#settings-line")) return setTimeout(begin, 50);
-    open(false);
+    if (!find("#settings-line")) return setTimeout(begin, 50);
+    openSettings(false);
     document.title = bon.say("page.title");
-    one("#settings-line").setAttribute("aria-controls", "settings");
-    window.bon.running(Boolean(window.bon.busy));
+    find("#settings-line").setAttribute("aria-controls", "settings");
+    window.bon.setRunning(Boolean(window.bon.busy));
     new MutationObserver((changes) => {
-      sayFaults();
+      translateErrors();
       if (changes.some((change) => [...change.addedNodes].some((node) => node.classList?.contains("validation-error"))))
-        showFaults();
-    }).observe(one("#form"), { childList: true, characterData: true, subtree: true });
+        showErrors();
+    }).observe(find("#form"), { childList: true, characterData: true, subtree: true });
   };
   begin();
 })();

@@ -1,50 +1,51 @@
-// The form's settings in a link, and the form filled in from outside: by a link or by the history.
+// Share links: the address that holds a run's settings, the button that copies it, and filling in the form from a link
+// or from the history.
 {
-  const FIRST = "__"; // what the host puts into the address for itself begins so, a token among it
-  const BEARS = 8000; // characters of an address that every server and proxy on the way takes
+  const HOST_PREFIX = "__"; // of parameters that the host adds to the address, such as a token
+  const MOST_CHARACTERS = 8000; // of an address that every server and proxy accepts
 
-  // What the form was given for the run of a record; an older record has fewer settings.
-  bon.valuesOf = ({ prompt, messages, target, settings }) => {
-    const known = Object.keys(bon.defaults).filter((name) => settings[name] !== undefined);
+  // The form's values for the run of a record; an older record has fewer settings.
+  bon.formValues = ({ prompt, messages, target, settings }) => {
+    const recorded = Object.keys(bon.defaults).filter((name) => settings[name] !== undefined);
     return {
       ...bon.defaults,
-      ...Object.fromEntries(known.map((name) => [name, settings[name]])),
+      ...Object.fromEntries(recorded.map((name) => [name, settings[name]])),
       prompt,
       target: settings.target ?? target ?? null,
       seed: String(settings.seed),
       scorer: settings.scorer ?? "",
       reject: settings.reject > 0,
-      // A text by choice, but for a model that leaves none.
-      chat: messages ? messages.slice(0, -1) : bon.chatting.chats(settings.model) === false ? null : false,
+      // false: a plain text by choice; null: the model cannot chat.
+      chat: messages ? messages.slice(0, -1) : bon.chatEntry.isChatModel(settings.model) === false ? null : false,
     };
   };
 
-  // The address that fills the form in so; what others have in the query string stays.
-  bon.linkOf = (run) => {
+  // The address that fills in the form for a run; other parameters of the query string are kept.
+  bon.shareLink = (run) => {
     const url = new URL(location.href),
-      values = { ...bon.valuesOf(run), reject: run.settings.reject ?? 0, chat: chatOf(run) };
+      values = { ...bon.formValues(run), reject: run.settings.reject ?? 0, chat: chatParameter(run) };
     for (const name of [...url.searchParams.keys()])
-      if (name in bon.defaults || name.startsWith(FIRST)) url.searchParams.delete(name);
+      if (name in bon.defaults || name.startsWith(HOST_PREFIX)) url.searchParams.delete(name);
     for (const [name, value] of Object.entries(values))
       if (name === "prompt" || !(value === null || String(value) === String(plain(bon.defaults[name]))))
         url.searchParams.set(name, value);
-    url.searchParams.delete("lang"); // whoever opens it has a language too
+    url.searchParams.delete("lang"); // whoever opens the link has chosen a language
     url.hash = "";
     return url.href;
   };
   const plain = (value) => (value === false ? 0 : value);
-  // What was said before the prompt, in short; 0 for a text where the model would take a chat.
-  const chatOf = ({ messages, settings }) =>
+  // The messages before the prompt as short JSON; 0 for a plain text to a chat model.
+  const chatParameter = ({ messages, settings }) =>
     messages
       ? JSON.stringify(messages.slice(0, -1).map(({ role, content }) => [role, content]))
-      : bon.chatting.chats(settings.model) ? 0 : null;
+      : bon.chatEntry.isChatModel(settings.model) ? 0 : null;
 
-  // record: gives the run that is shown, as a JSON text.
+  // record: returns the run that is shown, as JSON.
   bon.linkButton = (record) => {
     const button = bon.el("button", { type: "button", class: "copy link" }, bon.say("copy.link"));
     button.addEventListener("click", async () => {
-      const link = bon.linkOf(JSON.parse(record())),
-        fits = link.length <= BEARS;
+      const link = bon.shareLink(JSON.parse(record())),
+        fits = link.length <= MOST_CHARACTERS;
       if (fits) await bon.copy(link);
       bon.text(button, bon.say(fits ? "copied" : "link.long"));
       setTimeout(() => bon.text(button, bon.say("copy.link")), fits ? 1500 : 4000);
@@ -52,22 +53,22 @@
     return button;
   };
 
-  // Puts values into the form: the event of a hidden button carries them to Gradio's components.
-  bon.enter = (values) =>
-    new Promise((entered) => {
+  // Fills in the form: a hidden button's event passes the values to Gradio's components.
+  bon.fillForm = (values) =>
+    new Promise((resolve) => {
       const n = Math.min(64, Math.max(1, values.n));
       bon.entering = () => [...Object.keys(bon.defaults).map((name) => values[name]), n];
-      bon.entered = entered;
+      bon.entered = resolve;
       document.querySelector("#enter").click();
     });
 
-  // The notice above a form that a link has filled in. Pressing Generate is left to the visitor.
+  // The notice above a form that a link has filled in. The run starts only when the visitor presses Generate.
   bon.linked = (element, props, watch) => {
     const close = bon.el("button", { type: "button", class: "copy" }, bon.say("dismiss"));
     const list = bon.el("ul");
     const title = bon.el("b"),
-      but = bon.el("p", {}, bon.say("link.ignored"));
-    const node = bon.el("div", { class: "linked", role: "status" }, bon.el("p", {}, title), but, list, close);
+      warning = bon.el("p", {}, bon.say("link.ignored"));
+    const node = bon.el("div", { class: "linked", role: "status" }, bon.el("p", {}, title), warning, list, close);
     element.append(node);
     const hide = () => (node.hidden = true);
     close.addEventListener("click", hide);
@@ -77,8 +78,8 @@
       bon.defaults = defaults;
       node.hidden = !linked;
       bon.text(title, bon.say("link.filled"));
-      but.hidden = list.hidden = !ignored.length;
-      list.replaceChildren(...ignored.map((said) => bon.el("li", {}, bon.words(said))));
+      warning.hidden = list.hidden = !ignored.length;
+      list.replaceChildren(...ignored.map((message) => bon.el("li", {}, bon.translate(message))));
     };
     watch("value", draw);
     draw();

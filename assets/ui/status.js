@@ -1,5 +1,5 @@
-// How something goes on: the line over it with its bar, a voice that says so to those who see neither, and what went
-// wrong. All of them stand within a root whose data-phase the styles go by.
+// A run's status line with its progress bar and live region for screen readers, and the alert for errors. Styles depend
+// on the root's data-phase.
 {
   bon.status = () => {
     const title = bon.el("b"),
@@ -11,28 +11,28 @@
       bon.el("p", {}, title, " ", line),
       bon.el("div", { class: "meter", "aria-hidden": "true" }, fill),
     );
-    const said = bon.el("p", { class: "unseen", role: "status", "aria-live": "polite" });
-    let spoken = "";
+    const live = bon.el("p", { class: "unseen", role: "status", "aria-live": "polite" });
+    let announced = "";
 
-    // news: said in place of title and line where those change all the time; nothing elsewhere.
+    // news: announced instead of title and line where those change all the time; falsy elsewhere.
     const draw = (root, view, busy, progress, news) => {
       root.dataset.phase = view.phase;
       root.setAttribute("aria-busy", busy);
-      const [head, more] = [view.title, view.line].map(bon.words);
+      const [head, more] = [view.title, view.line].map(bon.translate);
       bon.text(title, head);
       bon.text(line, more);
       fill.style.transform = `scaleX(${progress})`;
-      const told = news || `${head} ${more}`;
-      if (told !== spoken) bon.text(said, (spoken = told));
+      const announcement = news || `${head} ${more}`;
+      if (announcement !== announced) bon.text(live, (announced = announcement));
     };
-    return { node, said, draw };
+    return { node, live, draw };
   };
 
   bon.alert = () => {
     const node = bon.el("div", { class: "alert", role: "alert", hidden: true });
-    const draw = (words) => {
-      bon.text(node, bon.words(words));
-      node.hidden = !words;
+    const draw = (message) => {
+      bon.text(node, bon.translate(message));
+      node.hidden = !message;
     };
     return { node, draw };
   };

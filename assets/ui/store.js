@@ -1,36 +1,37 @@
-// The runs that this browser keeps, in IndexedDB: the newest 50, a few megabytes in all. Where a page may not store
-// anything, or nothing more, runs stay in memory until the page is closed, and `problem` says so.
+// The history: the runs that this browser stores in IndexedDB, the newest 50, a few megabytes in all. If the browser
+// forbids storage or it is full, runs stay in memory until the page is closed, and `problem` says which it is. Also the
+// draft of a run that is in progress when the page is left, in the session storage.
 {
   const VERSION = 1;
   const NEWEST = 50;
-  const ROOM = 5 * 2 ** 20; // characters of all records together
-  const spare = new Map(),
+  const MOST_CHARACTERS = 5 * 2 ** 20; // of all records together
+  const inMemory = new Map(), // entries that could not be stored
     removed = new Set();
   let opening = null,
     problem = "";
 
   const open = () =>
     (opening ||= new Promise((resolve, reject) => {
-      const asked = indexedDB.open("bon-history", VERSION);
-      asked.onupgradeneeded = () =>
-        asked.result.createObjectStore("runs", { keyPath: "id" }).createIndex("age", ["at", "size"]);
-      asked.onerror = () => reject(asked.error);
-      asked.onsuccess = () => {
-        asked.result.onversionchange = () => asked.result.close();
-        resolve(asked.result);
+      const request = indexedDB.open("bon-history", VERSION);
+      request.onupgradeneeded = () =>
+        request.result.createObjectStore("runs", { keyPath: "id" }).createIndex("age", ["at", "size"]);
+      request.onerror = () => reject(request.error);
+      request.onsuccess = () => {
+        request.result.onversionchange = () => request.result.close();
+        resolve(request.result);
       };
     }));
 
   const transact = async (mode, work) => {
-    const made = (await open()).transaction("runs", mode);
+    const transaction = (await open()).transaction("runs", mode);
     return new Promise((resolve, reject) => {
-      const asked = work(made.objectStore("runs"));
-      made.oncomplete = () => resolve(asked?.result);
-      made.onabort = () => reject(made.error || new Error("aborted"));
+      const request = work(transaction.objectStore("runs"));
+      transaction.oncomplete = () => resolve(request?.result);
+      transaction.onabort = () => reject(transaction.error || new Error("aborted"));
     });
   };
 
-  // Newest first; what is beyond the bounds goes. The newest stays, however large.
+  // Deletes the oldest entries beyond the limits. The newest one stays, however large.
   const trim = (store) => {
     let count = 0,
       size = 0;
@@ -38,7 +39,7 @@
       if (!cursor) return;
       count += 1;
       size += cursor.key[1];
-      if (count > 1 && (count > NEWEST || size > ROOM)) store.delete(cursor.primaryKey);
+      if (count > 1 && (count > NEWEST || size > MOST_CHARACTERS)) store.delete(cursor.primaryKey);
       cursor.continue();
     };
   };
@@ -47,19 +48,19 @@
     removed.delete(entry.id);
     try {
       await transact("readwrite", (store) => {
-        // A run that is shown again, or ranked anew, is no new run: the first record of it stays.
-        const known = store.getKey(entry.id);
-        known.onsuccess = () => known.result === undefined && (store.add(entry), trim(store));
+        // A run that is shown or ranked again is not a new run: its first record stays.
+        const key = store.getKey(entry.id);
+        key.onsuccess = () => key.result === undefined && (store.add(entry), trim(store));
       });
     } catch (error) {
       problem = error?.name === "QuotaExceededError" ? "full" : "closed";
-      if (!spare.has(entry.id)) spare.set(entry.id, entry);
-      if (spare.size > NEWEST) spare.delete(spare.keys().next().value);
+      if (!inMemory.has(entry.id)) inMemory.set(entry.id, entry);
+      if (inMemory.size > NEWEST) inMemory.delete(inMemory.keys().next().value);
     }
   };
-  const changed = () => document.dispatchEvent(new Event("bon:kept"));
+  const announceChange = () => document.dispatchEvent(new Event("bon:kept"));
 
-  // One run is one timing of one prompt and seed.
+  // The id of a run: its prompt, seed, n and timing.
   const identity = ({ prompt, settings, timing }) => JSON.stringify([prompt, settings.seed, settings.n, timing]);
 
   bon.store = {
@@ -71,48 +72,48 @@
       const id = identity(JSON.parse(record));
       if (removed.has(id)) return;
       await put({ id, v: VERSION, at: Date.now(), size: record.length, phase, record });
-      changed();
+      announceChange();
     },
 
-    // All entries, newest first, whatever is in them.
+    // All entries, newest first, including those that cannot be read.
     all: async () => {
-      let kept = [];
+      let stored = [];
       try {
-        kept = await transact("readonly", (store) => store.getAll());
+        stored = await transact("readonly", (store) => store.getAll());
       } catch {
         problem ||= "closed";
       }
       const at = (entry) => (Number.isFinite(entry.at) ? entry.at : 0);
-      return [...kept, ...spare.values()].sort((a, b) => at(b) - at(a));
+      return [...stored, ...inMemory.values()].sort((a, b) => at(b) - at(a));
     },
 
     remove: async (entries) => {
-      for (const { id } of entries) (spare.delete(id), removed.add(id));
+      for (const { id } of entries) (inMemory.delete(id), removed.add(id));
       await transact("readwrite", (store) => void entries.forEach(({ id }) => store.delete(id))).catch(() => {});
     },
 
     restore: async (entries) => {
       for (const entry of entries) await put(entry);
-      changed();
+      announceChange();
     },
   };
 
   document.addEventListener("bon:ended", ({ detail }) => bon.store.keep(detail));
 
-  // The draft of a run that is under way, for when the page is left meanwhile, by Gradio's own reload too.
-  const LEFT = "bon-left";
-  bon.leaveRun = (draft) => {
+  // The draft of a run in progress, for when the page is left during it (also by Gradio's own reload).
+  const DRAFT = "bon-left";
+  bon.saveDraft = (draft) => {
     try {
-      if (draft) sessionStorage.setItem(LEFT, draft);
-      else sessionStorage.removeItem(LEFT);
+      if (draft) sessionStorage.setItem(DRAFT, draft);
+      else sessionStorage.removeItem(DRAFT);
     } catch {
-      // Where nothing may be stored, nothing is.
+      // This browser forbids storage: the draft is lost.
     }
   };
-  bon.leftRun = () => {
+  bon.takeDraft = () => {
     try {
-      const draft = sessionStorage.getItem(LEFT);
-      sessionStorage.removeItem(LEFT);
+      const draft = sessionStorage.getItem(DRAFT);
+      sessionStorage.removeItem(DRAFT);
       return draft;
     } catch {
       return null;

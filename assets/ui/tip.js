@@ -1,7 +1,7 @@
-// One bubble for all explanations: of terms (by hover, focus and touch) and of dots in charts.
-// Screen readers get the same words through aria-describedby; the bubble itself is hidden from them.
+// The tooltip for terms (on hover, focus and touch) and for dots in charts. Screen readers get a term's explanation
+// through aria-describedby; the tooltip itself is hidden from them.
 {
-  bon.bubble = (root) => {
+  bon.tooltip = (root) => {
     const box = bon.el("div", { class: "bubble", "aria-hidden": "true", hidden: true });
     root.append(box);
 
@@ -9,12 +9,12 @@
     const show = (target, text) => {
       bon.text(box, text);
       box.hidden = false;
-      const at = target.getBoundingClientRect(),
-        own = box.getBoundingClientRect();
-      const left = Math.min(Math.max(8, at.left + at.width / 2 - own.width / 2), innerWidth - own.width - 8);
-      const above = at.top - own.height - 8;
+      const anchor = target.getBoundingClientRect(),
+        size = box.getBoundingClientRect();
+      const left = Math.min(Math.max(8, anchor.left + anchor.width / 2 - size.width / 2), innerWidth - size.width - 8);
+      const above = anchor.top - size.height - 8;
       box.style.left = `${Math.max(8, left)}px`;
-      box.style.top = `${above > 8 ? above : at.bottom + 8}px`;
+      box.style.top = `${above > 8 ? above : anchor.bottom + 8}px`;
     };
 
     const over = (event) => {
@@ -32,7 +32,7 @@
   };
 
   let terms = 0;
-  // A word with an explanation behind it; without one, just the word.
+  // A text with a tooltip; a plain text if there is no explanation.
   bon.term = (text, tip) => {
     if (!tip) return bon.el("span", {}, text);
     const id = `term-${++terms}`;

@@ -1,44 +1,45 @@
-// The result: draws props.value, a view made by bon/ui/render.py, and what only the browser knows (the queue).
+// The result of the Generate tab: draws props.value, a view made by bon/ui/generate/run_view.py, and the state of the
+// queue and the connection, which only the browser knows.
 
-// Gradio says in its status tracker whether a run is pending, where it stands in the queue, and that it failed.
+// Reads from Gradio's status tracker whether a run is in progress, its place in the queue, and failures.
 {
-  bon.tracker = (element, changed) => {
+  bon.trackQueue = (element, onChange) => {
     const node = element.closest(".block")?.querySelector('[data-testid="status-tracker"]');
     if (!node) return;
     let since = 0,
       last = "";
-    const look = () => {
+    const read = () => {
       const busy = !node.classList.contains("hide") && !node.querySelector(".error");
       const pending = busy && Boolean(node.querySelector(".progress-text"));
       if (!pending) since = 0;
       else if (!since) since = performance.now();
       const place = /queue: (\d+)\/(\d+)/.exec(node.textContent);
-      // A place that lasts a moment only is no news.
+      // A place in the queue is shown only after it has lasted for a while.
       const waiting = pending && place && performance.now() - since > 800 ? Number(place[1]) : null;
-      const now = JSON.stringify({ busy, pending, waiting });
-      if (now !== last) changed(JSON.parse((last = now)));
+      const state = JSON.stringify({ busy, pending, waiting });
+      if (state !== last) onChange(JSON.parse((last = state)));
     };
-    new MutationObserver(look).observe(node, { attributes: true, childList: true, subtree: true, characterData: true });
-    look();
+    new MutationObserver(read).observe(node, { attributes: true, childList: true, subtree: true, characterData: true });
+    read();
   };
 
-  // Tells when a run ended without a last view: one comes within a moment, or nobody is there to send it.
-  bon.whenLost = (element, changed) => {
-    let patience = 0;
-    bon.tracker(element, ({ busy }) => {
-      clearTimeout(patience);
-      if (busy) changed(false);
-      else patience = setTimeout(changed, 4000, true);
+  // Calls onChange(true) when a run ended but no final view has arrived after 4 seconds: the connection is lost.
+  bon.watchConnection = (element, onChange) => {
+    let timer = 0;
+    bon.trackQueue(element, ({ busy }) => {
+      clearTimeout(timer);
+      if (busy) onChange(false);
+      else timer = setTimeout(onChange, 4000, true);
     });
   };
 
   const WAITING = ["queued", "loading"],
-    UNDER_WAY = [...WAITING, "writing"];
-  // Milliseconds of a wait that nobody needs to be told of: most runs of a small model begin within them.
-  const SHORT = 400;
+    IN_PROGRESS = [...WAITING, "writing"];
+  // Milliseconds before a wait is shown: most runs of a small model begin sooner.
+  const SHORT_WAIT = 400;
 
-  // What the browser alone knows, laid over the view.
-  const overlaid = (view, queue, lost) => {
+  // The view with the state of the queue and the connection.
+  const withConnectionState = (view, queue, lost) => {
     if (queue.waiting)
       return {
         phase: "queued",
@@ -49,7 +50,7 @@
         line: bon.say("queue.line"),
       };
     if (queue.pending) return { phase: "queued", title: bon.say("queue.starting"), line: "" };
-    if (lost && UNDER_WAY.includes(view.phase))
+    if (lost && IN_PROGRESS.includes(view.phase))
       return {
         phase: "failed",
         title: bon.say("lost.title"),
@@ -58,8 +59,9 @@
     return view;
   };
 
-  // record: gives the run that is shown, as a JSON text.
-  bon.hero = (node, bubble, light, record, server) => {
+  // The card of the winner: its text, score and place among all scores. record: returns the run that is shown, as JSON;
+  // light: highlights a candidate's row.
+  bon.winnerCard = (node, tooltip, light, record, server) => {
     const tag = bon.el("p", { class: "tag" }),
       prompt = bon.el("span", { class: "prompt" }),
       text = bon.el("span", { class: "text" });
@@ -68,23 +70,23 @@
       unit = bon.el("span", { class: "unit" }),
       lift = bon.el("span", { class: "gain" });
     const facts = bon.el("div", { class: "meta" });
-    const here = () => JSON.parse(record()).candidates.find((c) => c.index === shown);
-    let shown = 0,
+    const candidate = () => JSON.parse(record()).candidates.find((c) => c.index === winnerIndex);
+    let winnerIndex = 0,
       answer = "",
       chat = null; // the messages that the candidates answer, or null
-    const goOn = () => {
-      if (!chat) return bon.goOn(quote.textContent, bon.chatting.get() && false);
-      bon.goOn("", [...chat, { role: "assistant", content: answer }]);
+    const continueText = () => {
+      if (!chat) return bon.continueFrom(quote.textContent, bon.chatEntry.get() && false);
+      bon.continueFrom("", [...chat, { role: "assistant", content: answer }]);
     };
-    const more = bon.discloser(node, bon.say("details"), () => bon.detail(here()));
+    const more = bon.detailButton(node, bon.say("details"), () => bon.detail(candidate()));
     const acts = bon.el(
       "div",
       { class: "acts" },
       more.button,
-      bon.doer(bon.say("continue"), bon.say("continued"), goOn),
-      bon.doer(bon.say("copy"), bon.say("copied"), () => bon.copy(quote.textContent)),
+      bon.actionButton(bon.say("continue"), bon.say("continued"), continueText),
+      bon.actionButton(bon.say("copy"), bon.say("copied"), () => bon.copy(quote.textContent)),
       bon.linkButton(record),
-      bon.downloads(record, server.exported),
+      bon.downloadMenu(record, server.exported),
     );
     const figure = bon.el(
       "figure",
@@ -96,22 +98,21 @@
     const top = bon.el(
       "div",
       { class: "top" },
-      bon.el("div", { class: "said" }, tag, quote),
+      bon.el("div", { class: "quotation" }, tag, quote),
       bon.el("div", { class: "points" }, score, unit, lift),
     );
     const charts = bon.el("div", { class: "charts" }, figure, mini);
     node.append(top, charts, foot);
-    const strip = bon.strip(figure, bubble, light),
-      small = bon.curve(mini, bubble, 84);
+    const strip = bon.strip(figure, tooltip, light),
+      small = bon.curve(mini, tooltip, 84);
 
     let high = 0,
       wasLive = false;
-    // While leaders change, and when the run is over, what the winner says keeps the greatest height it had: what is
-    // below stays where it is.
-    const hold = (live, nothing) => {
+    // During a run and at its end the card keeps the greatest height it had, so that what is below does not move.
+    const holdHeight = (live, isEmpty) => {
       if (live !== wasLive && live) high = 0;
       if (live) high = Math.max(high, top.offsetHeight);
-      else if (!wasLive || nothing) high = 0;
+      else if (!wasLive || isEmpty) high = 0;
       wasLive = live;
       bon.set(top, "style", high ? `min-height: ${high}px` : null);
     };
@@ -120,7 +121,7 @@
       const winner = view.winner,
         row = winner && view.rows[winner.index],
         live = view.phase === "writing";
-      bon.text(tag, winner ? bon.words(winner.tag) : bon.say(live ? "tag.coming" : "tag.none"));
+      bon.text(tag, winner ? bon.translate(winner.tag) : bon.say(live ? "tag.coming" : "tag.none"));
       chat = view.messages;
       answer = row ? row.text : live ? " …" : "";
       bon.text(prompt, chat ? "" : view.prompt);
@@ -129,25 +130,26 @@
       const length = quote.textContent.length;
       bon.set(quote, "data-size", length < 120 ? "large" : length < 280 ? "medium" : length < 640 ? "small" : "tiny");
       bon.text(score, winner ? winner.score : "");
-      bon.text(unit, winner ? bon.words(view.unit) : "");
+      bon.text(unit, winner ? bon.translate(view.unit) : "");
       bon.text(lift, winner?.lift && view.n > 1 ? bon.say("lift", { lift: winner.lift }) : "");
-      bon.text(figure.querySelector(".of"), bon.words(view.unit));
+      bon.text(figure.querySelector(".of"), bon.translate(view.unit));
       const key = JSON.stringify(winner?.facts || []);
       if (facts.dataset.key !== key) {
         facts.dataset.key = key;
-        facts.replaceChildren(...(winner?.facts || []).map(([words, tip]) => bon.term(bon.words(words), bon.words(tip))));
+        facts.replaceChildren(...(winner?.facts || []).map(([text, tip]) => bon.term(bon.translate(text), bon.translate(tip))));
       }
       charts.hidden = foot.hidden = !winner && !live;
-      shown = winner?.index ?? 0;
+      winnerIndex = winner?.index ?? 0;
       mini.hidden = !live || view.n < 2;
-      hold(live, !winner);
+      holdHeight(live, !winner);
       strip.draw(view);
       small.draw(view.curve);
     };
     return { draw, light: strip.light, close: more.close };
   };
 
-  bon.insight = (node, bubble) => {
+  // The facts of a finished run and the curve of its expected best of k.
+  bon.figures = (node, tooltip) => {
     const facts = bon.el("dl", { class: "facts" });
     const caption = bon.el("p", { class: "caption" });
     const figure = bon.el(
@@ -155,7 +157,7 @@
       { class: "curve" },
       bon.el("figcaption", {}, bon.el("span", {}, bon.say("curve.title"))),
     );
-    const curve = bon.curve(figure, bubble);
+    const curve = bon.curve(figure, tooltip);
     figure.append(caption);
     node.append(facts, figure);
     const draw = (view) => {
@@ -163,12 +165,12 @@
       if (!view.facts) return;
       facts.replaceChildren(
         ...view.facts.map(({ value, label, tip }) =>
-          bon.el("div", {}, bon.el("dt", {}, bon.term(bon.words(label), bon.words(tip))), bon.el("dd", {}, bon.words(value))),
+          bon.el("div", {}, bon.el("dt", {}, bon.term(bon.translate(label), bon.translate(tip))), bon.el("dd", {}, bon.translate(value))),
         ),
       );
       figure.hidden = !view.curve;
       if (!view.curve) return;
-      bon.text(caption, bon.words(view.curve.caption));
+      bon.text(caption, bon.translate(view.curve.caption));
       curve.draw(view.curve);
     };
     return { draw };
@@ -221,16 +223,16 @@
       insightNode,
       boardNode,
       notes,
-      status.said,
+      status.live,
     );
     element.append(root);
     const offer = bon.el("div", { class: "offer", role: "status", hidden: true });
     status.node.before(offer);
 
     const light = (index, on) => (hero.light(index, on), board.light(index, on));
-    const bubble = bon.bubble(root),
-      hero = bon.hero(card, bubble, light, () => record, server);
-    const insight = bon.insight(insightNode, bubble),
+    const tooltip = bon.tooltip(root),
+      hero = bon.winnerCard(card, tooltip, light, () => record, server);
+    const insight = bon.figures(insightNode, tooltip),
       board = bon.board(boardNode, light, (index) =>
         bon.detail(JSON.parse(record).candidates.find((c) => c.index === index)),
       );
@@ -238,16 +240,16 @@
       queue = { busy: false },
       frame = 0,
       wait = 0,
-      bring = false,
+      scrollPending = false, // whether the result comes into view when the first text arrives
       lost = false,
-      draft = "", // of the run that is under way, a JSON text like its record
-      record = ""; // of the run that is shown, a JSON text; empty while it is written, and for what is no run
+      draft = "", // the run in progress as JSON, like a record
+      record = ""; // the run that is shown as JSON; empty during a run and if none is shown
 
     const drawStatus = () => {
-      const shown = overlaid(view, queue, lost);
-      const at = shown.progress ?? (shown.phase === "done" ? 1 : 0);
-      status.draw(root, shown, UNDER_WAY.includes(shown.phase), at, shown.phase === "writing" && bon.say("writing.news"));
-      if (WAITING.includes(shown.phase)) wait ||= setTimeout(() => root.toggleAttribute("data-waits", true), SHORT);
+      const current = withConnectionState(view, queue, lost);
+      const progress = current.progress ?? (current.phase === "done" ? 1 : 0);
+      status.draw(root, current, IN_PROGRESS.includes(current.phase), progress, current.phase === "writing" && bon.say("writing.news"));
+      if (WAITING.includes(current.phase)) wait ||= setTimeout(() => root.toggleAttribute("data-waits", true), SHORT_WAIT);
       else (clearTimeout(wait), (wait = 0), root.removeAttribute("data-waits"));
     };
 
@@ -255,103 +257,103 @@
       frame = 0;
       drawStatus();
       alert.draw(view.error);
-      bon.chatting?.refused(view.field === "messages" ? alert.node.textContent : "");
-      // While a model loads, what was there stays.
+      bon.chatEntry?.showError(view.field === "messages" ? alert.node.textContent : "");
+      // While a model loads, the last result stays.
       if (view.phase === "loading") return;
-      const has = Boolean(view.rows);
-      blank.hidden = has || view.phase === "failed";
-      card.hidden = boardNode.hidden = !has;
-      notes.replaceChildren(...(view.notes || []).map((text) => bon.el("li", {}, bon.words(text))));
+      const hasRows = Boolean(view.rows);
+      blank.hidden = hasRows || view.phase === "failed";
+      card.hidden = boardNode.hidden = !hasRows;
+      notes.replaceChildren(...(view.notes || []).map((text) => bon.el("li", {}, bon.translate(text))));
       insight.draw(view);
-      if (!has) return;
+      if (!hasRows) return;
       hero.draw(view);
       board.draw(view);
-      if (bring && view.phase === "writing")
-        root.scrollIntoView({ behavior: bon.calm() ? "auto" : "smooth", block: "start" });
-      bring &&= view.phase !== "writing";
+      if (scrollPending && view.phase === "writing")
+        root.scrollIntoView({ behavior: bon.reducedMotion() ? "auto" : "smooth", block: "start" });
+      scrollPending &&= view.phase !== "writing";
     };
 
-    const take = () => {
-      const { view: packed, texts, record: kept = "", draft: drawn = "" } = props.value;
+    const readValue = () => {
+      const { view: packed, texts, record: newRecord = "", draft: newDraft = "" } = props.value;
       view = JSON.parse(packed);
-      const was = draft;
-      draft = view.phase === "writing" ? drawn : "";
-      if (draft !== was) bon.leaveRun(draft);
+      const oldDraft = draft;
+      draft = view.phase === "writing" ? newDraft : "";
+      if (draft !== oldDraft) bon.saveDraft(draft);
       view.rows?.forEach((row, index) => (row.text = texts[index]));
-      if (kept !== record) (hero.close(), board.close());
-      if (kept && kept !== record && view.phase !== "sample") ended(kept, view.phase);
-      record = kept;
+      if (newRecord !== record) (hero.close(), board.close());
+      if (newRecord && newRecord !== record && view.phase !== "sample") announceEnd(newRecord, view.phase);
+      record = newRecord;
       frame ||= requestAnimationFrame(draw);
     };
 
-    const ended = (record, phase) =>
+    const announceEnd = (record, phase) =>
       document.dispatchEvent(new CustomEvent("bon:ended", { detail: { record, phase } }));
 
-    // Shows a packed view that the server made of a record; one that could not be made leaves what is there.
-    bon.show = (made) => {
-      const { phase, error } = JSON.parse(made.view);
+    // Shows a packed view that the server made of a record; if the server failed, shows only its error.
+    bon.showRun = (packedView) => {
+      const { phase, error } = JSON.parse(packedView.view);
       if (phase === "failed" && error) return alert.draw(error);
-      record = made.record; // nothing new has ended
-      props.value = made;
-      take();
+      record = packedView.record; // so that it does not count as a run that has just ended
+      props.value = packedView;
+      readValue();
     };
-    // Opens a kept run as it was, the form with it; gives the reason where that cannot be.
-    bon.open = async (record, before = () => {}) => {
-      const made = await server.opened(record),
-        { rows, error } = JSON.parse(made.view);
-      if (!rows) return bon.words(error);
+    // Opens a saved run and fills in the form with its settings; returns the reason if it cannot be opened.
+    bon.openRun = async (record, before = () => {}) => {
+      const packedView = await server.opened(record),
+        { rows, error } = JSON.parse(packedView.view);
+      if (!rows) return bon.translate(error);
       before();
-      await bon.enter(bon.valuesOf(JSON.parse(record)));
-      bon.show(made);
+      await bon.fillForm(bon.formValues(JSON.parse(record)));
+      bon.showRun(packedView);
       bon.set(card, "tabindex", "-1");
-      // Not before it is drawn.
+      // After it has been drawn.
       setTimeout(() => (card.focus({ preventScroll: true }), card.scrollIntoView({ block: "nearest" })), 100);
     };
     bon.server = server;
 
-    // Ranks the run that is shown by another label or rule; a run that begins meanwhile goes before.
-    let asked = 0;
+    // Ranks the run that is shown by another label or rule. A newer request, or a run that begins meanwhile, has priority.
+    let requests = 0;
     bon.rerank = async (target, select, softness) => {
       if (!record || queue.busy || view.phase === "sample") return;
-      const mine = ++asked,
-        before = record;
+      const number = ++requests,
+        oldRecord = record;
       try {
-        const made = await server.ranked({ record: before, target, select, softness: Number(softness) });
-        if (mine === asked && record === before) bon.show(made);
+        const packedView = await server.ranked({ record: oldRecord, target, select, softness: Number(softness) });
+        if (number === requests && record === oldRecord) bon.showRun(packedView);
       } catch {
         alert.draw(bon.say("rank.lost"));
       }
     };
 
-    // What was under way when the page was left is kept, and offered.
-    const offerLeft = (left) => {
-      ended(left, "failed");
+    // Saves the run that was in progress when the page was left, and offers to open it.
+    const offerDraft = (leftDraft) => {
+      announceEnd(leftDraft, "failed");
       const open = bon.el("button", { type: "button", class: "copy" }, bon.say("left.open"));
       open.addEventListener("click", async () => {
         offer.hidden = true;
-        const wrong = await bon.open(left).catch(() => bon.say("left.lost"));
-        if (wrong) alert.draw(wrong);
+        const error = await bon.openRun(leftDraft).catch(() => bon.say("left.lost"));
+        if (error) alert.draw(error);
       });
       offer.append(bon.el("p", {}, bon.say("left")), open);
       offer.hidden = false;
     };
-    bon.tracker(element, (now) => {
-      // On a narrow screen the result is below the form: the first words bring it up.
-      if (now.busy && !queue.busy) bring = element.getBoundingClientRect().top > innerHeight * 0.35;
-      queue = now;
-      if (now.busy) offer.hidden = true;
-      bon.busy = now.busy;
-      bon.running?.(now.busy);
+    bon.trackQueue(element, (state) => {
+      // On a narrow screen the result is below the form: it is scrolled into view when the first text arrives.
+      if (state.busy && !queue.busy) scrollPending = element.getBoundingClientRect().top > innerHeight * 0.35;
+      queue = state;
+      if (state.busy) offer.hidden = true;
+      bon.busy = state.busy;
+      bon.setRunning?.(state.busy);
       drawStatus();
     });
-    bon.whenLost(element, (now) => {
-      lost = now;
-      if (lost && draft) ended(draft, "failed");
+    bon.watchConnection(element, (isLost) => {
+      lost = isLost;
+      if (lost && draft) announceEnd(draft, "failed");
       drawStatus();
     });
-    watch("value", take);
-    take();
-    const left = bon.leftRun();
-    if (left) offerLeft(left);
+    watch("value", readValue);
+    readValue();
+    const leftDraft = bon.takeDraft();
+    if (leftDraft) offerDraft(leftDraft);
   };
 }

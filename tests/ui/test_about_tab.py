@@ -73,9 +73,9 @@ def the_figure_draws_the_best_of_more(page):
     page.keyboard.press("ArrowRight")
     expect(page.locator(".play output")).to_have_text("N = 16")
     assert page.locator(".play .dot").count() == 16
-    expect(page.locator(".play .said")).to_contain_text("16/17 = 0.941")
+    expect(page.locator(".play .outcome")).to_contain_text("16/17 = 0.941")
     page.get_by_role("button", name="Draw again").click()
-    expect(page.locator(".play .said")).to_contain_text("Mean of 2 draws")
+    expect(page.locator(".play .outcome")).to_contain_text("Mean of 2 draws")
 
 
 def the_cards_are_there_and_a_phone_holds_them(page):

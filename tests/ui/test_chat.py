@@ -249,7 +249,7 @@ def brief(page) -> None:
 
 def begin(page, *messages) -> None:
     """Begins another chat, and forgets the way back from what was before."""
-    page.evaluate("(messages) => bon.chatting.set(messages)", list(messages))
+    page.evaluate("(messages) => bon.chatEntry.set(messages)", list(messages))
 
 
 def go_on(page) -> None:
@@ -303,16 +303,16 @@ def a_winner_becomes_the_models_turn_and_the_way_back_works(page):
     assert turns(page) == ["Hi", first.strip()]
     brief(page)
     said(page, "And then?")
-    sent = page.evaluate("bon.chatting.get()")
+    sent = page.evaluate("bon.chatEntry.get()")
     assert [m["role"] for m in sent] == ["system", "user", "assistant"]
     go_on(page)
     assert turns(page)[2:] == ["And then?", winner(page).strip()]
     page.click(".back")
     expect(entry(page)).to_have_value("And then?")
-    assert page.evaluate("bon.chatting.get()") == sent
+    assert page.evaluate("bon.chatEntry.get()") == sent
     page.click(".back")
     expect(entry(page)).to_have_value("Hi")
-    assert page.evaluate("bon.chatting.get()") == []
+    assert page.evaluate("bon.chatEntry.get()") == []
     expect(page.locator(".back")).to_be_hidden()
 
 
@@ -322,7 +322,7 @@ def a_new_chat_keeps_the_system_and_can_be_taken_back(page):
     go_on(page)
     page.get_by_role("button", name="New chat").click()
     expect(page.locator(".chat .turns")).to_be_hidden()
-    assert page.evaluate("bon.chatting.get()") == [{"role": "system", "content": "Be brief."}]
+    assert page.evaluate("bon.chatEntry.get()") == [{"role": "system", "content": "Be brief."}]
     page.click(".back")
     assert turns(page)[0] == "Hi"
 
@@ -351,14 +351,14 @@ def the_entry_changes_with_the_model(page, lm_folder, chatty):
         expect(page.locator(".chips")).to_contain_text(model, timeout=60_000)
         expect(page.locator("#prompt label")).to_contain_text(named)
         chat = named == "Your message"
-        expect(page.locator(".chat .kind")).to_be_visible(visible=chat)
+        expect(page.locator(".chat .mode")).to_be_visible(visible=chat)
         expect(page.locator(".chat .turns")).to_be_visible(visible=chat)
         expect(page.locator(".chat .waits")).to_be_visible(visible=not chat)
     assert turns(page)[0] == "Hi"
 
 
 def the_chat_survives_a_change_of_language(page):
-    page.evaluate("(chat) => bon.chatting.set(chat)", BEFORE)
+    page.evaluate("(chat) => bon.chatEntry.set(chat)", BEFORE)
     page.fill("#prompt textarea", "Well?")
     page.locator("#language select").select_option("es")
     expect(page.locator("#prompt label")).to_contain_text("Tu mensaje", timeout=60_000)
@@ -383,11 +383,11 @@ def code_for_a_chat_is_what_its_user_would_write(page):
     expect(code).to_contain_text("--chat 'Which film tonight?'")
     expect(page.locator("code[data-code=curl]")).to_contain_text('{"messages":[{"role":"user"')
     page.get_by_role("tab", name="Generate").click()
-    page.evaluate("bon.chatting.set([{role: 'system', content: `It's`}])")
+    page.evaluate("bon.chatEntry.set([{role: 'system', content: `It's`}])")
     page.get_by_role("tab", name="About and API").click()
     expect(code).to_contain_text("--system 'It'\\''s'")
     page.get_by_role("tab", name="Generate").click()
-    page.evaluate("(chat) => bon.chatting.set(chat)", BEFORE)
+    page.evaluate("(chat) => bon.chatEntry.set(chat)", BEFORE)
     page.get_by_role("tab", name="About and API").click()
     expect(code).to_contain_text("--messages chat.json")
 
@@ -441,7 +441,7 @@ def a_link_brings_the_chat_and_the_same_answers(visit, page):
     chats(other)
     expect(entry(other)).to_have_value(NASTY)
     assert turns(other) == turns(page)
-    expect(other.locator(".chat .gist")).to_have_text("Be brief.")
+    expect(other.locator(".chat .preview-line")).to_have_text("Be brief.")
     run(other)
     phase(other, "done", timeout=120_000)
     assert winner(other) == winner(page)

@@ -225,7 +225,7 @@ def a_record_that_only_the_server_finds_broken_is_said(page):
     keep(page, record(settings={"n": 0, "seed": 7}))
     history(page)
     act(page, "Open")
-    expect(page.locator(".history .said")).to_contain_text("not a run saved by bon")
+    expect(page.locator(".history .feedback")).to_contain_text("not a run saved by bon")
     expect(page.locator(".history")).to_be_visible()
 
 
@@ -235,7 +235,7 @@ def a_server_that_does_not_answer_is_said(page):
     history(page)
     page.route(re.compile("component_server"), lambda route: route.abort())
     act(page, "Open")
-    expect(page.locator(".history .said")).to_contain_text("The server does not answer")
+    expect(page.locator(".history .feedback")).to_contain_text("The server does not answer")
     page.unroute_all()
 
 
@@ -248,7 +248,7 @@ def while_a_run_goes_on_nothing_is_opened(stage, page):
     history(page)
     for name in ("Open", "Run again"):
         act(page, name)
-        expect(page.locator(".history .said")).to_contain_text("A run is in progress.")
+        expect(page.locator(".history .feedback")).to_contain_text("A run is in progress.")
     assert stage.runs == 1
     stage.play.go.set()
     expect(page.locator(".history .run")).to_have_count(2)
@@ -315,7 +315,7 @@ def two_runs_stand_side_by_side(page):
     history(page)
     expect(page.locator("#history-compare")).to_have_attribute("aria-disabled", "true")
     page.click("#history-compare", force=True)
-    expect(page.locator(".history .said")).to_contain_text("First choose two runs")
+    expect(page.locator(".history .feedback")).to_contain_text("First choose two runs")
     boxes = page.locator(".history .choose input")
     for i in (0, 1, 2):  # the first choice gives way to the third
         boxes.nth(i).check()

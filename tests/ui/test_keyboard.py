@@ -205,6 +205,6 @@ def a_screen_reader_is_told_how_the_run_stands(stage, page):
     stage.play = scripted()
     page.keyboard.press("Control+Enter")
     phase(page, "done")
-    told = [words for words in page.evaluate("told") if not re.match("Starting|Next in line", words)]
+    told = [words for words in page.evaluate("told") if not re.match("Starting|Next in the queue", words)]
     assert told[:3] == ["Writing.", "Stopped after 5 of 12. Finished work is kept.", "Writing."]
     assert re.fullmatch(r"Done\. Best of 12 in .*", told[-1])

@@ -77,16 +77,16 @@ def test_every_message_is_said_in_the_visitors_language_whatever_its_english(spa
         values = {name: f"⟨{name}⟩" for name in values_in(forms(ENGLISH[key])[-1])} | {"n": 5}
         carried.append(messages.encode_messages(messages.say(key, **values)))
         expected.append(forms(text)[-1].format(**values))
-    assert spanish.evaluate("texts => texts.map(bon.words)", carried) == expected
+    assert spanish.evaluate("texts => texts.map(bon.translate)", carried) == expected
     nested = messages.say("error.numbered_prompt", number="3", error=messages.say("error.prompt_empty"))
     joined = messages.join([nested, "as it is"], " ")
-    assert spanish.evaluate("bon.words", messages.encode_messages(joined)) == (
+    assert spanish.evaluate("bon.translate", messages.encode_messages(joined)) == (
         f"Prompt 3: {messages.tables()['es']['error.prompt_empty']} as it is")
     for strange in ("\x02{", "\x02null", '\x02{"key": "no.such", "values": {}}'):  # typed, or sent by a server
-        assert spanish.evaluate("bon.words", strange) == strange
+        assert spanish.evaluate("bon.translate", strange) == strange
         within = messages.encode_messages(messages.say("chip.model", name=strange))
-        assert spanish.evaluate("bon.words", within) == f"modelo: {strange}"
-    assert spanish.evaluate("bon.words", "Nobody has a key for this; nor that.") == (
+        assert spanish.evaluate("bon.translate", within) == f"modelo: {strange}"
+    assert spanish.evaluate("bon.translate", "Nobody has a key for this; nor that.") == (
         "Nobody has a key for this; nor that.")
 
 

@@ -122,7 +122,7 @@ def a_link_fills_the_form_and_runs_nothing(stage, page):
 
 def the_link_of_a_run_says_what_is_not_as_at_first(page):
     record = json.dumps(run_view.record(state([0.2, 0.9, 0.4]).result()))
-    link = page.evaluate("(record) => bon.linkOf(JSON.parse(record))", record)
+    link = page.evaluate("(record) => bon.shareLink(JSON.parse(record))", record)
     others = {"view": ["later"], "run": ["1"]}
     assert parse_qs(urlsplit(link).query) == {**others, "prompt": ["This movie"], "n": ["3"], "seed": ["7"]}
     everything = {"n": 200, "target": "NEGATIVE", "min_tokens": 2, "max_tokens": 9, "temperature": 0.7, "top_p": 0.9,
@@ -130,7 +130,7 @@ def the_link_of_a_run_says_what_is_not_as_at_first(page):
                   "softness": 0.3, "seed": 2**53 - 1}
     told = json.loads(record) | {"prompt": f" {NASTY} "}
     told["settings"] |= everything
-    link = page.evaluate("(told) => bon.linkOf(told)", told)
+    link = page.evaluate("(told) => bon.shareLink(told)", told)
     query = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
     given, ignored = share_links.accepted(query, form_of())
     assert ignored == []
