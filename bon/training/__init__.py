@@ -1,5 +1,5 @@
-"""The models in the box: the corpus that the project writes, and the training of what is shipped in assets/models.
+"""The corpus that the project wrote, and the training of the embedded models in assets/models.
 
-Nothing here is imported by the app. `python -m bon.training` makes all but the tuned one from nothing,
-`python -m bon.training.tune` that one.
+Nothing here is imported by the app or part of the wheel. `python -m bon.training` trains all of them but the tuned one
+from random weights, `python -m bon.training.tune` that one.
 """

@@ -9,7 +9,7 @@ polarities, the last one counting most, as it does for a reader.
 import math
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bon.training.phrases import Bank, banks
@@ -88,7 +88,7 @@ class Writer:
         polarity = self.weighted(MOODS)
         return Review((Unit(self.rng.choice(self.bank["register"].get("whole", polarity)), polarity),))
 
-    def weighted(self, weights: dict[str, float]) -> str:
+    def weighted(self, weights: Mapping[str, float]) -> str:
         """A key, with chances in proportion to the values."""
         return self.rng.choices(list(weights), list(weights.values()))[0]
 

@@ -1,7 +1,7 @@
-"""Training of bags of n-grams: the classifier's teachers, and the judge.
+"""Training of bags of n-grams: the classifier's teachers, the judge and the weak scorer.
 
-Learned from the few ten thousand sentences that we have, they judge new ones better than a transformer does, since
-what is learned of a word holds wherever the word stands.
+Trained on a few ten thousand sentences, they classify new ones better than a transformer, since a word has the same
+weight at every position.
 """
 
 import json
@@ -19,12 +19,12 @@ from bon.models.presets import NGRAMS
 from bon.scorers.ngrams import evidence, features
 
 BUCKETS = 1 << 19
-#: Of the weak scorer, which is to have learned little.
+#: Of the weak scorer, which is meant to make mistakes.
 WEAK_BUCKETS, WEAK_SENTENCES = 1 << 14, 1000
 
 
 class Ngrams(nn.Module):
-    """Logits of POSITIVE from features: each feature's own weight, and that of a short vector that it shares."""
+    """Logits of POSITIVE from features: each feature's weight, plus a linear function of its embedding."""
 
     def __init__(self, buckets: int = BUCKETS, width: int = 48):
         super().__init__()
@@ -49,34 +49,33 @@ class Ngrams(nn.Module):
 
     @torch.no_grad()
     def flat(self) -> tuple[Tensor, Tensor]:
-        """The same as one weight per feature, and the bias: all that there is to it once it is trained."""
+        """The trained model as one weight per feature [buckets] and a bias."""
         return self.vectors.weight @ self.out.weight[0] + 20 * self.weights.weight[:, 0], self.out.bias[0]
 
 
 def train(examples: Iterator[tuple[str, float]], steps: int, seed: int, say: Callable[[str], None],
           buckets: int = BUCKETS) -> Ngrams:
-    """Trains a model on labelled texts, 64 per step; a quarter of each text's features is hidden at random."""
+    """Trains a model on labelled texts, 64 per step; a quarter of each text's features is dropped at random."""
     torch.manual_seed(seed)
     rng, model = random.Random(seed), Ngrams(buckets)
-    optimizers = [
+    optimizers: list[torch.optim.Optimizer] = [
         torch.optim.SparseAdam([model.vectors.weight, model.weights.weight], 2e-3),
         torch.optim.Adam(model.out.parameters(), 2e-3),
     ]
     schedules = [torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.01, total_iters=steps) for o in optimizers]
-    shown = 0.0
+    mean_loss = 0.0
     for step in range(1, steps + 1):
         texts, labels = zip(*islice(examples, 64), strict=True)
-        rows = (features(text, buckets) for text in texts)
-        rows = [[i for i in row if rng.random() > 0.25] or row for row in rows]
+        rows = [[i for i in row if rng.random() > 0.25] or row for row in (features(text, buckets) for text in texts)]
         loss = binary_cross_entropy_with_logits(model(rows), torch.tensor(labels))
         loss.backward()
-        for part in (*optimizers, *schedules):
-            part.step()
-        for optimizer in optimizers:
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
             optimizer.zero_grad()
-        shown = loss.item() if step == 1 else 0.99 * shown + 0.01 * loss.item()
+        mean_loss = loss.item() if step == 1 else 0.99 * mean_loss + 0.01 * loss.item()
         if step % 1000 == 0:
-            say(f"n-grams: step {step} of {steps}, loss {shown:.3f}")
+            say(f"n-grams: step {step} of {steps}, loss {mean_loss:.3f}")
     return model
 
 

@@ -25,16 +25,17 @@ class Bank:
 
 def read(path: Path) -> Bank:
     """Reads one file: `tense: past`, `[section polarity]` headers, a phrase a line, `#` comments."""
-    tense, place, sections = "present", None, {}
+    tense, section = "present", ("", "")
+    lines_of: dict[tuple[str, str], dict[str, None]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         header = HEADER.fullmatch(line)
         if header:
-            place = _section(header[1].split())
+            section = _section(header[1].split())
         elif line.startswith("tense:"):
             tense = line.removeprefix("tense:").strip()
         elif line and not line.startswith("#"):
-            sections.setdefault(place, {})[line] = None
-    return Bank(path.stem, tense, {key: tuple(lines) for key, lines in sections.items()})
+            lines_of.setdefault(section, {})[line] = None
+    return Bank(path.stem, tense, {key: tuple(lines) for key, lines in lines_of.items()})
 
 
 def _section(words: list[str]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What the embedded models reach, measured, and the model cards that say so."""
+"""Measurements of the embedded models, and the model cards that report them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,14 +6,17 @@ from itertools import repeat
 from pathlib import Path
 
 from bon import flow
+from bon.api import Sampler, load
 from bon.models import loading
 from bon.result import Result
+from bon.scorers import SentimentScorer
+from bon.scorers.classifier import Classifier
 from bon.settings import Request, Settings
 from bon.training.grammar import writer
 from bon.training.ngrams import WEAK_BUCKETS, WEAK_SENTENCES
 from bon.training.phrases import banks, held_out, lexicon, sentences
 
-#: Prompts of every kind: subjects of the corpus, other openings, and starts that the grammar never writes.
+#: Prompts: subjects of the corpus, other openings, and beginnings that the grammar never writes.
 OPENINGS = (
     "This movie", "The hotel room", "My new phone", "I was surprised that", "The president", "When we arrived,",
     "This book", "Our waiter", "The museum", "You will", "Honestly,", "The game", "My grandmother", "Is it worth",
@@ -42,8 +45,8 @@ class Figures:
     mean_best: float
     first: tuple[str, ...]
 
-    def told_distinct(self) -> str:
-        """How many samples differ, seed by seed."""
+    def distinct_sentence(self) -> str:
+        """The share of distinct samples over the seeds."""
         mean = sum(self.distinct) / len(self.distinct)
         return f"{mean:.1%} are distinct (the mean of {len(self.distinct)} seeds; the least {min(self.distinct):.1%})"
 
@@ -55,7 +58,7 @@ class Figures:
             f"judge: {self.judge_right:.1%} of {self.test_of} hand-written test sentences right",
             f"weak scorer: {self.weak_right:.1%} of {self.test_of} hand-written test sentences right",
             f"classifier: {self.grammar_right:.1%} of {self.grammar_of} new clear texts of the grammar right",
-            f"language model: of {self.distinct_of} samples from {len(OPENINGS)} openings {self.told_distinct()}",
+            f"language model: of {self.distinct_of} samples from {len(OPENINGS)} openings {self.distinct_sentence()}",
             f"best of 16 over {len(OPENINGS)} openings: mean score {self.mean_best:.3f}, "
             f"one sample {self.mean_single:.3f}",
         ]
@@ -63,32 +66,34 @@ class Figures:
 
 def measure(folder: Path) -> Figures:
     """Measures the models in `folder`; takes about 20 seconds on two cores."""
-    from bon.api import load
-
     judge, weak = (load(str(folder / "reviews"), str(folder / name)) for name in ("judge", "weak"))
     sampler = load(str(folder / "reviews"), str(folder / "sentiment"))
     samples = [sample(sampler, 10, seed) for seed in range(8)]
     best = runs(sampler, OPENINGS, 16, repeat(16))
     test = held_out("test")
     new = clear_texts(2000, seed=1_000_003)
+    assert isinstance(sampler.scorer, SentimentScorer)
+    assert isinstance(sampler.scorer.classifier, Classifier)
+    classifier = sampler.scorer.classifier.model
     return Figures(
-        parameters=(sampler.engine.describe()["parameters"], loading.facts(sampler.scorer.classifier.model).parameters),
+        parameters=(sampler.engine.describe()["parameters"], loading.facts(classifier).parameters),
         test_right=right(sampler, test), test_of=len(test), judge_right=right(judge, test),
         weak_right=right(weak, test),
         grammar_right=right(sampler, new), grammar_of=len(new),
         distinct=tuple(len(set(texts)) / len(texts) for texts in samples), distinct_of=len(samples[0]),
-        mean_single=sum(r.stats.mean for r in best) / len(best),
-        mean_best=sum(r.best.score for r in best) / len(best), first=tuple(samples[0][:20]),
+        mean_single=sum(r.stats.mean for r in best if r.stats) / len(best),
+        mean_best=sum(r.best.score for r in best if r.best.score is not None) / len(best),
+        first=tuple(samples[0][:20]),
     )
 
 
-def runs(sampler, prompts: Iterable[str], n: int, seeds: Iterable[int]) -> list[Result]:
+def runs(sampler: Sampler, prompts: Iterable[str], n: int, seeds: Iterable[int]) -> list[Result]:
     """Best of n for each prompt with its seed, all decoded together."""
     requests = [Request(prompt, Settings(n=n, seed=seed)) for prompt, seed in zip(prompts, seeds, strict=False)]
     return flow.run_many(requests, sampler.engine, sampler.scorer)
 
 
-def sample(sampler, rounds: int, seed: int = 0) -> list[str]:
+def sample(sampler: Sampler, rounds: int, seed: int = 0) -> list[str]:
     """Texts, unpicked: for each round, one candidate of every opening."""
     results = runs(sampler, OPENINGS, rounds, repeat(seed))
     by_index = [{c.index: r.prompt + c.text for c in r.candidates} for r in results]
@@ -96,8 +101,9 @@ def sample(sampler, rounds: int, seed: int = 0) -> list[str]:
 
 
 def clear_texts(count: int, seed: int) -> list[tuple[str, bool]]:
-    """New texts of the grammar whose every part leans the same way, with whether they praise."""
-    write, out = writer(seed), []
+    """New texts of the grammar whose units all have one polarity, with whether it is positive."""
+    write = writer(seed)
+    out: list[tuple[str, bool]] = []
     while len(out) < count:
         review = write()
         if review.clear:
@@ -105,7 +111,7 @@ def clear_texts(count: int, seed: int) -> list[tuple[str, bool]]:
     return out
 
 
-def right(sampler, pairs: Sequence[tuple[str, bool]]) -> float:
+def right(sampler: Sampler, pairs: Sequence[tuple[str, bool]]) -> float:
     """The share of texts whose polarity the scorer gets right."""
     scores = sampler.score([text for text, _ in pairs])
     return sum((score > 0.5) == positive for score, (_, positive) in zip(scores, pairs, strict=True)) / len(pairs)
@@ -147,7 +153,7 @@ can show best-of-N on a machine that reaches no network.
 books, meals, hotels, phones, trips, people, places and ideas (`bon/training/phrases`), positive, negative, lukewarm and
 mixed, and {about_films:,} hand-written sentences about films. Nothing else: no text from the web.
 
-**How well it does.** Of {figures.distinct_of} samples from {len(OPENINGS)} openings {figures.told_distinct()}.
+**How well it does.** Of {figures.distinct_of} samples from {len(OPENINGS)} openings {figures.distinct_sentence()}.
 The mean score of the best of 16 is {figures.mean_best:.3f}, that of one sample {figures.mean_single:.3f}
 (probability of POSITIVE by the sentiment model beside it).
 

@@ -1,4 +1,4 @@
-"""Training of the two embedded models on two processor cores; the same seeds give the same models on one machine."""
+"""Training of the embedded language model and scorers on processor cores; repeatable by their seeds on one machine."""
 
 import math
 import random
@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 import torch
-from tokenizers import ByteLevelBPETokenizer
+from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
@@ -18,6 +18,7 @@ from transformers import (
     DistilBertForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
@@ -30,16 +31,16 @@ END = "<|endoftext|>"
 SHARD = "9MB"
 LONGEST = 128
 #: The classifier's texts: the share of scraps, which the teachers alone label, in its second phase and its third, and
-#: that of reviews of the grammar, which know best themselves. Elsewhere the teachers weigh `TRUST`: they judge new
-#: sentences better than a transformer that learned from the labels.
+#: that of reviews of the grammar, which keep their own labels. For all others the teachers' share of the label is
+#: `TRUST`: they classify new sentences better than a transformer trained on the labels.
 SCRAPS, REVIEWS, TRUST = (0.36, 0.5), 0.2, 0.85
-#: The writer's phases: steps, tokens a step, and how high the learning rate rises (1: as in `_optimizers`).
+#: The language model's phases: steps, tokens per step, and the learning rate's peak as a multiple of `_optimizers`'.
 WRITING = ((3600, 3300, 1.0), (2000, 6600, 0.5))
 
 
 def language_model(out: Path, phases: Sequence[tuple[int, int, float]] = WRITING, seed: int = 0,
                    say: Callable[[str], None] = print) -> None:
-    """Trains the review writer, a GPT-2 of 5.9 million parameters, and saves it with its tokenizer.
+    """Trains the language model of reviews, a GPT-2 of 5.9 million parameters, and saves it with its tokenizer.
 
     Every text starts at position 0, as a prompt does.
     """
@@ -54,8 +55,8 @@ def language_model(out: Path, phases: Sequence[tuple[int, int, float]] = WRITING
         vocab_size=len(fast), n_positions=256, n_embd=256, n_layer=6, n_head=4, bos_token_id=end, eos_token_id=end,
         pad_token_id=end, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
         activation_function="gelu_pytorch_tanh",  # gelu_new in one kernel
-        attn_implementation="eager",  # among short texts a sixth faster to train than torch's kernel in bf16
     ))
+    model.set_attn_implementation("eager")  # for short texts a sixth faster to train than torch's kernel in bf16
     for phase, (steps, tokens, peak) in enumerate(phases):
         batches = _text_batches(documents(seed + 2 + 2 * phase), fast, seed + 4 * phase, tokens)
         _train(model, steps, lambda: _next_token_loss(model, next(batches), end), say, peak)  # noqa: B023
@@ -66,7 +67,9 @@ def language_model(out: Path, phases: Sequence[tuple[int, int, float]] = WRITING
     _save(model, fast, out)
 
 
-def _text_batches(texts: Iterator[str], tokenizer, seed: int, tokens: int = 3300) -> Iterator[list[list[int]]]:
+def _text_batches(
+    texts: Iterator[str], tokenizer: PreTrainedTokenizerFast, seed: int, tokens: int = 3300
+) -> Iterator[list[list[int]]]:
     """Batches of about so many tokens, of texts of similar length; some texts start with the start token."""
     rng = random.Random(seed)
     end = tokenizer.eos_token_id
@@ -74,7 +77,8 @@ def _text_batches(texts: Iterator[str], tokenizer, seed: int, tokens: int = 3300
         rows = [[*ids, end] for ids in tokenizer(list(islice(texts, 2400)))["input_ids"]]
         rows = sorted(([end, *row] if rng.random() < 0.15 else row)[:LONGEST] for row in rows)
         rows.sort(key=len)
-        batches, batch = [], []
+        batches: list[list[list[int]]] = []
+        batch: list[list[int]] = []
         for row in rows:
             if batch and (len(batch) + 1) * len(row) > tokens:
                 batches.append(batch)
@@ -84,12 +88,12 @@ def _text_batches(texts: Iterator[str], tokenizer, seed: int, tokens: int = 3300
         yield from batches
 
 
-def _next_token_loss(model, rows: Sequence[Sequence[int]], pad: int) -> Tensor:
+def _next_token_loss(model: GPT2LMHeadModel, rows: Sequence[Sequence[int]], pad: int) -> Tensor:
     ids, lengths = _padded(rows, pad)
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(input_ids=ids).logits[:, :-1]
-    wanted = ids[:, 1:].masked_fill(torch.arange(1, ids.shape[1]) >= lengths.unsqueeze(-1), -100)
-    return cross_entropy(logits.float().flatten(0, 1), wanted.flatten())
+    targets = ids[:, 1:].masked_fill(torch.arange(1, ids.shape[1]) >= lengths.unsqueeze(-1), -100)
+    return cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
 
 def classifier(out: Path, steps: tuple[int, int, int] = (300, 4200, 2500), taught: int = 10_000, seed: int = 0,
@@ -115,15 +119,16 @@ def classifier(out: Path, steps: tuple[int, int, int] = (300, 4200, 2500), taugh
         vocab_size=len(fast), max_position_embeddings=256, dim=256, n_layers=3, n_heads=4, hidden_dim=768,
         pad_token_id=fast.pad_token_id, dropout=0.15, attention_dropout=0.1, seq_classif_dropout=0.15,
         id2label={0: "NEGATIVE", 1: "POSITIVE"}, label2id={"NEGATIVE": 0, "POSITIVE": 1},
-        attn_implementation="eager",
     ))
+    model.set_attn_implementation("eager")
     first, second = steps[:2]
     for phase, (count, make) in enumerate(((first, examples.word), (second, examples.written))):
         batches = _labelled_batches(examples, make, teachers, fast, seed + phase)
         _train(model, count, lambda: _label_loss(model, next(batches), fast), say)  # noqa: B023
     again = Labeller(seed + 12)
     batches = _labelled_batches(again, again.written, teachers, fast, seed + 11, SCRAPS[1])
-    _train(model, steps[2], lambda: _label_loss(model, next(batches), fast), say, 0.5, _held, memory=0.998)
+    _train(model, steps[2], lambda: _label_loss(model, next(batches), fast), say, 0.5, _constant_then_linear,
+           memory=0.998)
     _save(model, fast, out)
 
 
@@ -149,14 +154,15 @@ def _vocabulary_texts(examples: Labeller) -> Iterator[str]:
 
 
 def _labelled_batches(
-    examples: Labeller, make: Callable[[], tuple[str, float]], teachers: Sequence[ngrams.Ngrams], tokenizer, seed: int,
-    scraps: float = SCRAPS[0],
+    examples: Labeller, make: Callable[[], tuple[str, float]], teachers: Sequence[ngrams.Ngrams],
+    tokenizer: PreTrainedTokenizerFast, seed: int, scraps: float = SCRAPS[0],
 ) -> Iterator[tuple[list[list[int]], list[float]]]:
     rng = random.Random(seed)
     while True:
         made = [_labelled(examples, make, rng.random(), scraps) for _ in range(160 * 24)]
         texts = [text for text, _, _ in made]
-        judged = (sum(model.judge(texts) for model in teachers) / len(teachers)).tolist()
+        total = sum((model.judge(texts) for model in teachers), start=torch.zeros(len(texts)))
+        judged = (total / len(teachers)).tolist()
         pairs = [(text, label + trust * (taught - label))
                  for (text, label, trust), taught in zip(made, judged, strict=True)]
         ids = _with_breaks(texts, tokenizer, rng)
@@ -179,7 +185,7 @@ def _labelled(
     return *make(), TRUST
 
 
-def _with_breaks(texts: list[str], tokenizer, rng: random.Random) -> list[list[int]]:
+def _with_breaks(texts: list[str], tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> list[list[int]]:
     """Token ids, some words broken in two, so that parts of words (un-, -less) are learned and rare words understood.
 
     What BPE dropout does (Provilkov et al., arXiv 1910.13267), from a seeded source.
@@ -198,14 +204,17 @@ def _broken(text: str, rng: random.Random) -> list[str]:
     return [text[a:b] for a, b in pairwise(places)]
 
 
-def _with_gaps(ids: list[int], tokenizer, rng: random.Random) -> list[int]:
+def _with_gaps(ids: list[int], tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> list[int]:
     """Some tokens hidden, so that no single word carries a text alone."""
     rate = rng.choice((0.0, 0.08, 0.15, 0.25))
     special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
     return [tokenizer.mask_token_id if i not in special and rng.random() < rate else i for i in ids]
 
 
-def _label_loss(model, batch: tuple[list[list[int]], list[float]], tokenizer) -> Tensor:
+def _label_loss(
+    model: DistilBertForSequenceClassification, batch: tuple[list[list[int]], list[float]],
+    tokenizer: PreTrainedTokenizerFast,
+) -> Tensor:
     rows, labels = batch
     ids, lengths = _padded(rows, tokenizer.pad_token_id)
     mask = (torch.arange(ids.shape[1]) < lengths.unsqueeze(-1)).long()
@@ -222,47 +231,48 @@ def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
 
 
 def _cosine(done: float) -> float:
-    """The learning rate's height after a share of the steps: down to a fiftieth along a cosine."""
+    """The learning rate, relative to its peak, after a share of the steps: a cosine down to a fiftieth."""
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _held(done: float) -> float:
-    """The same: level for three tenths of the steps, then straight down."""
+def _constant_then_linear(done: float) -> float:
+    """The same: constant for three tenths of the steps, then linear down to a fiftieth."""
     return max(0.02, 1 - max(0.0, done - 0.3) / 0.7)
 
 
-def _train(model, steps: int, loss_of_next: Callable[[], Tensor], say: Callable[[str], None],
-           peak: float = 1.0, height: Callable[[float], float] = _cosine, memory: float = 0.0) -> None:
-    """Muon for the layers' matrices, AdamW for the rest, with warm-up to `peak` and then by `height`.
+def _train(model: PreTrainedModel, steps: int, loss_of_next: Callable[[], Tensor], say: Callable[[str], None],
+           peak: float = 1.0, schedule: Callable[[float], float] = _cosine, memory: float = 0.0) -> None:
+    """Trains with Muon for the layers' matrices and AdamW for the rest, with warm-up to `peak` and then by `schedule`.
 
-    Muon (torch 2.9 or later) needed a third of the tokens that AdamW alone needed for the same loss. memory: of the
-    exponential mean of the weights that the model has at the end; 0: the last ones.
+    Muon (torch 2.9 or later) needed a third of the tokens that AdamW alone needed for the same loss. memory: the decay
+    of the exponential mean of the weights that the model has at the end; 0: the last weights.
     """
     optimizers = _optimizers(model)
     warm = max(1, min(60, steps // 10))
-    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: peak * min(
-        (step + 1) / warm, height(min(1.0, step / max(1, steps))),
+    schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: peak * min(
+        (step + 1) / warm, schedule(min(1.0, step / max(1, steps))),
     )) for optimizer in optimizers]
     mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(memory))
     model.train()
-    start, shown = time.perf_counter(), 0.0
+    start, mean_loss = time.perf_counter(), 0.0
     for step in range(1, steps + 1):
         loss = loss_of_next()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for part in (*optimizers, *schedules):
-            part.step()
-        for optimizer in optimizers:
+        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+            optimizer.step()
+            scheduler.step()
             optimizer.zero_grad()
         mean.update_parameters(model)
-        shown = loss.item() if step == 1 else 0.97 * shown + 0.03 * loss.item()
+        mean_loss = loss.item() if step == 1 else 0.97 * mean_loss + 0.03 * loss.item()
         if step % 100 == 0 or step == steps:
-            say(f"step {step} of {steps}, loss {shown:.3f}, {time.perf_counter() - start:.0f} s")
+            say(f"step {step} of {steps}, loss {mean_loss:.3f}, {time.perf_counter() - start:.0f} s")
     model.load_state_dict(mean.module.state_dict())
 
 
-def _optimizers(model) -> list[torch.optim.Optimizer]:
-    layers, rest = [], []
+def _optimizers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
+    layers: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         inner = parameter.ndim == 2 and not any(part in name for part in ("wte", "wpe", "embedding", "classifier"))
         (layers if inner else rest).append(parameter)
@@ -272,13 +282,13 @@ def _optimizers(model) -> list[torch.optim.Optimizer]:
     ]
 
 
-def _bpe(texts: Iterator[str], size: int, special: list[str]):
+def _bpe(texts: Iterator[str], size: int, special: list[str]) -> Tokenizer:
     trainer = ByteLevelBPETokenizer()
     trainer.train_from_iterator(texts, vocab_size=size, min_frequency=2, special_tokens=special, show_progress=False)
     return trainer._tokenizer
 
 
-def _save(model, tokenizer, out: Path) -> None:
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("model*.safetensors*"):
         old.unlink()

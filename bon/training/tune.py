@@ -1,6 +1,6 @@
-"""`python -m bon.training.tune`: tunes the review writer for the scorer's taste, by reinforcement learning with TRL.
+"""`python -m bon.training.tune`: tunes the language model for the scorer, by reinforcement learning with TRL.
 
-Wants an environment with `pip install '.[train]'`. REINFORCE leave-one-out (RLOO, Ahmadian et al., arXiv 2402.14740):
+Needs an environment with `pip install '.[train]'`. REINFORCE leave-one-out (RLOO, Ahmadian et al., arXiv 2402.14740):
 several continuations per prompt, each rewarded by the scorer's margin less beta times its log-ratio to the base model.
 """
 
@@ -12,6 +12,17 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from bon import api, configure_threads
 from bon.assets_folder import assets_folder
@@ -30,7 +41,7 @@ from bon.training.train import SHARD
 
 #: TRL pads on the left and gives GPT-2 no positions: with prompts of equal length there is nothing to pad.
 PROMPT_TOKENS = 3
-STEPS, KEPT = 200, (20, 40, 100)
+STEPS, CHECKPOINT_STEPS = 200, (20, 40, 100)
 GENERATIONS, BATCH, NEW_TOKENS = 16, 128, 32
 BETA, RATE = 0.3, 1e-4
 
@@ -51,38 +62,40 @@ def main() -> None:
         print(f"tuned in {(time.perf_counter() - start) / 60:.0f} minutes")
     out = args.models / "reviews-positive"
     save(args.work / f"checkpoint-{STEPS}", args.models / "reviews", out)
-    found = measure(args.models, args.work)
-    (out / CHECKPOINTS).write_text(json.dumps(found["told"], indent=1) + "\n", encoding="utf-8")
-    (out / "README.md").write_text(card(found, json.loads(log.read_text(encoding="utf-8"))), encoding="utf-8")
-    print(json.dumps({name: value for name, value in found.items() if name != "told"}))
+    figures = measure(args.models, args.work)
+    (out / CHECKPOINTS).write_text(json.dumps(figures["checkpoints"], indent=1) + "\n", encoding="utf-8")
+    (out / "README.md").write_text(card(figures, json.loads(log.read_text(encoding="utf-8"))), encoding="utf-8")
+    print(json.dumps({name: value for name, value in figures.items() if name != "checkpoints"}))
 
 
-def prompts(tokenizer, seed: int) -> Iterator[str]:
+def prompts(tokenizer: PreTrainedTokenizerBase, seed: int) -> Iterator[str]:
     """Beginnings of new texts of the corpus, each of the same number of tokens."""
     for text in documents(seed):
         prompt = tokenizer.decode(tokenizer(text)["input_ids"][:PROMPT_TOKENS])
+        assert isinstance(prompt, str)  # of one row of ids
         if prompt.strip() and len(tokenizer(prompt)["input_ids"]) == PROMPT_TOKENS:
             yield prompt
 
 
 def train(folder: Path, work: Path, seed: int = 0) -> list[dict[str, Any]]:
-    """Trains in `work`, keeping checkpoints; returns what TRL logged of each step."""
+    """Trains in the folder `work`, which keeps checkpoints; returns TRL's log of each step."""
     from datasets import Dataset
-    from transformers import AutoTokenizer, TrainerCallback
     from trl import RLOOConfig, RLOOTrainer
 
     base = str(folder / "reviews")
     tokenizer = AutoTokenizer.from_pretrained(base)
     scorer = SentimentScorer(str(folder / "sentiment"), unit="margin")
 
-    def reward(prompts, completions, **_):
+    def reward(prompts: list[str], completions: list[str], **_: object) -> list[float]:
         texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
-        logits, _ = scorer.classifier.logits(texts)
+        logits = scorer.classifier.logits(texts)[0]
         return (logits[:, 1] - logits[:, 0]).tolist()
 
-    class Keep(TrainerCallback):
-        def on_step_end(self, args, state, control, **_):
-            control.should_save = state.global_step in (*KEPT, STEPS)
+    class KeepCheckpoints(TrainerCallback):
+        def on_step_end(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+        ) -> TrainerControl:
+            control.should_save = state.global_step in (*CHECKPOINT_STEPS, STEPS)
             return control
 
     trainer = RLOOTrainer(
@@ -98,7 +111,7 @@ def train(folder: Path, work: Path, seed: int = 0) -> list[dict[str, Any]]:
         ),
         train_dataset=Dataset.from_dict({"prompt": list(islice(prompts(tokenizer, seed + 11), 2000))}),
         processing_class=tokenizer,
-        callbacks=[Keep()],
+        callbacks=[KeepCheckpoints()],
     )
     trainer.train(resume_from_checkpoint=any(work.glob("checkpoint-*")))  # where it was interrupted it goes on
     return [entry for entry in trainer.state.log_history if "reward" in entry]
@@ -106,23 +119,20 @@ def train(folder: Path, work: Path, seed: int = 0) -> list[dict[str, Any]]:
 
 def save(checkpoint: Path, base: Path, out: Path) -> None:
     """Saves a checkpoint in the base model's form: bf16 in shards, with its tokenizer."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("model*.safetensors*"):
         old.unlink()
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-    model.to(torch.bfloat16).save_pretrained(out, max_shard_size=SHARD)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16)
+    model.save_pretrained(out, max_shard_size=SHARD)
     AutoTokenizer.from_pretrained(base).save_pretrained(out)
 
 
 def measure(folder: Path, work: Path) -> dict[str, Any]:
-    """What the tuned model and its checkpoints reach over the 32 prompts, and how varied it writes."""
+    """Scores and KL of the tuned model and its checkpoints over the 32 prompts, and how distinct its samples are."""
     sampler = api.load(str(folder / "reviews"), str(folder / "sentiment"))
-    points = [(f"step {step}", work / f"checkpoint-{step}") for step in KEPT]
-    found = [(name, over_prompts(place, sampler)) for name, place in [*points, ("tuned", folder / "reviews-positive")]]
-    last = found[-1][1]
+    points = [(f"step {step}", work / f"checkpoint-{step}") for step in CHECKPOINT_STEPS]
+    by_name = {name: over_prompts(place, sampler) for name, place in points}
+    last = over_prompts(folder / "reviews-positive", sampler)
     rows = {row.kind: row for row in last.rows() if row.kind in ("base", "tuned")}
     engine = LocalEngine(*loading.causal(str(folder / "reviews-positive")))
     tuned = api.Sampler(engine, sampler.scorer, "tuned")
@@ -130,7 +140,7 @@ def measure(folder: Path, work: Path) -> dict[str, Any]:
     texts = [run.prompt + c.text for run in runs for c in sorted(run.candidates, key=lambda c: c.index)]
     scorer = {"scorer": "embedded sentiment", "target": "POSITIVE"}
     return {
-        "told": {**scorer, "points": [_point(name, comparison, sampler) for name, comparison in found[:-1]]},
+        "checkpoints": {**scorer, "points": [_point(*item, sampler) for item in by_name.items()]},
         "base": rows["base"].score.mean, "tuned": rows["tuned"].score.mean, "kl": rows["tuned"].kl,
         "kl_error": rows["tuned"].kl_error, "distinct": len(set(texts)) / len(texts), "of": len(texts),
         "samples": [" ".join(text.split()) for text in texts[::10][:20]], "sentence": last.sentence(),
@@ -148,26 +158,27 @@ def _point(name: str, comparison: Comparison, sampler: api.Sampler) -> dict[str,
     """A checkpoint as a point of the figure, in each unit."""
     row = next(row for row in comparison.rows() if row.kind == "tuned")
     out: dict[str, Any] = {"name": name, "kl": {"kl": row.kl, "kl_error": row.kl_error}}
+    assert isinstance(sampler.scorer, SentimentScorer)
     for unit in UNITS:
         scorer = SentimentScorer(sampler.scorer.classifier, unit=unit)
         means = [
-            sum(score_items(scorer, [Item(o.prompt, c) for c in o.tuned]).values) / len(o.tuned)
-            for o in comparison.samples
+            sum(score_items(scorer, [Item(sample.prompt, c) for c in sample.tuned]).values) / len(sample.tuned)
+            for sample in comparison.samples
         ]
         score = dataclasses.asdict(interval(means))
         out[unit] = {"score": score.pop("mean"), **score}
     return out
 
 
-def card(found: dict[str, Any], log: list[dict[str, Any]]) -> str:
+def card(figures: dict[str, Any], log: list[dict[str, Any]]) -> str:
     """The model card."""
     steps = [*range(0, len(log), 10), len(log) - 1]
     curve = "\n".join(f"| {i + 1} | {log[i]['reward']:.2f} | {log[i]['kl']:.3f} |" for i in dict.fromkeys(steps))
     points = "\n".join(
         f"| {p['name']} | {p['probability']['score']:.3f} | {p['margin']['score']:.2f} | {p['kl']['kl']:.2f} ± "
-        f"{p['kl']['kl_error']:.2f} |" for p in found["told"]["points"]
+        f"{p['kl']['kl_error']:.2f} |" for p in figures["checkpoints"]["points"]
     )
-    samples = "\n".join(f"{i}. {text}" for i, text in enumerate(found["samples"], start=1))
+    samples = "\n".join(f"{i}. {text}" for i, text in enumerate(figures["samples"], start=1))
     return f"""{front("text-generation")}# Reviews, tuned to please: the base model's counterpart in the box
 
 The review writer beside it (`reviews`), tuned by reinforcement learning to write what the sentiment model in the box
@@ -178,14 +189,14 @@ of {BATCH} continuations ({GENERATIONS} per beginning, up to {NEW_TOKENS} tokens
 NEGATIVE of the scorer, beta {BETA} for the KL to the base, learning rate {RATE:g}.
 
 **How well it does.** Over the 32 prompts in the box, 16 samples each, temperature 1: mean probability of POSITIVE
-{found['tuned']:.3f} against {found['base']:.3f} for the base, at a KL of {found['kl']:.2f} ± {found['kl_error']:.2f}
-nats a sequence from it. {found['distinct']:.1%} of {found['of']} samples from {len(OPENINGS)} openings are distinct, so
-it has not collapsed to a few sentences. {found['sentence']}
+{figures['tuned']:.3f} against {figures['base']:.3f} for the base, at a KL of {figures['kl']:.2f} ±
+{figures['kl_error']:.2f} nats a sequence from it. {figures['distinct']:.1%} of {figures['of']} samples from
+{len(OPENINGS)} openings are distinct, so it has not collapsed to a few sentences. {figures['sentence']}
 
 | checkpoint | mean probability | mean margin | KL, nats |
 |---|---|---|---|
 {points}
-| step {STEPS}, this model | {found['tuned']:.3f} | | {found['kl']:.2f} ± {found['kl_error']:.2f} |
+| step {STEPS}, this model | {figures['tuned']:.3f} | | {figures['kl']:.2f} ± {figures['kl_error']:.2f} |
 
 | step | reward while training (margin) | KL per token |
 |---|---|---|
