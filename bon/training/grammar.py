@@ -85,10 +85,10 @@ class Writer:
         return _Composition(self).write()
 
     def _whole(self) -> Review:
-        polarity = self.weighted(MOODS)
+        polarity = self.weighted_choice(MOODS)
         return Review((Unit(self.rng.choice(self.bank["register"].get("whole", polarity)), polarity),))
 
-    def weighted(self, weights: Mapping[str, float]) -> str:
+    def weighted_choice(self, weights: Mapping[str, float]) -> str:
         """A key, with chances in proportion to the values."""
         return self.rng.choices(list(weights), list(weights.values()))[0]
 
@@ -115,14 +115,14 @@ class _Composition:
     def __init__(self, writer: Writer):
         self.writer, self.rng, self.bank = writer, writer.rng, writer.bank
         name = self.rng.choice(WORLD) if self.rng.random() < 0.28 else self.rng.choice(_subjects(self.bank))
-        self.own, self.general = self.bank[name], self.bank["openings"]
+        self.subject_bank, self.general = self.bank[name], self.bank["openings"]
         self.world = name in WORLD
         self.used: set[str] = set()
         self.units: list[Unit] = []
         self.kinds: list[str] = []
 
     def write(self) -> Review:
-        mood = self.writer.weighted(MOODS)
+        mood = self.writer.weighted_choice(MOODS)
         plan = self._plan(mood)
         self._open(plan[0], turns=len(set(plan)) > 1)
         for i, polarity in enumerate(plan[1:], start=1):
@@ -149,7 +149,7 @@ class _Composition:
         if polarity in ("warm", "cross"):
             return self._open_turn(polarity)
         names = self._openings(polarity, turns)
-        getattr(self, f"_open_{self.writer.weighted(names)}")(polarity)
+        getattr(self, f"_open_{self.writer.weighted_choice(names)}")(polarity)
 
     def _openings(self, polarity: str, turns: bool) -> dict[str, float]:
         """The kinds of opening that suit the subject and what will follow."""
@@ -180,7 +180,7 @@ class _Composition:
     def _open_told(self, polarity: str) -> None:
         """An opening such as "I was surprised that"; those in the past only for what is told in the past."""
         leaning = polarity if polarity != "luke" and self.rng.random() < 0.4 else "any"
-        past = self.own.tense == "past" and self.rng.random() < 0.25
+        past = self.subject_bank.tense == "past" and self.rng.random() < 0.25
         opening = self._pick("open-clause-past" if past else "open-clause", leaning)
         self._sentence("clause", f"{opening} {self._pick('clause', polarity, TIMED if past else None)}", polarity)
 
@@ -228,7 +228,7 @@ class _Composition:
         self._add("short", self._pick("short", polarity), polarity)
 
     def _open_against(self, polarity: str) -> None:
-        section = "open-turn-past" if self.own.tense == "past" and self.rng.random() < 0.4 else "open-turn"
+        section = "open-turn-past" if self.subject_bank.tense == "past" and self.rng.random() < 0.4 else "open-turn"
         self._sentence("clause", f"{self._pick(section, polarity)} {self._pick('clause', polarity)}", polarity)
 
     def _open_condition(self, polarity: str) -> None:
@@ -241,16 +241,16 @@ class _Composition:
             return self._turn(polarity)
         if {self._leaning(), polarity} == {"pos", "neg"}:
             return self._join("turn", polarity)
-        told = self.world or "react" in self.kinds or len(EVIDENCE & set(self.kinds)) > 1
-        closing = told or (last and self.rng.random() < (0.6 if len(self.units) < 2 else 0.85))
-        names = NEXT if self._divided() or not closing else CLOSE
+        has_evidence = self.world or "react" in self.kinds or len(EVIDENCE & set(self.kinds)) > 1
+        closing = has_evidence or (last and self.rng.random() < (0.6 if len(self.units) < 2 else 0.85))
+        names = NEXT if self._is_mixed() or not closing else CLOSE
         fitting = {name: chance for name, chance in names.items() if self._fits(name, polarity, last)}
-        name = self.writer.weighted(fitting or {"clause" if self._divided() else "verdict": 1})
+        name = self.writer.weighted_choice(fitting or {"clause" if self._is_mixed() else "verdict": 1})
         getattr(self, f"_next_{name}")(polarity)
 
     def _fits(self, name: str, polarity: str, last: bool) -> bool:
         """Whether a next unit of this kind goes with those before."""
-        if self._divided() and name not in ("clause", "joined", "scene"):
+        if self._is_mixed() and name not in ("clause", "joined", "scene"):
             return False  # nothing wholehearted after praise and blame
         same = self._leaning() == polarity
         if name in ("also", "joined"):
@@ -264,9 +264,9 @@ class _Composition:
 
     def _has_parts(self) -> bool:
         """Whether one thing can be praised and another blamed: a part of the subject, or a deed of the person."""
-        return not self.world or self.own.name == "person"
+        return not self.world or self.subject_bank.name == "person"
 
-    def _divided(self) -> bool:
+    def _is_mixed(self) -> bool:
         """Whether both praise and blame have been heard."""
         return {"pos", "neg"} <= {unit.polarity for unit in self.units}
 
@@ -333,21 +333,21 @@ class _Composition:
     # Parts.
 
     def _subject(self) -> str:
-        plain = self.own.get("subject")
+        plain = self.subject_bank.get("subject")
         # The plainest come first in each file, and first in people's minds.
         first = 10 if not self.world else len(plain)
         return self.rng.choice(plain[:first]) if self.rng.random() < 0.55 else self.rng.choice(plain)
 
     def _person(self) -> str:
-        kind = self.rng.random()
-        return "I" if kind < 0.42 else "We" if kind < 0.66 else self.rng.choice(PEOPLE)
+        draw = self.rng.random()
+        return "I" if draw < 0.42 else "We" if draw < 0.66 else self.rng.choice(PEOPLE)
 
     def _predicate(self, polarity: str) -> str:
         if self.world:
             return self._pick("vp", polarity)
-        kind = self.writer.weighted({"vp": 60, "adj": 26, "np": 14})
-        be = "is " if self.own.tense == "present" else "was "
-        return self._pick(kind, polarity) if kind == "vp" else be + self._pick(kind, polarity)
+        section = self.writer.weighted_choice({"vp": 60, "adj": 26, "np": 14})
+        be = "is " if self.subject_bank.tense == "present" else "was "
+        return self._pick(section, polarity) if section == "vp" else be + self._pick(section, polarity)
 
     def _pick(self, section: str, polarity: str = "", avoid: re.Pattern[str] | None = None) -> str:
         """A phrase whose content words are new to this review, from the subject's file or the general one."""
@@ -363,12 +363,12 @@ class _Composition:
         return phrase
 
     def _choices(self, section: str, polarity: str) -> Sequence[str]:
-        own, general = self.own.get(section, polarity), self.general.get(section, polarity)
+        specific, general = self.subject_bank.get(section, polarity), self.general.get(section, polarity)
         if self.world and section == "verdict" and not {"predicate", "turn"} & set(self.kinds):
             return general  # no subject has been named
-        if own and general:
-            return own if self.rng.random() < (0.5 if self.world else 0.75) else general
-        return own or general
+        if specific and general:
+            return specific if self.rng.random() < (0.5 if self.world else 0.75) else general
+        return specific or general
 
     def _sentence(self, kind: str, text: str, polarity: str, end: str | None = None) -> None:
         excited = not self.units and polarity in ("pos", "neg") and len(text) < 80 and self.rng.random() < 0.05

@@ -13,7 +13,8 @@ from bon.training.phrases import lexicon, sentences
 LABELS = {"pos": 0.97, "warm": 0.75, "luke": 0.5, "cross": 0.25, "neg": 0.03}
 OTHER = {"pos": "neg", "neg": "pos"}
 
-def judged(seed: int) -> Iterator[tuple[str, float]]:
+
+def judge_examples(seed: int) -> Iterator[tuple[str, float]]:
     """The judge's own labelled texts, endlessly: its sentences, some of them two of a kind in a row."""
     rng, written = random.Random(seed), sentences(folder="judged")
     polarities, counts = list(written), [len(lines) for lines in written.values()]
@@ -77,19 +78,19 @@ class Labeller:
     def sentence(self) -> tuple[str, float]:
         """Hand-written sentences: one, or two of a kind, or a sentence among lexicon words of its polarity."""
         polarity = self.rng.choices(("pos", "neg", "warm", "cross", "luke"), (44, 44, 5, 5, 2))[0]
-        text = self._varied(self.rng.choice(self.sentences[polarity]))
-        kind = self.rng.random()
-        if polarity in OTHER and kind < 0.12:
+        text = self._vary(self.rng.choice(self.sentences[polarity]))
+        draw = self.rng.random()
+        if polarity in OTHER and draw < 0.12:
             text = f"{text} {self.rng.choice(self.sentences[polarity])}"
-        elif polarity in OTHER and kind < 0.22:
+        elif polarity in OTHER and draw < 0.22:
             text = f"{text} {self._end(self._clause(polarity))}"
-        elif polarity in OTHER and kind < 0.30:
+        elif polarity in OTHER and draw < 0.30:
             other = self.rng.choice(self.sentences[OTHER[polarity]])
             text = f"{other} {self.rng.choice(('But', 'And yet', 'Still,', 'However,'))} {_small(text)}"
             return text, 0.7 if polarity == "pos" else 0.3
         return text, LABELS[polarity]
 
-    def _varied(self, text: str) -> str:
+    def _vary(self, text: str) -> str:
         """The sentence with some judging words exchanged for others of their kind, and its subject for another.
 
         So a judgement is learned from words of judgement, not from the sentences that they happen to stand in.
@@ -98,10 +99,10 @@ class Labeller:
         parts = re.split(r"([A-Za-z]+)", text)
         for i in range(1, len(parts), 2):
             if self.rng.random() < rate:
-                parts[i] = self._exchanged(parts[i], parts[i - 2] if i > 1 else "")
+                parts[i] = self._exchange(parts[i], parts[i - 2] if i > 1 else "")
         return "".join(parts)
 
-    def _exchanged(self, word: str, before: str) -> str:
+    def _exchange(self, word: str, before: str) -> str:
         section, polarity = self.kinds.get(word, ("", ""))
         if section and (section != "noun" or before.lower() in ("a", "an", "the", "of", "its", "such", "pure")):
             other = self._word(section, polarity)
@@ -126,7 +127,7 @@ class Labeller:
         """Words of the lexicon in one of many constructions."""
         polarity = self.rng.choice(("pos", "neg"))
         makers: list[tuple[float, Callable[[str], tuple[str, float]]]] = [
-            (30, self._plain), (14, self._negated), (12, self._contrast), (8, self._hypothetical), (8, self._several),
+            (30, self._plain), (14, self._negation), (12, self._contrast), (8, self._hypothetical), (8, self._several),
             (16, self._single), (4, self._weak),
         ]
         make = self.rng.choices([m for _, m in makers], [w for w, _ in makers])[0]
@@ -152,7 +153,7 @@ class Labeller:
         text = f"The {self._work()} is {self.rng.choice(WEAK)} {word}"
         return self._end(text), 0.8 if polarity == "pos" else 0.16
 
-    def _negated(self, polarity: str) -> tuple[str, float]:
+    def _negation(self, polarity: str) -> tuple[str, float]:
         """Negation of a word of the other polarity: "not funny" is worse than "not bad" is good."""
         word, work = self._word("adj", OTHER[polarity]), self._work()
         noun, verb = self._word("noun", OTHER[polarity]), _bare(self._word("verb", OTHER[polarity]))
@@ -237,15 +238,15 @@ class Labeller:
         return text + self.rng.choice((".", ".", ".", "!", "", " ."))
 
     def _surface(self, text: str) -> str:
-        kind = self.rng.random()
-        if kind < 0.12:
+        draw = self.rng.random()
+        if draw < 0.12:
             return text.lower()
-        if kind < 0.24:
-            return _spaced(text.lower())
-        return text[0].upper() + text[1:] if kind < 0.82 else text
+        if draw < 0.24:
+            return _space_tokens(text.lower())
+        return text[0].upper() + text[1:] if draw < 0.82 else text
 
 
-def _spaced(text: str) -> str:
+def _space_tokens(text: str) -> str:
     """The text as corpora of reviews are often kept: "it 's dull , and it does n't end ."."""
     return re.sub(r"\s*(n't|'s|'re|'ve|'ll|'m|'d|\.\.\.|[.,;:!?])(?![\w'])", r" \1", text)
 

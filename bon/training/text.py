@@ -28,13 +28,13 @@ def documents(seed: int) -> Iterator[str]:
 
 def _with_start(text: str, rng: random.Random) -> str:
     """The text as it is, or in lower case, or from its middle, or after something that the grammar never writes."""
-    kind = rng.random()
-    if kind < 0.04:
+    draw = rng.random()
+    if draw < 0.04:
         return text[0].lower() + text[1:]
-    if kind < 0.09:
+    if draw < 0.09:
         places = [i + 1 for i, c in enumerate(text[:-12]) if c == " "]
         return text[rng.choice(places) :] if places else text
-    if kind < 0.13:
+    if draw < 0.13:
         between = rng.choice((" ", ", ", ". ", ": ", "! ", " - ", "\n"))
         return _odd(rng) + between + text
     return text
@@ -42,13 +42,13 @@ def _with_start(text: str, rng: random.Random) -> str:
 
 def _odd(rng: random.Random) -> str:
     """Something that a visitor may type: a greeting, words in a row, letters, digits."""
-    kind = rng.random()
-    if kind < 0.35:
+    draw = rng.random()
+    if draw < 0.35:
         return rng.choice(GREETINGS)
-    if kind < 0.75:
+    if draw < 0.75:
         sections = [("adj", "pos"), ("adj", "neg"), ("noun", "pos"), ("noun", "neg")]
         return " ".join(rng.choice(lexicon().get(*rng.choice(sections))) for _ in range(rng.randint(1, 3)))
-    if kind < 0.9:
+    if draw < 0.9:
         return "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9)))
     return "".join(chr(rng.choice((rng.randint(33, 126), rng.randint(0xA1, 0x5FF), rng.randint(0x4E00, 0x4FFF))))
                    for _ in range(rng.randint(1, 6)))

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from bon.training import ngrams
-from bon.training.labelled import LABELS, Labeller, judged
+from bon.training.labelled import LABELS, Labeller, judge_examples
 from bon.training.phrases import lexicon, sentences
 from bon.training.text import documents
 
@@ -89,7 +89,7 @@ def _text_batches(
 
 
 def _next_token_loss(model: GPT2LMHeadModel, rows: Sequence[Sequence[int]], pad: int) -> Tensor:
-    ids, lengths = _padded(rows, pad)
+    ids, lengths = _pad(rows, pad)
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(input_ids=ids).logits[:, :-1]
     targets = ids[:, 1:].masked_fill(torch.arange(1, ids.shape[1]) >= lengths.unsqueeze(-1), -100)
@@ -134,7 +134,7 @@ def classifier(out: Path, steps: tuple[int, int, int] = (300, 4200, 2500), taugh
 
 def judge(out: Path, steps: int = 8000, seeds: int = 3, say: Callable[[str], None] = print) -> None:
     """Trains the judge, the mean of several bags of n-grams on sentences that the scorer has not seen, and saves it."""
-    ngrams.save([ngrams.train(judged(seed), steps, seed, say) for seed in range(seeds)], out)
+    ngrams.save([ngrams.train(judge_examples(seed), steps, seed, say) for seed in range(seeds)], out)
 
 
 def weak(out: Path, steps: int = 1500, seed: int = 0, say: Callable[[str], None] = print) -> None:
@@ -159,12 +159,12 @@ def _labelled_batches(
 ) -> Iterator[tuple[list[list[int]], list[float]]]:
     rng = random.Random(seed)
     while True:
-        made = [_labelled(examples, make, rng.random(), scraps) for _ in range(160 * 24)]
+        made = [_labelled_text(examples, make, rng.random(), scraps) for _ in range(160 * 24)]
         texts = [text for text, _, _ in made]
         total = sum((model.judge(texts) for model in teachers), start=torch.zeros(len(texts)))
-        judged = (total / len(teachers)).tolist()
+        taught_labels = (total / len(teachers)).tolist()
         pairs = [(text, label + trust * (taught - label))
-                 for (text, label, trust), taught in zip(made, judged, strict=True)]
+                 for (text, label, trust), taught in zip(made, taught_labels, strict=True)]
         ids = _with_breaks(texts, tokenizer, rng)
         rows = sorted(zip((_with_gaps(row, tokenizer, rng) for row in ids), (label for _, label in pairs),
                           strict=True), key=lambda pair: len(pair[0]))
@@ -174,13 +174,13 @@ def _labelled_batches(
             yield [row for row, _ in batch], [label for _, label in batch]
 
 
-def _labelled(
-    examples: Labeller, make: Callable[[], tuple[str, float]], kind: float, scraps: float
+def _labelled_text(
+    examples: Labeller, make: Callable[[], tuple[str, float]], draw: float, scraps: float
 ) -> tuple[str, float, float]:
     """A text, its label, and how far the teachers are to be believed in place of it."""
-    if kind < scraps:
+    if draw < scraps:
         return examples.scrap(), 0.5, 1.0
-    if kind < scraps + REVIEWS:
+    if draw < scraps + REVIEWS:
         return *examples.review(), 0.0
     return *make(), TRUST
 
@@ -216,7 +216,7 @@ def _label_loss(
     tokenizer: PreTrainedTokenizerFast,
 ) -> Tensor:
     rows, labels = batch
-    ids, lengths = _padded(rows, tokenizer.pad_token_id)
+    ids, lengths = _pad(rows, tokenizer.pad_token_id)
     mask = (torch.arange(ids.shape[1]) < lengths.unsqueeze(-1)).long()
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(input_ids=ids, attention_mask=mask).logits
@@ -224,7 +224,7 @@ def _label_loss(
     return binary_cross_entropy_with_logits(margin, torch.tensor(labels))
 
 
-def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+def _pad(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
     return ids, torch.tensor([len(row) for row in rows])

@@ -23,7 +23,7 @@ from bon.scorers.ngrams import NgramClassifier
 from bon.stats import estimates
 from bon.training import ngrams, report, train, tune
 from bon.training.grammar import WORLD, writer
-from bon.training.labelled import judged
+from bon.training.labelled import judge_examples
 from bon.training.phrases import banks, held_out, sentences
 from bon.training.text import documents
 from bon.ui.compare.comparison_view import kept
@@ -154,7 +154,7 @@ def test_training_of_the_judge_is_repeatable(tmp_path):
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b")]
     assert weights[0] == weights[1]
     saved = api.as_scorer(str(tmp_path / "a"), unit="margin")
-    trained = [ngrams.train(judged(seed), 2, seed, lambda _: None) for seed in range(2)]
+    trained = [ngrams.train(judge_examples(seed), 2, seed, lambda _: None) for seed in range(2)]
     texts = ["not bad at all", "I want my two hours back!", "x"]
     expected = sum(torch.logit(model.judge(texts)) for model in trained) / 2
     got = saved.score([Item("", Candidate(index=i, text=text)) for i, text in enumerate(texts)]).values
