@@ -34,7 +34,7 @@ from bon import flow
 from bon.engines.base import Job
 from bon.engines.local.engine import LocalEngine, Rules
 from bon.engines.local.incremental_text import Detokenizer
-from bon.engines.local.sampling import Sampling, draw, shape
+from bon.engines.local.sampling import draw, shape
 from bon.errors import EngineError, InputError, ModelError
 from bon.events import Done
 from bon.scorers import CallableScorer
@@ -114,12 +114,12 @@ def recomputed(engine, asked, index):
     """Token ids of one candidate, with nothing shared: every token from a full forward pass over one row."""
     settings = asked.settings
     stream = candidate_stream(settings.seed, asked.query, index)
-    cap = LengthSampler(settings.min_tokens, settings.max_tokens + 1).at(stream.random())
+    shortest, longest = settings.lengths
+    cap = LengthSampler(shortest, longest + 1).at(stream.random())
     ids, start = list(engine.encode(asked).ids), len(engine.encode(asked).ids)
     while len(ids) < start + cap:
         logits = engine.model(torch.tensor([ids])).logits[:, -1]
-        wanted = Sampling(settings.temperature, settings.top_k, settings.top_p)
-        token = draw(shape(logits, wanted), torch.tensor([stream.random()], dtype=torch.float64))[0].item()
+        token = draw(shape(logits, settings.sampling), torch.tensor([stream.random()], dtype=torch.float64))[0].item()
         if token in engine.rules.eos:
             return tuple(ids[start:]), "eos"
         ids.append(token)
