@@ -15,8 +15,10 @@ from bon.messages import say
 from bon.models import loading, presets
 from bon.result import Candidate, Result
 from bon.run_state import rerank
-from bon.scorers import Item, Scorer, SentimentScorer, WeightedScorer, as_scorer, score_items
-from bon.scorers.weighted import CarriedScorer
+from bon.scorers.base import Item, Scorer, score_items
+from bon.scorers.factory import as_scorer
+from bon.scorers.sentiment import SentimentScorer
+from bon.scorers.weighted import CarriedScorer, WeightedScorer
 from bon.settings import UNITS, Request, Settings
 from bon.stats.lengths import DrawLength
 from bon.stats.random_streams import selection_uniform

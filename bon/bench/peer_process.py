@@ -26,8 +26,8 @@ def bon(folder: str, n: int, query: Sequence[int], dtype: str) -> tuple[Run, dic
     from bon import flow
     from bon.engines.local.engine import LocalEngine, Rules
     from bon.models import loading
-    from bon.scorers import SentimentScorer
     from bon.scorers.classifier import Classifier
+    from bon.scorers.sentiment import SentimentScorer
     from bon.settings import Request, Settings
 
     model, tokenizer = loading.causal(f"{folder}/gpt2", "cpu", dtype)

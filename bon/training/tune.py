@@ -33,7 +33,8 @@ from bon.compare.prompts import shipped_prompts
 from bon.compare.result import Comparison, interval
 from bon.engines.local.engine import LocalEngine
 from bon.models import loading
-from bon.scorers import Item, SentimentScorer, score_items
+from bon.scorers.base import Item, score_items
+from bon.scorers.sentiment import SentimentScorer
 from bon.settings import UNITS, Settings
 from bon.training.report import OPENINGS, front
 from bon.training.text import documents

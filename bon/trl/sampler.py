@@ -15,7 +15,7 @@ from bon.errors import InputError, ModelError
 from bon.events import Done
 from bon.messages import say
 from bon.result import Candidate, Result
-from bon.scorers import CallableScorer
+from bon.scorers.callable_scorer import CallableScorer
 from bon.settings import SEED_MAX, Request, Settings, whole
 from bon.stats.lengths import DrawLength
 from bon.stats.random_streams import candidate_stream

@@ -28,7 +28,7 @@ from bon.cli.main import main
 from bon.engines.local.engine import LocalEngine
 from bon.errors import BonError, EngineError, InputError
 from bon.messages import say
-from bon.scorers import CallableScorer
+from bon.scorers.callable_scorer import CallableScorer
 from bon.settings import Settings
 from tests.support import tiny
 from tests.support.processes import HEED

@@ -10,7 +10,7 @@ from bon.batch.batch_run import Task
 from bon.batch.input_rows import Dataset
 from bon.cli.main import main
 from bon.errors import BonError, InputError
-from bon.scorers import CallableScorer
+from bon.scorers.callable_scorer import CallableScorer
 from bon.settings import Settings
 from tests.support.hub_stand_in import WrittenHub
 

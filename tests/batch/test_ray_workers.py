@@ -19,7 +19,7 @@ from bon.cli.main import main
 from bon.errors import EngineError, InputError, ModelError
 from bon.messages import say
 from bon.result import Candidate
-from bon.scorers import Item
+from bon.scorers.base import Item
 from bon.settings import Settings
 from tests.support.processes import HEED
 

@@ -8,7 +8,7 @@ from transformers import GPT2ForSequenceClassification
 from bon.batch import batch_run, export_formats
 from bon.batch.input_rows import Dataset
 from bon.engines.local.engine import LocalEngine
-from bon.scorers import CallableScorer
+from bon.scorers.callable_scorer import CallableScorer
 from bon.settings import Settings
 from tests.support import tiny
 

@@ -244,7 +244,7 @@ def test_a_file_that_fails_after_the_work_costs_nothing_else(run, monkeypatch, t
 
 
 def test_a_failure_while_scoring_ends_with_1_and_one_line(run, monkeypatch):
-    monkeypatch.setattr("bon.scorers.SentimentScorer.score", lambda self, items: 1 / 0)
+    monkeypatch.setattr("bon.scorers.sentiment.SentimentScorer.score", lambda self, items: 1 / 0)
     status, out, err = run(PROMPT, "-n", "2")
     assert (status, out) == (1, "")
     assert err.count("\n") == 1

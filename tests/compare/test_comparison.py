@@ -26,8 +26,10 @@ from bon.engines.local.likelihood import log_likelihoods
 from bon.errors import InputError, ScoringError
 from bon.models import presets
 from bon.result import Candidate
-from bon.scorers import CallableScorer, MeanLogprobScorer, SentimentScorer
+from bon.scorers.callable_scorer import CallableScorer
 from bon.scorers.classifier import Classifier
+from bon.scorers.logprob import MeanLogprobScorer
+from bon.scorers.sentiment import SentimentScorer
 from bon.settings import Request, Settings
 from bon.stats import estimates
 from tests.support import tiny

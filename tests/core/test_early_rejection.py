@@ -10,8 +10,10 @@ from bon.engines.local.engine import LocalEngine, Rules
 from bon.errors import InputError, ScoringError
 from bon.events import Ended, Row, Scored, Wrote
 from bon.result import Candidate, as_html, as_text
-from bon.scorers import CallableScorer, MeanLogprobScorer, SentimentScorer
+from bon.scorers.callable_scorer import CallableScorer
 from bon.scorers.classifier import Classifier
+from bon.scorers.logprob import MeanLogprobScorer
+from bon.scorers.sentiment import SentimentScorer
 from bon.settings import Request, Settings
 from bon.stats.early_rejection import checkpoints
 from tests.support import tiny

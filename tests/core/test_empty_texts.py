@@ -13,8 +13,11 @@ from bon.compare import comparison_files, comparison_run
 from bon.compare.comparison_run import ComparisonModels
 from bon.engines.local.engine import LocalEngine, Rules
 from bon.result import as_html, as_text
-from bon.scorers import CallableScorer, MeanLogprobScorer, SelfCertaintyScorer, SentimentScorer, WeightedScorer
+from bon.scorers.callable_scorer import CallableScorer
 from bon.scorers.classifier import Classifier
+from bon.scorers.logprob import MeanLogprobScorer, SelfCertaintyScorer
+from bon.scorers.sentiment import SentimentScorer
+from bon.scorers.weighted import WeightedScorer
 from bon.settings import Request, Settings
 from bon.ui.compare import comparison_view
 from bon.ui.generate import run_view

@@ -15,8 +15,9 @@ from bon.errors import InputError, ScoringError
 from bon.events import Clock, Done, Ended, Note, Row, Scored, Started, Wrote
 from bon.result import Candidate, at_most
 from bon.run_state import RunState
-from bon.scorers import CallableScorer, SentimentScorer
+from bon.scorers.callable_scorer import CallableScorer
 from bon.scorers.classifier import Classifier
+from bon.scorers.sentiment import SentimentScorer
 from bon.settings import Request, Settings
 from bon.stats import estimates
 from bon.stats.lengths import LengthSampler

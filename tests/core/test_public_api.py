@@ -48,6 +48,10 @@ def test_import_loads_neither_torch_nor_gradio():
     assert python(f"import sys, bon; bon.__version__, dir(bon); print({heavy} & set(sys.modules))") == "set()"
 
 
+def test_the_flow_loads_no_torch():
+    assert python("import sys, bon.flow; print({'torch', 'transformers', 'gradio'} & set(sys.modules))") == "set()"
+
+
 THREADS = ("MKL_CBWR", "GOMP_SPINCOUNT")
 
 

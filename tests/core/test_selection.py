@@ -10,15 +10,12 @@ from bon import api, flow
 from bon.errors import InputError, ScoringError
 from bon.models import presets
 from bon.result import Candidate
-from bon.scorers import (
-    CallableScorer,
-    Item,
-    MeanLogprobScorer,
-    SelfCertaintyScorer,
-    SentimentScorer,
-    WeightedScorer,
-    as_scorer,
-)
+from bon.scorers.base import Item
+from bon.scorers.callable_scorer import CallableScorer
+from bon.scorers.factory import as_scorer
+from bon.scorers.logprob import MeanLogprobScorer, SelfCertaintyScorer
+from bon.scorers.sentiment import SentimentScorer
+from bon.scorers.weighted import WeightedScorer
 from bon.settings import Request, Settings
 from bon.stats import estimates
 from bon.stats.random_streams import candidate_stream, selection_uniform

@@ -15,7 +15,7 @@ import bon
 from bon import flow
 from bon.engines.server.engine import ServerEngine
 from bon.models import presets
-from bon.scorers import MeanLogprobScorer
+from bon.scorers.logprob import MeanLogprobScorer
 from bon.settings import Request, Settings
 from tests.support.model_servers import started
 

@@ -37,7 +37,7 @@ from bon.engines.local.incremental_text import Detokenizer
 from bon.engines.local.sampling import draw, shape
 from bon.errors import EngineError, InputError, ModelError
 from bon.events import Done
-from bon.scorers import CallableScorer
+from bon.scorers.callable_scorer import CallableScorer
 from bon.settings import Request, Settings
 from bon.stats.lengths import LengthSampler
 from bon.stats.random_streams import candidate_stream

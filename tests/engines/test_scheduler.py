@@ -16,7 +16,7 @@ from bon.engines.local.engine import LocalEngine, Rules
 from bon.errors import EngineError, InputError
 from bon.events import Ended, Wrote
 from bon.models import running
-from bon.scorers import CallableScorer
+from bon.scorers.callable_scorer import CallableScorer
 from bon.settings import Request, Settings
 from tests.support import tiny
 

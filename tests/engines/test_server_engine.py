@@ -22,7 +22,8 @@ from bon.engines.server.retrying_client import RetryingClient
 from bon.errors import EngineError, InputError, ModelError, ScoringError
 from bon.events import Done, Ended, Wrote
 from bon.models import presets
-from bon.scorers import CallableScorer, MeanLogprobScorer
+from bon.scorers.callable_scorer import CallableScorer
+from bon.scorers.logprob import MeanLogprobScorer
 from bon.settings import Request, Settings
 from bon.ui.deployment import Deployment
 from tests.support.browser import DRAWN, App, open_page

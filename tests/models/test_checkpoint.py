@@ -16,7 +16,8 @@ import bon
 from bon.engines.local.engine import LocalEngine
 from bon.errors import InputError, ModelError
 from bon.models import loading, presets
-from bon.scorers import MeanLogprobScorer, SentimentScorer
+from bon.scorers.logprob import MeanLogprobScorer
+from bon.scorers.sentiment import SentimentScorer
 from tests.support import tiny
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0a1b\nsize 12345\n"

@@ -18,7 +18,7 @@ from bon.compare.loading import load_models
 from bon.compare.prompts import shipped_prompts
 from bon.models import presets
 from bon.result import Candidate
-from bon.scorers import Item
+from bon.scorers.base import Item
 from bon.scorers.ngrams import NgramClassifier
 from bon.stats import estimates
 from bon.training import ngrams, report, train, tune

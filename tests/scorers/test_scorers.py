@@ -18,17 +18,14 @@ from bon.errors import InputError, ModelError, ScoringError
 from bon.models import running
 from bon.report.axis import score_axis
 from bon.result import Candidate
-from bon.scorers import (
-    CallableScorer,
-    Item,
-    MeanLogprobScorer,
-    RewardScorer,
-    SentimentScorer,
-    WeightedScorer,
-    as_scorer,
-    score_items,
-)
+from bon.scorers.base import Item, score_items
+from bon.scorers.callable_scorer import CallableScorer
 from bon.scorers.classifier import PAD_TO_MULTIPLE, Classifier
+from bon.scorers.factory import as_scorer
+from bon.scorers.logprob import MeanLogprobScorer
+from bon.scorers.reward_model import RewardScorer
+from bon.scorers.sentiment import SentimentScorer
+from bon.scorers.weighted import WeightedScorer
 from bon.settings import Request, Settings
 from tests.support import tiny
 

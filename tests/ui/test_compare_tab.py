@@ -14,7 +14,7 @@ from bon.compare import comparison_run
 from bon.compare.comparison_run import ComparisonModels
 from bon.compare.events import PromptDone
 from bon.errors import ModelError
-from bon.scorers import CallableScorer
+from bon.scorers.callable_scorer import CallableScorer
 from bon.ui.compare import comparison_view
 from bon.ui.generate import form_fields
 from bon.ui.work import model_loading
