@@ -27,7 +27,7 @@ class Candidate:
     logprob: the sum of its tokens' log-probabilities under the raw model, nats, end of text not counted.
     sampled_logprob: the log-probability, nats, of sampling it under temperature, top-k and top-p, end of text counted.
     parts: the parts of a combined score, by scorer. judge: a second scorer's score, or None. certainty: the sum of its
-    tokens' self-certainty (`bon.scorers.logprob.SelfCertaintyScorer`), where a scorer needs it. token_ids: the generated ids.
+    tokens' self-certainty (`bon.scorers.logprob`), where a scorer needs it. token_ids: the generated ids.
     pieces: the text as the tokens extended it, each piece with the log-probability in nats of its tokens (several where
     they form one character). notes: sentences on how it was generated. whole: prompt and text decoded together, where
     the engine was told to. `Result.to_dict` leaves out the fields of `INTERNAL`.

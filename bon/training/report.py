@@ -9,8 +9,8 @@ from bon import flow
 from bon.api import Sampler, load
 from bon.models import loading
 from bon.result import Result
-from bon.scorers import SentimentScorer
 from bon.scorers.classifier import Classifier
+from bon.scorers.sentiment import SentimentScorer
 from bon.settings import Request, Settings
 from bon.training.grammar import writer
 from bon.training.ngrams import WEAK_BUCKETS, WEAK_SENTENCES
