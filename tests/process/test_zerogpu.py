@@ -121,7 +121,7 @@ def test_a_visitor_who_leaves_ends_a_comparison_that_has_the_gpu(monkeypatch):
 
     monkeypatch.setattr(zerogpu, "is_on", lambda: True)
     monkeypatch.setattr(zerogpu_runs, "_compare", endless)
-    form = {**dataclasses.asdict(Settings()), "prompt": "", "chat": None, "seed": "7"}
+    form = {**dataclasses.asdict(Settings().filled()), "prompt": "", "chat": None, "seed": "7"}
     values = [form[name] for name in FIELDS]
     shown = handlers.compare(None, "This movie\nThe hotel room", 4, *values)
     assert [next(shown)["phase"] for _ in range(2)] == ["writing", "writing"]
