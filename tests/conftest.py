@@ -13,9 +13,10 @@ from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from bon.engines.local.engine import LocalEngine
 from bon.errors import BonError
-from bon.ui import deployment, page_layout, theme
-from bon.ui.batch import batch_page
-from bon.ui.work import model_loading
+from bon.ui import components, theme
+from bon.ui.app_state import AppState
+from bon.ui.hosting.deployment import Deployment
+from bon.ui.page import build
 from tests.support import tiny
 from tests.support.browser import SCORES, TEXTS, App, Play, Stage, chromium, free_port, leave, loop_runs, open_page
 
@@ -133,34 +134,40 @@ def app():
 
 @pytest.fixture(scope="session")
 def _here(tmp_path_factory):
-    """The page in this process: its address, and the folder of its files."""
+    """The page in this process: its address, the folder of its files, and its state."""
     patch, port, files = pytest.MonkeyPatch(), free_port(), str(tmp_path_factory.mktemp("gradio"))
     patch.setenv("GRADIO_TEMP_DIR", files)
-    patch.setattr(model_loading, "load", Stage().load)
-    patch.setitem(page_layout.TURNS, "concurrency_limit", 1)  # so that a second visitor waits in line
-    demo = page_layout.build()
+    patch.setitem(components.DEVICE_QUEUE, "concurrency_limit", 1)  # so that a second visitor waits in line
+    state = AppState(Deployment())
+    state.models.load = Stage().load
+    demo = build(state)
     demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
     patch.undo()
-    yield f"http://127.0.0.1:{port}", files
+    yield f"http://127.0.0.1:{port}", files, state
     demo.close()
-    batch_page.batches.close()
+    state.batches.close()
 
 
 @pytest.fixture
 def served(_here, monkeypatch) -> str:
     """The address of the page in this process; what it loads and compares is up to the test."""
-    url, files = _here
+    url, files, _ = _here
     monkeypatch.setenv("GRADIO_TEMP_DIR", files)
-    deployment.read()
     return url
 
 
 @pytest.fixture
-def stage(served, monkeypatch):
+def page_state(_here) -> AppState:
+    """What the handlers of the page in this process share."""
+    return _here[2]
+
+
+@pytest.fixture
+def stage(served, page_state, monkeypatch):
     """The page in this process over a scripted sampler, with five candidates and no stop on the way."""
     stage = Stage()
     stage.url, stage.play = served, Play(TEXTS, SCORES)
-    monkeypatch.setattr(model_loading, "load", stage.load)
+    monkeypatch.setattr(page_state.models, "load", stage.load)
     yield stage
     stage.play.go.set()
 

@@ -24,7 +24,7 @@ def comparison():
 def main() -> None:
     """Writes both files."""
     (theme.folder() / "sample.json").write_text(json.dumps(run().to_dict(), indent=1, ensure_ascii=False) + "\n")
-    (theme.folder() / "comparison.json").write_text(comparison_view.kept(comparison()))
+    (theme.folder() / "comparison.json").write_text(comparison_view.sample_text(comparison()))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 // The About tab: an interactive figure of best-of-N, and the form's settings as code.
 {
   // Draws uniform scores between 0 and 1, whose best of N is N/(N+1) on average.
-  bon.play = (element) => {
+  bon.demo = (element) => {
     const slider = bon.el("input", { type: "range", min: 0, max: 6, step: 1, "aria-label": bon.say("form.n") });
     const output = bon.el("output"),
       outcome = bon.el("p", { class: "outcome", role: "status" });
@@ -53,7 +53,7 @@
       ([name, value]) =>
         !["prompt", "chat"].includes(name) && value !== null && value !== "" && String(value) !== String(bon.defaults[name]),
     );
-  const callArguments = (values) => changedValues(values).map(([name, value]) => [name, name === "reject" ? 0.5 : value]);
+  const callArguments = (values) => changedValues(values).map(([name, value]) => [name, value === true ? bon.switches[name] : value]);
   const number = (name, value) => (name === "seed" ? Number(value) : value);
   const python = (value) => (typeof value === "string" ? JSON.stringify(value) : String(value));
   const shell = (text) => `'${String(text).replaceAll("'", `'\\''`)}'`;

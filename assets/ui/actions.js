@@ -39,7 +39,7 @@
       button.addEventListener("click", async () => {
         close();
         const { settings } = JSON.parse(record());
-        bon.download(`best-of-${settings.n}-seed-${settings.seed}.${format}`, await make({ record: record(), kind: format }));
+        bon.download(`best-of-${settings.n}-seed-${settings.seed}.${format}`, await make({ record: record(), format }));
       });
       return button;
     });

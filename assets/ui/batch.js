@@ -41,18 +41,15 @@
   };
 
   // The settings that this tab takes from the Generate tab, in one line.
-  bon.shared = (target, temperature, topP, topK, model, scorer) => {
-    const label = target?.toLowerCase();
-    const parts = [
-      target && ["batch.shared.target", { label: bon.sayOr(`label.${label}`, label) }],
-      ["summed.temperature", { value: String(temperature ?? "–") }],
-      topP !== 1 && ["summed.top_p", { value: String(topP) }],
-      topK && ["summed.top_k", { value: String(topK) }],
-      ["batch.shared.model", { name: model }],
-      scorer && ["batch.shared.scorer", { name: scorer }],
-    ];
-    return bon.say("batch.shared", { list: parts.filter(Boolean).map((part) => bon.say(...part)).join(", ") });
+  const SHARED = {
+    target: ({ target }) => {
+      const label = target?.toLowerCase();
+      return target ? ["batch.shared.target", { label: bon.sayOr(`label.${label}`, label) }] : null;
+    },
+    model: ({ model }) => ["batch.shared.model", { name: model }],
+    scorer: ({ scorer }) => (scorer ? ["batch.shared.scorer", { name: scorer }] : null),
   };
+  bon.summarizeShared = (names, values) => bon.say("batch.shared", { list: bon.summarize(names, values, SHARED) });
 
   // The ids, that of the batch on display first. If the browser forbids storage, they last as long as the page.
   let ids = [];
@@ -200,7 +197,7 @@
       const number = ++requests;
       let views = [];
       try {
-        views = readIds().length ? await server.seen(ids) : [];
+        views = readIds().length ? await server.views(ids) : [];
         views.length; // throws if the server does not answer: then Gradio returns nothing
       } catch {
         if (number === requests) (alert.draw(bon.say("lost.title")), (timer = setTimeout(refresh, 3 * POLL_INTERVAL)));

@@ -108,7 +108,7 @@
     };
 
     // The update of the prompt field: label, hint and placeholder for a chat or a plain text.
-    bon.asked = () => {
+    bon.promptField = () => {
       const on = Boolean(value());
       return {
         __type__: "update",

@@ -69,18 +69,36 @@
 
   // The settings in one line.
   const plain = (value) => (value === null || value === undefined ? "–" : String(value));
-  window.bon.summed = (low, high, temperature, topP, topK, seed, reject, select, softness) => {
-    const parts = [
-      ["summed.tokens", { low: plain(low), high: plain(high) }],
-      ["summed.temperature", { value: plain(temperature) }],
-      topP !== 1 && ["summed.top_p", { value: plain(topP) }],
-      topK && ["summed.top_k", { value: plain(topK) }],
-      seed?.trim() ? ["fact.seed", { seed: seed.trim() }] : ["summed.fresh"],
-      reject && ["summed.reject"],
-      select === "worst" && ["summed.worst"],
-      select === "soft" && ["summed.soft", { value: plain(softness) }],
-    ];
-    return parts.filter(Boolean).map((part) => bon.say(...part)).join(", ");
+  // How a setting reads there, as a key with its values; null where it is not worth a word. Any other setting reads as its
+  // label and value where it is not at its default.
+  const SUMMARY = {
+    min_tokens: ({ min_tokens, max_tokens }) => ["summed.tokens", { low: plain(min_tokens), high: plain(max_tokens) }],
+    max_tokens: () => null,
+    temperature: ({ temperature }) => ["summed.temperature", { value: plain(temperature) }],
+    top_p: ({ top_p }) => (top_p === 1 ? null : ["summed.top_p", { value: plain(top_p) }]),
+    top_k: ({ top_k }) => (top_k ? ["summed.top_k", { value: plain(top_k) }] : null),
+    seed: ({ seed }) => (seed?.trim() ? ["fact.seed", { seed: seed.trim() }] : ["summed.fresh"]),
+    reject: ({ reject }) => (reject ? ["summed.reject"] : null),
+    select: ({ select, softness }) =>
+      ({ worst: ["summed.worst"], soft: ["summed.soft", { value: plain(softness) }] })[select] ?? null,
+    softness: () => null,
+  };
+  const summarizeOther = (name, value) => {
+    if (value === null || value === "" || String(value) === String(bon.defaults?.[name])) return null;
+    const shown = value === true ? "" : bon.sayOr(`${name}.${value}`, plain(value));
+    return ["summed.setting", { name: bon.say(`form.${name}`), value: shown }];
+  };
+  // names, values: of settings. describers: by name, in place of those of SUMMARY.
+  window.bon.summarize = (names, values, describers = {}) => {
+    const settings = Object.fromEntries(names.map((name, i) => [name, values[i]]));
+    return names
+      .map((name) => {
+        const describe = describers[name] ?? SUMMARY[name];
+        return describe ? describe(settings) : summarizeOther(name, settings[name]);
+      })
+      .filter(Boolean)
+      .map((part) => bon.say(...part).trim())
+      .join(", ");
   };
 
   // Translates errors at fields: Gradio writes there the keys and values that the server sent, sometimes repeatedly.

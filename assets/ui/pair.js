@@ -41,6 +41,16 @@
     ["select", ({ run }) => bon.say(`select.${run.settings.select ?? "best"}`)],
     ["softness", ({ run }) => (run.settings.select === "soft" ? String(run.settings.softness) : bon.say("off"))],
   ];
+  const LISTED = new Set(
+    [...ALWAYS, ...IF_DIFFERENT].map(([name]) => name).concat("target", "min_tokens", "max_tokens", "prompt", "chat"),
+  );
+  // Any other setting of the page is shown as its value: the record's, or the default where the run is older than it.
+  const otherSettings = () =>
+    Object.keys(bon.defaults)
+      .filter((name) => !LISTED.has(name))
+      .map((name) => [name, ({ run }) => String(run.settings[name] ?? bon.defaults[name])]);
+  const settingRows = () => [...IF_DIFFERENT, ...otherSettings()];
+  const settingName = (name) => bon.sayOr(`pair.${name}`, "") || bon.say(`form.${name}`);
 
   const cells = (pair, format) => pair.map((entry) => format(entry) || "–");
   const differ = (pair, format) => new Set(cells(pair, format)).size > 1;
@@ -50,7 +60,7 @@
     return bon.el(
       "tr",
       { class: differs ? "differs" : null },
-      bon.el("th", { scope: "row" }, bon.say(`pair.${name}`), ...(differs ? [" ", bon.el("small", {}, bon.say("pair.differs"))] : [])),
+      bon.el("th", { scope: "row" }, settingName(name), ...(differs ? [" ", bon.el("small", {}, bon.say("pair.differs"))] : [])),
       ...cells(pair, format).map((value) => bon.el("td", {}, value)),
     );
   };
@@ -65,13 +75,15 @@
         "tbody",
         {},
         ...ALWAYS.map((row) => tableRow(pair, row, row[2])),
-        ...IF_DIFFERENT.filter(([, format]) => differ(pair, format)).map((row) => tableRow(pair, row, true)),
+        ...settingRows().filter(([, format]) => differ(pair, format)).map((row) => tableRow(pair, row, true)),
       ),
     );
   };
 
   const equalSettings = (pair) => {
-    const same = IF_DIFFERENT.filter(([, format]) => !differ(pair, format)).map(([name, format]) => bon.say("pair.same.one", { name: bon.say(`pair.${name}`).toLowerCase(), value: format(pair[0]) }));
+    const same = settingRows()
+      .filter(([, format]) => !differ(pair, format))
+      .map(([name, format]) => bon.say("pair.same.one", { name: settingName(name).toLowerCase(), value: format(pair[0]) }));
     return bon.el("p", { class: "caption" }, bon.el("b", {}, `${bon.say("pair.same")} `), `${same.join(", ")}.`);
   };
 

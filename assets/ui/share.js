@@ -14,7 +14,7 @@
       target: settings.target ?? target ?? null,
       seed: String(settings.seed),
       scorer: settings.scorer ?? "",
-      reject: settings.reject > 0,
+      ...Object.fromEntries(Object.keys(bon.switches).map((name) => [name, settings[name] > 0])),
       // false: a plain text by choice; null: the model cannot chat.
       chat: messages ? messages.slice(0, -1) : bon.chatEntry.isChatModel(settings.model) === false ? null : false,
     };
@@ -23,7 +23,8 @@
   // The address that fills in the form for a run; other parameters of the query string are kept.
   bon.shareLink = (run) => {
     const url = new URL(location.href),
-      values = { ...bon.formValues(run), reject: run.settings.reject ?? 0, chat: chatParameter(run) };
+      switches = Object.keys(bon.switches).map((name) => [name, run.settings[name] ?? 0]),
+      values = { ...bon.formValues(run), ...Object.fromEntries(switches), chat: chatParameter(run) };
     for (const name of [...url.searchParams.keys()])
       if (name in bon.defaults || name.startsWith(HOST_PREFIX)) url.searchParams.delete(name);
     for (const [name, value] of Object.entries(values))
@@ -57,13 +58,13 @@
   bon.fillForm = (values) =>
     new Promise((resolve) => {
       const n = Math.min(64, Math.max(1, values.n));
-      bon.entering = () => [...Object.keys(bon.defaults).map((name) => values[name]), n];
-      bon.entered = resolve;
+      bon.formValuesToFill = () => [...Object.keys(bon.defaults).map((name) => values[name]), n];
+      bon.formFilled = resolve;
       document.querySelector("#enter").click();
     });
 
   // The notice above a form that a link has filled in. The run starts only when the visitor presses Generate.
-  bon.linked = (element, props, watch) => {
+  bon.linkNotice = (element, props, watch) => {
     const close = bon.el("button", { type: "button", class: "copy" }, bon.say("dismiss"));
     const list = bon.el("ul");
     const title = bon.el("b"),
@@ -74,8 +75,9 @@
     close.addEventListener("click", hide);
     document.addEventListener("click", (event) => event.target.closest?.("#generate") && hide());
     const draw = () => {
-      const { defaults, linked, ignored } = props.value;
+      const { defaults, switches, linked, ignored } = props.value;
       bon.defaults = defaults;
+      bon.switches = switches;
       node.hidden = !linked;
       bon.text(title, bon.say("link.filled"));
       warning.hidden = list.hidden = !ignored.length;

@@ -68,7 +68,7 @@
   };
 
   // The choice of the language. It is stored in this browser and reloads the page; the form keeps its values.
-  bon.speaks = (element) => {
+  bon.languageSelect = (element) => {
     const choice = (tag) => {
       const option = Object.assign(textElement("option", bon.tables[tag]["language.name"]), { value: tag, lang: tag });
       option.selected = tag === bon.language;
@@ -89,7 +89,7 @@
       // This browser forbids storage: the address holds the language; the form's values are lost.
     }
   };
-  bon.leave = (...values) => {
+  bon.switchLanguage = (...values) => {
     keep(() => sessionStorage, "bon-form", JSON.stringify(values));
     keep(() => localStorage, STORAGE_KEY, newLanguage);
     const address = new URL(location.href);
@@ -97,7 +97,7 @@
     location.assign(address);
   };
   // The form's values before the reload, for the fields and the slider; no change if there are none.
-  bon.returned = () => {
+  bon.restoreForm = () => {
     let values = null;
     try {
       values = JSON.parse(sessionStorage.getItem("bon-form"));

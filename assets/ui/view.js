@@ -86,7 +86,7 @@
       bon.actionButton(bon.say("continue"), bon.say("continued"), continueText),
       bon.actionButton(bon.say("copy"), bon.say("copied"), () => bon.copy(quote.textContent)),
       bon.linkButton(record),
-      bon.downloadMenu(record, server.exported),
+      bon.downloadMenu(record, server.export),
     );
     const figure = bon.el(
       "figure",
@@ -299,7 +299,7 @@
     };
     // Opens a saved run and fills in the form with its settings; returns the reason if it cannot be opened.
     bon.openRun = async (record, before = () => {}) => {
-      const packedView = await server.opened(record),
+      const packedView = await server.open_record(record),
         { rows, error } = JSON.parse(packedView.view);
       if (!rows) return bon.translate(error);
       before();
@@ -318,7 +318,7 @@
       const number = ++requests,
         oldRecord = record;
       try {
-        const packedView = await server.ranked({ record: oldRecord, target, select, softness: Number(softness) });
+        const packedView = await server.rerank({ record: oldRecord, target, select, softness: Number(softness) });
         if (number === requests && record === oldRecord) bon.showRun(packedView);
       } catch {
         alert.draw(bon.say("rank.lost"));

@@ -3,11 +3,22 @@
 Nothing here holds a tensor, a file or a connection, so every value crosses threads, processes and HTTP as it is.
 """
 
-from bon.settings.declaration import FLOAT_MAX, FLOAT_MIN, Setting, number, whole
+from bon.settings.declaration import (
+    FLOAT_MAX,
+    FLOAT_MIN,
+    Menu,
+    NumberField,
+    Setting,
+    Switch,
+    TextField,
+    number,
+    whole,
+)
 from bon.settings.request import Request, answered, checked_messages, clean, continues
 from bon.settings.settings import N_MAX, SEED_MAX, SELECTIONS, TOKENS_MAX, UNITS, Sampling, Settings, declared
 
 __all__ = [
-    "FLOAT_MAX", "FLOAT_MIN", "N_MAX", "SEED_MAX", "SELECTIONS", "TOKENS_MAX", "UNITS", "Request", "Sampling",
-    "Setting", "Settings", "answered", "checked_messages", "clean", "continues", "declared", "number", "whole",
+    "FLOAT_MAX", "FLOAT_MIN", "N_MAX", "SEED_MAX", "SELECTIONS", "TOKENS_MAX", "UNITS", "Menu", "NumberField",
+    "Request", "Sampling", "Setting", "Settings", "Switch", "TextField", "answered", "checked_messages", "clean",
+    "continues", "declared", "number", "whole",
 ]

@@ -57,7 +57,9 @@ class Settings:
     then. Raises `InputError`, with the field's name, for a value that cannot work.
     """
 
-    n: int = setting(16, "candidates", Whole(1, N_MAX), "sampling", control=NumberField(), compared=True)
+    n: int = setting(
+        16, f"candidates, 1 to {N_MAX}", Whole(1, N_MAX), "sampling", control=NumberField(), compared=True,
+    )
     target: str | None = setting(
         None, "the scorer's label to look for the most of", name_of, "models", fillable=True,
         default_text="POSITIVE, or a reward model's only output", control=Menu(), compared=True,
@@ -86,6 +88,20 @@ class Settings:
         None, "the same seed gives the same candidates", Whole(0, SEED_MAX), "sampling",
         default_text="a fresh one, which the result names", control=TextField(), compared=True,
     )
+    model: str | None = setting(
+        "embedded", "preset, Hub id or folder", name_of, "models", fillable=True, control=Menu(), compared=True,
+    )
+    scorer: str | None = setting(
+        None, "as model; judge, weak, logprob, self-certainty; or a sum: 0.7*judge+0.3*logprob",
+        name_of, "models", fillable=True, default_text="the model's own", control=Menu(), compared=True,
+    )
+    keep: int | None = setting(
+        None, "how many ranked candidates to return", Whole(1, N_MAX), "result", default_text="all",
+    )
+    unit: str | None = setting(
+        "probability", "of the score: probability, logit or margin", OneOf(UNITS), "models", fillable=True,
+        compared=True,
+    )
     reject: float = setting(
         0.0, "early rejection: the share of the unfinished candidates dropped at each checkpoint; 0 is off",
         Number(least=0, below=1), "stopping", control=Switch(on=0.5),
@@ -97,20 +113,6 @@ class Settings:
     softness: float = setting(
         0.1, "of soft selection, in the score's unit: small is nearly the best, large nearly one plain sample",
         Number(above=0), "choosing", control=NumberField(0.05), beside=True, compared=True,
-    )
-    model: str | None = setting(
-        "embedded", "preset, Hub id or folder", name_of, "models", fillable=True, control=Menu(), compared=True,
-    )
-    scorer: str | None = setting(
-        None, "as model; judge, weak, logprob, self-certainty; or a sum: 0.7*judge+0.3*logprob",
-        name_of, "models", fillable=True, default_text="the model's own", control=Menu(), compared=True,
-    )
-    unit: str | None = setting(
-        "probability", "of the score: probability, logit or margin", OneOf(UNITS), "models", fillable=True,
-        compared=True,
-    )
-    keep: int | None = setting(
-        None, "how many ranked candidates to return", Whole(1, N_MAX), "result", default_text="all",
     )
 
     def __post_init__(self) -> None:

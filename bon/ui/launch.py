@@ -1,10 +1,13 @@
 """Launches the page: what `python app.py` and `python -m bon page` run."""
 
+import os
+
 from bon import zerogpu  # before all that imports torch
 from bon.ui import theme
-from bon.ui.batch import batch_page
-from bon.ui.page_layout import build
-from bon.ui.work import runs, zerogpu_runs
+from bon.ui.app_state import AppState
+from bon.ui.hosting.deployment import Deployment
+from bon.ui.page import build
+from bon.ui.work import zerogpu_runs
 
 
 def serve() -> None:
@@ -13,11 +16,12 @@ def serve() -> None:
     Address and port are those of GRADIO_SERVER_NAME and GRADIO_SERVER_PORT. Raises a `BonError` where the environment
     asks for what cannot be.
     """
-    page = build()
+    state = AppState(Deployment.of(os.environ))
+    page = build(state)
     if zerogpu.is_on():
-        zerogpu_runs.load_all()
-    page.launch(**theme.launch_options(), prevent_thread_lock=True)
-    runs.warm_up()
-    batch_page.tend()
+        zerogpu_runs.load_all(state.deployment)
+    page.launch(**theme.launch_options(state.deployment.public), prevent_thread_lock=True)
+    state.runs.warm_up()
+    state.batches.sweep_hourly(state.deployment.public)
     page.block_thread()
-    batch_page.batches.close()
+    state.batches.close()

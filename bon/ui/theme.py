@@ -3,12 +3,13 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from bon import messages
 from bon.assets_folder import assets_folder
-from bon.ui import deployment, texts
+from bon.ui import texts
 from bon.ui.first_paint import Arrival
 
 SANS = ("-apple-system", "BlinkMacSystemFont", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
@@ -96,8 +97,8 @@ def serves_agents() -> bool:
     return find_spec("mcp") is not None
 
 
-def launch_options() -> dict:
-    """What `Blocks.launch` needs to look right."""
+def launch_options(public: bool = False) -> dict[str, Any]:
+    """What `Blocks.launch` needs to look right. public: whether strangers may upload files."""
     return {
         "theme": theme(),
         "head": style("colours.css", "page.css", "chat.css", "view.css", "compare.css", "batch.css", "history.css",
@@ -106,7 +107,7 @@ def launch_options() -> dict:
         + script("texts.js", "page.js", "present.js"),
         "i18n": texts.translations(),
         "app_kwargs": {"middleware": [arrival()]},
-        "max_file_size": "1mb" if deployment.here().public else "50mb",
+        "max_file_size": "1mb" if public else "50mb",
         "favicon_path": folder() / "favicon.svg",
         "footer_links": ["api"],
         "run_history": False,

@@ -139,14 +139,14 @@ def test_a_comparison_is_over_the_texts_that_there_are(hasty, mute):
     assert "note.empty_compared" in [note["key"] for note in told["note_keys"]]
     assert "(no text)" in comparison_files.comparison_html(found)
     assert comparison_files.comparison_text(found)
-    assert comparison_view.told(found)["rows"]
+    assert comparison_view.summary(found)["rows"]
     assert comparison_view.cards_of(found)["best"]["score"]
     silent = comparison_run.run(prompts, ComparisonModels(mute, MeanLogprobScorer()), settings)
     assert [note.key for note in silent.notes] == ["note.empty_compared", "note.prompts_left_out"]
     assert (silent.rows(), silent.sentence()) == ([], "")
     for write in (comparison_files.comparison_html, comparison_files.comparison_text, comparison_files.comparison_csv):
         assert write(silent)
-    assert comparison_view.told(silent)["rows"] == []
+    assert comparison_view.summary(silent)["rows"] == []
     assert comparison_view.cards_of(silent)["best"]["score"] == ""
 
 

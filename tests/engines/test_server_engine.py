@@ -25,7 +25,7 @@ from bon.models import presets
 from bon.scorers.callable_scorer import CallableScorer
 from bon.scorers.logprob import MeanLogprobScorer
 from bon.settings import Request, Settings
-from bon.ui.deployment import Deployment
+from bon.ui.hosting.deployment import Deployment
 from tests.support.browser import DRAWN, App, open_page
 from tests.support.model_servers import Fake, chunks, completion, good, started, text_of
 

@@ -26,7 +26,7 @@ from bon.training.grammar import WORLD, writer
 from bon.training.labelled import judge_examples
 from bon.training.phrases import banks, held_out, sentences
 from bon.training.text import documents
-from bon.ui.compare.comparison_view import kept
+from bon.ui.compare.comparison_view import sample_text
 from tests import page_samples
 
 FOLDERS = ("reviews", "sentiment", "judge", "weak", "reviews-positive")
@@ -266,7 +266,7 @@ def test_sample_run_of_the_page_is_made_again_from_its_seed(sampler):
 def test_sample_comparison_of_the_page_is_made_again_from_its_seed(compared):
     """Processors that round otherwise may flip a candidate or two of its 1,088."""
     shown = json.loads((assets_folder() / "ui" / "comparison.json").read_text(encoding="utf-8"))
-    again = json.loads(kept(compared))
+    again = json.loads(sample_text(compared))
     assert [row[0] for row in shown["rows"]] == [row[0] for row in again["rows"]]
     for column in (1, 4):  # the scorer's and the judge's mean
         means = [[float(row[column][0]) for row in made["rows"]] for made in (shown, again)]

@@ -18,8 +18,10 @@ from bon.engines.local import decoder
 from bon.errors import LimitError
 from bon.models import loading
 from bon.settings import Request, Settings
-from bon.ui.generate import handlers
-from bon.ui.generate.form_fields import FIELDS
+from bon.ui.app_state import AppState
+from bon.ui.compare.handlers import CompareHandlers
+from bon.ui.generate.form_values import FIELDS
+from bon.ui.hosting.deployment import Deployment
 from bon.ui.work import zerogpu_runs
 from tests.support.browser import ROOT, App, open_page
 
@@ -123,7 +125,7 @@ def test_a_visitor_who_leaves_ends_a_comparison_that_has_the_gpu(monkeypatch):
     monkeypatch.setattr(zerogpu_runs, "_compare", endless)
     form = {**dataclasses.asdict(Settings().filled()), "prompt": "", "chat": None, "seed": "7"}
     values = [form[name] for name in FIELDS]
-    shown = handlers.compare(None, "This movie\nThe hotel room", 4, *values)
+    shown = CompareHandlers(AppState(Deployment())).compare(None, "This movie\nThe hotel room", 4, *values)
     assert [next(shown)["phase"] for _ in range(2)] == ["writing", "writing"]
     shown.close()
     assert ended == [(["This movie", "The hotel room"], 4)]
@@ -150,5 +152,5 @@ def test_no_fork_captures_steps_as_graphs(monkeypatch):
     monkeypatch.setattr("bon.compare.loading.load_models", lambda *_, **__: None)
     monkeypatch.setattr(loading.LIVE, "limit", loading.LIVE.limit)
     monkeypatch.setattr(decoder, "capture_graphs", True)
-    zerogpu_runs.load_all()
+    zerogpu_runs.load_all(Deployment())
     assert not decoder.capture_graphs

@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 from bon.events import Clock, Done, Ended, Event, Row, Scored, Started, Wrote
 from bon.result import Candidate, Timing
 from bon.run_state import RunState
-from bon.settings import Settings
+from bon.settings import Request, Settings
 
 ROOT = Path(__file__).parents[2]
 DESK, PHONE_SIZE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
@@ -255,7 +255,7 @@ class Play:
 
 
 class Stage:
-    """Stands in for `loaders.load`: every load gives a sampler that plays `play`."""
+    """Stands in for a `ModelLoader`: every load gives a sampler that plays `play`."""
 
     name, target, unit, targets = "judge", "POSITIVE", "probability", ("NEGATIVE", "POSITIVE")
 
@@ -276,7 +276,7 @@ class Stage:
         """Facts for the chips."""
         return {"name": "scripted", "parameters": 4_800_000, "device": "cpu", "dtype": "bfloat16", "context": 256}
 
-    def stream(self, prompt: str, **settings) -> Iterator[Event]:
+    def stream_request(self, request: Request) -> Iterator[Event]:
         """Plays the run."""
         self.runs += 1
-        return self.play.events(prompt, Settings.of(settings).with_seed())
+        return self.play.events(request.prompt, request.settings.filled().with_seed())

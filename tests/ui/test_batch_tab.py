@@ -20,10 +20,11 @@ from bon.batch.batch_run import Task
 from bon.batch.input_rows import Dataset
 from bon.errors import InputError, LimitError
 from bon.settings import Settings
-from bon.ui import deployment
-from bon.ui.batch import batch_page, jobs
-from bon.ui.generate.form_fields import FIELDS
-from bon.ui.work import model_loading, priority
+from bon.ui.app_state import AppState
+from bon.ui.batch import jobs
+from bon.ui.batch.handlers import TAB_SETTINGS, BatchHandlers
+from bon.ui.generate.form_values import FIELDS
+from bon.ui.hosting.deployment import Deployment
 from tests.compare.test_comparison import engine_of, sentiment
 from tests.support.browser import opened, unfit
 
@@ -61,11 +62,11 @@ def sampler(gate):
 
 
 @pytest.fixture
-def served(served, sampler, monkeypatch):
+def served(served, page_state, sampler, monkeypatch):
     """The page over tiny models."""
     loaded = Future()
     loaded.set_result(sampler)
-    monkeypatch.setattr(model_loading, "load", lambda *_, **__: loaded)
+    monkeypatch.setattr(page_state.models, "load", lambda _: loaded)
     return served
 
 
@@ -391,22 +392,21 @@ def public(monkeypatch, tmp_path, sampler, gate):
     loaded = Future()
     loaded.set_result(sampler)
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    monkeypatch.setattr(model_loading, "load", lambda *_, **__: loaded)
-    monkeypatch.setattr(deployment, "_here", deployment.Deployment(public=True, prompt=40, rate=1000, rows=70))
-    monkeypatch.setattr(batch_page, "batches", jobs.Batches())
+    state = AppState(Deployment(public=True, prompt=40, rate=1000, rows=70))
+    state.models.load = lambda _: loaded
     gate.calls = 0
-    yield batch_page.batches
+    yield state
     gate.open.set()
-    batch_page.batches.close()
+    state.batches.close()
 
 
-def asked(path: Path | None, who="1.2.3.4", pasted="", **changes) -> dict:
+def asked(state: AppState, path: Path | None, who="1.2.3.4", pasted="", **changes) -> dict:
     own = {"n": 4, "min_tokens": 2, "max_tokens": 8, "seed": "7"}
     form = {"prompt": "", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
             "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "", "reject": False, "select": "best",
             "softness": 0.1, "chat": None, **changes}
-    values = [*({**own, **changes}[name] for name in batch_page.OWN), *(form[name] for name in FIELDS)]
-    return batch_page.start(visitor(who), path and str(path), pasted, None, "results", ".jsonl", *values)
+    values = [*({**own, **changes}[name] for name in TAB_SETTINGS), *(form[name] for name in FIELDS)]
+    return BatchHandlers(state).start(visitor(who), path and str(path), pasted, None, "results", ".jsonl", *values)
 
 
 @pytest.mark.parametrize(("made", "changes", "said"), [
@@ -417,43 +417,43 @@ def asked(path: Path | None, who="1.2.3.4", pasted="", **changes) -> dict:
     (rows(2), {"scorer": "someone/else"}, "offers the scorers"),
 ])
 def test_a_public_page_refuses_more_than_it_gives_away(public, tmp_path, made, changes, said):
-    assert said in asked(file_of(tmp_path, "in.csv", made), **changes)["error"]
+    assert said in asked(public, file_of(tmp_path, "in.csv", made), **changes)["error"]
     assert list(jobs.root().glob("*")) == []
 
 
 def test_strangers_parquet_is_not_read(public, tmp_path):
     path = file_of(tmp_path, "in.parquet", rows(2))
-    assert "does not accept Parquet" in asked(path)["error"]
-    assert "does not accept Parquet" in batch_page.preview(str(path), "")[0]["error"]
+    assert "does not accept Parquet" in asked(public, path)["error"]
+    assert "does not accept Parquet" in BatchHandlers(public).preview(str(path), "")[0]["error"]
 
 
 def test_a_stranger_has_one_batch_at_a_time_and_all_have_a_few(public, gate, tmp_path):
     path = file_of(tmp_path, "in.csv", rows(70))
     gate.open.clear()
     gate.calls = 1
-    first = asked(path, "1.1.1.1")["started"]
-    assert "You already have a batch running" in asked(path, "1.1.1.1")["error"]
+    first = asked(public, path, "1.1.1.1")["started"]
+    assert "You already have a batch running" in asked(public, path, "1.1.1.1")["error"]
     for i in range(2, 5):
-        assert "started" in asked(path, f"{i}.1.1.1")
-    assert "4 batches are already running here" in asked(path, "9.1.1.1")["error"]
-    batch_page.act({"id": first, "do": "stop"}, visitor("1.1.1.1"))
-    public.find(first).join()
-    assert "started" in asked(path, "1.1.1.1")
+        assert "started" in asked(public, path, f"{i}.1.1.1")
+    assert "4 batches are already running here" in asked(public, path, "9.1.1.1")["error"]
+    BatchHandlers(public).act({"id": first, "do": "stop"}, visitor("1.1.1.1"))
+    public.batches.find(first).join()
+    assert "started" in asked(public, path, "1.1.1.1")
     gate.open.set()
 
 
 def test_batches_are_swept_when_their_time_is_over(public, tmp_path):
-    made = public.find(asked(file_of(tmp_path, "in.csv", rows(3)))["started"])
+    made = public.batches.find(asked(public, file_of(tmp_path, "in.csv", rows(3)))["started"])
     made.join()
-    public.sweep(3600)
+    public.batches.sweep(3600)
     assert made.folder.is_dir()
-    public.sweep(-1)
+    public.batches.sweep(-1)
     assert not made.folder.exists()
-    assert public.find(made.id) is None
+    assert public.batches.find(made.id) is None
 
 
 def test_folders_can_be_read_by_their_owner_alone(public, tmp_path):
-    made = public.find(asked(file_of(tmp_path, "in.csv", rows(3)))["started"])
+    made = public.batches.find(asked(public, file_of(tmp_path, "in.csv", rows(3)))["started"])
     assert (made.folder.stat().st_mode & 0o777, made.folder.parent) == (0o700, jobs.root())
     made.join()
 
@@ -462,15 +462,15 @@ def test_a_batch_gives_way_to_a_visitor_and_comes_to_the_same(public, gate, samp
     path = file_of(tmp_path, "in.csv", rows(70))
     gate.open.clear()
     gate.calls = 1
-    made = public.find(asked(path)["started"])
+    made = public.batches.find(asked(public, path)["started"])
     while gate.calls < 2:
         time.sleep(0.01)
-    with priority.guests.one():
-        while gate.calls < 2 or public._turn.locked():
+    with public.waiting.one():
+        while gate.calls < 2 or public.batches._shared.turn.locked():
             time.sleep(0.01)
         gate.open.set()  # nothing goes on while somebody waits
         time.sleep(0.2)
-        assert made.told["done"] == 0
+        assert made.progress["done"] == 0
     made.join()
     assert made.phase == "done"
     assert (made.folder / made.order.output).read_bytes() == alone(path, tmp_path / "out.jsonl", sampler)
@@ -479,7 +479,7 @@ def test_a_batch_gives_way_to_a_visitor_and_comes_to_the_same(public, gate, samp
 def test_a_failure_is_said_in_the_pages_words(public, tmp_path):
     path = tmp_path / "in.csv"
     made = jobs.Batch(path.parent, jobs.Order("mine.csv", "in.csv", "o", {}, None, None, 1, 0, 0.0))
-    assert "--resume" not in made.worded(InputError("output", "free some disk space and continue with --resume."))
-    assert made.worded(InputError("input", f"{path} is odd")) == "mine.csv is odd"
-    assert "has changed since this batch began" in made.worded(InputError("resume", "x --overwrite"))
+    assert "--resume" not in made.explain(InputError("output", "free some disk space and continue with --resume."))
+    assert made.explain(InputError("input", f"{path} is odd")) == "mine.csv is odd"
+    assert "has changed since this batch began" in made.explain(InputError("resume", "x --overwrite"))
     assert issubclass(LimitError, Exception)

@@ -16,12 +16,12 @@ from bon.report import result_files
 from bon.result import Candidate, as_html
 from bon.run_state import RunState
 from bon.settings import Request, Settings
-from bon.ui import deployment, share_links
-from bon.ui.deployment import Deployment
-from bon.ui.generate import form_fields, run_view
+from bon.ui.generate import run_view
+from bon.ui.hosting.deployment import Deployment
 from tests.cli.test_commands import assert_refused
 from tests.support import tiny
 from tests.support.browser import DESK, PHONE_SIZE, App, unfit, variant
+from tests.support.forms import accept, faults, request_of
 from tests.ui.test_history_tab import history
 from tests.ui.test_keyboard import to
 from tests.ui.test_mcp import in_session
@@ -73,9 +73,9 @@ def answered(messages=CHAT) -> RunState:
 
 
 def test_the_entry_is_the_last_message_of_a_chat_or_a_text():
-    assert form_fields.request_of(form_of(prompt="Well?", chat=BEFORE)).messages == tuple(CHAT)
+    assert request_of(form_of(prompt="Well?", chat=BEFORE)).messages == tuple(CHAT)
     for text in (None, False, ""):
-        request = form_fields.request_of(form_of(chat=text))
+        request = request_of(form_of(chat=text))
         assert (request.prompt, request.messages) == ("This movie", None)
 
 
@@ -84,9 +84,9 @@ def test_the_entry_is_the_last_message_of_a_chat_or_a_text():
     ({"chat": [1]}, "prompt"), ({"chat": [{"role": "user"}]}, "prompt"),
 ])
 def test_what_is_no_chat_is_said_at_its_field(changes, field):
-    assert next(iter(form_fields.faults(form_of(**changes)))) == field
+    assert next(iter(faults(form_of(**changes)))) == field
     with pytest.raises(InputError):
-        form_fields.request_of(form_of(**changes))
+        request_of(form_of(**changes))
 
 
 def test_a_public_page_counts_every_message():
@@ -121,22 +121,22 @@ def test_a_record_keeps_the_chat_and_a_forged_one_is_refused():
 def test_a_link_carries_the_chat():
     pairs = json.dumps([[m["role"], m["content"]] for m in BEFORE])
     wanted = {"prompt": "Well?", "chat": BEFORE}
-    assert share_links.accepted({"prompt": "Well?", "chat": pairs}, form_of()) == (wanted, [])
-    assert share_links.accepted({"chat": "[]"}, form_of()) == ({"chat": []}, [])
-    assert share_links.accepted({"chat": "0"}, form_of()) == ({"chat": False}, [])
+    assert accept({"prompt": "Well?", "chat": pairs}, form_of()) == (wanted, [])
+    assert accept({"chat": "[]"}, form_of()) == ({"chat": []}, [])
+    assert accept({"chat": "0"}, form_of()) == ({"chat": False}, [])
 
 
 @pytest.mark.parametrize("chat", [
     "yes", "1", "{}", "[1]", '["ab"]', '[["user"]]', '[["user", 1]]', '[{"role": "user"}]', "[" * 5000, NASTY,
 ])
 def test_a_chat_that_cannot_be_read_is_left_out_with_a_word(chat):
-    given, ignored = share_links.accepted({"prompt": "Hi", "chat": chat}, form_of())
+    given, ignored = accept({"prompt": "Hi", "chat": chat}, form_of())
     assert (given, ignored) == ({"prompt": "Hi"}, ["The chat in this link cannot be read and was ignored."])
 
 
-def test_a_chat_longer_than_a_public_page_takes_is_left_out(monkeypatch):
-    monkeypatch.setattr(deployment, "_here", Deployment(public=True, prompt=40))
-    given, ignored = share_links.accepted({"chat": json.dumps([["user", "x" * 50]])}, form_of())
+def test_a_chat_longer_than_a_public_page_takes_is_left_out():
+    public = Deployment(public=True, prompt=40)
+    given, ignored = accept({"chat": json.dumps([["user", "x" * 50]])}, form_of(), public)
     assert given == {}
     assert "at most 40" in ignored[0]
 

@@ -16,10 +16,10 @@ from bon.compare.events import PromptDone
 from bon.errors import ModelError
 from bon.scorers.callable_scorer import CallableScorer
 from bon.ui.compare import comparison_view
-from bon.ui.generate import form_fields
-from bon.ui.work import model_loading
+from bon.ui.generate import form_values
 from tests.compare.test_comparison import engine_of, sentiment
 from tests.support.browser import unfit
+from tests.support.forms import request_of
 
 NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=1} </script>"
 
@@ -31,9 +31,9 @@ def models() -> ComparisonModels:
 
 
 @pytest.fixture
-def compared_with(monkeypatch):
+def compared_with(page_state, monkeypatch):
     """Gives the page the models of a comparison."""
-    return lambda models: monkeypatch.setattr(model_loading, "comparison_models", lambda settings: models)
+    return lambda models: monkeypatch.setattr(page_state.models, "comparison_models", lambda settings: models)
 
 
 @pytest.fixture
@@ -188,11 +188,11 @@ def what_cannot_work_is_said_in_the_tab(page, prompts, n, said):
     phase(page, "failed")
 
 
-def models_that_cannot_be_loaded_are_said(page, monkeypatch):
+def models_that_cannot_be_loaded_are_said(page, page_state, monkeypatch):
     def missing(settings):
         raise ModelError("There is no folder nowhere.")
 
-    monkeypatch.setattr(model_loading, "comparison_models", missing)
+    monkeypatch.setattr(page_state.models, "comparison_models", missing)
     start(page, "This movie")
     expect(page.locator(".comparison [role=alert]")).to_have_text("There is no folder nowhere.")
     phase(page, "failed")
@@ -226,8 +226,8 @@ def test_without_its_sample_the_tab_says_what_it_is_for(tmp_path):
 
 def test_a_view_is_made_anew_for_few_of_many_prompts(models):
     models = ComparisonModels(models.base, models.scorer)
-    showing, tables = comparison_view.Showing(60), []
-    settings = form_fields.request_of(dict.fromkeys(form_fields.FIELDS) | {
+    showing, tables = comparison_view.ComparisonProgress(60), []
+    settings = request_of(dict.fromkeys(form_values.FIELDS) | {
         "prompt": "-", "n": 1, "min_tokens": 1, "max_tokens": 1, "temperature": 1, "top_p": 1, "top_k": 0, "seed": "3",
         "softness": 0.1,
     }).settings

@@ -10,7 +10,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import bon
-from bon.ui.generate import handlers, run_view
+from bon.ui.app_state import AppState
+from bon.ui.generate import run_view
+from bon.ui.generate.handlers import GenerateHandlers
+from bon.ui.hosting.deployment import Deployment
 from tests.support.browser import sideways, unfit
 from tests.ui.test_page import PHONE, rows, settings, winner
 from tests.ui.test_page import ran as whole_run
@@ -227,6 +230,6 @@ def other_parameters_of_the_address_stay(page):
 
 
 def test_a_record_that_is_none_is_refused():
-    view = run_view.unpack(handlers.opened('{"candidates": 3}'))
+    view = run_view.unpack(GenerateHandlers(AppState(Deployment())).open_record('{"candidates": 3}'))
     assert view["phase"] == "failed"
     assert "cannot be opened" in view["error"]

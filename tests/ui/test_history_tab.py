@@ -6,7 +6,10 @@ import re
 from playwright.sync_api import Page, expect
 
 from bon.errors import EngineError
-from bon.ui.generate import handlers, run_view
+from bon.ui.app_state import AppState
+from bon.ui.generate import run_view
+from bon.ui.generate.handlers import GenerateHandlers
+from bon.ui.hosting.deployment import Deployment
 from tests.support.browser import DESK, DRAWN, PHONE_SIZE, SCORES, TEXTS, Play, sideways, unfit, variant
 from tests.ui.test_page import NASTY, phase, ran, run, settings, to_tab, winner
 from tests.ui.test_run_view import state
@@ -367,7 +370,7 @@ def nothing_of_it_goes_to_the_server_but_what_is_opened(page):
     page.get_by_role("button", name="Undo").click()
     expect(page.locator(".history .run")).to_have_count(2)
     assert not any("secret" in data for data in asked)
-    assert handlers.opened(json.dumps(secret))["record"] == json.dumps(secret)
+    assert GenerateHandlers(AppState(Deployment())).open_record(json.dumps(secret))["record"] == json.dumps(secret)
 
 
 def what_is_removed_can_be_had_back_by_keyboard(page):

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from bon import messages
-from bon.ui.page_layout import EXAMPLES
+from bon.ui.generate.form import EXAMPLES
 from tests.support.browser import DRAWN, ROOT, App, open_page, violations
 from tests.ui.test_page import to_tab
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from bon.assets_folder import assets_folder
 from bon.errors import EngineError
-from bon.ui import error_log
+from bon.ui.hosting import error_log
 from tests.support.browser import ARRIVED, DRAWN, PHONE_SIZE, ROOT, SCORES, TEXTS, Play, sideways, unfit, variant
 
 NASTY = (
@@ -489,7 +489,13 @@ def reduced_motion_is_respected(stage, page):
 
 
 def test_the_page_is_built_without_torch():
-    code = "import sys; from bon.ui.page_layout import build; build(); print('torch' in sys.modules)"
+    code = """
+import sys
+from bon.ui.app_state import AppState
+from bon.ui.hosting.deployment import Deployment
+from bon.ui.page import build
+build(AppState(Deployment()))
+print('torch' in sys.modules)"""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -14,11 +14,14 @@ from gradio_client import Client
 from bon import messages
 from bon.errors import InputError, LimitError, ModelError
 from bon.settings import Request, Settings
-from bon.ui import deployment, error_log, page_layout, theme
-from bon.ui.deployment import Deployment
-from bon.ui.generate import handlers, run_view
-from bon.ui.rate_limit import Visitors, who
-from bon.ui.work import model_loading
+from bon.ui import launch, theme
+from bon.ui.app_state import AppState
+from bon.ui.generate import run_view
+from bon.ui.generate.handlers import GenerateHandlers
+from bon.ui.hosting import error_log
+from bon.ui.hosting.deployment import Deployment
+from bon.ui.hosting.rate_limit import Visitors, visitor_id
+from bon.ui.page import build
 from tests.support.browser import Play, Stage, free_port
 from tests.ui.test_mcp import in_session
 
@@ -39,7 +42,7 @@ def test_without_variables_the_page_is_private_and_takes_everything():
     here.check(Request("word " * 10_000, Settings(n=4096, max_tokens=5000, model="some/model", scorer="/a/folder")))
     for _ in range(100):
         here.admit(None)
-    assert here.words() == ""
+    assert here.limits() == ""
 
 
 def test_variables_set_models_and_limits():
@@ -48,8 +51,8 @@ def test_variables_set_models_and_limits():
         "BON_MAX_N": "32", "BON_MAX_TOKENS": "64", "BON_MAX_PROMPT": "100", "BON_MAX_QUEUE": "5", "BON_RATE": "3",
     })
     assert here == Deployment("me/mine", "logprob", True, ("embedded", "me/other", "me/mine"), 32, 64, 100, 5, 3)
-    assert "32 candidates of 64 tokens" in here.words()
-    assert "3 runs per minute" in here.words()
+    assert "32 candidates of 64 tokens" in here.limits()
+    assert "3 runs per minute" in here.limits()
 
 
 def test_the_models_of_a_public_page_are_those_in_the_box_and_its_own():
@@ -79,10 +82,10 @@ def test_the_least_and_the_most_of_each_limit_work_and_nothing_beyond(name, fiel
             Deployment.of({name: str(value)})
 
 
-def test_the_page_is_not_built_over_a_wrong_variable(monkeypatch):
+def test_the_page_is_not_served_over_a_wrong_variable(monkeypatch):
     monkeypatch.setenv("BON_RATE", "often")
     with pytest.raises(InputError, match="BON_RATE"):
-        page_layout.build()
+        launch.serve()
 
 
 # What a public page refuses.
@@ -172,54 +175,45 @@ def asking(host: str, **headers: str) -> SimpleNamespace:
 
 
 def test_a_visitor_is_an_address_and_on_a_space_what_its_proxy_says():
-    assert who(asking("10.0.0.1", x_forwarded_for="203.0.113.9")) == "10.0.0.1"
-    assert who(asking("10.0.0.1", x_forwarded_for="203.0.113.9, 10.1.1.1"), spaces=True) == "203.0.113.9"
-    assert who(asking("10.0.0.1"), spaces=True) == "10.0.0.1"
-    assert who(asking("2001:db8:1:2:3::1")) == who(asking("2001:db8:1:2::9")) == "2001:db8:1:2::/64"
-    assert len(who(asking("10.0.0.1", x_forwarded_for="x" * 10_000), spaces=True)) <= 64
-    assert who(None) == ""
+    assert visitor_id(asking("10.0.0.1", x_forwarded_for="203.0.113.9")) == "10.0.0.1"
+    assert visitor_id(asking("10.0.0.1", x_forwarded_for="203.0.113.9, 10.1.1.1"), spaces=True) == "203.0.113.9"
+    assert visitor_id(asking("10.0.0.1"), spaces=True) == "10.0.0.1"
+    assert visitor_id(asking("2001:db8:1:2:3::1")) == visitor_id(asking("2001:db8:1:2::9")) == "2001:db8:1:2::/64"
+    assert len(visitor_id(asking("10.0.0.1", x_forwarded_for="x" * 10_000), spaces=True)) <= 64
+    assert visitor_id(None) == ""
 
 
 # The page itself, at every door.
 
 
 @contextlib.contextmanager
-def serving(monkeypatch, **environment: str):
+def serving(**environment: str):
     """A page over a scripted sampler, its address, and what it logs nothing of."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    stage, port = Stage(), free_port()
+    stage, port, state = Stage(), free_port(), AppState(Deployment.of(environment))
     stage.play = Play(TEXTS, SCORES)
-    monkeypatch.setattr(model_loading, "load", stage.load)
-    demo = page_layout.build()
-    demo.launch(**theme.launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
+    state.models.load = stage.load
+    demo = build(state)
+    demo.launch(**theme.launch_options(public=True), server_port=port, prevent_thread_lock=True, quiet=True)
     try:
-        yield SimpleNamespace(stage=stage, demo=demo, url=f"http://127.0.0.1:{port}")
+        yield SimpleNamespace(stage=stage, state=state, demo=demo, url=f"http://127.0.0.1:{port}")
     finally:
         demo.close()
-        monkeypatch.undo()
-        deployment.read()
 
 
 @pytest.fixture(scope="module")
 def _built():
     """A public page that anybody may come to often enough; what it loads is up to each test."""
-    with pytest.MonkeyPatch.context() as patch, serving(patch, **PUBLIC) as page:
-        built = deployment.here()
-        patch.undo()
-        deployment.read()
-        yield page, built
+    with serving(**PUBLIC) as page:
+        yield page
 
 
 @pytest.fixture
-def page(_built, monkeypatch):
+def page(_built):
     """A public page over a scripted sampler."""
-    page, built = _built
-    page.stage = Stage()
-    page.stage.play = Play(TEXTS, SCORES)
-    monkeypatch.setattr(model_loading, "load", page.stage.load)
-    monkeypatch.setattr(deployment, "_here", built)
-    return page
+    _built.stage = Stage()
+    _built.stage.play = Play(TEXTS, SCORES)
+    _built.state.models.load = _built.stage.load
+    return _built
 
 
 FORM = {
@@ -271,7 +265,7 @@ def test_no_door_lets_in_a_chat_longer_than_a_prompt_may_be(page):
 
 @pytest.mark.skipif(not theme.serves_agents(), reason="gradio[mcp] is not installed")
 def test_agents_are_refused_and_limited_too(monkeypatch):
-    with serving(monkeypatch, **{**PUBLIC, "BON_RATE": "1"}) as page:
+    with serving(**{**PUBLIC, "BON_RATE": "1"}) as page:
         asked = [{"prompt": "a", "model": "someone/else"}, {"prompt": "a"}, {"prompt": "a"}]
         answers = [in_session(page, lambda session, one=one: session.call_tool("best_of_n", one)) for one in asked]
         assert [answer.isError for answer in answers] == [True, False, True]
@@ -279,17 +273,18 @@ def test_agents_are_refused_and_limited_too(monkeypatch):
         assert "Try again in" in answers[2].content[0].text
 
 
-def test_no_model_is_loaded_that_is_not_listed(monkeypatch):
-    monkeypatch.setattr(deployment, "_here", public())
+def test_no_model_is_loaded_that_is_not_listed():
+    state = AppState(public())
+    handlers = GenerateHandlers(state)
     with pytest.raises(InputError, match="offers the models"):
-        model_loading.load("someone/else").result(30)
+        state.models.load(Settings(model="someone/else")).result(30)
     (chips, *_), = handlers.prepare("someone/else", None)
     assert chips[1] == "not available"
     asked = {"target": "", "select": "best", "softness": 0.1}
     asked["record"] = json.dumps(run_view.record(_result("someone/else")))
-    assert "error.models" in str(handlers.ranked(asked, asking("a")))
+    assert "error.models" in str(handlers.rerank(asked, asking("a")))
     asked["record"] = json.dumps(run_view.record(_result("embedded", n=65)))
-    refused = messages.decode_messages(json.loads(handlers.ranked(asked, asking("a"))["view"]))
+    refused = messages.decode_messages(json.loads(handlers.rerank(asked, asking("a"))["view"]))
     assert "at most 64" in refused["error"]
 
 
@@ -309,7 +304,7 @@ def test_too_many_prompts_are_refused(page):
 
 
 def test_page_endpoint_and_comparison_share_one_limit(monkeypatch):
-    with serving(monkeypatch, **{**PUBLIC, "BON_RATE": "2"}) as page:
+    with serving(**{**PUBLIC, "BON_RATE": "2"}) as page:
         client = Client(page.url, verbose=False)
         client.predict("This movie", n=2, api_name="/best_of_n")
         assert "done.title" in called(page, "generate", [*FORM.values()])
@@ -321,20 +316,19 @@ def test_page_endpoint_and_comparison_share_one_limit(monkeypatch):
 
 
 def test_on_a_space_each_visitor_has_a_limit_of_their_own(monkeypatch):
-    with serving(monkeypatch, **{**PUBLIC, "BON_RATE": "1", "SPACE_ID": "me/bon"}) as page:
+    with serving(**{**PUBLIC, "BON_RATE": "1", "SPACE_ID": "me/bon"}) as page:
         form = [*FORM.values()]
         assert "done.title" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.1"})
         assert "error.rate" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.1"})
         assert "done.title" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.2"})
 
 
-def test_the_page_says_which_limits_hold_and_offers_the_list_alone(page, monkeypatch):
+def test_the_page_says_which_limits_hold_and_offers_the_list_alone(page):
     config = page.demo.get_config_file()["components"]
     by_id = {c["props"].get("elem_id"): c["props"] for c in config}
     assert "at most 64 candidates of 128 tokens" in messages.decode_messages(by_id["limits"]["value"])
     assert [value for _, value in by_id["model"]["choices"]] == ["embedded"]
-    monkeypatch.delenv("BON_PUBLIC", raising=False)
-    private = page_layout.build().get_config_file()["components"]
+    private = build(AppState(Deployment())).get_config_file()["components"]
     assert "limits" not in {c["props"].get("elem_id") for c in private}
 
 

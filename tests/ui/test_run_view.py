@@ -11,15 +11,18 @@ from bon.report import numbers
 from bon.result import Candidate
 from bon.run_state import RunState
 from bon.settings import Settings
-from bon.ui import error_log
-from bon.ui.generate import form_fields, run_view, updates
+from bon.ui.generate import form_values, run_view
+from bon.ui.hosting import error_log
+from bon.ui.hosting.deployment import Deployment
+from bon.ui.work import updates
+from tests.support.forms import faults, request_of
 
 
 def state(scores, n=None, unit="probability", target="POSITIVE") -> RunState:
     """A run of n candidates, of which the first have these scores."""
     run = RunState()
     n = n or len(scores)
-    run.add(Started("This movie", "lm", "judge", target, unit, Settings(n=n, seed=7), (10,) * n))
+    run.add(Started("This movie", "lm", "judge", target, unit, Settings(n=n, seed=7).filled(), (10,) * n))
     run.add(Wrote(tuple(Row(i, f" text {i}", 4) for i in range(n))))
     for i, score in enumerate(scores):
         run.add(Ended(Candidate(i, f" text {i}", tokens=6, cap=10, ended="eos", logprob=-9.5)))
@@ -161,10 +164,10 @@ def test_chips_say_what_runs():
 
 
 def test_the_page_as_it_is_at_first_is_good():
-    assert form_fields.faults(page()) == {}
-    settings = form_fields.request_of(page(seed=" 7 ", scorer="logprob")).settings
+    assert faults(page()) == {}
+    settings = request_of(page(seed=" 7 ", scorer="logprob")).settings
     assert (settings.seed, settings.scorer, settings.n) == (7, "logprob", 16)
-    assert form_fields.request_of(page()).settings.seed is None
+    assert request_of(page()).settings.seed is None
 
 
 @pytest.mark.parametrize(
@@ -174,18 +177,18 @@ def test_the_page_as_it_is_at_first_is_good():
      ("seed", "7.5"), ("seed", "١٢x"), ("seed", str(2**53))],
 )
 def test_each_fault_is_found_at_its_field(field, value):
-    assert list(form_fields.faults(page(**{field: value}))) == [field]
+    assert list(faults(page(**{field: value}))) == [field]
 
 
 def test_all_faults_are_found_at_once():
-    found = form_fields.faults(page(prompt="", n=0, min_tokens=90, max_tokens=4, temperature=-1, seed="x"))
+    found = faults(page(prompt="", n=0, min_tokens=90, max_tokens=4, temperature=-1, seed="x"))
     assert set(found) == {"prompt", "n", "min_tokens", "temperature", "seed"}
 
 
 def test_the_validator_answers_for_every_input():
-    answers = form_fields.check(*page(n=0).values())
-    assert list(page()) == list(form_fields.FIELDS)
-    assert [answer["is_valid"] for answer in answers] == [name != "n" for name in form_fields.FIELDS]
+    answers = form_values.validate(page(n=0), Deployment())
+    assert list(page()) == list(form_values.FIELDS)
+    assert [answer["is_valid"] for answer in answers] == [name != "n" for name in form_values.FIELDS]
 
 
 def test_thinned_shows_the_start_the_first_words_and_the_end_at_once():
@@ -218,8 +221,8 @@ def rejecting():
 
 
 def test_the_switch_for_early_rejection_drops_half_and_is_off_at_first():
-    assert form_fields.request_of(page()).settings.reject == 0
-    assert form_fields.request_of(page(reject=True)).settings.reject == 0.5
+    assert request_of(page()).settings.reject == 0
+    assert request_of(page(reject=True)).settings.reject == 0.5
 
 
 def test_dropped_candidates_are_shown_as_such_and_never_lead():

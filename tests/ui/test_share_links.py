@@ -10,8 +10,10 @@ from playwright.sync_api import expect
 
 from bon.ui import share_links
 from bon.ui.generate import run_view
-from bon.ui.generate.form_fields import FIELDS
+from bon.ui.generate.form_values import FIELDS
+from bon.ui.hosting.deployment import Deployment
 from tests.support.browser import DRAWN, opened, unfit
+from tests.support.forms import accept
 from tests.ui.test_page import CLIPBOARD, NASTY, phase, run, settings, winner
 from tests.ui.test_run_view import page as form_of
 from tests.ui.test_run_view import state
@@ -23,7 +25,7 @@ def test_a_full_query_string_fills_the_form():
     query = {"prompt": " Hi ", "n": "32", "target": "NEGATIVE", "min_tokens": "4", "max_tokens": "9", "seed": "7",
              "temperature": "0.7", "top_p": "0.9", "top_k": "40", "model": "gpt2-imdb", "scorer": "logprob",
              "reject": "0.5", "select": "soft", "softness": "0.3"}
-    assert share_links.accepted(query, form_of()) == ({
+    assert accept(query, form_of()) == ({
         "prompt": " Hi ", "n": 32, "target": "NEGATIVE", "min_tokens": 4, "max_tokens": 9, "seed": "7",
         "temperature": 0.7, "top_p": 0.9, "top_k": 40, "model": "gpt2-imdb", "scorer": "logprob",
         "reject": True, "select": "soft", "softness": 0.3,
@@ -31,7 +33,7 @@ def test_a_full_query_string_fills_the_form():
 
 
 def test_what_is_meant_for_others_is_nobodys_fault():
-    assert share_links.accepted(HARMLESS, form_of()) == ({}, [])
+    assert accept(HARMLESS, form_of()) == ({}, [])
 
 
 @pytest.mark.parametrize(("name", "value", "words"), [
@@ -43,7 +45,7 @@ def test_what_is_meant_for_others_is_nobodys_fault():
     ("unit", "logit", "on this page"), ("temprature", "1", "mean temperature"),
 ])
 def test_what_cannot_work_is_ignored_with_a_word_and_the_rest_stands(name, value, words):
-    given, ignored = share_links.accepted({"prompt": "Hi", "select": "best", name: value}, form_of())
+    given, ignored = accept({"prompt": "Hi", "select": "best", name: value}, form_of())
     assert given == {k: v for k, v in {"prompt": "Hi", "select": "best"}.items() if k != name}
     assert len(ignored) == 1
     assert words in ignored[0]
@@ -51,28 +53,28 @@ def test_what_cannot_work_is_ignored_with_a_word_and_the_rest_stands(name, value
 
 def test_all_that_is_wrong_is_said_at_once():
     query = {"n": "0", "temperature": "x", "top_p": "9", "min_tokens": "90", "max_tokens": "4", "seed": "?"}
-    given, ignored = share_links.accepted(query, form_of())
+    given, ignored = accept(query, form_of())
     assert given == {}
     assert len(ignored) == 6
-    assert share_links.accepted(dict.fromkeys(FIELDS, NASTY), form_of())[0].keys() == {
+    assert accept(dict.fromkeys(FIELDS, NASTY), form_of())[0].keys() == {
         "prompt", "model", "scorer", "target",
     }
 
 
 def test_a_blank_value_is_none():
-    assert share_links.accepted(dict.fromkeys(FIELDS, " "), form_of()) == ({}, [])
+    assert accept(dict.fromkeys(FIELDS, " "), form_of()) == ({}, [])
 
 
 def test_labels_of_other_scorers_are_taken_on_trust():
-    assert share_links.accepted({"target": "LABEL_1", "scorer": "some/scorer"}, form_of())[0]["target"] == "LABEL_1"
+    assert accept({"target": "LABEL_1", "scorer": "some/scorer"}, form_of())[0]["target"] == "LABEL_1"
 
 
 def test_the_answer_has_a_value_for_every_output():
-    answer = share_links.linked(form_of(), SimpleNamespace(query_params={"n": "200", "seed": "x"}))
+    answer = share_links.fill_form({"n": "200", "seed": "x"}, form_of(), Deployment())
     assert len(answer) == len(FIELDS) + 2
     assert answer[-2] == 64
     assert answer[-1]["linked"] is True
-    assert share_links.linked(form_of(), SimpleNamespace(query_params={}))[-1]["linked"] is False
+    assert share_links.fill_form({}, form_of(), Deployment())[-1]["linked"] is False
 
 
 # In the browser.
@@ -132,7 +134,7 @@ def the_link_of_a_run_says_what_is_not_as_at_first(page):
     told["settings"] |= everything
     link = page.evaluate("(told) => bon.shareLink(told)", told)
     query = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
-    given, ignored = share_links.accepted(query, form_of())
+    given, ignored = accept(query, form_of())
     assert ignored == []
     assert given == everything | {"prompt": told["prompt"], "seed": str(2**53 - 1), "reject": True}
 

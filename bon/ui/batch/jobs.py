@@ -29,10 +29,10 @@ from bon.errors import BonError, InputError, LimitError
 from bon.messages import encode_messages, replace_text, say
 from bon.report.json_text import json_text
 from bon.settings import Settings
-from bon.ui.batch.tally import Tally
-from bon.ui.error_log import UNEXPECTED, report
-from bon.ui.work.model_loading import arrived
-from bon.ui.work.priority import Considerate, GaveWay, Halted, guests
+from bon.ui.batch.journal_progress import JournalProgress
+from bon.ui.hosting.error_log import UNEXPECTED, report
+from bon.ui.work.model_loading import is_ready
+from bon.ui.work.priority import Halt, WaitingRuns, Yield, YieldingEngine
 
 #: Batches that go on at the same time; their rows take turns.
 MOST = 4
@@ -81,11 +81,11 @@ class Batch:
     def __init__(self, folder: Path, order: Order, end: Mapping[str, Any] | None = None):
         self.folder, self.id, self.order, self.end = folder, folder.name, order, end or {}
         self.owner: str | None = None
-        self._from: int | None = None
-        self._begun = 0.0
-        self._halt, self._halted = threading.Event(), "stopped"
+        self._rows_before: int | None = None
+        self._started_at = 0.0
+        self._halt, self._phase_after_halt = threading.Event(), "stopped"
         self._thread: threading.Thread | None = None
-        self._told: dict[str, Any] | None = None
+        self._progress: dict[str, Any] | None = None
 
     @classmethod
     def read(cls, folder: Path) -> "Batch":
@@ -94,38 +94,38 @@ class Batch:
         return cls(folder, Order(**kept["order"]), kept["end"])
 
     @property
-    def goes_on(self) -> bool:
+    def is_running(self) -> bool:
         """Whether its thread lives."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def phase(self) -> str:
         """loading, running, stopping; else stopped, interrupted, failed or done."""
-        if not self.goes_on:
+        if not self.is_running:
             return self.end["phase"]
-        return "stopping" if self._halt.is_set() else "loading" if self._from is None else "running"
+        return "stopping" if self._halt.is_set() else "loading" if self._rows_before is None else "running"
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What it has come to: see `Tally.told`."""
-        if self._told is None:
-            self._told = self.end.get("told") or self._tally().read_on().told()
-        return self._told
+    def progress(self) -> dict[str, Any]:
+        """What it has come to: see `JournalProgress.values`."""
+        if self._progress is None:
+            self._progress = self.end.get("told") or self._journal_progress().read_on().values()
+        return self._progress
 
-    def _tally(self) -> Tally:
-        return Tally(self.order.dataset(self.folder), self.folder / self.order.output)
+    def _journal_progress(self) -> JournalProgress:
+        return JournalProgress(self.order.dataset(self.folder), self.folder / self.order.output)
 
-    def begin(self, task: Task, load: Callable[[], Future], turn: threading.Lock, owner: str | None) -> None:
-        """Starts its thread. load: gives the `bon.Sampler` to come. turn: held for each batch of rows."""
-        self.owner, self._from = owner, None
+    def begin(self, task: Task, load: Callable[[], Future], shared: "Shared", owner: str | None) -> None:
+        """Starts its thread. load: gives the `bon.Sampler` to come."""
+        self.owner, self._rows_before = owner, None
         self._halt.clear()
         self.save("interrupted")  # which it is, should nothing else be saved
-        self._thread = threading.Thread(target=self._work, args=(task, load, turn), name="batch", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(task, load, shared), name="batch", daemon=True)
         self._thread.start()
 
     def stop(self, phase: str = "stopped") -> None:
         """Has it stop within a step, and be found as `phase` from then on."""
-        self._halted = phase
+        self._phase_after_halt = phase
         self._halt.set()
 
     def join(self, seconds: float | None = None) -> None:
@@ -140,7 +140,7 @@ class Batch:
         begun.write_text(json_text({"order": dataclasses.asdict(self.order), "end": self.end}), encoding="utf-8")
         os.replace(begun, self.folder / "job.json")
 
-    def worded(self, error: BonError) -> str:
+    def explain(self, error: BonError) -> str:
         """What an error says on the page: no path of the server's, no option of the command line."""
         if isinstance(error, InputError) and error.field == "resume":
             return say("error.batch.changed")
@@ -148,71 +148,80 @@ class Batch:
         message = replace_text(message, f"{self.folder}{os.sep}", "")
         return replace_text(message, "--resume", say("batch.resume"))
 
-    def _work(self, task: Task, load: Callable[[], Future], turn: threading.Lock) -> None:
+    def _work(self, task: Task, load: Callable[[], Future], shared: "Shared") -> None:
         try:
-            self._run(task, self._loaded(load()), turn)
-        except Halted:
-            self.save(self._halted)
+            self._run(task, self._sampler(load()), shared)
+        except Halt:
+            self.save(self._phase_after_halt)
         except BonError as error:
-            self.save("failed", error=encode_messages(self.worded(error)))
+            self.save("failed", error=encode_messages(self.explain(error)))
         except Exception as error:
             report("A batch failed", error)
             self.save("failed", error=encode_messages(UNEXPECTED))
 
-    def _loaded(self, waiting: Future) -> Any:
-        while not arrived(waiting, 0.1):
+    def _sampler(self, loading: Future) -> Any:
+        while not is_ready(loading, 0.1):
             if self._halt.is_set():
-                raise Halted
-        return waiting.result()
+                raise Halt
+        return loading.result()
 
-    def _run(self, task: Task, sampler: Any, turn: threading.Lock) -> None:
-        engine, self._begun = Considerate(sampler.engine, self._halt), time.monotonic()
+    def _run(self, task: Task, sampler: Any, shared: "Shared") -> None:
+        engine = YieldingEngine(sampler.engine, self._halt, shared.waiting)
+        self._started_at = time.monotonic()
         while True:
             try:
-                return self._go_on(task, engine, sampler.scorer, turn)
-            except GaveWay:
-                engine.gives_way = False
-                guests.let_pass()
+                return self._run_rows(task, engine, sampler.scorer, shared)
+            except Yield:
+                engine.yields = False
+                shared.waiting.let_pass()
                 task = dataclasses.replace(task, resume=True)
 
-    def _go_on(self, task: Task, engine: Considerate, scorer: Any, turn: threading.Lock) -> None:
-        tally = None
+    def _run_rows(self, task: Task, engine: YieldingEngine, scorer: Any, shared: "Shared") -> None:
+        """Runs the rows that are left, some at a time, in turns with other batches."""
+        journal = None
         with closing(batch_run.stream(task, engine, scorer, self._deliver)) as events:
             while True:
-                with turn:
+                with shared.turn:
                     event = next(events)
                 if isinstance(event, Finished):
                     return
-                tally = tally or self._tally()  # by the first event the journal is mended
-                self._take(tally.read_on().told())
-                engine.gives_way = engine.gives_way or event.done_now > 0
+                journal = journal or self._journal_progress()  # by the first event the journal is mended
+                self._set_progress(journal.read_on().values())
+                engine.yields = engine.yields or event.done_now > 0
                 if self._halt.is_set():
-                    raise Halted
+                    raise Halt
                 time.sleep(0.005)  # a lock is not fair: so the next one in line gets it
-                guests.let_pass()
+                shared.waiting.let_pass()
 
-    def _take(self, told: dict[str, Any]) -> None:
-        self._told = told
-        if self._from is None:
-            self._from = told["done"]
+    def _set_progress(self, progress: dict[str, Any]) -> None:
+        self._progress = progress
+        if self._rows_before is None:
+            self._rows_before = progress["done"]
 
     def _deliver(self, finished: Finished) -> None:
-        self.save("done", told=self._told, seconds=time.monotonic() - self._begun, written=finished.written,
+        self.save("done", told=self._progress, seconds=time.monotonic() - self._started_at, written=finished.written,
                   left_out=finished.left_out, notes=encode_messages(finished.notes))
 
     @property
     def rate(self) -> float | None:
         """Rows per second since it was begun or resumed; None before any are done."""
-        now = self.told["done"] - (self._from or 0)
-        return now / (time.monotonic() - self._begun) if now > 0 else None
+        rows = self.progress["done"] - (self._rows_before or 0)
+        return rows / (time.monotonic() - self._started_at) if rows > 0 else None
+
+
+class Shared:
+    """What batches share: their turns at the rows, and the visitors' runs that they let go first."""
+
+    def __init__(self, waiting: WaitingRuns):
+        self.waiting, self.turn = waiting, threading.Lock()
 
 
 class Batches:
     """All batches of this server."""
 
-    def __init__(self) -> None:
-        self._known: dict[str, Batch] = {}
-        self._lock, self._turn = threading.RLock(), threading.Lock()
+    def __init__(self, waiting: WaitingRuns):
+        self._by_id: dict[str, Batch] = {}
+        self._lock, self._shared = threading.RLock(), Shared(waiting)
 
     def start(self, put: Callable[[Path], Order], load: Callable[[], Future], owner: str | None = None) -> Batch:
         """Begins a batch. put: brings the input into a folder and says what is asked for.
@@ -226,67 +235,77 @@ class Batches:
         folder.mkdir(parents=True, mode=0o700)
         try:
             order = put(folder)
-            task, made = order.task(folder), Batch(folder, order)
+            task, batch = order.task(folder), Batch(folder, order)
             with self._lock:
                 self._admit(owner)
-                made.begin(task, load, self._turn, owner)
-                self._known[made.id] = made
+                batch.begin(task, load, self._shared, owner)
+                self._by_id[batch.id] = batch
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return made
+        return batch
 
-    def resume(self, found: Batch, load: Callable[[], Future], owner: str | None = None) -> None:
+    def resume(self, batch: Batch, load: Callable[[], Future], owner: str | None = None) -> None:
         """Goes on with a batch that was stopped, interrupted or has failed; nothing where it goes on or is done."""
         with self._lock:
-            if found.goes_on or found.phase == "done":
+            if batch.is_running or batch.phase == "done":
                 return
             self._admit(owner)
-            found.begin(found.order.task(found.folder, resume=True), load, self._turn, owner)
+            batch.begin(batch.order.task(batch.folder, resume=True), load, self._shared, owner)
 
     def find(self, name: Any) -> Batch | None:
         """The batch of this id, or None."""
         if not (isinstance(name, str) and ID.fullmatch(name)):
             return None
         with self._lock:
-            if name not in self._known:
+            if name not in self._by_id:
                 try:
-                    found = Batch.read(root() / name)
-                    found.told  # noqa: B018  what cannot be read is found out now
-                    self._known[name] = found
+                    batch = Batch.read(root() / name)
+                    batch.progress  # noqa: B018  raises now what reading it raises
+                    self._by_id[name] = batch
                 except (OSError, ValueError, KeyError, TypeError):
                     return None
-            return self._known[name]
+            return self._by_id[name]
 
-    def remove(self, found: Batch) -> None:
+    def remove(self, batch: Batch) -> None:
         """Stops it and deletes all of it."""
-        found.stop()
-        found.join()
+        batch.stop()
+        batch.join()
         with self._lock:
-            self._known.pop(found.id, None)
-            shutil.rmtree(found.folder, ignore_errors=True)
+            self._by_id.pop(batch.id, None)
+            shutil.rmtree(batch.folder, ignore_errors=True)
+
+    def sweep_hourly(self, public: bool) -> None:
+        """Once an hour from now on, deletes what has not changed for a month, or for a day where strangers come."""
+
+        def sweep() -> None:
+            while True:
+                self.sweep(DAY if public else MONTH)
+                time.sleep(3600)
+
+        threading.Thread(target=sweep, name="sweep", daemon=True).start()
 
     def sweep(self, age: float) -> None:
         """Deletes what has not changed for so many seconds and does not go on."""
         for folder in [place for place in root().glob("*") if place.is_dir()]:
             with suppress(OSError), self._lock:  # what somebody else deletes meanwhile is gone too
-                known = self._known.get(folder.name)
+                known = self._by_id.get(folder.name)
                 latest = max(place.stat().st_mtime for place in [folder, *folder.iterdir()])
-                if time.time() - latest > age and not (known and known.goes_on):
-                    self._known.pop(folder.name, None)
+                if time.time() - latest > age and not (known and known.is_running):
+                    self._by_id.pop(folder.name, None)
                     shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """Has all of them stop, as it is when the server goes, to go on later."""
-        going = [one for one in self._known.values() if one.goes_on]
-        for one in going:
-            one.stop("interrupted")
-        for one in going:
-            one.join(5)
+        running = [batch for batch in self._by_id.values() if batch.is_running]
+        for batch in running:
+            batch.stop("interrupted")
+        for batch in running:
+            batch.join(5)
 
     def _admit(self, owner: str | None) -> None:
-        going = [one for one in self._known.values() if one.goes_on]
-        if owner is not None and any(one.owner == owner for one in going):
+        running = [batch for batch in self._by_id.values() if batch.is_running]
+        if owner is not None and any(batch.owner == owner for batch in running):
             raise LimitError(say("error.batch.one"))
-        if len(going) >= MOST:
+        if len(running) >= MOST:
             raise LimitError(say("error.batch.many", most=MOST))

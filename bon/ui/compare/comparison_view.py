@@ -16,7 +16,7 @@ from bon.report.json_text import json_text
 from bon.report.numbers import format_score, format_unit
 from bon.result import Candidate, Result
 from bon.stats import estimates
-from bon.ui.generate.run_view import View
+from bon.ui.view_types import View
 
 PARTS = ("base", "tuned", "best")
 
@@ -27,10 +27,10 @@ def empty() -> View:
             "cards": [blank(part) for part in PARTS]}
 
 
-def kept(comparison: Comparison) -> str:
+def sample_text(comparison: Comparison) -> str:
     """A finished comparison as a file that `sample` shows."""
     cards = cards_of(comparison)
-    shown = {"cards": [cards[part] for part in PARTS if part in cards]} | told(comparison)
+    shown = {"cards": [cards[part] for part in PARTS if part in cards]} | summary(comparison)
     return json_text(encode_messages(shown), indent=1, ensure_ascii=False) + "\n"
 
 
@@ -47,12 +47,12 @@ def loading() -> View:
     return {"phase": "loading", "title": say("compare.loading"), "line": say("compare.first")}
 
 
-class Showing:
+class ComparisonProgress:
     """The view of a comparison that goes on: events go in, the view so far comes out."""
 
     def __init__(self, prompts: int):
-        self._prompts, self._running = prompts, {}
-        self._told, self._told_at = {}, 0
+        self._prompts, self._running = prompts, dict[str, PromptProgress]()
+        self._summary, self._summarized = View(), 0
         self.comparison: Comparison | None = None
 
     def add(self, event: PromptProgress | PromptDone) -> None:
@@ -84,11 +84,11 @@ class Showing:
             "cards": [cards.get(part) or blank(part) for part in PARTS if not (without and part == "tuned")],
         }
         # Over many prompts the table is not worth making anew for each of them.
-        worth = phase != "writing" or self.done <= 32 or self.done > 1.2 * self._told_at
-        if worth and self.done != self._told_at:
-            self._told, self._told_at = told(self.comparison), self.done
-        shown |= self._told
-        if phase != "writing" and self.done:
+        due = phase != "writing" or self.done <= 32 or self.done > 1.2 * self._summarized
+        if self.comparison is not None and due and self.done != self._summarized:
+            self._summary, self._summarized = summary(self.comparison), self.done
+        shown |= self._summary
+        if self.comparison is not None and phase != "writing" and self.done:
             shown["files"] = files(self.comparison)
         return shown
 
@@ -132,7 +132,7 @@ def _card(part: str, prompt: str, best: Candidate, among: Sequence[Candidate], f
     return shown | {"prompt": prompt, "text": best.text, "score": score, "unit": unit, "facts": facts}
 
 
-def told(comparison: Comparison) -> View:
+def summary(comparison: Comparison) -> View:
     """Table, figure, the sentence made from the numbers, notes."""
     heads, rows = comparison_files.table(comparison)
     return {

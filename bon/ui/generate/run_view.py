@@ -18,8 +18,7 @@ from bon.report.numbers import format_number, format_percent, format_score, form
 from bon.result import Candidate, Result, Stats, Timing, at_most
 from bon.run_state import mark_stopped
 from bon.settings import Settings, checked_messages
-
-View = dict[str, Any]
+from bon.ui.view_types import View, failed
 
 
 def empty() -> View:
@@ -30,11 +29,6 @@ def empty() -> View:
 def loading(model: str) -> View:
     """While a model is read from disk or network."""
     return {"phase": "loading", "title": say("loading.title"), "line": say("loading.line", model=model)}
-
-
-def failed(message: str) -> View:
-    """Nothing was done, and `message` says why and what to do."""
-    return {"phase": "failed", "title": say("failed.title"), "line": "", "error": message}
 
 
 def sample(path: Path) -> View:

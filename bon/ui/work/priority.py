@@ -11,59 +11,57 @@ from bon.engines.base import Engine, Job, Step
 PATIENCE = 10.0
 
 
-class Guests:
-    """Those who wait for a run of their own, which goes before the rows of a batch."""
+class WaitingRuns:
+    """Counts the visitors' runs that wait or go on; rows of a batch let them go first."""
 
     def __init__(self) -> None:
-        self.waiting, self._changed = 0, threading.Condition()
+        self.count, self._changed = 0, threading.Condition()
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Within it somebody waits."""
+        """Within it one more run counts."""
         with self._changed:
-            self.waiting += 1
+            self.count += 1
         try:
             yield
         finally:
             with self._changed:
-                self.waiting -= 1
+                self.count -= 1
                 self._changed.notify_all()
 
     def let_pass(self) -> None:
-        """Returns once nobody waits, or after `PATIENCE`."""
+        """Returns once no run counts, or after `PATIENCE`."""
         with self._changed:
-            self._changed.wait_for(lambda: not self.waiting, PATIENCE)
+            self._changed.wait_for(lambda: not self.count, PATIENCE)
 
 
-guests = Guests()
-
-
-class Halted(BaseException):
+class Halt(BaseException):
     """Ends the work on some rows; not an `Exception`, which would count as the rows' fault."""
 
 
-class GaveWay(Halted):
-    """Ends it to be done again, since somebody waits."""
+class Yield(Halt):
+    """Ends the work on some rows, which is to be done again: a visitor's run waits."""
 
 
-class Considerate:
-    """An engine that stops once it is told to, and where it computes here gives way to guests.
+class YieldingEngine:
+    """An engine that stops where `halt` is set or, where it computes in this process, where a run waits.
 
-    gives_way: whether it does so for the rows of the moment; once for each will do.
+    yields: whether it stops for the rows of the moment; once for each will do.
     """
 
-    def __init__(self, engine: Engine, halt: threading.Event):
-        self._engine, self._halt, self.gives_way = engine, halt, True
-        self._here = engine.describe().get("device") != "server"
+    def __init__(self, engine: Engine, halt: threading.Event, waiting: WaitingRuns):
+        self._engine, self._halt, self._waiting, self.yields = engine, halt, waiting, True
+        self._local = engine.describe().get("device") != "server"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
     def generate(self, jobs: Sequence[Job]) -> Generator[Step, None, None]:
+        """The engine's steps. Raises `Halt` or `Yield` between two of them."""
         with closing(self._engine.generate(jobs)) as steps:
             for step in steps:
                 if self._halt.is_set():
-                    raise Halted
-                if guests.waiting and self.gives_way and self._here:
-                    raise GaveWay
+                    raise Halt
+                if self._waiting.count and self.yields and self._local:
+                    raise Yield
                 yield step

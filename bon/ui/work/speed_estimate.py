@@ -2,16 +2,12 @@
 
 from collections import deque
 from threading import Lock
-from typing import Any
 
 import numpy as np
 
-from bon.errors import InputError
 from bon.messages import say
-from bon.report.numbers import format_duration
 from bon.result import Result
 from bon.settings import Settings
-from bon.ui import deployment
 
 #: Runs of one model and scorer that are remembered; the oldest go first.
 REMEMBERED = 24
@@ -26,8 +22,8 @@ class Speeds:
     one for each token of each candidate, fitted by least squares.
     """
 
-    def __init__(self):
-        self._runs: dict[tuple[str, str | None], deque[tuple[float, float, float]]] = {}
+    def __init__(self) -> None:
+        self._runs: dict[tuple[str | None, str | None], deque[tuple[float, float, float]]] = {}
         self._lock = Lock()
 
     def note(self, result: Result) -> None:
@@ -53,22 +49,16 @@ class Speeds:
 
 
 def _work(settings: Settings) -> tuple[float, float]:
-    return settings.max_tokens, settings.n * (settings.min_tokens + settings.max_tokens) / 2
+    least, most = settings.lengths
+    return most, settings.n * (least + most) / 2
 
 
-speeds = Speeds()
-
-
-def words(seconds: float | None) -> str:
-    """An estimate of a run's time for a reader."""
-    return "" if seconds is None else say("estimate", time=format_duration(seconds))
-
-
-def estimated(model: str, scorer: str | None, n: Any, low: Any, high: Any) -> str:
-    """How long a run of this size will take here; nothing where it is not known or the numbers are none."""
-    try:
-        model = model or deployment.here().model
-        size = Settings(n=n, min_tokens=low, max_tokens=high, model=model, scorer=scorer or None)
-    except InputError:
+def format_estimate(seconds: float | None) -> str:
+    """An estimate for a reader, at the precision that it has; nothing for None."""
+    if seconds is None:
         return ""
-    return words(speeds.seconds(size))
+    if seconds < 0.95:
+        return say("estimate.seconds", seconds=f"{max(0.1, round(seconds, 1)):.1f}")
+    if seconds < 90:
+        return say("estimate.seconds", seconds=f"{seconds:.0f}")
+    return say("estimate.minutes", minutes=f"{seconds / 60:.0f}")

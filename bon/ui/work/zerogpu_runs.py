@@ -17,9 +17,13 @@ from bon.errors import BonError, LimitError
 from bon.messages import say
 from bon.result import Result
 from bon.settings import Request, Settings
-from bon.ui import deployment
-from bon.ui.error_log import report
-from bon.ui.generate import updates
+from bon.ui.compare.comparison_view import ComparisonProgress
+from bon.ui.compare.updates import views
+from bon.ui.hosting.deployment import Deployment
+from bon.ui.hosting.error_log import report
+from bon.ui.view_types import View
+from bon.ui.work import updates
+from bon.ui.work.model_loading import load_comparison_models
 
 #: Tokens a second that one may count on, with the scoring; and seconds to begin with.
 PACE, START = 200, 10
@@ -27,68 +31,67 @@ PACE, START = 200, 10
 LONGEST = 120
 
 
-def load_all() -> None:
+def load_all(deployment: Deployment) -> None:
     """Loads all that the page offers, so that every fork has it: base, scorer, tuned model and judge of each model."""
     from bon.compare.loading import load_models
     from bon.engines.local import decoder
     from bon.models import loading
 
     decoder.capture_graphs = False
-    here = deployment.here()
-    loading.LIVE.limit = max(loading.LIVE.limit, 4 * len(here.models) + 1)
-    for model in here.models:
-        load_models(model, scorer=here.scorer if model == here.model else None)
+    loading.LIVE.limit = max(loading.LIVE.limit, 4 * len(deployment.models) + 1)
+    for model in deployment.models:
+        load_models(model, scorer=deployment.scorer if model == deployment.model else None)
 
 
 def _seconds(candidates: int, settings: Settings) -> float:
-    return min(LONGEST, START + candidates * settings.max_tokens / PACE)
+    return min(LONGEST, START + candidates * settings.lengths[1] / PACE)
 
 
 def run(request: Request) -> Iterator[tuple[str, Result]]:
     """As `runs.snapshots`."""
-    return _told(_run(request))
+    return _values(_run(request))
 
 
-def compare(prompts: list[str], settings: Settings) -> Iterator[dict[str, Any]]:
+def compare(prompts: list[str], settings: Settings) -> Iterator[View]:
     """The views of a comparison."""
-    return (view for _, view in _told(_compare(prompts, settings)))
+    return (view for _, view in _values(_compare(prompts, settings)))
 
 
 def rerank(result: Result, *rules: Any) -> Result:
-    """The run ranked anew: see `updates.reranked`."""
-    (_, anew), = _told(_rerank(result, *rules))
-    return anew
+    """The run ranked by other rules: see `updates.rerank`."""
+    (_, reranked), = _values(_rerank(result, *rules))
+    return reranked
 
 
 @zerogpu.borrows(lambda request: _seconds(request.settings.n, request.settings))
 def _run(request: Request) -> Iterator[tuple[str, Any]]:
     from bon import api
 
-    def snapshots() -> Iterator[tuple[str, Result]]:
-        settings = request.settings
-        kind = {"target": settings.target, "unit": settings.unit}
-        return updates.shown(request, api.load(settings.model, settings.scorer, **kind))
-
-    yield from _safely(snapshots)
+    yield from _errors_as_values(lambda: updates.run_snapshots(request, api.load_for(request.settings)))
 
 
 @zerogpu.borrows(lambda prompts, settings: _seconds(2 * len(prompts) * settings.n, settings))
 def _compare(prompts: list[str], settings: Settings) -> Iterator[tuple[str, Any]]:
-    yield from _safely(lambda: (("view", view) for view in updates.comparing(prompts, settings)))
+    def values() -> Iterator[tuple[str, View]]:
+        progress = ComparisonProgress(len(prompts))
+        for view in views(prompts, load_comparison_models(settings), settings, progress):
+            yield "view", view
+
+    yield from _errors_as_values(values)
 
 
 @zerogpu.borrows(lambda *_: START)
 def _rerank(result: Result, *rules: Any) -> Iterator[tuple[str, Any]]:
     from bon import api
 
-    def ranked() -> Iterator[tuple[str, Result]]:
-        sampler = api.load(result.settings.model, result.settings.scorer)
-        yield "result", updates.reranked(sampler, result, *rules)
+    def values() -> Iterator[tuple[str, Result]]:
+        sampler = api.load_for(Settings(model=result.settings.model, scorer=result.settings.scorer))
+        yield "result", updates.rerank(sampler, result, *rules)
 
-    yield from _safely(ranked)
+    yield from _errors_as_values(values)
 
 
-def _safely(values: Callable[[], Iterator[tuple[str, Any]]]) -> Iterator[tuple[str, Any]]:
+def _errors_as_values(values: Callable[[], Iterator[tuple[str, Any]]]) -> Iterator[tuple[str, Any]]:
     try:
         yield from values()
     except BonError as error:
@@ -98,14 +101,14 @@ def _safely(values: Callable[[], Iterator[tuple[str, Any]]]) -> Iterator[tuple[s
         yield "error", None
 
 
-def _told(values: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+def _values(values: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """The values that came back from a fork; raises the error that one of them is, or that there is no GPU to lend."""
     try:
         with closing(values):
-            for kind, value in values:
-                if kind == "error":
+            for name, value in values:
+                if name == "error":
                     raise value or RuntimeError("What had the GPU failed.")
-                yield kind, value
+                yield name, value
     except gr.Error as error:  # `spaces` says so of a visitor's quota and of work that took too long, in HTML
         reason = html.unescape(re.sub(r"<[^>]*>", "", str(error.message)))
         raise LimitError(say("error.zerogpu", reason=reason)) from error

@@ -14,7 +14,7 @@ from bon.messages import encode_messages, shorten
 SHOWN, LONG = 5, 1000
 
 
-class Tally:
+class JournalProgress:
     """What the journal of a batch says: read on as it grows."""
 
     def __init__(self, dataset: Dataset, output: Path):
@@ -26,7 +26,7 @@ class Tally:
         self._latest: deque[dict[str, Any]] = deque(maxlen=SHOWN)
         self._errors: list[dict[str, Any]] = []
 
-    def read_on(self) -> "Tally":
+    def read_on(self) -> "JournalProgress":
         """Takes in the whole records that have come since."""
         if not self._file.exists():
             return self
@@ -59,7 +59,7 @@ class Tally:
         self._latest.append({"row": row.number, "prompt": prompt[:LONG], "text": best["text"][:LONG],
                              "score": best["score"]})
 
-    def told(self) -> dict[str, Any]:
+    def values(self) -> dict[str, Any]:
         """Rows done and failed, winners, errors, mean scores and their unit: of the winners, and of all candidates if
         every row has it.
         """

@@ -47,7 +47,7 @@ class Visitors:
                 self._runs.popitem(last=False)
 
 
-def who(request: Any, spaces: bool = False) -> str:
+def visitor_id(request: Any, spaces: bool = False) -> str:
     """The address that a `gr.Request` comes from; of an IPv6 address the network, all of which one visitor may have.
 
     spaces: on a Space the address is its proxy's, which says in a header for whom it asks; elsewhere anybody could.

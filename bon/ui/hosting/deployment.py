@@ -17,7 +17,7 @@ from bon.messages import say
 from bon.models import presets
 from bon.result import Result
 from bon.settings import N_MAX, TOKENS_MAX, Request, Settings, whole
-from bon.ui.rate_limit import Visitors, who
+from bon.ui.hosting.rate_limit import Visitors, visitor_id
 
 #: Prompts of one comparison in public mode: as many as are in the box. So many of them count as one run.
 PROMPTS_MAX, PROMPTS_A_RUN = 32, 8
@@ -71,38 +71,37 @@ class Deployment:
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Deployment":
         """The deployment that the environment describes; a value that cannot work is an `InputError` that names it."""
-        said = {name: value.strip() for name, value in environment.items()}
-        model = said.get("BON_MODEL") or cls.__dataclass_fields__["model"].default
-        public = said.get("BON_PUBLIC", "").lower()
+        values = {name: value.strip() for name, value in environment.items()}
+        model = values.get("BON_MODEL") or cls.__dataclass_fields__["model"].default
+        public = values.get("BON_PUBLIC", "").lower()
         if public not in SWITCH:
             raise InputError("BON_PUBLIC", say("error.bon_public", value=repr(public)))
-        listed = [name for text in said.get("BON_MODELS", "").split(",") if (name := text.strip())]
-        limits = {name: _number(said[limit[0]], *limit) for name, limit in LIMITS.items() if said.get(limit[0])}
+        listed = [name for text in values.get("BON_MODELS", "").split(",") if (name := text.strip())]
+        limits = {name: _number(values[limit[0]], *limit) for name, limit in LIMITS.items() if values.get(limit[0])}
         return cls(
-            model, said.get("BON_SCORER") or None, SWITCH[public] or zerogpu.is_on(),
-            tuple(dict.fromkeys([*(listed or in_the_box()), model])), **limits, spaces="SPACE_ID" in said,
-            endpoint=_endpoint(said),
+            model, values.get("BON_SCORER") or None, SWITCH[public] or zerogpu.is_on(),
+            tuple(dict.fromkeys([*(listed or in_the_box()), model])), **limits, spaces="SPACE_ID" in values,
+            endpoint=_server_address(values),
         )
 
-    def is_remote(self, model: str) -> bool:
+    def is_on_server(self, model: str | None) -> bool:
         """Whether a model is the one on the server. Which server that is, only the environment says."""
         return self.endpoint is not None and model == self.model
 
     def check(self, request: Request) -> None:
         """Raises `InputError`, with the field at fault, where a public page does not take the request."""
-        self.check_names(request.settings.model, request.settings.scorer)
-        said = characters(request.prompt or "", request.messages)
-        self.check_size(said, request.settings.n, request.settings.max_tokens)
+        settings = request.settings
+        self.check_names(settings.model or self.model, settings.scorer)
+        self.check_size(characters(request.prompt or "", request.messages), settings)
 
     def check_record(self, result: Result) -> None:
         """Raises `InputError` for a kept run that a public page does not rank anew: anybody can make one up."""
         self.check_names(result.settings.model, result.settings.scorer)
-        said = characters(result.prompt, result.messages)
-        self.check_size(said, len(result.candidates), result.settings.max_tokens)
+        self.check_size(characters(result.prompt, result.messages), result.settings, len(result.candidates))
         if self.public and any(len(c.text) > CHARACTERS_A_TOKEN * self.tokens for c in result.candidates):
             raise InputError("record", say("error.long_record"))
 
-    def check_names(self, model: str, scorer: str | None) -> None:
+    def check_names(self, model: str | None, scorer: str | None) -> None:
         """Raises `InputError` for a model or scorer that a public page does not offer."""
         if not self.public:
             return
@@ -115,11 +114,15 @@ class Deployment:
         if len(parts) > PARTS_MAX:
             raise InputError("scorer", say("error.parts", most=PARTS_MAX))
 
-    def check_size(self, prompt: int, n: int, tokens: int) -> None:
-        """Raises `InputError` for more than a public page gives away in one run. prompt: its characters."""
-        asked = (("n", n, self.n, "candidates"), ("max_tokens", tokens, self.tokens, "tokens"),
+    def check_size(self, prompt: int, settings: Settings, candidates: int | None = None) -> None:
+        """Raises `InputError` for more than a public page gives away in one run.
+
+        prompt: its characters. candidates: how many, where they are not the settings' `n`.
+        """
+        n = settings.n if candidates is None else candidates
+        sizes = (("n", n, self.n, "candidates"), ("max_tokens", settings.lengths[1], self.tokens, "tokens"),
                  ("prompt", prompt, self.prompt, "characters"))
-        for name, value, most, unit in asked if self.public else ():
+        for name, value, most, unit in sizes if self.public else ():
             if value > most:
                 raise InputError(name, say(f"error.{unit}", n=value, most=most))
 
@@ -128,7 +131,7 @@ class Deployment:
         if self.public and len(prompts) > PROMPTS_MAX:
             raise InputError("prompts", say("error.prompts", most=PROMPTS_MAX, given=len(prompts)))
         for prompt in prompts:
-            self.check_size(len(prompt), settings.n, settings.max_tokens)
+            self.check_size(len(prompt), settings)
 
     def admit(self, request: Any, prompts: int = 1) -> None:
         """Counts a run, or a comparison over so many prompts, for the visitor that a `gr.Request` comes from.
@@ -136,9 +139,9 @@ class Deployment:
         Raises `LimitError`, which says when to try again, where a public page has had enough of them.
         """
         if self.public:
-            self.visitors.admit(who(request, self.spaces), math.ceil(prompts / PROMPTS_A_RUN))
+            self.visitors.admit(visitor_id(request, self.spaces), math.ceil(prompts / PROMPTS_A_RUN))
 
-    def words(self) -> str:
+    def limits(self) -> str:
         """The limits in one line for the page; nothing in private mode."""
         if not self.public:
             return ""
@@ -157,11 +160,11 @@ def in_the_box() -> list[str]:
     return [spec.name for spec in presets.presets() if os.path.isabs(spec.model)]
 
 
-def _endpoint(said: Mapping[str, str]) -> str | None:
-    url = said.get("BON_ENDPOINT")
+def _server_address(values: Mapping[str, str]) -> str | None:
+    url = values.get("BON_ENDPOINT")
     if not url:
         return None
-    if zerogpu.is_on() or not said.get("BON_MODEL"):
+    if zerogpu.is_on() or not values.get("BON_MODEL"):
         raise InputError("BON_ENDPOINT", say("error.bon_endpoint_model"))
     try:
         return check_url(url)
@@ -171,18 +174,3 @@ def _endpoint(said: Mapping[str, str]) -> str | None:
 
 def _number(text: str, variable: str, least: int, most: int) -> int:
     return whole(variable, int(text) if text.isascii() and text.isdecimal() else text, least, most)
-
-
-_here: Deployment | None = None
-
-
-def read() -> Deployment:
-    """Reads the environment anew: once for each page that is built."""
-    global _here
-    _here = Deployment.of(os.environ)
-    return _here
-
-
-def here() -> Deployment:
-    """The deployment of the page that was built last."""
-    return _here or read()

@@ -1,0 +1,31 @@
+"""The About tab: how it works, the present settings as code, and the cards of the models in the box."""
+
+import gradio as gr
+
+from bon.assets_folder import assets_folder
+from bon.ui.components import Drawn, fragment
+from bon.ui.texts import label
+
+SCRIPTS = ("dom.js", "tip.js", "charts.js", "actions.js", "about.js")
+MODELS = ("reviews", "sentiment", "reviews-positive", "judge", "weak")
+
+
+def about_tab() -> None:
+    """Lays the tab out."""
+    with gr.Row(elem_id="about-columns"):
+        with gr.Column(min_width=300):
+            fragment("how")
+            Drawn(None, "demo", SCRIPTS, elem_id="play")
+            fragment("about")
+            _model_cards()
+        with gr.Column(min_width=300):
+            fragment("code")
+
+
+def _model_cards() -> None:
+    """The models' cards, in English as they are, without the samples at their ends."""
+    for folder in MODELS:
+        card = (assets_folder() / "models" / folder / "README.md").read_text(encoding="utf-8")
+        _, _, text = card.split("---\n", 2)[-1].strip().partition("\n")
+        with gr.Accordion(label(f"card.{folder}"), open=False, elem_classes="card"):
+            gr.Markdown(text.split("\n## The first", 1)[0].strip())

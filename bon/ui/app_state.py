@@ -1,0 +1,20 @@
+"""All that the handlers of one page share."""
+
+from bon.ui.batch.jobs import Batches
+from bon.ui.hosting.deployment import Deployment
+from bon.ui.work.model_loading import ModelLoader
+from bon.ui.work.priority import WaitingRuns
+from bon.ui.work.runs import Runs
+from bon.ui.work.speed_estimate import Speeds
+
+
+class AppState:
+    """One page's deployment, loaded models, runs and batches; made where the page is launched and passed down."""
+
+    def __init__(self, deployment: Deployment):
+        self.deployment = deployment
+        self.models = ModelLoader(deployment)
+        self.speeds = Speeds()
+        self.waiting = WaitingRuns()
+        self.runs = Runs(self.models, self.waiting, self.speeds)
+        self.batches = Batches(self.waiting)

@@ -1,0 +1,78 @@
+"""The Batch tab: a file of prompts in, a file of winners or of training data out."""
+
+from typing import Any
+
+import gradio as gr
+
+from bon import zerogpu
+from bon.messages import say
+from bon.ui.app_state import AppState
+from bon.ui.batch.handlers import FORMATS, RESULTS, SHARED_SETTINGS, TAB_SETTINGS, BatchHandlers
+from bon.ui.components import QUIET, Drawn, label_and_info, line, server_functions
+from bon.ui.generate.form import EXAMPLES
+from bon.ui.generate.form_values import FIELDS
+from bon.ui.texts import label
+
+SCRIPTS = ("dom.js", "status.js", "batch.js")
+
+
+def batch_tab(state: AppState, tab: gr.Tab, form: dict[str, Any]) -> None:
+    """Lays the tab out and connects its events. form: the Generate tab's, whose settings hold here too."""
+    if zerogpu.is_on():
+        line(say("batch.zerogpu"), "batch-elsewhere")
+        return
+    handlers = BatchHandlers(state)
+    with gr.Column(elem_id="batch-form"):
+        with gr.Row():
+            file = gr.File(label=label("batch.file"), height=140, elem_id="batch-file", scale=1, min_width=240)
+            pasted = gr.Textbox(
+                "", **label_and_info("batch.paste"), lines=4, max_lines=4, placeholder="\n".join(EXAMPLES[:3]),
+                elem_id="batch-paste", scale=1, min_width=240,
+            )
+        preview = Drawn({}, "batchPreview", SCRIPTS, elem_id="batch-preview")
+        rows = gr.State(0)
+        fields = _fields(form)
+        with gr.Row(elem_id="batch-go"):
+            start = gr.Button(label("batch.start"), variant="primary", elem_id="batch-start", min_width=120, scale=0)
+            estimate = line("", "batch-estimate")
+        shared = line("", "batch-shared")
+        line(handlers.rows_limit(), "batch-limit")
+    view = Drawn({}, "batch", SCRIPTS, elem_id="batch", server_functions=server_functions(handlers.views, handlers.act))
+    column, previewed = fields["column"], [preview, fields["column"], rows]
+    latest: Any = {"trigger_mode": "always_last", "concurrency_limit": None, **QUIET}
+    gr.on([file.change, pasted.change], handlers.preview, [file, pasted], previewed, **latest)
+    column.input(handlers.preview, [file, pasted, column], previewed, **latest)
+    sizes = [fields["n"], fields["min_tokens"], fields["max_tokens"], form["model"], form["scorer"]]
+    gr.on(
+        [rows.change, *(field.change for field in sizes)], handlers.estimate, [rows, *sizes], estimate, queue=False,
+        **latest,
+    )
+    start.click(
+        handlers.start, [file, pasted, *fields.values(), *(form[name] for name in FIELDS)], view,
+        concurrency_limit=None, **QUIET,
+    )
+    names = list(SHARED_SETTINGS)
+    js = f"(...values) => bon.summarizeShared({names}, values)"
+    tab.select(None, [form[name] for name in names], shared, js=js, **QUIET)
+
+
+def _fields(form: dict[str, Any]) -> dict[str, Any]:
+    """What is wanted of each row and of them all, in the order of `BatchHandlers.start`."""
+    narrow: Any = {"min_width": 96, "scale": 1}
+    fixed: Any = {"filterable": False, **narrow}
+    with gr.Row(elem_id="batch-settings"):
+        column = gr.Dropdown([], label=label("batch.column.choose"), visible=False, elem_id="batch-column", **narrow)
+        results = [(label(f"batch.as.{name}"), name) for name in RESULTS]
+        output = gr.Dropdown(results, value=RESULTS[0], label=label("batch.as"), elem_id="batch-as", **fixed)
+        endings = [(ending[1:].upper(), ending) for ending in FORMATS]
+        ending = gr.Dropdown(endings, value=FORMATS[0], label=label("batch.format"), elem_id="batch-format", **fixed)
+        n, least, most = (form[name].value for name in TAB_SETTINGS[:3])
+        numbers = {
+            "n": gr.Number(n, label=label("compare.n"), elem_id="batch-n", **narrow),
+            "min_tokens": gr.Number(least, label=label("form.min_tokens"), elem_id="batch-min", **narrow),
+            "max_tokens": gr.Number(most, label=label("form.max_tokens"), elem_id="batch-max", **narrow),
+        }
+        seed = gr.Textbox(
+            "", label=label("form.seed"), placeholder=label("batch.fresh"), max_lines=1, elem_id="batch-seed", **narrow
+        )
+    return {"column": column, "form": output, "ending": ending, **numbers, "seed": seed}

@@ -1,0 +1,77 @@
+"""What the Batch tab shows of one batch, as plain values, which `assets/ui/batch.js` draws."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from bon.batch import export_formats
+from bon.batch.batch_run import failures_path
+from bon.messages import join, say
+from bon.report.numbers import format_duration, format_score, format_unit
+from bon.settings import declared
+from bon.ui.batch.jobs import Batch, Order
+from bon.ui.view_types import View
+
+
+def batch_view(batch: Batch) -> View:
+    """A batch for the page."""
+    phase, progress, order = batch.phase, batch.progress, batch.order
+    shown: View = {
+        "id": batch.id, "phase": phase, "name": order.name, "created": order.created,
+        "seed": str(order.settings["seed"]),
+        "title": say(f"batch.{phase}", done=progress["done"], n=order.rows),
+        "line": _line(batch), "progress": 1 if phase == "done" else progress["done"] / order.rows,
+        "facts": _facts(progress, order), "errors": progress["errors"],
+        "latest": [{**winner, "score": format_score(winner["score"])} for winner in reversed(progress["latest"])],
+        "failed": progress["failed"], "error": batch.end.get("error", "") if phase == "failed" else "",
+        "command": command(order.name, order),
+    }
+    return shown | (_outcome(batch) if phase == "done" else {})
+
+
+def _line(batch: Batch) -> str:
+    if batch.phase == "running":
+        if not (rate := batch.rate):
+            return ""
+        left = (batch.order.rows - batch.progress["done"]) / rate
+        return join([say("batch.rate", rate=f"{rate:.1f}"), say("batch.left", time=format_duration(left))])
+    if batch.phase == "done":
+        return join([say("batch.rows", n=batch.order.rows), format_duration(batch.end["seconds"])])
+    return {"loading": say("compare.first"), "stopped": say("kept"), "failed": say("kept"),
+            "interrupted": say("batch.kept")}.get(batch.phase, "")
+
+
+def _facts(progress: Mapping[str, Any], order: Order) -> list[View]:
+    facts = []
+    if "best" in progress:
+        unit = format_unit(progress["unit"], progress["target"])
+        facts = [{"value": format_score(progress["best"]), "name": say("batch.mean", unit=unit)}]
+    if "plain" in progress:
+        facts.append({"value": format_score(progress["plain"]), "name": say("fact.mean")})
+    failed = progress["failed"]
+    return [*facts, {"value": say("number", value=failed), "name": say("batch.failures", n=failed)},
+            {"value": say("number", value=order.settings["n"]), "name": say("batch.each")}]
+
+
+def _outcome(batch: Batch) -> View:
+    """The files of a batch that is done, and what its owner should know."""
+    output = batch.folder / batch.order.output
+    files = [{"path": str(file), "name": file.name, "size": file.stat().st_size}
+             for file in (output, failures_path(output)) if file.exists()]
+    left = [say(f"batch.left_out.{reason}", n=count) for reason, count in batch.end["left_out"].items()]
+    formula = [say("batch.apostrophe")] if batch.order.form and output.suffix == ".csv" else []
+    written = say("batch.written", n=batch.end["written"])
+    return {"files": files, "notes": [written, *left, *formula, *batch.end["notes"]]}
+
+
+def command(name: str, order: Order | None = None) -> str:
+    """The same on the command line."""
+    parts = ["python", "-m", "bon", "batch", name, order.output if order else "results.jsonl"]
+    if order:
+        parts += ["--prompt-column", order.column] if order.column and not name.endswith(".txt") else []
+        parts += ["--as", order.form] if order.form in export_formats.TRAINING_FORMATS else []
+        parts += ["--skip-bad"] if order.bad else []
+        for setting, value in order.settings.items():
+            if value != declared()[setting].default and (setting, value) != ("target", "POSITIVE"):
+                parts += [f"--{setting.replace('_', '-')}", str(value)]
+    return shlex.join(parts)

@@ -1,0 +1,51 @@
+"""What the Compare tab's buttons call."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import gradio as gr
+
+from bon import zerogpu
+from bon.compare.prompts import checked_prompts, shipped_prompts
+from bon.errors import BonError
+from bon.ui.app_state import AppState
+from bon.ui.compare import comparison_view, updates
+from bon.ui.generate.form_values import FIELDS, settings_of
+from bon.ui.hosting.error_log import UNEXPECTED, report
+from bon.ui.view_types import View, failed
+from bon.ui.work import zerogpu_runs
+from bon.ui.work.model_loading import is_ready
+
+
+class CompareHandlers:
+    """The Compare tab's events."""
+
+    def __init__(self, state: AppState):
+        self._state = state
+
+    def compare(self, visitor: gr.Request, text: str, n: Any, *values: Any) -> Iterator[View]:
+        """Compares over the lines of `text`, or over the prompts in the box where there are none.
+
+        values: of the form's `FIELDS`, whose settings hold here too.
+        """
+        state, progress = self._state, None
+        try:
+            settings = settings_of(dict(zip(FIELDS, values, strict=True)) | {"n": n}, state.deployment)
+            prompts = checked_prompts(text.splitlines()) if (text or "").strip() else shipped_prompts()
+            state.deployment.check_prompts(prompts, settings)
+            state.deployment.admit(visitor, len(prompts))
+            if zerogpu.is_on():
+                yield from zerogpu_runs.compare(prompts, settings)
+                return
+            models = state.models.submit(state.models.comparison_models, settings)
+            while not is_ready(models):
+                yield comparison_view.loading()
+            progress = comparison_view.ComparisonProgress(len(prompts))
+            with state.waiting.one(), closing(updates.views(prompts, models.result(), settings, progress)) as views:
+                yield from views
+        except Exception as error:
+            if not isinstance(error, BonError):
+                report("A comparison failed", error)
+            message = error.message if isinstance(error, BonError) else UNEXPECTED
+            yield progress.view("failed", message) if progress else failed(message)

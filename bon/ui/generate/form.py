@@ -1,0 +1,153 @@
+"""The form of the Generate tab: prompt, candidates, and a field for each setting, made from its declaration."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from bon.models import presets
+from bon.settings import Menu, NumberField, Setting, Switch
+from bon.ui.components import QUIET, Drawn, fragment, label_and_info, line
+from bon.ui.generate.form_values import FIELDS, PAGE_SETTINGS, first_value
+from bon.ui.hosting.deployment import Deployment
+from bon.ui.share_links import SLIDER_MAX, notice
+from bon.ui.texts import label
+
+EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
+#: Of messages, where a model answers.
+QUESTIONS = ("Which film tonight?", "A hotel by the sea", "Why is the sky blue?", "A birthday wish")
+#: The settings that are always in view.
+FIRST_VIEW = ("n", "target")
+#: The groups of the other settings, from top to bottom.
+GROUPS = ("length", "sampling", "stopping", "choosing", "models")
+#: What the line over the settings sums up.
+SUMMARIZED = tuple(name for group in GROUPS[:-1] for name, setting in PAGE_SETTINGS.items()
+                   if setting.group == group and name not in FIRST_VIEW)
+NARROW = 100
+
+
+class Labels(gr.Radio):
+    """A choice of labels that may be made, by a link, before the scorer is loaded that has them."""
+
+    is_template = True  # to the browser it is a gr.Radio
+
+    def preprocess(self, payload: Any) -> Any:
+        """The label as it is: the run says what is wrong with it."""
+        return payload
+
+
+def form(deployment: Deployment) -> dict[str, Any]:
+    """Lays the form out; its components by name: those of `FIELDS`, slider, buttons, lines and the notice of a link."""
+    linked = Drawn(None, "linkNotice", ("dom.js", "share.js"), elem_id="linked")
+    components = {**_prompt(deployment), **_first_view(deployment), **_settings(deployment), "notice": linked}
+    linked.value = notice({name: components[name].value for name in FIELDS})
+    return components
+
+
+def _prompt(deployment: Deployment) -> dict[str, Any]:
+    """The prompt, the messages before it in a chat, and examples of both."""
+    chat = Drawn(None, "chat", ("dom.js", "chat.js"), elem_id="chat")
+    chats = Drawn({"model": deployment.model, "chats": None}, "chats", elem_id="chats")
+    prompt = gr.Textbox(
+        EXAMPLES[0], label=label("form.prompt"), info=label(f"hint.{deployment.model}", label("hint")),
+        placeholder=label("form.prompt.empty"), lines=2, max_lines=8, elem_id="prompt",
+    )
+    fragment("back")
+    with gr.Row(elem_id="examples"):
+        for text in EXAMPLES + QUESTIONS:
+            classes = ["example", "question" if text in QUESTIONS else "beginning"]
+            chip = gr.Button(text, size="sm", elem_classes=classes, min_width=0, scale=0)
+            chip.click(None, None, prompt, js=f"() => {text!r}", **QUIET)
+    chat.input(None, None, prompt, js="() => bon.promptField()", **QUIET)
+    return {"prompt": prompt, "chat": chat, "chats": chats}
+
+
+def _first_view(deployment: Deployment) -> dict[str, Any]:
+    """How many, what for, and the two buttons."""
+    with gr.Column(elem_id="candidates"):
+        n_label, n_first = label("form.n"), first_value(PAGE_SETTINGS["n"])
+        n = gr.Number(n_first, label=n_label, elem_id="n", min_width=80)
+        slider = gr.Slider(
+            1, SLIDER_MAX, n_first, step=1, label=n_label, show_label=False, buttons=[], elem_id="n-slider"
+        )
+    slider.input(None, slider, n, js="(n) => n", **QUIET)
+    n.input(None, n, slider, js=f"(n) => Math.min({SLIDER_MAX}, Math.max(1, n ?? 1))", **QUIET)
+    labels = [(label("label.positive"), "POSITIVE"), (label("label.negative"), "NEGATIVE")]
+    target = Labels(labels, value="POSITIVE", label=label("form.target"), elem_id="target")
+    with gr.Row(elem_id="buttons"):
+        generate = gr.Button(label("form.generate"), variant="primary", elem_id="generate", min_width=0, scale=3)
+        stop = gr.Button(label("stop"), elem_id="stop", min_width=0, scale=1)
+    fragment("keys")
+    estimate = line("", "estimate")
+    if limits := deployment.limits():
+        line(limits, "limits")
+    return {"estimate": estimate, "n": n, "slider": slider, "target": target, "generate": generate, "stop": stop}
+
+
+def _settings(deployment: Deployment) -> dict[str, Any]:
+    """The line that sums the settings up, and the settings under it, those that share a row side by side."""
+    components: dict[str, Any] = {"summary": gr.Button(label("form.settings"), elem_id="settings-line")}
+    with gr.Column(elem_id="settings"):
+        for row in _rows():
+            if len(row) == 1 and row[0].name != "seed":
+                components[row[0].name] = _field(row[0], deployment)
+                continue
+            with gr.Row(elem_id=f"{row[0].name}-row"):
+                components |= {setting.name: _field(setting, deployment) for setting in row}
+                if row[0].name == "seed":
+                    dice = gr.Button(label("form.dice"), elem_id="dice", min_width=0, scale=0)
+                    roll = "() => String(Math.floor(Math.random() * 2 ** 32))"
+                    dice.click(None, None, components["seed"], js=roll, **QUIET)
+    return components
+
+
+def _rows() -> Iterator[list[Setting]]:
+    """The settings under the line, in rows."""
+    for group in GROUPS:
+        row: list[Setting] = []
+        for setting in PAGE_SETTINGS.values():
+            if setting.group == group and setting.name not in FIRST_VIEW:
+                if row and not setting.beside:
+                    yield row
+                    row = []
+                row.append(setting)
+        if row:
+            yield row
+
+
+def _field(setting: Setting, deployment: Deployment) -> Any:
+    """The component of a setting."""
+    options: Any = {"elem_id": setting.name, "min_width": NARROW, **label_and_info(setting.label)}
+    if setting.name in ("model", "scorer"):
+        return {"model": _model, "scorer": _scorer}[setting.name](deployment)
+    match setting.control:
+        case NumberField(step):
+            return gr.Number(first_value(setting), step=step, **options)
+        case Switch():
+            return gr.Checkbox(False, **options)
+        case Menu(choices):
+            listed = [(label(f"{setting.name}.{choice}"), choice) for choice in choices]
+            return gr.Dropdown(listed, value=first_value(setting), **options)
+    # Of whole numbers too, such as a seed, which may be empty: an empty gr.Number shows and sends 0.
+    return gr.Textbox(first_value(setting), placeholder=label(f"{setting.label}.empty"), max_lines=1, **options)
+
+
+def _model(deployment: Deployment) -> gr.Dropdown:
+    names = list(deployment.models) if deployment.public else [spec.name for spec in presets.presets()]
+    listed = names if deployment.model in names else [*names, deployment.model]
+    return gr.Dropdown(
+        listed, value=deployment.model, label=label("form.model"), elem_id="model", **_free_text(deployment)
+    )
+
+
+def _scorer(deployment: Deployment) -> gr.Dropdown:
+    listed = [(label("scorer.own"), ""), (label("scorer.logprob"), "logprob"), (label("scorer.weak"), "weak")]
+    if deployment.scorer and deployment.scorer not in ("logprob", "weak"):
+        listed.append((deployment.scorer, deployment.scorer))
+    return gr.Dropdown(
+        listed, value=deployment.scorer or "", label=label("form.scorer"), elem_id="scorer", **_free_text(deployment)
+    )
+
+
+def _free_text(deployment: Deployment) -> Any:
+    return {"allow_custom_value": True, "info": label("form.listed" if deployment.public else "form.named")}

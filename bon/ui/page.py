@@ -1,0 +1,68 @@
+"""The page: its header, its tabs, and what its server offers over HTTP."""
+
+import json
+
+import gradio as gr
+
+from bon.messages import say
+from bon.ui import http_interface, theme
+from bon.ui.about_tab import about_tab
+from bon.ui.app_state import AppState
+from bon.ui.batch.layout import batch_tab
+from bon.ui.compare.layout import compare_tab
+from bon.ui.components import DEVICE_QUEUE, QUIET, Drawn, fragment
+from bon.ui.generate.form_values import FIELDS
+from bon.ui.generate.layout import GenerateTab
+from bon.ui.texts import label
+
+TABS = ("tab.generate", "tab.compare", "tab.batch", "tab.history", "tab.about")
+#: Seconds: how often uploaded files are looked at, and how old they may be.
+DELETE_CACHE = (3600, 86_400)
+
+
+def build(state: AppState) -> gr.Blocks:
+    """The page, ready to launch."""
+    title = say("page.title")
+    with gr.Blocks(title=title, analytics_enabled=False, fill_width=True, delete_cache=DELETE_CACHE) as page:
+        chips = _header(state.deployment.model)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab(label(TABS[0]), id="generate") as generate:
+                first = GenerateTab(state)
+            with gr.Tab(label(TABS[1]), id="compare") as compare:
+                compare_tab(state, first.form)
+            with gr.Tab(label(TABS[2]), id="batch") as batch:
+                batch_tab(state, batch, first.form)
+            with gr.Tab(label(TABS[3]), id="history") as history:
+                Drawn(None, "history", ("dom.js", "pair.js", "history.js"), elem_id="history")
+            with gr.Tab(label(TABS[4]), id="about") as about:
+                about_tab()
+        first.wire(page, chips)
+        fields = [first.form[name] for name in FIELDS]
+        about.select(None, fields, None, js="(...values) => bon.code(...values)", **QUIET)
+        tabs = [generate, compare, batch, history, about]
+        page.load(None, None, tabs, js=f"() => bon.tabs(...{json.dumps(TABS)})", **QUIET)
+        _offer_over_http(state)
+    # Told of a Space, Gradio's page fetches fonts and a portrait of its owner from elsewhere.
+    page.space_id = None
+    return page.queue(max_size=state.deployment.queue)
+
+
+def _header(model: str) -> Drawn:
+    """Name, one line, and the chips that say what runs, which it returns."""
+    with gr.Row(elem_id="header"):
+        fragment("brand")
+        loading = [say("chip.model", name=model), say("chip.loading")]
+        chips = Drawn(loading, "chips", ("dom.js", "chips.js"), elem_id="chips")
+        fragment("present")
+        Drawn(None, "languageSelect", elem_id="language")
+    return chips
+
+
+def _offer_over_http(state: AppState) -> None:
+    """Offers `/best_of_n`, and the same as the one tool of the MCP server."""
+    best_of_n = http_interface.best_of_n(state)
+    if theme.serves_agents():
+        # The first of two functions of one name keeps the name as a tool; of no type that MCP knows, the other is none.
+        gr.api(http_interface.tool(best_of_n), api_name="best_of_n_as_json", **DEVICE_QUEUE)
+        best_of_n._mcp_type = "http interface"  # type: ignore[attr-defined]  # Gradio reads it from the function
+    gr.api(best_of_n, api_name="best_of_n", **DEVICE_QUEUE)
