@@ -1,7 +1,6 @@
 """The form of a page that nobody but its owner uses, without a browser."""
 
-from bon.ui import share_links
-from bon.ui.generate import form_values
+from bon.ui.generate import form_values, share_links
 from bon.ui.hosting.deployment import Deployment
 
 PRIVATE = Deployment()

@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 
 from bon import messages
 from bon.ui.generate.form import EXAMPLES
+from bon.ui.generate.form_values import PAGE_SETTINGS
 from tests.support.browser import DRAWN, ROOT, App, open_page, violations
 from tests.ui.test_page import to_tab
 
@@ -50,10 +51,13 @@ def test_no_text_is_unused_and_none_is_missing():
     made = [re.compile(re.escape(re.sub(r"\$?\{.*?\}", "\0", one)).replace("\0", r"[\w.-]+"))
             for one in literals if re.match(r"[a-z._]+\.\$?\{", one)]
     used = {key for key in ENGLISH if key in literals or any(one.fullmatch(key) for one in made)}
-    used |= {f"{key}.info" for key in re.findall(r'named\("([\w.]+)"\)', code)}
+    used |= {f"{key}.info" for key in re.findall(r'label_and_info\("([\w.]+)"\)', code)}
+    for name, setting in PAGE_SETTINGS.items():  # keys that the form makes of a declaration
+        used |= {setting.label, f"{setting.label}.info", f"{setting.label}.empty"}
+        used |= {f"{name}.{choice}" for choice in getattr(setting.control, "choices", ())}
     elsewhere = ("unit.", "label.", "common.")
     assert [key for key in ENGLISH if key not in used and not key.startswith(elsewhere)] == []
-    asked = re.findall(r"""(?:say|label|named)\(\s*"([\w.-]+)"|data-say="([\w.-]+)\"""", code)
+    asked = re.findall(r"""(?:say|label|label_and_info)\(\s*"([\w.-]+)"|data-say="([\w.-]+)\"""", code)
     assert [key for pair in asked for key in pair if key and key not in ENGLISH] == []
 
 
@@ -99,7 +103,10 @@ def test_numbers_choose_their_plural_and_keep_the_decimal_point(spanish, app, br
     assert [english.evaluate(say, ["ordinal", n, "ordinal"]) for n in (1, 2, 3, 4, 11, 22)] == [
         "1st", "2nd", "3rd", "4th", "11th", "22nd"]
     assert english.evaluate(say, ["tokens", 12345]) == "12,345 tokens"
-    assert english.evaluate("bon.summed(null, 64, 0.7, 0.9, 40, ' 7 ', true, 'soft', 0.3)") == (
+    assert english.evaluate("values => bon.summarize(Object.keys(values), Object.values(values))", {
+        "min_tokens": None, "max_tokens": 64, "temperature": 0.7, "top_p": 0.9, "top_k": 40, "seed": " 7 ",
+        "reject": True, "select": "soft", "softness": 0.3,
+    }) == (
         "Settings: – to 64 tokens, temperature 0.7, top-p 0.9, top-k 40, seed 7, early rejection, softness 0.3")
     english.context.close()
 

@@ -8,8 +8,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from bon.ui import share_links
-from bon.ui.generate import run_view
+from bon.ui.generate import run_view, share_links
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.hosting.deployment import Deployment
 from tests.support.browser import DRAWN, opened, unfit

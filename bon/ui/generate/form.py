@@ -9,8 +9,8 @@ from bon.models import presets
 from bon.settings import Menu, NumberField, Setting, Switch
 from bon.ui.components import QUIET, Drawn, fragment, label_and_info, line
 from bon.ui.generate.form_values import FIELDS, PAGE_SETTINGS, first_value
+from bon.ui.generate.share_links import SLIDER_MAX, notice
 from bon.ui.hosting.deployment import Deployment
-from bon.ui.share_links import SLIDER_MAX, notice
 from bon.ui.texts import label
 
 EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")

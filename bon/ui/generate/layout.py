@@ -4,10 +4,10 @@ from typing import Any
 
 import gradio as gr
 
-from bon.ui import share_links, theme
+from bon.ui import theme
 from bon.ui.app_state import AppState
 from bon.ui.components import DEVICE_QUEUE, PRIVATE, QUIET, Drawn, server_functions
-from bon.ui.generate import run_view
+from bon.ui.generate import run_view, share_links
 from bon.ui.generate.form import SUMMARIZED, form
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.generate.handlers import GenerateHandlers

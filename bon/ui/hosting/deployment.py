@@ -96,7 +96,7 @@ class Deployment:
 
     def check_record(self, result: Result) -> None:
         """Raises `InputError` for a kept run that a public page does not rank anew: anybody can make one up."""
-        self.check_names(result.settings.model, result.settings.scorer)
+        self.check_names(result.settings.model or self.model, result.settings.scorer)
         self.check_size(characters(result.prompt, result.messages), result.settings, len(result.candidates))
         if self.public and any(len(c.text) > CHARACTERS_A_TOKEN * self.tokens for c in result.candidates):
             raise InputError("record", say("error.long_record"))

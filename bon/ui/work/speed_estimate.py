@@ -6,6 +6,7 @@ from threading import Lock
 import numpy as np
 
 from bon.messages import say
+from bon.report.numbers import format_duration
 from bon.result import Result
 from bon.settings import Settings
 
@@ -54,11 +55,5 @@ def _work(settings: Settings) -> tuple[float, float]:
 
 
 def format_estimate(seconds: float | None) -> str:
-    """An estimate for a reader, at the precision that it has; nothing for None."""
-    if seconds is None:
-        return ""
-    if seconds < 0.95:
-        return say("estimate.seconds", seconds=f"{max(0.1, round(seconds, 1)):.1f}")
-    if seconds < 90:
-        return say("estimate.seconds", seconds=f"{seconds:.0f}")
-    return say("estimate.minutes", minutes=f"{seconds / 60:.0f}")
+    """An estimate of a run's time for a reader; nothing for None."""
+    return "" if seconds is None else say("estimate", time=format_duration(seconds))
