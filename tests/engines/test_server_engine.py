@@ -496,9 +496,9 @@ def test_the_key_goes_to_the_server_and_nowhere_else(fake, monkeypatch, caplog, 
 def test_a_page_gets_its_server_from_the_environment_alone():
     where = {"BON_ENDPOINT": "http://127.0.0.1:8000/v1", "BON_MODEL": "tiny"}
     here = Deployment.of({**where, "BON_PUBLIC": "1"})
-    assert here.is_remote("tiny")
-    assert not here.is_remote("embedded")
-    assert not Deployment.of({}).is_remote("embedded")
+    assert here.is_on_server("tiny")
+    assert not here.is_on_server("embedded")
+    assert not Deployment.of({}).is_on_server("embedded")
     with pytest.raises(InputError, match=r"BON_ENDPOINT.*such as"):
         Deployment.of({**where, "BON_ENDPOINT": "nowhere"})
     with pytest.raises(InputError, match="BON_MODEL"):

@@ -65,7 +65,7 @@ def heads(page):
     return page.locator(".comparison tbody th").all_inner_texts()
 
 
-def test_systems_are_compared_with_all_that_is_told_and_kept_of_them(page, models, compared_with, monkeypatch):
+def test_systems_are_compared_with_all_that_is_told_and_kept_of_them(page, page_state, models, compared_with, monkeypatch):
     the_tab_opens_with_a_finished_comparison_that_says_what_it_is(page)
     three_systems_stand_side_by_side_with_table_and_figure(page)
     the_downloads_are_the_comparison_on_the_page(page)
@@ -75,7 +75,7 @@ def test_systems_are_compared_with_all_that_is_told_and_kept_of_them(page, model
     a_failure_midway_says_why_and_keeps_what_was_done(page, models, compared_with)
     what_cannot_work_is_said_in_the_tab(page, "This movie", 0, "from 1")
     what_cannot_work_is_said_in_the_tab(page, "word " * 400, 4, "Prompt 1")
-    models_that_cannot_be_loaded_are_said(page, monkeypatch)
+    models_that_cannot_be_loaded_are_said(page, page_state, monkeypatch)
 
 
 def the_tab_opens_with_a_finished_comparison_that_says_what_it_is(page):
@@ -229,7 +229,7 @@ def test_a_view_is_made_anew_for_few_of_many_prompts(models):
     showing, tables = comparison_view.ComparisonProgress(60), []
     settings = request_of(dict.fromkeys(form_values.FIELDS) | {
         "prompt": "-", "n": 1, "min_tokens": 1, "max_tokens": 1, "temperature": 1, "top_p": 1, "top_k": 0, "seed": "3",
-        "softness": 0.1,
+        "select": "best", "softness": 0.1,
     }).settings
     for event in comparison_run.stream(["This"] * 60, models, settings):
         showing.add(event)
