@@ -1,4 +1,4 @@
-"""Early rejection: who is dropped, what stays the same for those who stay, and what it saves."""
+"""Early rejection: which candidates it drops, that survivors are unchanged, and how many tokens it saves."""
 
 from contextlib import closing
 
@@ -20,7 +20,7 @@ from tests.support import tiny
 
 
 def vowels(texts):
-    """A scorer of its own mind, which rates partial texts as it rates whole ones."""
+    """The share of vowels in each text, which differs between a partial text and the complete one."""
     return [sum(text.count(v) for v in "aeiou") / (1 + len(text)) for text in texts]
 
 
@@ -38,10 +38,10 @@ def by_index(result):
 
 
 @pytest.mark.parametrize("reject", [0.25, 0.5, 0.9])
-def test_survivors_are_what_they_are_without_rejection(engine, reject):
-    plain, kept = by_index(run(engine, reject=0)), run(engine, reject=reject)
-    assert "rejected" in {c.ended for c in kept.candidates}
-    for candidate in kept.candidates:
+def test_survivors_are_the_same_as_without_rejection(engine, reject):
+    plain, result = by_index(run(engine, reject=0)), run(engine, reject=reject)
+    assert "rejected" in {c.ended for c in result.candidates}
+    for candidate in result.candidates:
         if candidate.ended == "rejected":
             assert plain[candidate.index].text.startswith(candidate.text.rstrip("\ufffd"))
             assert candidate.tokens <= plain[candidate.index].tokens
@@ -51,37 +51,39 @@ def test_survivors_are_what_they_are_without_rejection(engine, reject):
             assert candidate.score == pytest.approx(full.score)
 
 
-def test_the_lowest_at_each_checkpoint_go_with_the_score_that_they_had(engine):
-    shown, rejected = {}, {}
+def test_the_lowest_at_each_checkpoint_are_dropped_and_keep_their_score_there(engine):
+    texts, rejected = {}, {}
     for event in flow.stream(request(n=24), engine, CallableScorer(vowels)):
         if isinstance(event, Wrote):
-            shown |= {(row.index, row.tokens): "This movie" + row.text for row in event.rows}
+            texts |= {(row.index, row.tokens): "This movie" + row.text for row in event.rows}
         if isinstance(event, Ended) and event.candidate.ended == "rejected":
             rejected[event.candidate.index] = event.candidate.tokens
         if isinstance(event, Scored) and event.index in rejected:
-            assert event.score == vowels([shown[event.index, rejected[event.index]]])[0]
+            assert event.score == vowels([texts[event.index, rejected[event.index]]])[0]
     assert set(rejected.values()) >= {4, 8}
-    for at in set(rejected.values()):
-        going = [i for i in range(24) if (i, at + 1) in shown]
-        gone = [i for i, tokens in rejected.items() if tokens == at]
-        scores = {i: vowels([shown[i, at]])[0] for i in (*going, *gone)}
-        assert at in (4, 8, 16, 32)
-        assert max(scores[i] for i in gone) <= min((scores[i] for i in going), default=1)
+    for checkpoint in set(rejected.values()):
+        surviving = [i for i in range(24) if (i, checkpoint + 1) in texts]
+        dropped = [i for i, tokens in rejected.items() if tokens == checkpoint]
+        scores = {i: vowels([texts[i, checkpoint]])[0] for i in (*surviving, *dropped)}
+        assert checkpoint in (4, 8, 16, 32)
+        assert max(scores[i] for i in dropped) <= min((scores[i] for i in surviving), default=1)
 
 
 def test_every_candidate_is_ended_once_then_scored_once_and_never_written_again(engine):
     events = list(flow.stream(request(n=24), engine, CallableScorer(vowels)))
     for i in range(24):
-        ended = [at for at, e in enumerate(events) if isinstance(e, Ended) and e.candidate.index == i]
-        scored = [at for at, e in enumerate(events) if isinstance(e, Scored) and e.index == i]
-        written = [at for at, e in enumerate(events) if isinstance(e, Wrote) and any(r.index == i for r in e.rows)]
-        assert len(ended) == len(scored) == 1
-        assert max(written) < ended[0] < scored[0]
+        end_positions = [at for at, e in enumerate(events) if isinstance(e, Ended) and e.candidate.index == i]
+        score_positions = [at for at, e in enumerate(events) if isinstance(e, Scored) and e.index == i]
+        write_positions = [
+            at for at, e in enumerate(events) if isinstance(e, Wrote) and any(row.index == i for row in e.rows)
+        ]
+        assert len(end_positions) == len(score_positions) == 1
+        assert max(write_positions) < end_positions[0] < score_positions[0]
 
 
 def test_fewer_tokens_are_generated_and_counted(engine):
-    plain, kept = run(engine, reject=0), run(engine)
-    assert kept.timing.tokens == sum(c.tokens for c in kept.candidates) < plain.timing.tokens
+    plain, result = run(engine, reject=0), run(engine)
+    assert result.timing.tokens == sum(c.tokens for c in result.candidates) < plain.timing.tokens
 
 
 def test_rejected_rows_leave_the_batch(engine):
@@ -89,33 +91,33 @@ def test_rejected_rows_leave_the_batch(engine):
     handle = engine.model.register_forward_pre_hook(
         lambda _, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
     )
-    kept = run(engine)
+    result = run(engine)
     handle.remove()
-    read = {"eos": 0, "length": -1, "rejected": -1}
-    assert sum(rows[1:]) == sum(c.tokens + read[c.ended] for c in kept.candidates)
+    further_passes = {"eos": 0, "length": -1, "rejected": -1}
+    assert sum(rows[1:]) == sum(c.tokens + further_passes[c.ended] for c in result.candidates)
 
 
 def test_a_rejected_text_never_wins_and_ranks_after_all_complete_ones(engine):
     shortest = CallableScorer(lambda texts: [float(-len(text)) for text in texts])  # unfinished texts score best
     endless = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
     ranked = run(endless, shortest).candidates
-    gone = [c.ended == "rejected" for c in ranked]
-    assert gone == sorted(gone)
+    rejected = [c.ended == "rejected" for c in ranked]
+    assert rejected == sorted(rejected)
     assert [c.rank for c in ranked] == list(range(1, 17))
     assert max(c.score for c in ranked if c.ended == "rejected") > ranked[0].score
 
 
-def test_the_figures_of_plain_best_of_n_are_left_out_and_a_note_says_so(engine):
-    kept = run(engine)
-    assert kept.stats is None
-    assert any("Early rejection dropped" in note for note in kept.notes)
-    assert kept.to_dict()["stats"] is None
-    assert as_text(kept)
-    assert as_html(kept)
+def test_the_statistics_of_plain_best_of_n_are_left_out_and_a_note_says_so(engine):
+    result = run(engine)
+    assert result.stats is None
+    assert any("Early rejection dropped" in note for note in result.notes)
+    assert result.to_dict()["stats"] is None
+    assert as_text(result)
+    assert as_html(result)
 
 
 @pytest.mark.parametrize("scorer", [lambda: CallableScorer(vowels), MeanLogprobScorer])
-def test_company_and_full_batches_change_nobody_who_is_dropped(engine, scorer):
+def test_other_runs_and_full_batches_do_not_change_which_candidates_are_dropped(engine, scorer):
     def facts(result):
         return [(c.index, c.rank, c.text, c.tokens, c.ended, pytest.approx(c.score)) for c in result.candidates]
 
@@ -123,9 +125,9 @@ def test_company_and_full_batches_change_nobody_who_is_dropped(engine, scorer):
     small = LocalEngine(engine.model, engine.tokenizer, name="tiny", rules=engine.rules, max_rows=10)
     assert facts(run(small, scorer(), n=24)) == alone
     with closing(flow.stream(Request("The hotel", Settings(n=8, seed=1, min_tokens=30, max_tokens=60)), small,
-                             scorer())) as company:
+                             scorer())) as other_run:
         for _ in range(6):  # the other run is under way and leaves room for a few
-            next(company)
+            next(other_run)
         assert facts(run(small, scorer(), n=24)) == alone
 
 
@@ -133,8 +135,8 @@ def test_more_candidates_than_a_batch_holds_lose_the_same_share(engine):
     endless = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
     shares = []
     for n in (512, 768):
-        kept = run(endless, n=n, min_tokens=12, max_tokens=12)
-        shares.append(sum(c.ended == "rejected" for c in kept.candidates) / n)
+        result = run(endless, n=n, min_tokens=12, max_tokens=12)
+        shares.append(sum(c.ended == "rejected" for c in result.candidates) / n)
     assert shares == [0.75, 0.75]
 
 
@@ -162,11 +164,11 @@ class Blank:
 
 
 def test_a_text_that_is_still_empty_is_dropped_first_and_has_no_score():
-    kept = run(Blank(), MeanLogprobScorer(), n=8, min_tokens=12, max_tokens=12, reject=0.25)
-    first = [c for c in kept.candidates if c.ended == "rejected" and c.tokens == 4]
-    assert [(c.index, c.score, c.rank) for c in first] == [(4, None, None), (6, None, None)]
-    assert [c.index for c in kept.candidates if c.ended == "rejected" and c.tokens == 8] == [7]
-    assert kept.best.index == 0
+    result = run(Blank(), MeanLogprobScorer(), n=8, min_tokens=12, max_tokens=12, reject=0.25)
+    dropped_at_4 = [c for c in result.candidates if c.ended == "rejected" and c.tokens == 4]
+    assert [(c.index, c.score, c.rank) for c in dropped_at_4] == [(4, None, None), (6, None, None)]
+    assert [c.index for c in result.candidates if c.ended == "rejected" and c.tokens == 8] == [7]
+    assert result.best.index == 0
 
 
 def test_without_rejection_nothing_is_scored_twice(engine):
@@ -185,22 +187,22 @@ def test_without_rejection_nothing_is_scored_twice(engine):
 @pytest.mark.parametrize("scorer", [
     MeanLogprobScorer, lambda: SentimentScorer(Classifier(tiny.classifier(), tiny.tokenizer())),
 ])
-def test_every_kind_of_scorer_rates_what_is_half_written(engine, scorer):
-    kept = run(engine, scorer())
-    assert all(c.score is not None for c in kept.candidates)
-    assert len({c.score for c in kept.candidates if c.ended == "rejected"}) > 1
+def test_every_kind_of_scorer_rates_unfinished_texts(engine, scorer):
+    result = run(engine, scorer())
+    assert all(c.score is not None for c in result.candidates)
+    assert len({c.score for c in result.candidates if c.ended == "rejected"}) > 1
 
 
 @pytest.mark.parametrize(("n", "reject"), [(1, 0.99), (2, 0.5), (3, 0.99), (2, 0.01)])
-def test_somebody_always_survives(engine, n, reject):
-    kept = run(engine, n=n, reject=reject)
-    assert kept.best.ended in ("eos", "length")
+def test_at_least_one_candidate_always_survives(engine, n, reject):
+    result = run(engine, n=n, reject=reject)
+    assert result.best.ended in ("eos", "length")
 
 
 def test_texts_too_short_for_a_checkpoint_are_all_complete(engine):
-    kept = run(engine, min_tokens=3, max_tokens=4)
-    assert {c.ended for c in kept.candidates} <= {"eos", "length"}
-    assert kept.stats is not None
+    result = run(engine, min_tokens=3, max_tokens=4)
+    assert {c.ended for c in result.candidates} <= {"eos", "length"}
+    assert result.stats is not None
 
 
 def test_a_scorer_that_fails_on_a_partial_text_is_an_error(engine):
@@ -213,11 +215,11 @@ def test_a_scorer_that_fails_on_a_partial_text_is_an_error(engine):
 
 def test_several_requests_reject_each_for_itself(engine):
     requests = [request(), Request("The hotel", request(reject=0).settings, query=1)]
-    found = [e.result for _, e in flow.stream_many(requests, engine, CallableScorer(vowels)) if hasattr(e, "result")]
-    assert any(c.ended == "rejected" for c in found[0].candidates)
-    assert not any(c.ended == "rejected" for c in found[1].candidates)
+    results = [e.result for _, e in flow.stream_many(requests, engine, CallableScorer(vowels)) if hasattr(e, "result")]
+    assert any(c.ended == "rejected" for c in results[0].candidates)
+    assert not any(c.ended == "rejected" for c in results[1].candidates)
     alone = run(engine)
-    assert [(c.index, c.text, c.tokens) for c in found[0].candidates] == [
+    assert [(c.index, c.text, c.tokens) for c in results[0].candidates] == [
         (c.index, c.text, c.tokens) for c in alone.candidates
     ]
 

@@ -1,4 +1,4 @@
-"""Texts of nothing but white space: they have no score, win under no rule, and the figures are of the others."""
+"""Texts of nothing but white space have no score and never win; the statistics cover the other texts."""
 
 import json
 
@@ -39,8 +39,8 @@ def lengths(texts):
 @pytest.fixture(scope="module")
 def hasty():
     """A model that ends more than half of its texts at once, and begins some with a blank."""
-    model, words = tiny.gpt2(spread=0.02), tiny.tokenizer()
-    return LocalEngine(model, words, name="hasty", rules=Rules(eos=range(3, 180)))
+    model, tokenizer = tiny.gpt2(spread=0.02), tiny.tokenizer()
+    return LocalEngine(model, tokenizer, name="hasty", rules=Rules(eos=range(3, 180)))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_empty_texts_have_no_score_and_come_last_under_every_rule(hasty, scorer,
     assert result.to_dict()["candidates"][-1]["score"] is None
 
 
-def test_the_figures_are_of_the_scored_and_a_note_says_how_many_are_empty(hasty):
+def test_the_statistics_cover_the_scored_texts_and_a_note_says_how_many_are_empty(hasty):
     result = run(hasty)
     scores = [c.score for c in result.candidates if c.score is not None]
     assert len(result.stats.expected_best) == len(scores) < 16
@@ -79,7 +79,7 @@ def test_the_figures_are_of_the_scored_and_a_note_says_how_many_are_empty(hasty)
     assert "(no text)" in as_html(result)
 
 
-def test_where_all_are_empty_the_run_says_so(mute):
+def test_a_run_with_only_empty_texts_has_a_note_and_no_best(mute):
     result = run(mute)
     assert [note.key for note in result.notes] == ["note.all_empty"]
     assert result.stats is None
@@ -88,14 +88,14 @@ def test_where_all_are_empty_the_run_says_so(mute):
     assert as_text(result).count("(no text)") == 16
 
 
-def test_a_users_own_callable_rates_empty_texts_too(hasty):
+def test_a_callable_scorer_rates_empty_texts_too(hasty):
     result = run(hasty, CallableScorer(lengths))
     assert all(c.score is not None for c in result.candidates)
     assert result.notes == ()
 
 
 @pytest.mark.parametrize("reject", [0.25, 0.5])
-def test_early_rejection_goes_by_the_texts_that_there_are(hasty, reject):
+def test_early_rejection_compares_only_texts_that_are_not_empty(hasty, reject):
     result = run(hasty, reject=reject, n=32, max_tokens=12)
     assert result.best.text.strip()
     assert all(c.text.strip() or c.score is None for c in result.candidates)
@@ -112,7 +112,7 @@ def test_the_page_shows_that_there_is_no_text(hasty, mute):
     assert run_view.unpack(run_view.pack(nothing))["rows"][0]["state"] == "empty"
 
 
-def test_ranked_anew_the_empty_stay_without_a_score(hasty):
+def test_empty_texts_stay_without_a_score_when_a_run_is_reranked(hasty):
     sampler = api.Sampler(hasty, OURS["sentiment"](), "hasty")
     before = sampler.run("This movie", n=16, seed=3, max_tokens=8)
     for rule in ({"select": "worst"}, {"target": "NEGATIVE"}):
@@ -122,36 +122,36 @@ def test_ranked_anew_the_empty_stay_without_a_score(hasty):
         assert after.notes == before.notes
 
 
-def test_a_comparison_is_over_the_texts_that_there_are(hasty, mute):
+def test_a_comparison_covers_only_the_prompts_with_a_scored_text(hasty, mute):
     settings, prompts = Settings(n=8, seed=3, max_tokens=8), ["This movie", "The hotel", "I was surprised", "a", "b"]
     models = ComparisonModels(hasty, OURS["sentiment"](), hasty, MeanLogprobScorer())
-    found = comparison_run.run(prompts, models, settings)
-    told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    counted = [s for s in told["samples"] if all(any(c["score"] is not None for c in s[name])
-                                                 for name in ("base", "tuned"))]
-    rows = {(row["kind"], row["k"]): row for row in told["table"]}
+    comparison = comparison_run.run(prompts, models, settings)
+    record = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
+    counted = [s for s in record["samples"] if all(any(c["score"] is not None for c in s[name])
+                                                   for name in ("base", "tuned"))]
+    rows = {(row["kind"], row["k"]): row for row in record["table"]}
     means = [np.mean([c["score"] for c in s["base"] if c["score"] is not None]) for s in counted]
     bests = [max(c["score"] for c in s["base"] if c["score"] is not None) for s in counted]
     assert rows["base", 1]["score"]["mean"] == pytest.approx(np.mean(means))
     assert rows["best", 1]["score"]["mean"] == pytest.approx(np.mean(means))
     assert rows["best", 8]["score"]["mean"] == pytest.approx(np.mean(bests))
     assert rows["best", 8]["judge"]["mean"] is not None
-    assert "note.empty_compared" in [note["key"] for note in told["note_keys"]]
-    assert "(no text)" in comparison_files.comparison_html(found)
-    assert comparison_files.comparison_text(found)
-    assert comparison_view.summary(found)["rows"]
-    assert comparison_view.cards_of(found)["best"]["score"]
-    silent = comparison_run.run(prompts, ComparisonModels(mute, MeanLogprobScorer()), settings)
-    assert [note.key for note in silent.notes] == ["note.empty_compared", "note.prompts_left_out"]
-    assert (silent.rows(), silent.sentence()) == ([], "")
+    assert "note.empty_compared" in [note["key"] for note in record["note_keys"]]
+    assert "(no text)" in comparison_files.comparison_html(comparison)
+    assert comparison_files.comparison_text(comparison)
+    assert comparison_view.summary(comparison)["rows"]
+    assert comparison_view.cards_of(comparison)["best"]["score"]
+    empty_comparison = comparison_run.run(prompts, ComparisonModels(mute, MeanLogprobScorer()), settings)
+    assert [note.key for note in empty_comparison.notes] == ["note.empty_compared", "note.prompts_left_out"]
+    assert (empty_comparison.rows(), empty_comparison.sentence()) == ([], "")
     for write in (comparison_files.comparison_html, comparison_files.comparison_text, comparison_files.comparison_csv):
-        assert write(silent)
-    assert comparison_view.summary(silent)["rows"] == []
-    assert comparison_view.cards_of(silent)["best"]["score"] == ""
+        assert write(empty_comparison)
+    assert comparison_view.summary(empty_comparison)["rows"] == []
+    assert comparison_view.cards_of(empty_comparison)["best"]["score"] == ""
 
 
 @pytest.mark.parametrize("form", [None, "sft", "preference", "scored"])
-def test_a_row_whose_texts_are_all_empty_fails_with_that_sentence(hasty, mute, form, tmp_path):
+def test_a_row_whose_texts_are_all_empty_fails_and_says_so(hasty, mute, form, tmp_path):
     (tmp_path / "in.jsonl").write_text('{"prompt": "This movie"}\n{"prompt": "The hotel"}\n')
     for engine, name in ((hasty, "some.jsonl"), (mute, "none.jsonl")):
         task = batch_run.Task(Dataset(tmp_path / "in.jsonl"), tmp_path / name, Settings(n=16, seed=3, max_tokens=8),

@@ -30,7 +30,7 @@ def by_length(texts):
 
 
 def by_sentiment():
-    """A scorer that rates candidates in groups, as they finish."""
+    """A scorer that rates candidates in groups as they finish."""
     return SentimentScorer(Classifier(tiny.classifier(), tiny.tokenizer()))
 
 
@@ -47,10 +47,10 @@ def events_of(engine, scorer=None, **settings):
 
 
 def state_of(*events, n=3, lengths=None, **settings):
-    """The state that a run comes to which began with n candidates."""
+    """The state of a run with n candidates after these events."""
     state = RunState(lengths)
-    chosen = Settings(n=n, seed=1, **settings)
-    state.add(Started("This movie", "model", "scorer", "POSITIVE", "probability", chosen, (3,) * n))
+    settings_of_run = Settings(n=n, seed=1, **settings)
+    state.add(Started("This movie", "model", "scorer", "POSITIVE", "probability", settings_of_run, (3,) * n))
     for event in events:
         state.add(event)
     return state
@@ -70,33 +70,35 @@ def test_a_run_starts_with_started_and_ends_with_done(engine):
 def test_every_candidate_is_written_then_ended_then_scored_once(engine, scorer):
     events = events_of(engine, scorer())
     for i in range(16):
-        written = [at for at, e in enumerate(events) if isinstance(e, Wrote) and any(row.index == i for row in e.rows)]
-        ended = [at for at, e in enumerate(events) if isinstance(e, Ended) and e.candidate.index == i]
-        scored = [at for at, e in enumerate(events) if isinstance(e, Scored) and e.index == i]
-        assert len(ended) == len(scored) == 1
-        assert max(written, default=0) < ended[0] < scored[0]
+        write_positions = [
+            at for at, e in enumerate(events) if isinstance(e, Wrote) and any(row.index == i for row in e.rows)
+        ]
+        end_positions = [at for at, e in enumerate(events) if isinstance(e, Ended) and e.candidate.index == i]
+        score_positions = [at for at, e in enumerate(events) if isinstance(e, Scored) and e.index == i]
+        assert len(end_positions) == len(score_positions) == 1
+        assert max(write_positions, default=0) < end_positions[0] < score_positions[0]
 
 
-def test_scores_come_in_while_others_are_still_written(engine):
+def test_scores_arrive_while_other_candidates_are_still_written(engine):
     kinds = [type(event) for event in events_of(engine, by_sentiment())]
     last_written = len(kinds) - kinds[::-1].index(Wrote)
     assert kinds.index(Scored) < last_written
 
 
-def test_started_tells_the_caps_and_the_seed(engine):
+def test_the_started_event_has_the_caps_and_the_seed(engine):
     started = events_of(engine, seed=None, n=5)[0]
     assert len(started.caps) == 5
     assert started.settings.seed is not None
 
 
-def test_time_and_tokens_on_the_clock_only_ever_grow(engine):
+def test_time_and_tokens_of_the_clock_events_never_decrease(engine):
     clocks = [e.timing for e in events_of(engine, by_sentiment()) if isinstance(e, Clock)]
     for earlier, later in pairwise(clocks):
         assert dataclasses.astuple(earlier)[:5] <= dataclasses.astuple(later)[:5]
     assert clocks[-1].total == pytest.approx(clocks[-1].prefill + clocks[-1].decode + clocks[-1].score)
 
 
-def test_the_clock_counts_every_token(engine):
+def test_the_timing_counts_every_token(engine):
     result = best(engine)
     assert result.timing.tokens == sum(c.tokens for c in result.candidates)
 
@@ -107,8 +109,8 @@ def test_events_and_result_are_plain_values_that_cross_processes(engine):
 
 
 def test_the_plain_call_returns_what_the_stream_ends_with(engine):
-    streamed, drained = events_of(engine)[-1].result, best(engine)
-    assert dataclasses.replace(streamed, timing=drained.timing) == drained
+    streamed, returned = events_of(engine)[-1].result, best(engine)
+    assert dataclasses.replace(streamed, timing=returned.timing) == returned
 
 
 def test_candidates_are_ranked_best_first(engine):
@@ -121,10 +123,10 @@ def test_candidates_are_ranked_best_first(engine):
     assert sorted(c.index for c in result.candidates) == list(range(16))
 
 
-def test_a_known_favourite_wins(engine):
-    prompt_and = {c.index: "This movie" + c.text for c in best(engine).candidates}
+def test_the_scorers_favourite_wins_wherever_it_stands(engine):
+    full_texts = {c.index: "This movie" + c.text for c in best(engine).candidates}
     for index in (0, 7, 15):
-        result = best(engine, lambda texts, wanted=prompt_and[index]: [float(t == wanted) for t in texts])
+        result = best(engine, lambda texts, favourite=full_texts[index]: [float(t == favourite) for t in texts])
         assert (result.best.index, result.best.score) == (index, 1.0)
 
 
@@ -134,9 +136,9 @@ def test_equal_scores_keep_the_order_of_the_candidates(engine):
 
 
 def test_keep_returns_the_best_few_and_leaves_the_statistics_over_all(engine):
-    everything, kept = best(engine), best(engine, keep=3)
-    assert kept.candidates == everything.candidates[:3]
-    assert kept.stats == everything.stats
+    full, best_three = best(engine), best(engine, keep=3)
+    assert best_three.candidates == full.candidates[:3]
+    assert best_three.stats == full.stats
 
 
 def test_a_single_candidate_is_the_best(engine):
@@ -146,9 +148,9 @@ def test_a_single_candidate_is_the_best(engine):
 
 
 def test_a_run_is_repeated_by_the_seed_that_it_reports(engine):
-    first = best(engine, seed=None)
-    again = best(engine, seed=first.settings.seed)
-    assert dataclasses.replace(again, timing=first.timing) == first
+    original = best(engine, seed=None)
+    repeated = best(engine, seed=original.settings.seed)
+    assert dataclasses.replace(repeated, timing=original.timing) == original
 
 
 def test_runs_without_a_seed_differ(engine):
@@ -171,7 +173,7 @@ def test_statistics_are_those_of_the_scores(engine):
         ("eos", 2, 4, 3 / 4),  # and three let it end by itself after two tokens
     ],
 )
-def test_the_kl_estimate_counts_the_drawing_of_the_length(ended, tokens, cap, chance):
+def test_the_kl_estimate_includes_the_probability_of_the_drawn_length(ended, tokens, cap, chance):
     winner = Candidate(index=0, tokens=tokens, cap=cap, ended=ended, sampled_logprob=math.log(0.25))
     state = state_of(Ended(winner), Scored(0, 2.0), complete(1), Scored(1, 1.0), n=2, lengths=LengthSampler(2, 6))
     assert state.result().stats.kl_estimate == pytest.approx(estimates.kl_estimate(2, math.log(0.25 * chance)))
@@ -181,7 +183,7 @@ def test_without_a_known_distribution_of_lengths_there_is_no_kl_estimate(engine)
     assert best(engine, lengths=lambda: 5).stats.kl_estimate is None
 
 
-def test_the_state_so_far_ends_as_the_result(engine):
+def test_the_state_after_all_events_gives_the_same_result(engine):
     events = events_of(engine, by_sentiment())
     state = RunState(LengthSampler(8, 33))
     for event in events[:-1]:
@@ -195,8 +197,8 @@ def test_the_result_so_far_can_be_asked_for_after_every_event(engine):
         state.add(event)
         result = state.result()
         scores = [c.score for c in result.candidates]
-        known = [score for score in scores if score is not None]
-        assert known == sorted(known, reverse=True) == scores[: len(known)]
+        present = [score for score in scores if score is not None]
+        assert present == sorted(present, reverse=True) == scores[: len(present)]
         assert len(scores) == 16
 
 
@@ -205,7 +207,7 @@ def test_there_is_no_result_before_the_run_has_started():
         RunState().result()
 
 
-def test_a_stopped_run_keeps_what_is_done_and_marks_the_rest():
+def test_a_stopped_run_keeps_complete_candidates_and_marks_the_others():
     state = state_of(complete(2, "great"), Scored(2, 0.9), complete(0, "fine"), Wrote((Row(1, "so", 1),)))
     result = state.result(stopped=True)
     assert [(c.index, c.ended, c.score, c.rank) for c in result.candidates] == [
@@ -214,7 +216,7 @@ def test_a_stopped_run_keeps_what_is_done_and_marks_the_rest():
     assert (result.best.text, result.candidates[2].text) == ("great", "so")
 
 
-def test_a_stopped_run_says_over_how_many_candidates_its_figures_go():
+def test_a_stopped_run_says_how_many_candidates_its_statistics_cover():
     result = state_of(complete(2), Scored(2, 0.9)).result(stopped=True)
     assert "1 of 3 candidates" in result.notes[-1]
     assert result.stats.expected_best == (0.9,)
@@ -236,10 +238,10 @@ def test_a_run_stopped_before_any_score_has_neither_statistics_nor_a_best():
     assert "This movie" in result._repr_html_()
 
 
-@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
-def test_a_score_that_is_no_number_ends_the_run_and_never_wins(engine, wrong):
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_ends_the_run_and_never_wins(engine, score):
     with pytest.raises(ScoringError, match="candidate 3"):
-        best(engine, lambda texts: [wrong if i == 3 else 1.0 for i in range(len(texts))])
+        best(engine, lambda texts: [score if i == 3 else 1.0 for i in range(len(texts))])
 
 
 def test_a_scoring_error_midway_leaves_the_state_so_far_and_stops_the_engine(engine):
@@ -283,18 +285,18 @@ def test_a_length_sampler_takes_the_place_of_min_and_max_tokens(engine):
 
 
 def test_the_seed_alone_decides_what_a_length_sampler_draws_in_a_run(engine):
-    first, second = LengthSampler(2, 30, seed=1), LengthSampler(2, 30, seed=2)
-    assert best(engine, lengths=first).candidates == best(engine, lengths=second).candidates
+    seeded_1, seeded_2 = LengthSampler(2, 30, seed=1), LengthSampler(2, 30, seed=2)
+    assert best(engine, lengths=seeded_1).candidates == best(engine, lengths=seeded_2).candidates
 
 
 def test_both_ends_of_the_range_of_lengths_are_drawn(engine):
     assert {c.cap for c in best(engine, n=64, min_tokens=2, max_tokens=4).candidates} == {2, 3, 4}
 
 
-@pytest.mark.parametrize("drawn", [0, -4, 2.5, math.nan, math.inf, True, "7", None])
-def test_a_length_that_is_no_whole_number_above_zero_is_refused(engine, drawn):
+@pytest.mark.parametrize("length", [0, -4, 2.5, math.nan, math.inf, True, "7", None])
+def test_a_length_that_is_no_whole_number_above_zero_is_refused(engine, length):
     with pytest.raises(InputError) as error:
-        best(engine, lengths=lambda: drawn)
+        best(engine, lengths=lambda: length)
     assert error.value.field == "length_sampler"
 
 
@@ -316,52 +318,53 @@ def test_the_same_note_is_kept_once():
 
 
 def test_ranking_puts_the_unscored_last_without_a_rank():
-    found = rank([Candidate(index=0), Candidate(index=1, score=-5.0), Candidate(index=2, score=0.0)])
-    assert [(c.index, c.rank) for c in found] == [(2, 1), (1, 2), (0, None)]
+    ranked = rank([Candidate(index=0), Candidate(index=1, score=-5.0), Candidate(index=2, score=0.0)])
+    assert [(c.index, c.rank) for c in ranked] == [(2, 1), (1, 2), (0, None)]
 
 
 def test_the_dict_is_plain_json_with_the_promised_names_and_no_others(engine):
-    out = best(engine).to_dict()
-    assert json.loads(json.dumps(out, allow_nan=False)) == out
-    assert list(out) == [
+    record = best(engine).to_dict()
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert list(record) == [
         "prompt", "model", "scorer", "target", "unit", "settings", "candidates", "stats", "timing", "notes",
         "note_keys",
     ]
-    assert set(out["candidates"][0]) == {
+    assert set(record["candidates"][0]) == {
         "rank", "index", "text", "score", "parts", "judge", "tokens", "cap", "ended", "logprob"
     }
-    assert set(out["stats"]) == {"mean", "expected_best", "kl_bound", "kl_estimate", "win_rate"}
-    assert {"prefill", "decode", "score", "total", "tokens_per_second"} <= set(out["timing"])
+    assert set(record["stats"]) == {"mean", "expected_best", "kl_bound", "kl_estimate", "win_rate"}
+    assert {"prefill", "decode", "score", "total", "tokens_per_second"} <= set(record["timing"])
 
 
 def test_the_dict_holds_what_the_result_holds(engine):
     result = best(engine, n=4)
-    out = result.to_dict()
-    assert [c["text"] for c in out["candidates"]] == [c.text for c in result.candidates]
-    assert Settings.of(out["settings"]) == result.settings
-    assert (out["model"], out["scorer"], out["target"], out["unit"]) == ("tiny", "by_length", None, "score")
+    record = result.to_dict()
+    assert [c["text"] for c in record["candidates"]] == [c.text for c in result.candidates]
+    assert Settings.of(record["settings"]) == result.settings
+    assert (record["model"], record["scorer"], record["target"], record["unit"]) == ("tiny", "by_length", None, "score")
 
 
 def test_the_settings_of_a_dict_run_again_to_the_same_candidates(engine):
-    first = best(engine, seed=None, temperature=0.9, top_k=50, top_p=0.95)
-    settings = Settings.of(json.loads(json.dumps(first.to_dict()))["settings"])
-    assert flow.run(Request("This movie", settings), engine, CallableScorer(by_length)).candidates == first.candidates
+    original = best(engine, seed=None, temperature=0.9, top_k=50, top_p=0.95)
+    settings = Settings.of(json.loads(json.dumps(original.to_dict()))["settings"])
+    again = flow.run(Request("This movie", settings), engine, CallableScorer(by_length))
+    assert again.candidates == original.candidates
 
 
 def test_the_dict_of_a_chat_holds_its_messages():
     state = RunState()
     messages = ({"role": "user", "content": "Hi"},)
     state.add(Started("Hi", "m", "s", None, "reward", Settings(n=1, seed=1), (3,), messages))
-    out = state.result().to_dict()
-    assert json.loads(json.dumps(out)) == out
-    assert out["messages"] == [{"role": "user", "content": "Hi"}]
+    record = state.result().to_dict()
+    assert json.loads(json.dumps(record)) == record
+    assert record["messages"] == [{"role": "user", "content": "Hi"}]
 
 
-def test_the_tables_text_is_never_markup():
-    evil = "<script>alert('1')</script><img src=x onerror=alert(2)> &amp; ${x}"
+def test_markup_in_texts_is_escaped_in_the_html_table():
+    markup = "<script>alert('1')</script><img src=x onerror=alert(2)> &amp; ${x}"
     state = RunState()
-    state.add(Started(evil, evil, evil, evil, evil, Settings(n=1, seed=1), (3,)))
-    for event in (complete(0, evil), Scored(0, 0.5), Note(evil)):
+    state.add(Started(markup, markup, markup, markup, markup, Settings(n=1, seed=1), (3,)))
+    for event in (complete(0, markup), Scored(0, 0.5), Note(markup)):
         state.add(event)
     page = state.result()._repr_html_()
     assert "<script" not in page

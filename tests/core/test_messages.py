@@ -1,4 +1,4 @@
-"""Messages by key: English made from key and values, the way to the page and back, and that nothing goes without."""
+"""Messages by key: their English text, how they reach the page and return, and that every error and note has a key."""
 
 import ast
 import json
@@ -27,15 +27,15 @@ def test_an_error_carries_key_and_values_through_pickle_and_text():
     with pytest.raises(InputError) as raised:
         Settings(n=0)
     error = pickle.loads(pickle.dumps(raised.value))
-    for one in (raised.value, error):
-        assert str(one) == "n must be a whole number from 1 to 4096, not 0."
-        assert (one.field, one.key) == ("n", "error.not_whole_from_to")
-        assert one.values == {"name": "n", "least": "1", "most": "4096", "value": "0"}
+    for copy in (raised.value, error):
+        assert str(copy) == "n must be a whole number from 1 to 4096, not 0."
+        assert (copy.field, copy.key) == ("n", "error.not_whole_from_to")
+        assert copy.values == {"name": "n", "least": "1", "most": "4096", "value": "0"}
     plain = BonError("Nobody has a key for this.")
     assert (plain.message, plain.key, plain.values) == ("Nobody has a key for this.", None, {})
 
 
-def test_a_carried_message_comes_back_with_all_that_it_holds():
+def test_a_message_keeps_its_key_and_values_through_json():
     inner = say("error.prompt_empty")
     outer = join([say("error.numbered_prompt", number="3", error=inner), "plain", ""], " ")
     assert outer == f"Prompt 3: {inner} plain"
@@ -63,7 +63,7 @@ def test_a_restored_message_says_what_the_record_says():
     assert describe(text) == {"key": "note.stopped", "values": {"scored": "1", "of": "2"}}
 
 
-def test_values_are_exchanged_and_shortened_within_messages():
+def test_texts_are_replaced_and_shortened_within_the_values_of_messages():
     message = say("error.input_changed", path="/tmp/x/in.csv", resume="--resume")
     page = replace_text(replace_text(message, "/tmp/x/", ""), "--resume", say("batch.resume"))
     assert page.startswith("in.csv changed after the run began")
@@ -80,30 +80,30 @@ TEXT_ARGUMENT = {name: -1 for name in vars(errors) if name.endswith("Error")} | 
 
 
 def texts_without_key(source: str) -> list[str]:
-    """The calls that give an error or a note a text in place of a message."""
-    out = []
+    """The calls in Python source that give an error or a note a plain text in place of a keyed message."""
+    calls = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            place = TEXT_ARGUMENT.get(name)
-            if isinstance(place, str):
-                given = [keyword.value for keyword in node.keywords if keyword.arg == place]
+            argument = TEXT_ARGUMENT.get(name)
+            if isinstance(argument, str):
+                text_arguments = [keyword.value for keyword in node.keywords if keyword.arg == argument]
             else:
-                given = node.args[place:][:1] if place is not None and node.args else []
-            if any(isinstance(text, ast.Constant | ast.JoinedStr | ast.BinOp) for text in given):
-                out.append(ast.unparse(node))
-    return out
+                text_arguments = node.args[argument:][:1] if argument is not None and node.args else []
+            if any(isinstance(text, ast.Constant | ast.JoinedStr | ast.BinOp) for text in text_arguments):
+                calls.append(ast.unparse(node))
+    return calls
 
 
 def test_every_error_and_note_has_a_key():
     assert texts_without_key('raise InputError("n", "no")\nStep(note=f"a {b}")\nraise ModelError(say("x"))') == [
         "InputError('n', 'no')", "Step(note=f'a {b}')"]
-    plain = {str(file.relative_to(ROOT)): found for file in (ROOT / "bon").rglob("*.py")
-             if (found := texts_without_key(file.read_text(encoding="utf-8")))}
+    plain = {str(file.relative_to(ROOT)): calls for file in (ROOT / "bon").rglob("*.py")
+             if (calls := texts_without_key(file.read_text(encoding="utf-8")))}
     assert plain == {}
 
 
-def test_errors_made_by_bon_without_a_key_fail_the_test_that_meets_them(errors_without_key):
+def test_errors_that_bon_raises_without_a_key_fail_the_test_that_meets_them(errors_without_key):
     exec(compile("ModelError('no key')", "x", "exec"), {"ModelError": ModelError, "__name__": "bon.elsewhere"})
     assert errors_without_key == ["ModelError: no key"]
     errors_without_key.clear()

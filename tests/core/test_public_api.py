@@ -1,4 +1,4 @@
-"""The names that users are promised: what `import bon` gives, how it is called, what comes back."""
+"""The public API: the names that `import bon` gives, their arguments and what they return."""
 
 import inspect
 import json
@@ -44,8 +44,8 @@ def python(code: str) -> str:
 
 
 def test_import_loads_neither_torch_nor_gradio():
-    heavy = "{'torch', 'transformers', 'gradio', 'numpy'}"
-    assert python(f"import sys, bon; bon.__version__, dir(bon); print({heavy} & set(sys.modules))") == "set()"
+    heavy_modules = "{'torch', 'transformers', 'gradio', 'numpy'}"
+    assert python(f"import sys, bon; bon.__version__, dir(bon); print({heavy_modules} & set(sys.modules))") == "set()"
 
 
 def test_the_flow_loads_no_torch():
@@ -67,15 +67,15 @@ def test_import_leaves_the_environment_as_it_is(monkeypatch):
     "from bon.cli.main import main; main(['--help'])",
 ])
 def test_programs_configure_threads_before_torch_is_imported_and_keep_what_is_set(program, monkeypatch):
-    shows = f"import os, sys; print(*(os.environ[name] for name in {THREADS}), 'torch' in sys.modules)"
+    print_environment = f"import os, sys; print(*(os.environ[name] for name in {THREADS}), 'torch' in sys.modules)"
     for name in THREADS:
         monkeypatch.delenv(name, raising=False)
-    assert python(f"{program}\n{shows}").splitlines()[-1] == "AUTO,STRICT 20000 False"
+    assert python(f"{program}\n{print_environment}").splitlines()[-1] == "AUTO,STRICT 20000 False"
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
-    assert python(f"{program}\n{shows}").splitlines()[-1] == "COMPATIBLE 20000 False"
+    assert python(f"{program}\n{print_environment}").splitlines()[-1] == "COMPATIBLE 20000 False"
 
 
-def test_front_door_knows_its_names():
+def test_the_package_has_its_public_names():
     promised = {
         "best_of_n", "stream", "load", "Sampler", "Result", "LengthSampler", "SentimentScorer", "BestOfNSampler",
         "BonError", "InputError", "ModelError", "ScoringError", "EngineError", "__version__",
@@ -95,19 +95,20 @@ def test_star_import_brings_the_names():
 
 def parameters(function):
     return {
-        name: it.default for name, it in inspect.signature(function).parameters.items() if it.kind is not it.VAR_KEYWORD
+        name: parameter.default for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD
     }
 
 
 def test_best_of_n_sampler_takes_trls_arguments_in_trls_order():
-    none = inspect.Parameter.empty
+    required = inspect.Parameter.empty
     promised = {
-        "model": none, "tokenizer": none, "queries_to_scores": none, "length_sampler": none, "sample_size": 4,
-        "seed": None, "n_candidates": 1, "generation_config": None,
+        "model": required, "tokenizer": required, "queries_to_scores": required, "length_sampler": required,
+        "sample_size": 4, "seed": None, "n_candidates": 1, "generation_config": None,
     }  # fmt: skip
     assert list(parameters(bon.BestOfNSampler).items())[:8] == list(promised.items())
     assert parameters(bon.BestOfNSampler.generate) == {
-        "self": none, "tokenized_query": none, "skip_special_tokens": True, "device": None,
+        "self": required, "tokenized_query": required, "skip_special_tokens": True, "device": None,
     }  # fmt: skip
 
 
@@ -144,36 +145,36 @@ def test_best_of_n_returns_a_ranked_result():
     [("n", 3), ("target", "NEGATIVE"), ("min_tokens", 2), ("max_tokens", 40), ("temperature", 0.5), ("top_p", 0.9),
      ("top_k", 5), ("seed", 11), ("keep", 2), ("unit", "logit"), ("scorer", "logprob"), ("model", "embedded")],
 )  # fmt: skip
-def test_keyword_is_taken_and_written_down_in_the_result(name, value):
+def test_keyword_is_accepted_and_recorded_in_the_result(name, value):
     result = bon.best_of_n("This movie", **{"n": 4} | {name: value})
     assert getattr(result.settings, name) == value
     assert result.to_dict()["settings"][name] == value
 
 
 def test_names_of_the_dictionary_are_the_promised_ones_and_plain_json():
-    out = bon.best_of_n("This movie", n=3, seed=1).to_dict()
-    assert set(out) == {
+    record = bon.best_of_n("This movie", n=3, seed=1).to_dict()
+    assert set(record) == {
         "prompt", "model", "scorer", "target", "unit", "settings", "candidates", "stats", "timing", "notes",
         "note_keys",
     }  # fmt: skip
-    assert set(out["candidates"][0]) == {
+    assert set(record["candidates"][0]) == {
         "rank", "index", "text", "score", "parts", "judge", "tokens", "cap", "ended", "logprob",
     }  # fmt: skip
-    assert set(out["stats"]) == {"mean", "expected_best", "kl_bound", "kl_estimate", "win_rate"}
-    assert json.loads(json.dumps(out)) == out
+    assert set(record["stats"]) == {"mean", "expected_best", "kl_bound", "kl_estimate", "win_rate"}
+    assert json.loads(json.dumps(record)) == record
 
 
-def test_same_seed_gives_the_same_and_the_first_four_of_more():
+def test_same_seed_gives_the_same_texts_and_a_larger_n_begins_with_them():
     large = texts(bon.best_of_n("This movie", n=16, seed=7))
     assert texts(bon.best_of_n("This movie", n=16, seed=7)) == large
     assert texts(bon.best_of_n("This movie", n=4, seed=7)) == {i: large[i] for i in range(4)}
 
 
 def test_seed_of_a_result_repeats_it():
-    first = bon.best_of_n("This movie", n=4)
-    again = bon.best_of_n("This movie", n=4, seed=first.settings.seed)
-    assert texts(again) == texts(first)
-    assert texts(bon.best_of_n("This movie", n=4)) != texts(first)
+    original = bon.best_of_n("This movie", n=4)
+    repeated = bon.best_of_n("This movie", n=4, seed=original.settings.seed)
+    assert texts(repeated) == texts(original)
+    assert texts(bon.best_of_n("This movie", n=4)) != texts(original)
 
 
 def test_caps_come_from_min_to_max_tokens_with_both_ends():
@@ -195,7 +196,7 @@ def test_transformers_pipeline_can_score_and_gives_the_score_of_the_target(lm_fo
     pipe = pipeline("text-classification", model=classifier_folder)
     result = bon.best_of_n("This movie", n=4, seed=1, model=lm_folder, scorer=pipe, target="NEGATIVE")
     for c in result.candidates:
-        by_label = {o["label"]: o["score"] for o in pipe(result.prompt + c.text, top_k=None)}
+        by_label = {output["label"]: output["score"] for output in pipe(result.prompt + c.text, top_k=None)}
         assert set(by_label) == LABELS
         assert c.score == pytest.approx(by_label["NEGATIVE"], abs=1e-5)
 
@@ -228,7 +229,7 @@ def test_stream_is_the_same_flow_as_events():
     assert sum(type(event).__name__ == "Scored" for event in events) == 4
 
 
-def test_stream_checks_what_it_is_given_at_once():
+def test_stream_checks_its_arguments_at_once():
     with pytest.raises(bon.InputError):
         bon.stream("This movie", n=0)
     with pytest.raises(bon.InputError):
@@ -252,11 +253,11 @@ def test_sampler_scores_texts_as_a_run_does(sampler):
     assert sampler.score([]) == []
 
 
-@pytest.mark.parametrize("wrong", ["one text", [1, 2], [None]])
-def test_score_of_what_is_no_list_of_texts_is_refused(wrong, sampler):
-    with pytest.raises(bon.InputError, match="texts") as caught:
-        sampler.score(wrong)
-    assert caught.value.field == "texts"
+@pytest.mark.parametrize("invalid", ["one text", [1, 2], [None]])
+def test_score_of_what_is_no_list_of_texts_is_refused(invalid, sampler):
+    with pytest.raises(bon.InputError, match="texts") as raised:
+        sampler.score(invalid)
+    assert raised.value.field == "texts"
 
 
 def test_log_probability_cannot_rate_texts_from_elsewhere():
@@ -266,19 +267,19 @@ def test_log_probability_cannot_rate_texts_from_elsewhere():
 
 def test_target_and_unit_of_load_hold_until_a_run_says_otherwise():
     sampler = bon.load("embedded", target="NEGATIVE", unit="margin")
-    first = sampler.run("This movie", n=2, seed=1)
-    assert (first.target, first.unit, first.settings.unit) == ("NEGATIVE", "margin", "margin")
-    other = sampler.run("This movie", n=2, seed=1, target="positive", unit="logit")
-    assert (other.target, other.unit, other.settings.unit) == ("POSITIVE", "logit", "logit")
+    by_default = sampler.run("This movie", n=2, seed=1)
+    assert (by_default.target, by_default.unit, by_default.settings.unit) == ("NEGATIVE", "margin", "margin")
+    overridden = sampler.run("This movie", n=2, seed=1, target="positive", unit="logit")
+    assert (overridden.target, overridden.unit, overridden.settings.unit) == ("POSITIVE", "logit", "logit")
     assert sampler.run("This movie", n=1).target == "NEGATIVE"
 
 
 def test_target_and_unit_are_kept_or_changed_for_a_scorer_made_before(classifier_folder):
     scorer = bon.SentimentScorer(classifier_folder, target="NEGATIVE", unit="logit")
-    kept = bon.load("embedded", scorer=scorer).run("This movie", n=2)
-    assert (kept.target, kept.unit, kept.settings.unit) == ("NEGATIVE", "logit", "logit")
-    changed = bon.load("embedded", scorer=scorer, target="POSITIVE", unit="margin").run("This movie", n=2)
-    assert (changed.target, changed.unit) == ("POSITIVE", "margin")
+    by_scorer = bon.load("embedded", scorer=scorer).run("This movie", n=2)
+    assert (by_scorer.target, by_scorer.unit, by_scorer.settings.unit) == ("NEGATIVE", "logit", "logit")
+    overridden = bon.load("embedded", scorer=scorer, target="POSITIVE", unit="margin").run("This movie", n=2)
+    assert (overridden.target, overridden.unit) == ("POSITIVE", "margin")
     assert (scorer.target, scorer.unit) == ("NEGATIVE", "logit")
 
 
@@ -308,7 +309,7 @@ def test_loaded_sampler_refuses_another_model(sampler):
 
 
 @pytest.mark.parametrize(
-    ("field", "given"),
+    ("field", "arguments"),
     [("n", {"n": 0}), ("n", {"n": 4097}), ("keep", {"n": 2, "keep": 3}), ("temperature", {"temperature": 0}),
      ("min_tokens", {"min_tokens": 9, "max_tokens": 8}), ("top_p", {"top_p": 0}), ("top_k", {"top_k": -1}),
      ("seed", {"seed": -1}), ("unit", {"unit": "stars"}), ("model", {"model": ""}), ("model", {"model": 7}),
@@ -317,10 +318,10 @@ def test_loaded_sampler_refuses_another_model(sampler):
      ("messages", {"messages": [{"role": "user", "content": "Hi"}]})],
     ids=str,
 )  # fmt: skip
-def test_input_that_cannot_work_is_an_input_error_of_its_field(field, given):
-    with pytest.raises(bon.InputError) as caught:
-        bon.best_of_n("This movie", **given)
-    assert caught.value.field == field
+def test_input_that_cannot_work_is_an_input_error_of_its_field(field, arguments):
+    with pytest.raises(bon.InputError) as raised:
+        bon.best_of_n("This movie", **arguments)
+    assert raised.value.field == field
 
 
 def test_every_error_is_a_bon_error_and_input_errors_are_value_errors():

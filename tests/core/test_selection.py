@@ -1,4 +1,4 @@
-"""Who comes first: best, worst, a soft draw, and scorers in combination."""
+"""Selection of the winner: best, worst, a soft draw, and weighted sums of scorers."""
 
 import math
 
@@ -37,24 +37,24 @@ def by_length(texts):
 
 
 def run(engine, scorer=None, **settings):
-    chosen = Settings(**{"n": 8, "seed": 3, "min_tokens": 2, "max_tokens": 12} | settings)
-    return flow.run(Request("This movie", chosen), engine, scorer or CallableScorer(by_length))
+    settings_of_run = Settings(**{"n": 8, "seed": 3, "min_tokens": 2, "max_tokens": 12} | settings)
+    return flow.run(Request("This movie", settings_of_run), engine, scorer or CallableScorer(by_length))
 
 
-def test_the_worst_comes_first_and_what_is_unfinished_never_does():
+def test_the_worst_comes_first_and_an_unfinished_text_never_does():
     assert order(rank(candidates(), "worst")) == [4, 0, 2, 1, 3]
-    some = [*candidates(), Candidate(index=5, score=-9.0, ended="rejected"), Candidate(index=6)]
-    assert order(rank(some, "worst")) == [4, 0, 2, 1, 3, 5, 6]
-    assert order(rank(some, "soft", 0.1, 0.999))[-2:] == [5, 6]
+    with_unfinished = [*candidates(), Candidate(index=5, score=-9.0, ended="rejected"), Candidate(index=6)]
+    assert order(rank(with_unfinished, "worst")) == [4, 0, 2, 1, 3, 5, 6]
+    assert order(rank(with_unfinished, "soft", 0.1, 0.999))[-2:] == [5, 6]
 
 
 def test_soft_selection_draws_by_softmax():
     softness, count = 0.3, 20_000
     uniform = np.random.default_rng(0).random(count)
     ranked = sorted(SCORES, reverse=True)
-    seen = np.bincount([draw_softmax(ranked, softness, u) for u in uniform], minlength=5)
+    observed = np.bincount([draw_softmax(ranked, softness, u) for u in uniform], minlength=5)
     expected = count * np.exp(np.array(ranked) / softness) / np.exp(np.array(ranked) / softness).sum()
-    assert ((seen - expected) ** 2 / expected).sum() < 18.5  # chi-square, 4 degrees of freedom, p = 0.001
+    assert ((observed - expected) ** 2 / expected).sum() < 18.5  # chi-square, 4 degrees of freedom, p = 0.001
 
 
 @pytest.mark.parametrize(("softness", "place"), [(1e-9, 0), (1e9, 4)])
@@ -65,16 +65,16 @@ def test_softness_goes_from_the_best_to_one_plain_sample(softness, place):
 
 
 def test_soft_selection_puts_the_others_best_first_and_repeats_itself(engine):
-    first = run(engine, select="soft", softness=50.0)
-    again, best = run(engine, select="soft", softness=50.0), run(engine)
-    assert order(first.candidates) == order(again.candidates)
-    assert order(first.candidates)[1:] == [i for i in order(best.candidates) if i != first.best.index]
-    chosen = {run(engine, select="soft", softness=1e6, seed=seed).best.index for seed in range(12)}
-    assert len(chosen) > 3
-    assert (first.stats.kl_bound, first.stats.win_rate) == (None, None)
-    assert first.stats.expected_best == best.stats.expected_best
-    assert any("Soft selection" in note for note in first.notes)
-    assert str(first)
+    soft = run(engine, select="soft", softness=50.0)
+    repeated, best = run(engine, select="soft", softness=50.0), run(engine)
+    assert order(soft.candidates) == order(repeated.candidates)
+    assert order(soft.candidates)[1:] == [i for i in order(best.candidates) if i != soft.best.index]
+    winners = {run(engine, select="soft", softness=1e6, seed=seed).best.index for seed in range(12)}
+    assert len(winners) > 3
+    assert (soft.stats.kl_bound, soft.stats.win_rate) == (None, None)
+    assert soft.stats.expected_best == best.stats.expected_best
+    assert any("Soft selection" in note for note in soft.notes)
+    assert str(soft)
 
 
 def test_no_candidate_shares_the_random_stream_of_the_selection():
@@ -82,7 +82,7 @@ def test_no_candidate_shares_the_random_stream_of_the_selection():
     assert all(candidate_stream(5, 0, i).random() != uniform for i in range(4096))
 
 
-def test_the_figures_of_the_worst_are_of_the_worst(engine):
+def test_the_statistics_of_worst_of_n_are_about_the_worst(engine):
     worst, best = run(engine, select="worst"), run(engine)
     assert order(worst.candidates)[0] == order(best.candidates)[-1] or worst.best.score == best.candidates[-1].score
     assert worst.stats.expected_best[-1] == worst.best.score
@@ -94,12 +94,12 @@ def test_the_figures_of_the_worst_are_of_the_worst(engine):
     ("select", "median"), ("softness", 0), ("softness", -1.0), ("softness", math.nan), ("softness", "soft"),
 ])
 def test_a_selection_that_cannot_work_is_refused_by_name(field, value):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) as raised:
         Settings(**{field: value})
-    assert caught.value.field == field
+    assert raised.value.field == field
 
 
-# Averages of what a selection brings, against brute force.
+# Expected scores under a selection rule, against brute force.
 
 
 def test_soft_best_is_the_average_over_many_draws():
@@ -107,9 +107,9 @@ def test_soft_best_is_the_average_over_many_draws():
     judge = [5.0, 1.0, 3.0, 2.0, 4.0]
     places = [draw_softmax(SCORES, 0.2, u) for u in uniform]
     for values in (SCORES, judge):
-        each = np.array(values)[places]
-        found = estimates.soft_best(SCORES, 0.2, values)
-        assert abs(found - each.mean()) < 4 * each.std() / len(each) ** 0.5
+        drawn_values = np.array(values)[places]
+        average = estimates.soft_best(SCORES, 0.2, values)
+        assert abs(average - drawn_values.mean()) < 4 * drawn_values.std() / len(drawn_values) ** 0.5
     assert estimates.soft_best(SCORES, 1e-6) == pytest.approx(0.9)
     assert estimates.soft_best(SCORES, 1e9) == pytest.approx(np.mean(SCORES))
 
@@ -123,7 +123,7 @@ def test_top_average_shares_ties():
     assert estimates.top_average(SCORES, 1, judge, largest=False) == 4.0
 
 
-def test_bootstrap_covers_the_mean_as_often_as_it_says():
+def test_the_bootstrap_interval_covers_the_mean_at_its_nominal_rate():
     rng, inside = np.random.default_rng(2), 0
     for _ in range(300):
         low, high = estimates.bootstrap_interval(rng.normal(size=40), resamples=400)
@@ -143,13 +143,13 @@ def test_self_certainty_is_that_of_the_raw_logits(engine):
         with torch.inference_mode():
             logits = engine.model(input_ids=torch.tensor([[*ids, *c.token_ids]])).logits[0].double()
         # The logits of a token are those at the position before it.
-        told = logits[len(ids) - 1 : len(ids) - 1 + c.tokens].log_softmax(-1)
-        expected = -(told + math.log(told.shape[-1])).mean()
+        logprobs = logits[len(ids) - 1 : len(ids) - 1 + c.tokens].log_softmax(-1)
+        expected = -(logprobs + math.log(logprobs.shape[-1])).mean()
         assert c.score == pytest.approx(expected.item(), rel=1e-4)
     assert [c.score for c in rated] == sorted((c.score for c in rated), reverse=True)
 
 
-def test_self_certainty_is_counted_only_where_it_is_wanted(engine):
+def test_self_certainty_is_computed_only_for_scorers_that_need_it(engine):
     assert all(c.certainty is None for c in run(engine).candidates)
     with pytest.raises(ScoringError, match="self-certainty"):
         SelfCertaintyScorer().score([Item("", Candidate(index=0, text="a", tokens=1))])
@@ -166,12 +166,12 @@ def test_a_weighted_scorer_normalises_each_part_over_the_run(engine):
     assert result.scorer == "0.7 by_length + -0.3 logprob"
 
 
-def test_a_part_that_says_the_same_of_everybody_adds_nothing(engine):
+def test_a_part_that_gives_every_text_the_same_score_adds_nothing(engine):
     def same(texts):
         return [1.0] * len(texts)
 
-    both = run(engine, WeightedScorer([(1.0, CallableScorer(by_length)), (5.0, CallableScorer(same))]))
-    assert order(both.candidates) == order(run(engine).candidates)
+    weighted = run(engine, WeightedScorer([(1.0, CallableScorer(by_length)), (5.0, CallableScorer(same))]))
+    assert order(weighted.candidates) == order(run(engine).candidates)
     assert run(engine, WeightedScorer([(1.0, CallableScorer(same))])).best.score == 0.0
 
 
@@ -179,10 +179,10 @@ def test_a_part_that_says_the_same_of_everybody_adds_nothing(engine):
                                     [0.9999, float(np.nextafter(np.float32(0.9999), np.float32(2))), 0.9999]])
 def test_scores_that_differ_by_rounding_alone_add_nothing(scores):
     items = [Item("", Candidate(index=i)) for i in range(len(scores))]
-    same, other = CallableScorer(lambda texts: scores), CallableScorer(lambda texts: range(len(texts)))
-    same.name, other.name = "same", "other"
-    plain = WeightedScorer([(1.0, other)]).score(items).values
-    assert WeightedScorer([(1.0, other), (5.0, same)]).score(items).values == plain
+    nearly_constant, varying = CallableScorer(lambda texts: scores), CallableScorer(lambda texts: range(len(texts)))
+    nearly_constant.name, varying.name = "same", "other"
+    expected = WeightedScorer([(1.0, varying)]).score(items).values
+    assert WeightedScorer([(1.0, varying), (5.0, nearly_constant)]).score(items).values == expected
 
 
 @pytest.mark.parametrize("size", [1e-320, 1e-7, 1.0, 1e200])
@@ -202,13 +202,13 @@ def test_sums_of_scorers_are_named_in_one_text(classifier_folder):
 
 
 @pytest.mark.parametrize("name", ["0.7*", "*logprob", "0.7*logprob+", "x*logprob", "1*logprob+1*logprob"])
-def test_a_sum_that_is_none_is_refused(name):
-    with pytest.raises(InputError) as caught:
+def test_a_malformed_sum_is_refused(name):
+    with pytest.raises(InputError) as raised:
         api.load("embedded", name)
-    assert caught.value.field == "scorer"
+    assert raised.value.field == "scorer"
 
 
-def test_a_sampler_looks_for_another_target_in_a_sum(lm_folder, classifier_folder):
+def test_a_sampler_takes_another_target_for_a_sum(lm_folder, classifier_folder):
     sampler = api.load(lm_folder, f"1*{classifier_folder}+0.1*logprob")
     positive, negative = (
         sampler.run("This movie", n=4, seed=1, max_tokens=12, target=target) for target in (None, "NEGATIVE")

@@ -14,7 +14,7 @@ from bon.settings import SEED_MAX, Request, Sampling, Settings, clean
 CHAT = [{"role": "user", "content": "Hello"}]
 
 
-def refused(**settings):
+def settings_error(**settings):
     with pytest.raises(InputError) as error:
         Settings(**settings)
     return error.value
@@ -25,17 +25,17 @@ def refused(**settings):
     0, -1, 10**7, pytest.param(10**5000, id="huge"), 2.5, math.nan, math.inf, "16", "many", True, [4], 1 + 2j,
 ])
 def test_a_count_that_is_no_whole_number_in_range_is_refused_by_name(name, value):
-    error = refused(**{"n": 4096, "max_tokens": 100_000, name: value})
+    error = settings_error(**{"n": 4096, "max_tokens": 100_000, name: value})
     assert error.field == name
     assert name in str(error)
 
 
 @pytest.mark.parametrize("name", ["n", "reject", "select", "softness"])
 def test_none_is_refused_where_a_value_is_needed(name):
-    assert refused(**{name: None}).field == name
+    assert settings_error(**{name: None}).field == name
 
 
-def test_none_leaves_a_fillable_setting_to_what_fills_it_and_then_to_its_default():
+def test_a_setting_of_none_takes_the_filled_value_or_else_its_default():
     settings = Settings(temperature=None, max_tokens=9)
     assert (settings.temperature, settings.max_tokens, settings.model) == (None, 9, None)
     assert settings.lengths == (8, 9)
@@ -52,19 +52,19 @@ def test_a_run_records_the_values_that_were_used():
 
 def test_n_may_go_from_1_to_4096():
     assert (Settings(n=1).n, Settings(n=4096).n) == (1, 4096)
-    assert "from 1 to 4096, not 4097" in str(refused(n=4097))
+    assert "from 1 to 4096, not 4097" in str(settings_error(n=4097))
 
 
-def test_keep_cannot_exceed_n_and_both_are_said():
-    error = refused(n=4, keep=5)
+def test_keep_cannot_exceed_n_and_the_error_names_both():
+    error = settings_error(n=4, keep=5)
     assert error.field == "keep"
     assert "keep is 5" in str(error)
     assert "n = 4" in str(error)
     assert Settings(n=4, keep=4).keep == 4
 
 
-def test_the_least_length_cannot_exceed_the_most_and_both_are_said():
-    error = refused(min_tokens=9, max_tokens=8)
+def test_min_tokens_cannot_exceed_max_tokens_and_the_error_names_both():
+    error = settings_error(min_tokens=9, max_tokens=8)
     assert error.field == "min_tokens"
     assert "min_tokens (9) is above max_tokens (8)" in str(error)
     assert Settings(min_tokens=8, max_tokens=8).min_tokens == 8
@@ -72,22 +72,22 @@ def test_the_least_length_cannot_exceed_the_most_and_both_are_said():
 
 @pytest.mark.parametrize("value", [0, 0.0, -0.5, math.nan, math.inf, -math.inf, "1", "warm", True, [1.0], 10**400])
 def test_a_temperature_that_is_no_finite_number_above_zero_is_refused(value):
-    assert refused(temperature=value).field == "temperature"
+    assert settings_error(temperature=value).field == "temperature"
 
 
 @pytest.mark.parametrize("value", [0, 0.0, -0.1, 1.0001, 2, math.nan, math.inf, "0.9", True])
 def test_a_top_p_outside_zero_to_one_is_refused(value):
-    assert refused(top_p=value).field == "top_p"
+    assert settings_error(top_p=value).field == "top_p"
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, math.nan, "5", True])
 def test_a_top_k_that_is_negative_or_not_whole_is_refused(value):
-    assert refused(top_k=value).field == "top_k"
+    assert settings_error(top_k=value).field == "top_k"
 
 
 @pytest.mark.parametrize("value", [-1, 2**53, 1.5, math.nan, "7", True])
 def test_a_seed_that_a_browser_could_not_hold_is_refused(value):
-    assert refused(seed=value).field == "seed"
+    assert settings_error(seed=value).field == "seed"
 
 
 def test_the_largest_seed_is_exact_in_a_double():
@@ -96,7 +96,7 @@ def test_the_largest_seed_is_exact_in_a_double():
 
 @pytest.mark.parametrize("value", ["percent", "", 1, ["logit"], "Probability"])
 def test_an_unknown_unit_is_refused_with_the_units_there_are(value):
-    error = refused(unit=value)
+    error = settings_error(unit=value)
     assert error.field == "unit"
     assert "probability, logit, margin" in str(error)
 
@@ -104,7 +104,7 @@ def test_an_unknown_unit_is_refused_with_the_units_there_are(value):
 @pytest.mark.parametrize("name", ["model", "scorer", "target"])
 @pytest.mark.parametrize("value", ["", "  ", 5, ["gpt2"]])
 def test_a_name_that_is_no_text_is_refused(name, value):
-    assert refused(**{name: value}).field == name
+    assert settings_error(**{name: value}).field == name
 
 
 def test_an_unknown_setting_is_refused_with_the_settings_there_are():
@@ -128,9 +128,9 @@ def test_numbers_of_any_kind_become_floats():
 
 def test_a_missing_seed_is_drawn_and_a_given_one_kept():
     assert Settings(seed=5).with_seed().seed == 5
-    drawn = {Settings().with_seed().seed for _ in range(20)}
-    assert len(drawn) > 15
-    assert all(0 <= seed <= SEED_MAX for seed in drawn)
+    seeds = {Settings().with_seed().seed for _ in range(20)}
+    assert len(seeds) > 15
+    assert all(0 <= seed <= SEED_MAX for seed in seeds)
 
 
 def test_values_cannot_be_changed_afterwards():
@@ -162,12 +162,12 @@ def test_strange_prompts_pass_unchanged(prompt):
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("text", "cleaned"),
     [("a\ud800b", "a\ufffdb"), ("\udfff", "\ufffd"), ("\ud83d\ude00", "😀"), ("\ude00\ud83d", "\ufffd\ufffd")],
 )
-def test_lone_surrogates_are_replaced_and_pairs_joined(given, kept):
-    assert clean(given) == Request(given).prompt == kept
-    assert Request(messages=[{"role": "user", "content": given}]).messages[0]["content"] == kept
+def test_lone_surrogates_are_replaced_and_pairs_joined(text, cleaned):
+    assert clean(text) == Request(text).prompt == cleaned
+    assert Request(messages=[{"role": "user", "content": text}]).messages[0]["content"] == cleaned
 
 
 def test_every_text_of_a_message_can_be_encoded():
@@ -191,18 +191,18 @@ def test_messages_are_kept_as_they_are():
     assert list(Request(messages=chat).messages) == chat
 
 
-@pytest.mark.parametrize("both", [{"messages": CHAT}, {"prompt_ids": (1, 2)}])
-def test_two_kinds_of_prompt_at_once_are_refused(both):
+@pytest.mark.parametrize("other_prompt", [{"messages": CHAT}, {"prompt_ids": (1, 2)}])
+def test_two_kinds_of_prompt_at_once_are_refused(other_prompt):
     with pytest.raises(InputError, match="not both"):
-        Request("This movie", **both)
+        Request("This movie", **other_prompt)
 
 
 def test_bad_input_is_both_an_error_of_bon_and_a_value_error():
-    error = refused(n=0)
+    error = settings_error(n=0)
     assert isinstance(error, BonError)
     assert isinstance(error, ValueError)
 
 
 def test_an_input_error_crosses_a_process_boundary_whole():
-    again = pickle.loads(pickle.dumps(InputError("n", "n is wrong.")))
-    assert (again.field, str(again)) == ("n", "n is wrong.")
+    copy = pickle.loads(pickle.dumps(InputError("n", "n is wrong.")))
+    assert (copy.field, str(copy)) == ("n", "n is wrong.")
