@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from bon import flow
@@ -19,14 +19,12 @@ from bon.scorers.base import Item, Scorer, score_items
 from bon.scorers.factory import as_scorer
 from bon.scorers.sentiment import SentimentScorer
 from bon.scorers.weighted import CarriedScorer, WeightedScorer
-from bon.settings import UNITS, Request, Settings
+from bon.settings import UNITS, Messages, Request, Settings
 from bon.stats.lengths import DrawLength
 from bon.stats.random_streams import selection_uniform
 
-#: A chat.
-Messages = Sequence[Mapping[str, str]]
 #: Anything that rates texts: a name, a folder, a transformers pipeline, a callable on a list of texts, a scorer.
-ScorerLike = str | os.PathLike | Callable[[list[str]], Sequence[float]] | Scorer
+ScorerLike = str | os.PathLike[str] | Callable[[list[str]], Sequence[float]] | Scorer
 
 
 class Sampler:
@@ -51,7 +49,7 @@ class Sampler:
         ))
 
     def stream(self, prompt: str | None = None, *, messages: Messages | None = None, unconditional: bool = False,
-               length_sampler: DrawLength | None = None, **settings: Any) -> Iterator[Event]:
+               length_sampler: DrawLength | None = None, **settings: Any) -> Generator[Event, None, None]:
         """The same, as events, which begin with `Started` and end with `Done`.
 
         Settings and prompt are checked at once, what depends on the model (does the prompt fit?) when the first
@@ -62,7 +60,9 @@ class Sampler:
             Request(prompt, Settings.of(settings), messages, unconditional=unconditional), length_sampler
         )
 
-    def stream_request(self, request: Request, length_sampler: DrawLength | None = None) -> Iterator[Event]:
+    def stream_request(
+        self, request: Request, length_sampler: DrawLength | None = None
+    ) -> Generator[Event, None, None]:
         """The events of a request: `stream` for those who have made and hence checked one.
 
         Raises `InputError` where the request names another model or scorer than this sampler's, or a target that its
@@ -96,31 +96,35 @@ class Sampler:
         one. select, softness: as in `bon.Settings`. None leaves each as it was. Raises `InputError` for a target that
         the scorer does not have.
         """
-        given = {"target": target, "select": select, "softness": softness}
-        settings = dataclasses.replace(result.settings, **{k: v for k, v in given.items() if v is not None})
-        scores, label = self._rated_anew(result, settings)
-        return rerank(result, settings, selection_uniform(settings.seed, 0), scores, label)
+        before = result.settings
+        settings = dataclasses.replace(
+            before, target=before.target if target is None else target,
+            select=before.select if select is None else select,
+            softness=before.softness if softness is None else softness,
+        )
+        scores, label = self._scores_for(result, settings)
+        return rerank(result, settings, selection_uniform(settings.seed or 0, 0), scores, label)
 
-    def _rated_anew(self, result: Result, settings: Settings) -> tuple[list[Scored], str | None]:
+    def _scores_for(self, result: Result, settings: Settings) -> tuple[list[Scored], str | None]:
         """New scores where the settings look for another label than the result's, and the label of all scores."""
         rated = [c for c in result.candidates if c.score is not None]
         if not isinstance(self.scorer, WeightedScorer):
             scorer = self.scorer.for_target(settings.target, result.unit)
             return (_scored(scorer, rated, result) if scorer.target != result.target else []), scorer.target
-        before, after = (self.scorer.for_target(chosen.target, None).parts for chosen in (result.settings, settings))
-        changed = {now.name for (_, was), (_, now) in zip(before, after, strict=True) if was.target != now.target}
+        parts_before, parts = (self.scorer.for_target(s.target, None).parts for s in (result.settings, settings))
+        changed = {new.name for (_, old), (_, new) in zip(parts_before, parts, strict=True) if old.target != new.target}
         if not changed:
             return [], None
         scorer = WeightedScorer([
             (weight, part if part.name in changed or any(part.name not in c.parts for c in rated)
-             else CarriedScorer(part.name)) for weight, part in after
+             else CarriedScorer(part.name)) for weight, part in parts
         ])
-        # The sums of dropped candidates were never over the complete ones.
+        # Dropped candidates were scored apart from the complete ones.
         groups = [[c for c in rated if (c.ended == "rejected") == dropped] for dropped in (False, True)]
-        return [scored for some in groups for scored in _scored(scorer, some, result)], None
+        return [scored for group in groups for scored in _scored(scorer, group, result)], None
 
 
-def load(model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None, *, target: str | None = None,
+def load(model: str | os.PathLike[str] = "embedded", scorer: ScorerLike | None = None, *, target: str | None = None,
          unit: str | None = None, device: str | None = None, dtype: str | None = None,
          endpoint: str | None = None) -> Sampler:
     """Loads a model and its scorer and returns a `Sampler`; what is loaded already is used again.
@@ -132,9 +136,9 @@ def load(model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None
     scorer stays here. Raises `ModelError` where a model cannot be had, `InputError` for a target that the scorer does
     not have.
     """
-    model, scorer = _place(model), _place(scorer)
-    settings = Settings(model=model, scorer=scorer if isinstance(scorer, str) else None, target=target, unit=unit)
-    return load_for(settings, scorer, device=device, dtype=dtype, endpoint=endpoint)
+    name, scorer_name = os.fspath(model) if isinstance(model, os.PathLike) else model, _name(scorer)
+    settings = Settings(model=name, scorer=scorer_name, target=target, unit=unit)
+    return load_for(settings, None if scorer_name else scorer, device=device, dtype=dtype, endpoint=endpoint)
 
 
 def load_for(settings: Settings, scorer: ScorerLike | None = None, *, device: str | None = None,
@@ -143,40 +147,41 @@ def load_for(settings: Settings, scorer: ScorerLike | None = None, *, device: st
 
     scorer: one that has no name, in place of theirs.
     """
-    model, named, target, unit = settings.model or "embedded", settings.scorer, settings.target, settings.unit
-    spec = presets.find(model if endpoint is None else "embedded", named)
+    model, scorer_name, target, unit = settings.model or "embedded", settings.scorer, settings.target, settings.unit
+    spec = presets.find(model if endpoint is None else "embedded", scorer_name)
+    engine: Engine
     if endpoint is None:
         engine = LocalEngine(*loading.causal(spec.model, device, dtype), name=spec.name)
     else:
-        engine = ServerEngine.at(endpoint, model)
-        model = engine.server.model
-    source = spec.scorer if scorer is None or named else scorer
-    made = as_scorer(source, target, unit or "probability", device=device, dtype=dtype)
-    if isinstance(source, str) and not isinstance(made, WeightedScorer):
-        made.name = named or (f"{spec.name} sentiment" if spec.summary else source)
-    return Sampler(engine, made.for_target(target, unit), model, named)
+        engine = server_engine = ServerEngine.at(endpoint, model)
+        model = server_engine.server.model
+    loaded = as_scorer(scorer or spec.scorer, target, unit or "probability", device=device, dtype=dtype)
+    if scorer is None and not isinstance(loaded, WeightedScorer):
+        loaded.name = scorer_name or (f"{spec.name} sentiment" if spec.summary else spec.scorer)
+    return Sampler(engine, loaded.for_target(target, unit), model, scorer_name)
 
 
-def stream(prompt: str | None = None, *, model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None,
+def stream(prompt: str | None = None, *, model: str | os.PathLike[str] = "embedded", scorer: ScorerLike | None = None,
            device: str | None = None, dtype: str | None = None, endpoint: str | None = None,
            messages: Messages | None = None, unconditional: bool = False, length_sampler: DrawLength | None = None,
-           **settings: Any) -> Iterator[Event]:
+           **settings: Any) -> Generator[Event, None, None]:
     """The events of best of n for one prompt: see `best_of_n`, `Sampler.stream` and `bon.events`."""
-    # What is wrong with the input is said before a model is loaded for it.
-    model, scorer = _place(model), _place(scorer)
-    # On a server, "embedded" stands for the only model; which one that is, the sampler knows.
-    names = {"model": None if endpoint else model, "scorer": scorer if isinstance(scorer, str) else None}
+    # The input is checked before a model is loaded for it.
+    name, scorer_name = os.fspath(model) if isinstance(model, os.PathLike) else model, _name(scorer)
+    # On a server, "embedded" stands for its only model, whose name the sampler knows.
+    names = {"model": None if endpoint else name, "scorer": scorer_name}
     request = Request(prompt, Settings.of({**settings, **names}), messages, unconditional=unconditional)
     _check_length_sampler(length_sampler)
-    to_load = request.settings.filled(model=model)
-    sampler = load_for(to_load, scorer, device=device, dtype=dtype, endpoint=endpoint)
+    to_load, unnamed_scorer = request.settings.filled(model=name), None if scorer_name else scorer
+    sampler = load_for(to_load, unnamed_scorer, device=device, dtype=dtype, endpoint=endpoint)
     return sampler.stream_request(request, length_sampler)
 
 
-def best_of_n(prompt: str | None = None, *, model: str | os.PathLike = "embedded", scorer: ScorerLike | None = None,
-              device: str | None = None, dtype: str | None = None, endpoint: str | None = None,
-              messages: Messages | None = None, unconditional: bool = False, length_sampler: DrawLength | None = None,
-              **settings: Any) -> Result:
+def best_of_n(
+    prompt: str | None = None, *, model: str | os.PathLike[str] = "embedded", scorer: ScorerLike | None = None,
+    device: str | None = None, dtype: str | None = None, endpoint: str | None = None, messages: Messages | None = None,
+    unconditional: bool = False, length_sampler: DrawLength | None = None, **settings: Any,
+) -> Result:
     """Continues `prompt` n times, scores every continuation and returns them ranked.
 
     settings: the fields of `bon.Settings`. scorer: also a pipeline or a callable. messages: a chat in place of the
@@ -193,7 +198,8 @@ def best_of_n(prompt: str | None = None, *, model: str | os.PathLike = "embedded
 
 def _check_length_sampler(length_sampler: DrawLength | None) -> None:
     if length_sampler is not None and not callable(length_sampler):
-        raise InputError("length_sampler", say("error.length_sampler_not_callable", example="bon.LengthSampler(8, 33)"))
+        message = say("error.length_sampler_not_callable", example="bon.LengthSampler(8, 33)")
+        raise InputError("length_sampler", message)
 
 
 def _scored(scorer: Scorer, candidates: Sequence[Candidate], result: Result) -> list[Scored]:
@@ -203,5 +209,6 @@ def _scored(scorer: Scorer, candidates: Sequence[Candidate], result: Result) -> 
     return list(map(Scored, (c.index for c in candidates), scores.values, scores.parts))
 
 
-def _place(source: Any) -> Any:
-    return os.fspath(source) if isinstance(source, os.PathLike) else source
+def _name(scorer: ScorerLike | None) -> str | None:
+    """The name or path of a scorer; None where it is no text."""
+    return os.fspath(scorer) if isinstance(scorer, str | os.PathLike) else None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bon.result import Candidate, Result, Timing
-from bon.settings import Settings
+from bon.settings import Messages, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Started:
     unit: str
     settings: Settings
     caps: tuple[int, ...]
-    messages: tuple[Mapping[str, str], ...] | None = None
+    messages: Messages | None = None
     uniform: float = 0.0
 
 

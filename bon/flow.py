@@ -47,7 +47,7 @@ def stream(
 
 
 def run_many(requests: Sequence[Request], engine: Engine, scorer: Scorer) -> list[Result]:
-    """The results of several requests that share a batch, with nobody else's, and that nobody watches."""
+    """The results of several requests that are decoded together and with no other call's: see `stream_many`."""
     events = stream_many(requests, engine, scorer, watched=False)
     return [event.result for _, event in events if isinstance(event, Done)]
 
@@ -56,41 +56,45 @@ def stream_many(
     requests: Sequence[Request], engine: Engine, scorer: Scorer,
     lengths: DrawLength | Sequence[DrawLength] | None = None, watched: bool = True,
 ) -> Generator[tuple[int, Event], None, None]:
-    """The events of several requests that share a batch, each with its request's number.
+    """The events of several requests that are decoded together, each with its request's number.
 
-    `lengths` (one for all, or one per request) draws the caps in place of min_tokens and max_tokens. Where nobody
-    watches, no `Wrote` tells of texts that grow, nobody else's texts are decoded along, and a scorer that takes
-    candidates in groups is called for those of all requests together; the candidates are the same. Raises `InputError`
-    before any work where a request cannot work, `ScoringError` or `EngineError` where the work fails.
+    lengths: one for all, or one per request, draws the caps in place of min_tokens and max_tokens. watched: whether
+    anybody reads the events as they come; else there are no `Wrote` events, no other call's texts are decoded in the
+    same steps, and a scorer that takes groups of candidates is called once for those of all requests; the candidates
+    are the same. Raises `InputError` before any work where a request cannot work, `ScoringError` or `EngineError` where
+    the work fails.
     """
-    each = lengths if isinstance(lengths, Sequence) else [lengths] * len(requests)
-    runs = [_Run(request, engine, scorer, drawn, watched) for request, drawn in zip(requests, each, strict=True)]
-    for number, work in enumerate(runs):
-        yield number, work.note(work.started)
-    with closing(engine.generate([work.job for work in runs])) as steps:
+    per_request = lengths if isinstance(lengths, Sequence) else [lengths] * len(requests)
+    runs = [_Run(request, engine, scorer, draw_length, watched)
+            for request, draw_length in zip(requests, per_request, strict=True)]
+    for number, run in enumerate(runs):
+        yield number, run.record(run.started)
+    with closing(engine.generate([run.job for run in runs])) as steps:
         for step, seconds in _timed(steps):
-            for number, work in enumerate(runs):
-                for event in work.after(step, number, seconds / len(runs)):
+            for number, run in enumerate(runs):
+                for event in run.events_of_step(step, number, seconds / len(runs)):
                     yield number, event
     yield from _score_together(runs, scorer)
-    for number, work in enumerate(runs):
-        yield number, Done(work.state.result())
+    for number, run in enumerate(runs):
+        yield number, Done(run.state.result())
 
 
 class _Run:
-    """One request on its way through the stages."""
+    """One request on its way through generation, early rejection and scoring."""
 
     def __init__(self, request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None,
                  watched: bool = True):
         self.scorer = scorer
         settings = request.settings.filled().with_seed()
-        if isinstance(lengths, LengthSampler):  # the record says what was drawn from
+        if isinstance(lengths, LengthSampler):  # so that the record holds the range of the caps
             settings = dataclasses.replace(settings, min_tokens=lengths.min_value, max_tokens=lengths.max_value - 1)
+        assert settings.seed is not None  # after `with_seed`
+        self.seed = settings.seed
         request = request.with_settings(settings)
         self.lengths = LengthSampler.of(settings) if lengths is None else lengths
         prompt = engine.encode(request)
-        alone = not watched  # who waits for a file wants it to be the same again
-        watched = watched or settings.reject > 0  # what is dropped is chosen by unfinished texts
+        alone = not watched  # a file that is written again is to come out the same
+        watched = watched or settings.reject > 0  # early rejection scores unfinished texts
         self.together = scorer.incremental and not watched
         self.job = Job(prompt.ids, self._caps(request), request, notes=prompt.notes, certainty=scorer.needs_certainty,
                        watched=watched, alone=alone)
@@ -100,11 +104,11 @@ class _Run:
         self.state = RunState(self.lengths if isinstance(self.lengths, LengthSampler) else None)
         self.started = Started(
             self.prompt, engine.name, scorer.name, scorer.target, scorer.unit, settings, self.job.caps,
-            request.messages, selection_uniform(settings.seed, request.query),
+            request.messages, selection_uniform(self.seed, request.query),
         )
         self.waiting: list[Candidate] = []
         self.rejection = EarlyRejection(self.job.caps) if settings.reject else None
-        self.undecided: dict[int, Candidate] = {}
+        self.held_back: dict[int, Candidate] = {}  # complete, but may yet be dropped at a checkpoint
         self.spent = {"prefill": 0.0, "decode": 0.0, "score": 0.0}
 
     @staticmethod
@@ -116,28 +120,31 @@ class _Run:
 
     def _cap(self, request: Request, index: int) -> int:
         if hasattr(self.lengths, "at"):
-            return self.lengths.at(candidate_stream(request.settings.seed, request.query, index).random())
+            return self.lengths.at(candidate_stream(self.seed, request.query, index).random())
         if not callable(self.lengths):
             raise InputError(
                 "length_sampler", say("error.length_sampler_not_callable", example="bon.LengthSampler(4, 16)")
             )
         return whole("length_sampler", self.lengths(), 1)
 
-    def note(self, event: Event) -> Event:
-        """Enters an event into the state and passes it on."""
+    def record(self, event: Event) -> Event:
+        """Adds an event to the state and returns it."""
         self.state.add(event)
         return event
 
-    def after(self, step: Step, number: int, seconds: float) -> Iterator[Event]:
-        """The events that one step of the engine means for this request."""
+    def events_of_step(self, step: Step, number: int, seconds: float) -> Iterator[Event]:
+        """The events of this request that follow from one step of the engine.
+
+        number: the request's, in the step. seconds: of the step, this request's share.
+        """
         self.spent[step.stage] += seconds
         if step.note:
-            yield self.note(Note(step.note))
-        # What was given up may be written on for a step or two where others use the model: it counts no more.
+            yield self.record(Note(step.note))
+        # The engine may continue dropped candidates for a step or two; they no longer count.
         grown = [row for row in step.grown.get(number, ()) if row.index not in self.job.unwanted]
         ended = [c for c in step.ended.get(number, ()) if c.index not in self.job.unwanted]
         if grown:
-            yield self.note(Wrote(tuple(grown)))
+            yield self.record(Wrote(tuple(grown)))
         if self.rejection:
             for row in grown:
                 self.rejection.record_progress(self.state.candidates[row.index])
@@ -147,77 +154,81 @@ class _Run:
         if number in step.grown or number in step.ended:
             yield from self._score_waiting()
             yield from self._reject()
-            yield self.note(Clock(self._timing()))
+            yield self.record(Clock(self._timing()))
 
     def _complete(self, candidates: Sequence[Candidate]) -> Iterator[Event]:
-        """Lets candidates wait for their score; those that may yet be dropped are kept back until that is decided."""
+        """Queues complete candidates for scoring; holds back those that a checkpoint may yet drop."""
         for candidate in candidates:
             if self.rejection and self.rejection.may_drop(candidate.index):
-                self.undecided[candidate.index] = candidate
+                self.held_back[candidate.index] = candidate
             else:
                 self.waiting.append(candidate)
-                yield self.note(Ended(candidate))
-                yield from (self.note(Note(text)) for text in candidate.notes if text not in self.state.notes)
+                yield self.record(Ended(candidate))
+                yield from (self.record(Note(text)) for text in candidate.notes if text not in self.state.notes)
 
     def _score_waiting(self) -> Iterator[Event]:
-        over = all(c.ended for c in self.state.candidates)
+        """Scores the waiting candidates: all at the end, or an eighth at a time where the scorer is incremental."""
+        all_ended = all(c.ended for c in self.state.candidates)
         enough = self.scorer.incremental and len(self.waiting) >= math.ceil(len(self.job.caps) / 8)
-        if self.together or not self.waiting or not (over or enough):
+        if self.together or not self.waiting or not (all_ended or enough):
             return
-        scores, notes = self._scores(self.ready())
-        for event in (*notes, *scores):
-            yield self.note(event)
+        scores, notes = self._scores(self.take_waiting())
+        for note in notes:
+            yield self.record(note)
+        for score in scores:
+            yield self.record(score)
 
-    def ready(self) -> list[Item]:
-        """What waited for its score, which it gets now."""
-        ready, self.waiting = sorted(self.waiting, key=lambda c: c.index), []
-        return self._items(ready)
+    def take_waiting(self) -> list[Item]:
+        """The candidates that wait for a score, which no longer wait."""
+        candidates, self.waiting = sorted(self.waiting, key=lambda c: c.index), []
+        return self._items(candidates)
 
-    def scored(self, events: Sequence[Event], seconds: float) -> Iterator[Event]:
-        """The events of a call of the scorer that took so many seconds for this request."""
+    def record_scores(self, events: Sequence[Event], seconds: float) -> Iterator[Event]:
+        """Adds the events of a call of the scorer that took so many seconds for this request, and returns them."""
         self.spent["score"] += seconds
-        yield from map(self.note, (*events, Clock(self._timing())))
+        yield from map(self.record, (*events, Clock(self._timing())))
 
     def _reject(self) -> Iterator[Event]:
-        """At a checkpoint that all have come to, gives up the share of them whose texts score lowest there."""
-        while self.rejection and (standing := self.rejection.pop_complete()):
-            yield from self._drop_lowest(standing)
-            complete, self.undecided = list(self.undecided.values()), {}
+        """At each checkpoint that all candidates have reached, drops the share of them that scores lowest there."""
+        while self.rejection and (reached := self.rejection.pop_complete()):
+            yield from self._drop_lowest(self.rejection, reached)
+            complete, self.held_back = list(self.held_back.values()), {}
             yield from self._complete(complete)
             yield from self._score_waiting()
 
-    def _drop_lowest(self, standing: Sequence[Candidate]) -> Iterator[Event]:
-        count = int(self.job.request.settings.reject * len(standing))
+    def _drop_lowest(self, rejection: EarlyRejection, candidates: Sequence[Candidate]) -> Iterator[Event]:
+        """Scores what the candidates had written at the checkpoint, and drops the lowest of them."""
+        count = int(self.job.request.settings.reject * len(candidates))
         if not count:
             return
-        scores, notes = self._scores(self._items(standing))
+        scores, notes = self._scores(self._items(candidates))
         for event in notes:
-            yield self.note(event)
-        rated = {scored.index: scored for scored in scores}
+            yield self.record(event)
+        by_index = {scored.index: scored for scored in scores}
 
-        def worth(candidate: Candidate) -> tuple[float, int]:
-            # Of equal ones those with the higher numbers go, as they would rank lower; empty ones go before all.
-            scored = rated.get(candidate.index)
+        def rank(candidate: Candidate) -> tuple[float, int]:
+            # Of equal scores the higher number ranks lower, as in the result; an empty text ranks below all.
+            scored = by_index.get(candidate.index)
             return scored.score if scored else -math.inf, -candidate.index
 
-        for candidate in sorted(standing, key=worth)[:count]:
+        for candidate in sorted(candidates, key=rank)[:count]:
             self.job.unwanted.add(candidate.index)
-            self.rejection.drop(candidate.index)
-            self.undecided.pop(candidate.index, None)
-            yield self.note(Ended(dataclasses.replace(candidate, ended="rejected")))
-            if candidate.index in rated:
-                yield self.note(rated[candidate.index])
+            rejection.drop(candidate.index)
+            self.held_back.pop(candidate.index, None)
+            yield self.record(Ended(dataclasses.replace(candidate, ended="rejected")))
+            if candidate.index in by_index:
+                yield self.record(by_index[candidate.index])
 
     def _items(self, candidates: Sequence[Candidate]) -> list[Item]:
-        """What the scorer is asked to rate."""
+        """The candidates as the scorer takes them; without empty texts where it cannot rate these."""
         return [Item(self.prompt, candidate, self.job.request.messages) for candidate in candidates
                 if not candidate.empty or self.scorer.rates_empty]
 
     def _scores(self, items: Sequence[Item]) -> tuple[list[Scored], list[Note]]:
         start = time.perf_counter()
-        rated = _rated(self.scorer, items)
+        scores = _scored(self.scorer, items)
         self.spent["score"] += time.perf_counter() - start
-        return rated
+        return scores
 
     def _timing(self) -> Timing:
         tokens = sum(c.tokens for c in self.state.candidates)
@@ -229,23 +240,24 @@ class _Run:
 
 
 def _score_together(runs: Sequence[_Run], scorer: Scorer) -> Iterator[tuple[int, Event]]:
-    """Scores what waited until all was written, in one call; chats, which a scorer may read in another way, in theirs.
+    """Scores what waits until all is generated, in one call for plain texts and one for chats, which a scorer may read
+    in another way.
     """
-    for chats in (False, True):
-        some = {number: work for number, work in enumerate(runs)
-                if work.waiting and (work.job.request.messages is not None) == chats}
-        if not some:
+    for are_chats in (False, True):
+        waiting = {number: run for number, run in enumerate(runs)
+                   if run.waiting and (run.job.request.messages is not None) == are_chats}
+        if not waiting:
             continue
         start = time.perf_counter()
-        items = {number: work.ready() for number, work in some.items()}
-        scores, notes = _rated(scorer, list(chain(*items.values())))
-        scores, seconds = iter(scores), (time.perf_counter() - start) / len(some)
-        for number, work in some.items():
-            for event in work.scored([*notes, *islice(scores, len(items[number]))], seconds):
+        items = {number: run.take_waiting() for number, run in waiting.items()}
+        all_scores, notes = _scored(scorer, list(chain(*items.values())))
+        scores, seconds = iter(all_scores), (time.perf_counter() - start) / len(waiting)
+        for number, run in waiting.items():
+            for event in run.record_scores([*notes, *islice(scores, len(items[number]))], seconds):
                 yield number, event
 
 
-def _rated(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Scored], list[Note]]:
+def _scored(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Scored], list[Note]]:
     if not items:
         return [], []
     scores = score_items(scorer, items)

@@ -13,7 +13,7 @@ from html import escape
 from typing import Any
 
 from bon.messages import describe
-from bon.settings import Settings, continues
+from bon.settings import Messages, Settings, continues
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Result:
     stats: Stats | None
     timing: Timing
     notes: tuple[str, ...] = ()
-    messages: tuple[Mapping[str, str], ...] | None = None
+    messages: Messages | None = None
 
     @property
     def best(self) -> Candidate:

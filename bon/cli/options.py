@@ -53,7 +53,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def settings_from(args: argparse.Namespace) -> Settings:
     """The settings that the arguments name; numbers in the texts become numbers. Raises `InputError`."""
     texts = {name: text for name in declared() if (text := getattr(args, name, None)) is not None}
-    return Settings(**{name: number_in(text) if declared()[name].numeric else text for name, text in texts.items()})
+    return Settings.of({name: number_in(text) if declared()[name].numeric else text for name, text in texts.items()})
 
 
 def check_model_options(args: argparse.Namespace, settings: Settings) -> dict[str, str]:

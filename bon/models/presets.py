@@ -41,7 +41,7 @@ class Spec:
 
     name: str
     model: str
-    scorer: str | None
+    scorer: str
     summary: str
     tuned: str | None = None
     judge: str | None = None
@@ -76,12 +76,11 @@ def find(name: str, scorer: str | None = None) -> Spec:
     is easily fooled. A model without a preset needs a scorer: without one, candidates are ranked by their mean
     log-probability. Raises `ModelError` for a folder without a model, `InputError` for a name that can be neither.
     """
-    spec = {spec.name: spec for spec in presets()}.get(name) or Spec(name, checked_place(name), None, "")
+    spec = {spec.name: spec for spec in presets()}.get(name) or Spec(name, checked_place(name), "logprob", "")
     parts = weighted(scorer or "")
-    place = scorer if parts else scorer_place(scorer or spec.scorer or "logprob", spec)
     for _, part in parts:
         scorer_place(part, spec)
-    return replace(spec, scorer=place)
+    return replace(spec, scorer=scorer if scorer and parts else scorer_place(scorer or spec.scorer, spec))
 
 
 def scorer_place(scorer: str, spec: Spec | None = None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from bon.errors import BonError, InputError, ScoringError
 from bon.messages import say
 from bon.result import Candidate
-from bon.settings import continues
+from bon.settings import Messages, continues
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Item:
 
     prompt: str
     candidate: Candidate
-    messages: tuple[Mapping[str, str], ...] | None = None
+    messages: Messages | None = None
 
     def text(self, with_prompt: bool) -> str:
         """The continuation, alone or with its prompt before it."""

@@ -14,11 +14,11 @@ from bon.settings.declaration import (
     number,
     whole,
 )
-from bon.settings.request import Request, answered, checked_messages, clean, continues
+from bon.settings.request import Messages, Request, answered, checked_messages, clean, continues
 from bon.settings.settings import N_MAX, SEED_MAX, SELECTIONS, TOKENS_MAX, UNITS, Sampling, Settings, declared
 
 __all__ = [
-    "FLOAT_MAX", "FLOAT_MIN", "N_MAX", "SEED_MAX", "SELECTIONS", "TOKENS_MAX", "UNITS", "Menu", "NumberField",
-    "Request", "Sampling", "Setting", "Settings", "Switch", "TextField", "answered", "checked_messages", "clean",
-    "continues", "declared", "number", "whole",
+    "FLOAT_MAX", "FLOAT_MIN", "N_MAX", "SEED_MAX", "SELECTIONS", "TOKENS_MAX", "UNITS", "Menu", "Messages",
+    "NumberField", "Request", "Sampling", "Setting", "Settings", "Switch", "TextField", "answered",
+    "checked_messages", "clean", "continues", "declared", "number", "whole",
 ]

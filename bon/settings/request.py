@@ -9,6 +9,9 @@ from bon.errors import InputError
 from bon.messages import say
 from bon.settings.settings import Settings
 
+#: A chat: mappings with `role` and `content`.
+Messages = Sequence[Mapping[str, str]]
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -22,7 +25,7 @@ class Request:
 
     prompt: str | None = None
     settings: Settings = field(default_factory=Settings)
-    messages: tuple[Mapping[str, str], ...] | None = None
+    messages: Messages | None = None
     prompt_ids: tuple[int, ...] | None = None
     unconditional: bool = False
     query: int = 0
@@ -54,7 +57,7 @@ def clean(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def checked_messages(messages: Sequence[Mapping[str, str]]) -> tuple[Mapping[str, str], ...]:
+def checked_messages(messages: Messages) -> tuple[Mapping[str, str], ...]:
     """The messages of a chat with their texts cleaned, or an `InputError`."""
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
         raise InputError("messages", say("error.messages_no_list", example="[{'role': 'user', 'content': 'Hello'}]"))
@@ -68,12 +71,12 @@ def checked_messages(messages: Sequence[Mapping[str, str]]) -> tuple[Mapping[str
     return tuple({k: clean(v) if isinstance(v, str) else v for k, v in message.items()} for message in messages)
 
 
-def continues(messages: Sequence[Mapping[str, str]] | None) -> TypeGuard[Sequence[Mapping[str, str]]]:
+def continues(messages: Messages | None) -> TypeGuard[Messages]:
     """Whether a chat ends with the beginning of the assistant's message, which candidates then go on with."""
-    return bool(messages) and messages[-1]["role"] == "assistant"
+    return messages is not None and len(messages) > 0 and messages[-1]["role"] == "assistant"
 
 
-def answered(messages: Sequence[Mapping[str, str]], text: str) -> list[dict[str, str]]:
+def answered(messages: Messages, text: str) -> list[dict[str, str]]:
     """The chat with a candidate's text as the assistant's message, or as the rest of the one that it ends with."""
     if continues(messages):
         *before, last = map(dict, messages)

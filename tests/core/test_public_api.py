@@ -1,5 +1,6 @@
 """The public API: the names that `import bon` gives, their arguments and what they return."""
 
+import ast
 import inspect
 import json
 import subprocess
@@ -339,3 +340,11 @@ def test_scorer_that_raises_is_a_scoring_error():
 
 def _broken(texts):
     raise RuntimeError("it ends badly")
+
+
+def test_the_names_for_type_checkers_are_those_that_are_imported_when_used():
+    source = (Path(bon.__file__)).read_text(encoding="utf-8")
+    imported = next(node for node in ast.parse(source).body if isinstance(node, ast.If)).body
+    for_type_checkers = {alias.name: node.module for node in imported for alias in node.names}
+    assert for_type_checkers == {name: f"bon.{module}" for name, module in bon._MODULE_OF.items()}
+    assert sorted([*for_type_checkers, "__version__"]) == bon.__all__

@@ -191,7 +191,8 @@ def test_best_of_n_and_the_tuned_points_share_a_range_of_kl(compared):
     found = compared.differences()
     assert len(found) == 4
     assert sum(d["difference"] is not None for d in found) >= 2
-    assert all(point["low"] < point["score"] < point["high"] and point["kl_error"] > 0 for point in compared.checkpoints)
+    points = compared.checkpoints
+    assert all(point["low"] < point["score"] < point["high"] and point["kl_error"] > 0 for point in points)
     assert "nats" in compared.sentence()
 
 

@@ -92,7 +92,12 @@ def test_what_is_sent_is_what_the_page_runs_with(tmp_path):
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    code = "import app, bon; app.launch.build(app.launch.AppState(app.launch.Deployment())); print(bon.best_of_n('This movie', n=2, seed=7).best.text)"
+    code = """
+import app, bon
+from bon.ui.app_state import AppState
+from bon.ui.hosting.deployment import Deployment
+app.launch.build(AppState(Deployment()))
+print(bon.best_of_n('This movie', n=2, seed=7).best.text)"""
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
                           env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"})
     assert done.returncode == 0, done.stderr

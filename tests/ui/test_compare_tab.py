@@ -65,7 +65,7 @@ def heads(page):
     return page.locator(".comparison tbody th").all_inner_texts()
 
 
-def test_systems_are_compared_with_all_that_is_told_and_kept_of_them(page, page_state, models, compared_with, monkeypatch):
+def test_systems_are_compared_and_all_of_it_is_shown_and_kept(page, page_state, models, compared_with, monkeypatch):
     the_tab_opens_with_a_finished_comparison_that_says_what_it_is(page)
     three_systems_stand_side_by_side_with_table_and_figure(page)
     the_downloads_are_the_comparison_on_the_page(page)

@@ -43,9 +43,9 @@ def setting_value(setting: Setting, value: Any) -> Any:
 
 def request_of(values: Mapping[str, Any], deployment: Deployment) -> Request:
     """The form's values as a request. Raises `InputError` with the field at fault."""
-    settings = {"n": whole("n", values["n"], 1, PAGE_N_MAX)}
+    settings: dict[str, Any] = {"n": whole("n", values["n"], 1, PAGE_N_MAX)}
     settings |= {name: setting_value(setting, values.get(name)) for name, setting in PAGE_SETTINGS.items()}
-    request = _request(values["prompt"], values.get("chat"), Settings(**settings))
+    request = _request(values["prompt"], values.get("chat"), Settings.of(settings))
     deployment.check(request)
     return request
 
