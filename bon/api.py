@@ -30,6 +30,9 @@ ScorerLike = str | os.PathLike[str] | Callable[[list[str]], Sequence[float]] | S
 class Sampler:
     """A loaded model and scorer, ready for many prompts. Made by `bon.load`."""
 
+    engine: Engine
+    scorer: Scorer
+
     def __init__(self, engine: Engine, scorer: Scorer, model: str, scorer_name: str | None = None):
         self.engine, self.scorer = engine, scorer
         self._model, self._scorer_name = model, scorer_name

@@ -24,6 +24,8 @@ class RunState:
     lengths: the distribution of the caps where it is known; without it KL is not estimated.
     """
 
+    timing: Timing
+
     def __init__(self, lengths: LengthSampler | None = None):
         self.started: Started | None = None
         self.candidates: list[Candidate] = []

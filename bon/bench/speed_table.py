@@ -45,6 +45,9 @@ class TimedProcess:
     Raises `EngineError` where the process ends.
     """
 
+    program: str
+    dtype: str
+
     def __init__(self, program: str, work: Work, dtype: str, python: str = sys.executable):
         self.program, self.dtype = program, dtype
         # The file's text rather than its path: its folder would come first in the module search path.

@@ -41,6 +41,10 @@ class PackedLinear(nn.Module):
     weight: [out, in]. bias: [out].
     """
 
+    out_features: int
+    in_features: int
+    packed: Tensor
+
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
@@ -66,6 +70,11 @@ class Int8Linear(nn.Module):
 
     weight: [out, in]. bias: [out].
     """
+
+    out_features: int
+    in_features: int
+    product: Callable[[Tensor], Tensor]
+    bias: Tensor | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()

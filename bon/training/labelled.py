@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from bon.training.grammar import Writer
-from bon.training.phrases import lexicon, sentences
+from bon.training.phrases import Bank, lexicon, sentences
 
 LABELS = {"pos": 0.97, "warm": 0.75, "luke": 0.5, "cross": 0.25, "neg": 0.03}
 OTHER = {"pos": "neg", "neg": "pos"}
@@ -41,6 +41,12 @@ TURNS = ("but", "yet", "though", "however,", "still,", "and yet", "but in the en
 
 class Labeller:
     """Makes labelled texts from a seeded source of chance."""
+
+    rng: random.Random
+    writer: Writer
+    words: Bank
+    sentences: dict[str, tuple[str, ...]]
+    kinds: dict[str, tuple[str, str]]
 
     def __init__(self, seed: int):
         self.rng = random.Random(seed)

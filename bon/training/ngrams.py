@@ -26,6 +26,10 @@ WEAK_BUCKETS, WEAK_SENTENCES = 1 << 14, 1000
 class Ngrams(nn.Module):
     """Logits of POSITIVE from features: each feature's weight, plus a linear function of its embedding."""
 
+    vectors: torch.nn.EmbeddingBag
+    weights: torch.nn.EmbeddingBag
+    out: torch.nn.Linear
+
     def __init__(self, buckets: int = BUCKETS, width: int = 48):
         super().__init__()
         self.buckets = buckets

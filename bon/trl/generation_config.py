@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from transformers import (
     GenerationConfig,
     LogitsProcessorList,
@@ -56,6 +57,14 @@ class GenerationOptions:
     with the name of a field that is unknown, is not supported or has a value that transformers refuses. model: `Any`,
     since transformers' own models do not have the type that it declares for the methods called here.
     """
+
+    requested: dict[str, Any]
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    processors: LogitsProcessorList
+    criteria: StoppingCriteriaList
+    config: GenerationConfig
+    stop: Callable[[torch.Tensor], torch.Tensor] | None
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, config: GenerationConfig | None,
                  kwargs: dict[str, Any]):

@@ -38,6 +38,14 @@ class BestOfNSampler:
     Raises `InputError` that names the argument at fault, `ModelError` for anything but a causal language model.
     """
 
+    sample_size: int
+    n_candidates: int
+    seed: int | None
+    model: Any
+    tokenizer: Any
+    length_sampler: DrawLength
+    scorer: CallableScorer
+
     def __init__(
         self,
         model: Any,

@@ -60,6 +60,10 @@ class SharedDecoder:
     ended are then carried along until half of all have.
     """
 
+    model: PreTrainedModel
+    cache: SharedPrefixCache
+    logits: Tensor
+
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], owners: Sequence[int], room: int,
                  shared: bool | None = None, fixed: bool | None = None) -> None:
         cache_argument = _cache_argument(model)
@@ -182,6 +186,10 @@ class PlainDecoder:
 
     Where the model has no cache, or one whose rows cannot be selected, all tokens are read again at each step.
     """
+
+    model: PreTrainedModel
+    ids: Tensor
+    logits: Tensor
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], owners: Sequence[int],
                  use_cache: bool = True, inputs: _StepInputs | None = None) -> None:

@@ -33,6 +33,12 @@ class Rules:
     between steps.
     """
 
+    processors: Callable[[int], LogitsProcessor] | None
+    stop: Callable[[Tensor], Tensor] | None
+    greedy: bool
+    eos: tuple[int, ...]
+    use_cache: bool
+
     def __init__(self, processors: Callable[[int], LogitsProcessor] | None = None,
                  stop: Callable[[Tensor], Tensor] | None = None, greedy: bool = False, eos: Sequence[int] = (),
                  use_cache: bool = True) -> None:
@@ -52,6 +58,16 @@ class LiveCandidate:
     verbatim: its text includes the token that ended it, where that is no special one, and half a character where the
     cap cut one.
     """
+
+    number: int
+    job: Job
+    index: int
+    cap: int
+    logprob: float
+    sampled_logprob: float
+    text: IncrementalText
+    tokens: int
+    drawn: int
 
     def __init__(self, detokenizer: Detokenizer, eos: Sequence[int], number: int, job: Job, index: int,
                  verbatim: bool = False) -> None:
@@ -123,6 +139,12 @@ class DecodingBatch:
     The constructor prefills the prompts. shared: by a decoder that holds each prompt once, whose batches others can
     join. beside: the batch that this one is about to join.
     """
+
+    candidates: list[LiveCandidate]
+    rules: Rules
+    uniforms: Tensor
+    process: LogitsProcessor | None
+    logits: Tensor
 
     def __init__(self, model: PreTrainedModel, candidates: Sequence[LiveCandidate], rules: Rules, shared: bool,
                  beside: "DecodingBatch | None" = None) -> None:

@@ -38,6 +38,15 @@ class LocalEngine:
     Raises `ModelError` for a model that is no causal language model: a sequence-to-sequence model, an encoder.
     """
 
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    context: int | None
+    rules: Rules
+    max_rows: int
+    verbatim: bool
+    detokenizer: Detokenizer
+
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str | None = None,
                  rules: Rules | None = None, skip_special_tokens: bool = True, max_rows: int = MAX_ROWS,
                  verbatim: bool = False) -> None:

@@ -24,6 +24,9 @@ class Detokenizer:
     its own settings say.
     """
 
+    tokenizer: PreTrainedTokenizerBase
+    skips_special: bool
+
     def __init__(self, tokenizer: PreTrainedTokenizerBase, skip_special_tokens: bool = True,
                  clean_up: bool | None = False) -> None:
         self.tokenizer, self.skips_special, self._clean_up = tokenizer, skip_special_tokens, clean_up
@@ -81,6 +84,8 @@ class IncrementalText:
     A character whose bytes are spread over several tokens appears once it is complete. watched: whether anybody reads
     the text before it is complete; else it is decoded only then.
     """
+
+    text: str
 
     def __init__(self, detokenizer: Detokenizer, prompt_ids: Sequence[int], watched: bool = True) -> None:
         self._detokenizer, self._watched = detokenizer, watched

@@ -66,6 +66,15 @@ class SharedPrefixCache(Cache):
     Raises `Unsupported` for caches with other layers than full and sliding attention.
     """
 
+    shared: bool
+    owners: list[int]
+    fixed: bool
+    prompt_lengths: list[int]
+    row_lengths: list[int]
+    device: torch.device
+    slots: Tensor
+    places: Tensor
+
     plan: "StepPlan | FixedPlan"
 
     def __init__(self, prefilled: Sequence[Cache], owners: Sequence[int], room: int, shared: bool | None = None,
@@ -204,6 +213,11 @@ class StepPlan:
 
 class FixedPlan:
     """The same for steps that are all alike: every number is on the device, and every shape stays the same."""
+
+    cache: SharedPrefixCache
+    longest: int
+    row_lengths: Tensor
+    where: tuple[Tensor, Tensor]
 
     def __init__(self, cache: SharedPrefixCache) -> None:
         self.cache, self.longest = cache, cache.room

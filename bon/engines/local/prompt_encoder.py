@@ -20,6 +20,9 @@ class PromptEncoder:
     model: what to call the model in errors and notes.
     """
 
+    tokenizer: PreTrainedTokenizerBase
+    model: str
+
     def __init__(self, tokenizer: PreTrainedTokenizerBase, model: str) -> None:
         self.tokenizer, self.model = tokenizer, model
 
