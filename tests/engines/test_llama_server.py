@@ -45,8 +45,8 @@ def write_gguf(file: Path) -> None:
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2, config.n_layer)
     for name, weight in weights.items():
         # GPT-2 keeps its matrices the other way around.
-        turned = weight.T if name.startswith("h.") and name.endswith("weight") and weight.ndim == 2 else weight
-        writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), turned.contiguous().numpy())
+        oriented = weight.T if name.startswith("h.") and name.endswith("weight") and weight.ndim == 2 else weight
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), oriented.contiguous().numpy())
     writer.add_tensor("output.weight", model.lm_head.weight.detach().numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -57,14 +57,14 @@ def write_gguf(file: Path) -> None:
 def add_tokenizer(writer, file: Path, size: int) -> None:
     import gguf
 
-    told = json.loads(file.read_text(encoding="utf-8"))["model"]
-    tokens = sorted(told["vocab"], key=told["vocab"].get)
+    bpe = json.loads(file.read_text(encoding="utf-8"))["model"]
+    tokens = sorted(bpe["vocab"], key=bpe["vocab"].get)
     assert len(tokens) == size
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
     writer.add_token_types([gguf.TokenType.CONTROL] + [gguf.TokenType.NORMAL] * (size - 1))
-    writer.add_token_merges([" ".join(pair) for pair in told["merges"]])
+    writer.add_token_merges([" ".join(pair) for pair in bpe["merges"]])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(0)
     writer.add_add_bos_token(False)
@@ -85,33 +85,34 @@ def texts(result) -> list[str]:
     return [c.text for c in sorted(result.candidates, key=lambda c: c.index)]
 
 
-def test_llama_repeats_a_run_by_its_seed_and_tells_log_probabilities(llama):
+def test_llama_repeats_a_run_by_its_seed_and_returns_log_probabilities(llama):
     sampler = bon.load(endpoint=llama)
     assert sampler.engine.server.software == "llama.cpp"
-    first, again, other = (sampler.run("This movie", n=8, seed=seed, max_tokens=24) for seed in (7, 7, 8))
-    assert texts(first) == texts(again)
-    assert not set(texts(first)) & set(texts(other))
+    first, repeated, other_seed = (sampler.run("This movie", n=8, seed=seed, max_tokens=24) for seed in (7, 7, 8))
+    assert texts(first) == texts(repeated)
+    assert not set(texts(first)) & set(texts(other_seed))
     assert len(set(texts(first))) == 8
     assert all(c.logprob < 0 and 0 < c.tokens <= c.cap for c in first.candidates if c.text)
     assert first.notes == ()
     assert texts(sampler.run("This movie", n=4, seed=7, max_tokens=24)) == texts(first)[:4]
 
 
-def test_llama_gives_the_log_probabilities_that_the_model_here_has(llama):
+def test_llama_gives_the_log_probabilities_of_the_local_model(llama):
     settings = Settings(n=1, seed=1, top_k=1, min_tokens=12, max_tokens=12)
     request = Request("This movie", settings)
-    far = flow.run(request, ServerEngine.at(llama), MeanLogprobScorer()).best
-    here = flow.run(request, bon.load(dtype="float32").engine, MeanLogprobScorer()).best
-    assert (far.text, far.tokens) == (here.text, here.tokens)
-    assert far.logprob == pytest.approx(here.logprob, abs=5e-3)
+    remote = flow.run(request, ServerEngine.at(llama), MeanLogprobScorer()).best
+    local = flow.run(request, bon.load(dtype="float32").engine, MeanLogprobScorer()).best
+    assert (remote.text, remote.tokens) == (local.text, local.tokens)
+    assert remote.logprob == pytest.approx(local.logprob, abs=5e-3)
 
 
-def test_llama_draws_from_the_distribution_that_the_model_here_draws_from(llama):
+def test_llama_samples_from_the_distribution_of_the_local_model(llama):
     def first_words(engine) -> dict[str, int]:
         request = Request("This movie", Settings(n=400, seed=5, min_tokens=1, max_tokens=1))
-        drawn = texts(flow.run(request, engine, MeanLogprobScorer()))
-        return {word: drawn.count(word) for word in set(drawn)}
+        sampled = texts(flow.run(request, engine, MeanLogprobScorer()))
+        return {word: sampled.count(word) for word in set(sampled)}
 
-    far, here = first_words(ServerEngine.at(llama)), first_words(bon.load(dtype="float32").engine)
-    away = sum(abs(far.get(word, 0) - here.get(word, 0)) for word in {*far, *here}) / 800
-    assert away < 0.25  # total variation of two samples of 400; llama.cpp's own defaults leave a third of the mass out
+    remote, local = first_words(ServerEngine.at(llama)), first_words(bon.load(dtype="float32").engine)
+    distance = sum(abs(remote.get(word, 0) - local.get(word, 0)) for word in {*remote, *local}) / 800
+    # Total variation of two samples of 400; llama.cpp's own defaults leave a third of the mass out.
+    assert distance < 0.25

@@ -82,41 +82,41 @@ def by_length(texts):
 
 
 def engine_by_length(family):
-    """An engine that does not stop where a model that knows 32 positions would."""
+    """An engine of a model of `BY_LENGTH` that takes texts beyond 32 positions."""
     torch.manual_seed(0)
     engine = LocalEngine(BY_LENGTH[family]().eval(), tiny.tokenizer())
     engine.context = None
     return engine
 
 
-def request(prompt="This movie", query=0, **settings):
+def make_request(prompt="This movie", query=0, **settings):
     return Request(prompt, Settings(**{"n": 8, "seed": 7, "min_tokens": 3, "max_tokens": 14} | settings), query=query)
 
 
-def candidates(engine, *requests):
-    """The candidates of each request, by index, from one call."""
+def generate(engine, *requests):
+    """Generates the candidates of all requests in one call: for each request its candidates by index."""
     done = flow.stream_many(requests, engine, CallableScorer(by_length))
     results = [event.result for _, event in done if isinstance(event, Done)]
     return [sorted(result.candidates, key=lambda c: c.index) for result in results]
 
 
 def facts(candidate):
-    """What makes a candidate the same: everything that is exact in whole numbers."""
+    """The parts of a candidate that must be equal exactly, which floats need not be."""
     return candidate.index, candidate.token_ids, candidate.text, candidate.cap, candidate.ended
 
 
-def all_facts(found):
-    return [facts(candidate) for candidate in found]
+def all_facts(candidates):
+    return [facts(candidate) for candidate in candidates]
 
 
 @torch.no_grad()
-def recomputed(engine, asked, index):
+def recompute(engine, request, index):
     """Token ids of one candidate, with nothing shared: every token from a full forward pass over one row."""
-    settings = asked.settings
-    stream = candidate_stream(settings.seed, asked.query, index)
+    settings = request.settings
+    stream = candidate_stream(settings.seed, request.query, index)
     shortest, longest = settings.lengths
     cap = LengthSampler(shortest, longest + 1).at(stream.random())
-    ids, start = list(engine.encode(asked).ids), len(engine.encode(asked).ids)
+    ids, start = list(engine.encode(request).ids), len(engine.encode(request).ids)
     while len(ids) < start + cap:
         logits = engine.model(torch.tensor([ids])).logits[:, -1]
         token = draw(shape(logits, settings.sampling), torch.tensor([stream.random()], dtype=torch.float64))[0].item()
@@ -126,7 +126,7 @@ def recomputed(engine, asked, index):
     return tuple(ids[start:]), "length"
 
 
-class Counting:
+class ForwardCounter:
     """Counts the forward calls of a model."""
 
     def __init__(self, model):
@@ -144,7 +144,7 @@ class Counting:
 
 
 class Scripted(torch.nn.Module):
-    """A causal model without a cache that writes one given row of tokens, whatever it draws."""
+    """A causal model without a cache that writes the tokens of a script, whatever is drawn."""
 
     def __init__(self, script, prompt_length, vocabulary=VOCABULARY):
         super().__init__()
@@ -163,7 +163,7 @@ class Scripted(torch.nn.Module):
 
 
 class Uncached(torch.nn.Module):
-    """A model whose forward knows no past: neither an argument for it nor an output."""
+    """A model whose forward has no KV cache, neither as an argument nor as an output."""
 
     def __init__(self, model):
         super().__init__()
@@ -175,13 +175,13 @@ class Uncached(torch.nn.Module):
 
 
 class Forgetful(Uncached):
-    """A model that takes a past and gives none back."""
+    """A model that accepts a KV cache and returns none."""
 
     def forward(self, input_ids, attention_mask, past_key_values=None, use_cache=None):
         return super().forward(input_ids, attention_mask)
 
 
-class Short(Uncached):
+class LimitedMemory(Uncached):
     """A model with memory for `rows` rows: more raise, as torch does on a GPU or on a processor."""
 
     def __init__(self, model, rows, error=torch.OutOfMemoryError, from_length=0):
@@ -194,63 +194,62 @@ class Short(Uncached):
         return super().forward(input_ids, attention_mask)
 
 
-
 #: Prompts that stay below 32 tokens with their continuation, come past them with it, and are longer by themselves.
 LENGTHS = {"This movie": 2, "This movie is a delight, and the lead earns every tear. " * 2: 28,
            "This movie is a delight, and the lead earns every tear. " * 3: 42}
 
 
 @pytest.mark.parametrize("family", BY_LENGTH)
-def test_a_text_does_not_depend_on_the_length_of_others_before_it_or_beside_it(family):
+def test_a_text_does_not_depend_on_the_length_of_earlier_or_concurrent_texts(family):
     engine = engine_by_length(family)
-    asked = [request(prompt, query, n=4) for query, prompt in enumerate(LENGTHS)]
-    assert [len(engine.encode(one).ids) for one in asked] == list(LENGTHS.values())
-    alone = [candidates(engine, one)[0] for one in asked]
-    after_longer = [candidates(engine, one)[0] for one in reversed(asked)][::-1]
-    for found, beside, again in zip(alone, candidates(engine, *asked), after_longer, strict=True):
-        assert all_facts(found) == all_facts(beside) == all_facts(again)
-        assert [c.logprob for c in beside] == pytest.approx([c.logprob for c in found], abs=1e-3)
+    requests = [make_request(prompt, query, n=4) for query, prompt in enumerate(LENGTHS)]
+    assert [len(engine.encode(request).ids) for request in requests] == list(LENGTHS.values())
+    alone = [generate(engine, request)[0] for request in requests]
+    after_longer = [generate(engine, request)[0] for request in reversed(requests)][::-1]
+    for expected, beside, again in zip(alone, generate(engine, *requests), after_longer, strict=True):
+        assert all_facts(expected) == all_facts(beside) == all_facts(again)
+        assert [c.logprob for c in beside] == pytest.approx([c.logprob for c in expected], abs=1e-3)
 
 
 @pytest.mark.parametrize("family", BY_LENGTH)
 def test_the_likeliest_text_is_that_of_transformers_on_either_side_of_the_length(family):
     engine = engine_by_length(family)
     engine.rules = Rules(greedy=True)
-    asked = [request(prompt, query, n=1, min_tokens=10, max_tokens=10) for query, prompt in enumerate(LENGTHS)]
+    requests = [make_request(prompt, query, n=1, min_tokens=10, max_tokens=10) for query, prompt in enumerate(LENGTHS)]
     fresh = engine_by_length(family).model
-    for one, (found,) in zip(asked, candidates(engine, *asked), strict=True):
-        ids = torch.tensor([engine.encode(one).ids])
-        written = copy.deepcopy(fresh).generate(ids, attention_mask=torch.ones_like(ids), do_sample=False,
-                                                max_new_tokens=10, eos_token_id=None, pad_token_id=0)
-        assert list(found.token_ids) == written[0, ids.shape[1] :].tolist()
+    for request, (candidate,) in zip(requests, generate(engine, *requests), strict=True):
+        ids = torch.tensor([engine.encode(request).ids])
+        reference = copy.deepcopy(fresh).generate(ids, attention_mask=torch.ones_like(ids), do_sample=False,
+                                                  max_new_tokens=10, eos_token_id=None, pad_token_id=0)
+        assert list(candidate.token_ids) == reference[0, ids.shape[1] :].tolist()
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.6, "top_k": 30}, {"top_p": 0.8, "temperature": 1.4}])
 def test_candidates_decoded_together_are_those_recomputed_alone(engine, settings):
-    asked = request(n=12, **settings)
-    (found,) = candidates(engine, asked)
-    assert {c.ended for c in found} == {"eos", "length"}
-    for candidate in found:
-        assert (candidate.token_ids, candidate.ended) == recomputed(engine, asked, candidate.index)
+    request = make_request(n=12, **settings)
+    (candidates,) = generate(engine, request)
+    assert {c.ended for c in candidates} == {"eos", "length"}
+    for candidate in candidates:
+        assert (candidate.token_ids, candidate.ended) == recompute(engine, request, candidate.index)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_other_architectures_decode_as_if_recomputed_alone(family):
     torch.manual_seed(1)
     engine = LocalEngine(FAMILIES[family]().eval(), tiny.tokenizer())
-    asked = request(n=10)
-    (found,) = candidates(engine, asked)
-    assert {c.ended for c in found} == {"eos", "length"}
-    for candidate in found:
-        assert (candidate.token_ids, candidate.ended) == recomputed(engine, asked, candidate.index)
+    request = make_request(n=10)
+    (candidates,) = generate(engine, request)
+    assert {c.ended for c in candidates} == {"eos", "length"}
+    for candidate in candidates:
+        assert (candidate.token_ids, candidate.ended) == recompute(engine, request, candidate.index)
 
 
 @torch.no_grad()
 def test_log_probabilities_are_those_of_one_forward_pass_over_the_whole_text(engine):
-    asked = request(temperature=0.7)
-    (found,) = candidates(engine, asked)
-    prompt = engine.encode(asked).ids
-    for candidate in found:
+    request = make_request(temperature=0.7)
+    (candidates,) = generate(engine, request)
+    prompt = engine.encode(request).ids
+    for candidate in candidates:
         ids = torch.tensor([prompt + candidate.token_ids])
         logprobs = engine.model(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
         total = logprobs.gather(-1, torch.tensor(candidate.token_ids).unsqueeze(-1)).sum()
@@ -259,29 +258,29 @@ def test_log_probabilities_are_those_of_one_forward_pass_over_the_whole_text(eng
 
 @torch.no_grad()
 def test_the_sampled_log_probability_is_under_the_settings_and_counts_the_end_of_text(engine):
-    asked = request(n=12, temperature=0.7)
-    (found,) = candidates(engine, asked)
-    prompt = engine.encode(asked).ids
-    (ended, *_) = (c for c in found if c.ended == "eos")
+    request = make_request(n=12, temperature=0.7)
+    (candidates,) = generate(engine, request)
+    prompt = engine.encode(request).ids
+    (ended, *_) = (c for c in candidates if c.ended == "eos")
     logits = engine.model(torch.tensor([prompt + ended.token_ids])).logits[0, len(prompt) - 1 :]
     logprobs = (logits / 0.7).log_softmax(-1)
-    written = sum(logprobs[i, token].item() for i, token in enumerate(ended.token_ids))
-    ends = [logprobs[-1, token].item() for token in engine.rules.eos]
-    assert any(ended.sampled_logprob == pytest.approx(written + end, rel=1e-4) for end in ends)
+    text_logprob = sum(logprobs[i, token].item() for i, token in enumerate(ended.token_ids))
+    end_logprobs = [logprobs[-1, token].item() for token in engine.rules.eos]
+    assert any(ended.sampled_logprob == pytest.approx(text_logprob + end, rel=1e-4) for end in end_logprobs)
 
 
 def test_no_candidate_passes_its_cap_and_only_those_that_reach_it_end_by_length(engine):
-    (found,) = candidates(engine, request(n=64))
-    assert {c.cap for c in found} <= set(range(3, 15))
-    assert len({c.cap for c in found}) > 6
-    for candidate in found:
+    (candidates,) = generate(engine, make_request(n=64))
+    assert {c.cap for c in candidates} <= set(range(3, 15))
+    assert len({c.cap for c in candidates}) > 6
+    for candidate in candidates:
         assert candidate.tokens <= candidate.cap
         assert (candidate.ended == "length") == (candidate.tokens == candidate.cap)
 
 
 def test_the_end_of_text_ends_a_candidate_and_is_not_counted(engine):
-    (found,) = candidates(engine, request(n=32))
-    ended = [c for c in found if c.ended == "eos"]
+    (candidates,) = generate(engine, make_request(n=32))
+    ended = [c for c in candidates if c.ended == "eos"]
     assert ended
     for candidate in ended:
         assert not set(candidate.token_ids) & set(engine.rules.eos)
@@ -290,62 +289,64 @@ def test_the_end_of_text_ends_a_candidate_and_is_not_counted(engine):
 
 
 def test_first_tokens_differ_between_candidates(engine):
-    (found,) = candidates(engine, request(n=16))
-    assert len({c.token_ids[:1] for c in found}) > 8
+    (candidates,) = generate(engine, make_request(n=16))
+    assert len({c.token_ids[:1] for c in candidates}) > 8
 
 
 def test_the_first_four_of_sixteen_are_the_four_of_four(engine):
-    (sixteen,), (four,) = candidates(engine, request(n=16)), candidates(engine, request(n=4))
+    (sixteen,), (four,) = generate(engine, make_request(n=16)), generate(engine, make_request(n=4))
     assert all_facts(sixteen[:4]) == all_facts(four)
 
 
 def test_another_seed_gives_other_candidates_throughout(engine):
     endless = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
-    (one,), (other,) = candidates(endless, request(n=16, seed=7)), candidates(endless, request(n=16, seed=8))
-    assert not {c.text for c in one} & {c.text for c in other}
+    (seed_7,), (seed_8,) = generate(endless, make_request(n=16, seed=7)), generate(endless, make_request(n=16, seed=8))
+    assert not {c.text for c in seed_7} & {c.text for c in seed_8}
 
 
 def test_prompts_of_different_lengths_at_once_give_what_each_gives_alone(engine):
     prompts = ["This movie", "The hotel room was awful. I", "This phone", "I"]
-    asked = [request(prompt, query=j, n=5) for j, prompt in enumerate(prompts)]
-    together = candidates(engine, *asked)
-    assert len({len(engine.encode(one).ids) for one in asked}) > 2
-    assert [all_facts(found) for found in together] == [all_facts(candidates(engine, one)[0]) for one in asked]
+    requests = [make_request(prompt, query=j, n=5) for j, prompt in enumerate(prompts)]
+    together = generate(engine, *requests)
+    assert len({len(engine.encode(request).ids) for request in requests}) > 2
+    alone = [generate(engine, request)[0] for request in requests]
+    assert list(map(all_facts, together)) == list(map(all_facts, alone))
 
 
 def test_equal_prompts_in_one_call_get_different_candidates(engine):
     endless = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
-    first, second = candidates(endless, request(query=0), request(query=1))
-    assert not {c.text for c in first} & {c.text for c in second}
+    query_0, query_1 = generate(endless, make_request(query=0), make_request(query=1))
+    assert not {c.text for c in query_0} & {c.text for c in query_1}
 
 
 def test_requests_with_different_settings_share_a_call(engine):
-    asked = [request(n=4), request(query=1, n=6, temperature=0.5, top_k=3)]
-    together = candidates(engine, *asked)
-    assert [all_facts(found) for found in together] == [all_facts(candidates(engine, one)[0]) for one in asked]
+    requests = [make_request(n=4), make_request(query=1, n=6, temperature=0.5, top_k=3)]
+    together = generate(engine, *requests)
+    alone = [generate(engine, request)[0] for request in requests]
+    assert list(map(all_facts, together)) == list(map(all_facts, alone))
 
 
 def test_more_candidates_than_rows_fit_go_in_several_batches(engine):
     few = LocalEngine(engine.model, engine.tokenizer, max_rows=3)
-    assert all_facts(candidates(few, request())[0]) == all_facts(candidates(engine, request())[0])
+    assert all_facts(generate(few, make_request())[0]) == all_facts(generate(engine, make_request())[0])
 
 
-@pytest.mark.parametrize("kind", [Uncached, Forgetful])
-def test_a_model_without_a_cache_gives_the_same_candidates(engine, kind):
-    plain = LocalEngine(kind(engine.model), engine.tokenizer)
-    assert all_facts(candidates(plain, request())[0]) == all_facts(candidates(engine, request())[0])
+@pytest.mark.parametrize("wrapper", [Uncached, Forgetful])
+def test_a_model_without_a_cache_gives_the_same_candidates(engine, wrapper):
+    plain = LocalEngine(wrapper(engine.model), engine.tokenizer)
+    assert all_facts(generate(plain, make_request())[0]) == all_facts(generate(engine, make_request())[0])
 
 
-def test_a_cache_that_is_not_wanted_is_not_used(engine):
+def test_use_cache_false_uses_no_cache(engine):
     widths = []
     rules = Rules(eos=engine.rules.eos, use_cache=False)
     handle = engine.model.register_forward_pre_hook(
         lambda _, args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
-    found = candidates(LocalEngine(engine.model, engine.tokenizer, rules=rules), request())[0]
+    candidates = generate(LocalEngine(engine.model, engine.tokenizer, rules=rules), make_request())[0]
     handle.remove()
     assert widths == list(range(widths[0], widths[0] + len(widths)))
-    assert all_facts(found) == all_facts(candidates(engine, request())[0])
+    assert all_facts(candidates) == all_facts(generate(engine, make_request())[0])
 
 
 def test_the_prompt_is_read_once_and_each_later_token_alone(engine):
@@ -353,9 +354,9 @@ def test_the_prompt_is_read_once_and_each_later_token_alone(engine):
     handle = engine.model.register_forward_pre_hook(
         lambda _, args, kwargs: widths.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
-    candidates(engine, request())
+    generate(engine, make_request())
     handle.remove()
-    assert widths[0] == (1, len(engine.encode(request()).ids))
+    assert widths[0] == (1, len(engine.encode(make_request()).ids))
     assert all(length == 1 for _, length in widths[1:])
 
 
@@ -364,16 +365,16 @@ def test_rows_that_ended_leave_the_batch(engine):
     handle = engine.model.register_forward_pre_hook(
         lambda _, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
     )
-    (found,) = candidates(engine, request(n=16))
+    (candidates,) = generate(engine, make_request(n=16))
     handle.remove()
     # A row is read again for each of its tokens but the last, which a text that the model ended itself has not kept.
-    assert sum(rows[1:]) == sum(c.tokens - (c.ended == "length") for c in found)
+    assert sum(rows[1:]) == sum(c.tokens - (c.ended == "length") for c in candidates)
 
 
-def test_out_of_memory_goes_on_with_half_the_batch_and_says_so(engine):
-    small = LocalEngine(Short(engine.model, rows=3), engine.tokenizer)
-    result = flow.run(request(), small, CallableScorer(by_length))
-    assert all_facts(sorted(result.candidates, key=lambda c: c.index)) == all_facts(candidates(engine, request())[0])
+def test_out_of_memory_continues_with_half_the_batch_and_a_note(engine):
+    small = LocalEngine(LimitedMemory(engine.model, rows=3), engine.tokenizer)
+    result = flow.run(make_request(), small, CallableScorer(by_length))
+    assert all_facts(sorted(result.candidates, key=lambda c: c.index)) == all_facts(generate(engine, make_request())[0])
     assert result.notes[:2] == (
         "Out of memory: continued with 4 candidates at a time.", "Out of memory: continued with 2 candidates at a time."
     )
@@ -381,26 +382,26 @@ def test_out_of_memory_goes_on_with_half_the_batch_and_says_so(engine):
 
 @pytest.mark.parametrize("from_length", range(3, 18))
 def test_no_candidate_is_lost_when_memory_runs_out_midway(engine, from_length):
-    small = LocalEngine(Short(engine.model, rows=2, from_length=from_length), engine.tokenizer)
-    (found,), (expected,) = candidates(small, request()), candidates(engine, request())
-    assert all_facts(found) == all_facts(expected)
-    assert [c.logprob for c in found] == pytest.approx([c.logprob for c in expected], rel=1e-4)
-    assert [c.sampled_logprob for c in found] == pytest.approx([c.sampled_logprob for c in expected], rel=1e-4)
+    small = LocalEngine(LimitedMemory(engine.model, rows=2, from_length=from_length), engine.tokenizer)
+    (candidates,), (expected,) = generate(small, make_request()), generate(engine, make_request())
+    assert all_facts(candidates) == all_facts(expected)
+    assert [c.logprob for c in candidates] == pytest.approx([c.logprob for c in expected], rel=1e-4)
+    assert [c.sampled_logprob for c in candidates] == pytest.approx([c.sampled_logprob for c in expected], rel=1e-4)
 
 
-def test_a_processors_way_of_saying_out_of_memory_is_understood(engine):
-    small = LocalEngine(Short(engine.model, rows=4, error=RuntimeError), engine.tokenizer)
-    assert all_facts(candidates(small, request())[0]) == all_facts(candidates(engine, request())[0])
+def test_an_out_of_memory_error_of_the_processor_is_recognised(engine):
+    small = LocalEngine(LimitedMemory(engine.model, rows=4, error=RuntimeError), engine.tokenizer)
+    assert all_facts(generate(small, make_request())[0]) == all_facts(generate(engine, make_request())[0])
 
 
 def test_out_of_memory_with_a_single_row_is_an_engine_error(engine):
     with pytest.raises(EngineError, match="single candidate"):
-        candidates(LocalEngine(Short(engine.model, rows=0), engine.tokenizer), request())
+        generate(LocalEngine(LimitedMemory(engine.model, rows=0), engine.tokenizer), make_request())
 
 
 @pytest.mark.parametrize("settings", [{}, {"top_k": 5}, {"top_p": 0.5}, {"temperature": 0.5}])
 @pytest.mark.parametrize("broken", [torch.nan, torch.inf])
-def test_logits_that_are_no_numbers_are_an_error_in_plain_words(settings, broken):
+def test_logits_that_are_not_finite_are_an_engine_error(settings, broken):
     model = tiny.gpt2()
 
     def breaks(_, args, out):
@@ -408,7 +409,7 @@ def test_logits_that_are_no_numbers_are_an_error_in_plain_words(settings, broken
 
     model.register_forward_hook(breaks)
     with pytest.raises(EngineError, match="logits are NaN or infinite"):
-        candidates(LocalEngine(model, tiny.tokenizer()), request(**settings))
+        generate(LocalEngine(model, tiny.tokenizer()), make_request(**settings))
 
 
 def test_other_errors_of_the_model_are_not_swallowed(engine):
@@ -417,13 +418,13 @@ def test_other_errors_of_the_model_are_not_swallowed(engine):
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        candidates(LocalEngine(Broken(engine.model), engine.tokenizer), request())
+        generate(LocalEngine(Broken(engine.model), engine.tokenizer), make_request())
 
 
 @pytest.mark.parametrize("events", [2, 4, 9])
 def test_closing_the_stream_stops_within_one_step(engine, events):
-    with Counting(engine.model) as forwards:
-        stream = flow.stream(request(min_tokens=40, max_tokens=40), engine, CallableScorer(by_length))
+    with ForwardCounter(engine.model) as forwards:
+        stream = flow.stream(make_request(min_tokens=40, max_tokens=40), engine, CallableScorer(by_length))
         for _ in range(events):
             next(stream)
         before = forwards.calls
@@ -432,16 +433,16 @@ def test_closing_the_stream_stops_within_one_step(engine, events):
         assert list(stream) == []
 
 
-def test_a_stream_that_is_not_read_on_does_no_work(engine):
-    with Counting(engine.model) as forwards:
-        stream = flow.stream(request(), engine, CallableScorer(by_length))
+def test_a_stream_that_is_not_read_takes_no_further_steps(engine):
+    with ForwardCounter(engine.model) as forwards:
+        stream = flow.stream(make_request(), engine, CallableScorer(by_length))
         next(stream)
         assert forwards.calls <= 1
         stream.close()
 
 
 @pytest.mark.parametrize("end", ["drained", "closed", "failed"])
-def test_every_module_is_given_back_in_the_mode_it_was_in(end):
+def test_every_module_is_back_in_its_mode_afterwards(end):
     model = tiny.gpt2()
     model.train()
     model.transformer.h[0].eval()
@@ -449,7 +450,7 @@ def test_every_module_is_given_back_in_the_mode_it_was_in(end):
     model.register_forward_pre_hook(lambda *_: during.append(any(module.training for module in model.modules())))
     broken = CallableScorer(lambda texts: [])
     scorer = broken if end == "failed" else CallableScorer(by_length)
-    stream = flow.stream(request(), LocalEngine(model, tiny.tokenizer()), scorer)
+    stream = flow.stream(make_request(), LocalEngine(model, tiny.tokenizer()), scorer)
     for _ in range(3):
         next(stream)
         assert [module.training for module in model.modules()] == before
@@ -466,37 +467,37 @@ def test_every_module_is_given_back_in_the_mode_it_was_in(end):
 
 def test_dropout_is_off_while_a_model_in_train_mode_generates(engine):
     training = LocalEngine(tiny.gpt2().train(), tiny.tokenizer(), rules=engine.rules)
-    assert all_facts(candidates(training, request())[0]) == all_facts(candidates(engine, request())[0])
+    assert all_facts(generate(training, make_request())[0]) == all_facts(generate(engine, make_request())[0])
 
 
 def test_a_prompt_too_long_for_the_context_is_refused_with_both_numbers(engine):
     prompt = "the lead earns every tear " * 80
-    length = len(engine.encode(request(prompt)).ids)
+    length = len(engine.encode(make_request(prompt)).ids)
     with pytest.raises(InputError) as error:
-        candidates(engine, request(prompt, max_tokens=20))
+        generate(engine, make_request(prompt, max_tokens=20))
     assert error.value.field == "prompt"
     assert all(str(number) in str(error.value) for number in (length, 20, engine.context))
 
 
-def test_whether_a_prompt_fits_does_not_hang_on_the_seed(engine):
+def test_whether_a_prompt_fits_does_not_depend_on_the_seed(engine):
     ids = tuple(range(100, 100 + engine.context - 10))
     for seed in range(12):
-        asked = request(n=1, min_tokens=1, max_tokens=11, seed=seed)
+        request = make_request(n=1, min_tokens=1, max_tokens=11, seed=seed)
         with pytest.raises(InputError):
-            candidates(engine, dataclasses.replace(asked, prompt=None, prompt_ids=ids))
+            generate(engine, dataclasses.replace(request, prompt=None, prompt_ids=ids))
 
 
 def test_the_context_can_be_filled_to_its_last_token(engine):
-    asked = request(n=2, min_tokens=10, max_tokens=10)
+    request = make_request(n=2, min_tokens=10, max_tokens=10)
     ids = tuple(100 + i % 200 for i in range(engine.context - 10))
-    never = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
-    (found,) = candidates(never, dataclasses.replace(asked, prompt=None, prompt_ids=ids))
-    assert [c.tokens for c in found] == [10, 10]
+    endless = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
+    (candidates,) = generate(endless, dataclasses.replace(request, prompt=None, prompt_ids=ids))
+    assert [c.tokens for c in candidates] == [10, 10]
 
 
 def test_a_hundred_thousand_characters_are_refused_and_not_cut(engine):
     with pytest.raises(InputError, match="Shorten it"):
-        candidates(engine, request("a b" * 33_334))
+        generate(engine, make_request("a b" * 33_334))
 
 
 @pytest.mark.parametrize("prompt", [
@@ -504,24 +505,24 @@ def test_a_hundred_thousand_characters_are_refused_and_not_cut(engine):
     "…", "​ ", "<|endoftext|>",
 ])
 def test_strange_prompts_are_continued(engine, prompt):
-    (found,) = candidates(engine, request(prompt, n=2))
-    assert [c.tokens for c in found] == [len(c.token_ids) for c in found]
-    assert all(c.text.encode() is not None for c in found)
+    (candidates,) = generate(engine, make_request(prompt, n=2))
+    assert [c.tokens for c in candidates] == [len(c.token_ids) for c in candidates]
+    assert all(c.text.encode() is not None for c in candidates)
 
 
 def test_a_chat_is_put_through_the_models_template(engine):
     tokenizer = tiny.tokenizer()
     tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant]"
     chat = LocalEngine(engine.model, tokenizer, rules=engine.rules)
-    asked = Request(messages=[{"role": "user", "content": "The soup"}], settings=request().settings)
-    assert chat.decode(chat.encode(asked).ids) == "[user] The soup\n[assistant]"
-    plain = dataclasses.replace(asked, messages=None, prompt="[user] The soup\n[assistant]")
-    assert all_facts(candidates(chat, asked)[0]) == all_facts(candidates(engine, plain)[0])
+    request = Request(messages=[{"role": "user", "content": "The soup"}], settings=make_request().settings)
+    assert chat.decode(chat.encode(request).ids) == "[user] The soup\n[assistant]"
+    plain = dataclasses.replace(request, messages=None, prompt="[user] The soup\n[assistant]")
+    assert all_facts(generate(chat, request)[0]) == all_facts(generate(engine, plain)[0])
 
 
 def test_a_chat_without_a_template_is_refused_by_name(engine):
     with pytest.raises(InputError, match="tiny has no chat template") as error:
-        candidates(engine, Request(messages=[{"role": "user", "content": "Hi"}]))
+        generate(engine, Request(messages=[{"role": "user", "content": "Hi"}]))
     assert error.value.field == "messages"
 
 
@@ -547,10 +548,10 @@ TEMPLATES = {
                "{% if add_generation_prompt %}<|assistant|>{% endif %}", ["<|user|>"], ["<|assistant|>"]),
     "words alone": ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n\n{% endfor %}", [], ["\n\n"]),
 }
-ASKED = {"role": "user", "content": "The soup"}
+QUESTION = {"role": "user", "content": "The soup"}
 
 
-def chat_engine(template, tokens, script=(), asked=(ASKED,)):
+def chat_engine(template, tokens, script=(), messages=(QUESTION,)):
     """An engine with a chat template and its tokens; its model answers with the tokens of a script."""
     tokenizer = tiny.tokenizer()
     tokenizer.chat_template = template
@@ -558,59 +559,60 @@ def chat_engine(template, tokens, script=(), asked=(ASKED,)):
     model = Scripted((), 0, len(tokenizer))
     model.generation_config = GenerationConfig(eos_token_id=[5, 6])
     engine = LocalEngine(model, tokenizer, name="chatty")
-    engine.model.prompt_length = len(engine.encode(Request(messages=asked)).ids)
+    engine.model.prompt_length = len(engine.encode(Request(messages=messages)).ids)
     engine.model.script = [i for text in script for i in tokenizer(text)["input_ids"]]
     return engine
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_an_answer_ends_where_the_template_ends_a_turn_whatever_the_generation_config_says(name):
-    template, ends, others = TEMPLATES[name]
-    for token in (*ends, *others, tiny.END):
-        chat = chat_engine(template, ends + others, [" the", token, " the"])
-        asked = Request(messages=[ASKED], settings=Settings(n=1, seed=7, min_tokens=3, max_tokens=3))
-        ((answer,),) = candidates(chat, asked)
+def test_an_answer_ends_at_the_templates_end_of_turn_whatever_the_generation_config_says(name):
+    template, ends, other_tokens = TEMPLATES[name]
+    for token in (*ends, *other_tokens, tiny.END):
+        chat = chat_engine(template, ends + other_tokens, [" the", token, " the"])
+        request = Request(messages=[QUESTION], settings=Settings(n=1, seed=7, min_tokens=3, max_tokens=3))
+        ((answer,),) = generate(chat, request)
         ended = token in (*ends, tiny.END)
         assert (answer.ended, answer.tokens) == (("eos", 1) if ended else ("length", 3))
     ruled = LocalEngine(chat.model, chat.tokenizer, rules=Rules())
-    assert candidates(ruled, asked)[0][0].ended == "length"
+    assert generate(ruled, request)[0][0].ended == "length"
 
 
-def test_a_plain_text_ends_where_the_generation_config_says_alone():
+def test_a_plain_text_ends_only_at_the_tokens_of_the_generation_config():
     chat = chat_engine(*TEMPLATES["chatml"][:2], [" the", "<|im_end|>", " the"])
     chat.model.prompt_length = len(chat.encode(Request("Say")).ids)
-    ((text,),) = candidates(chat, Request("Say", Settings(n=1, seed=7, min_tokens=3, max_tokens=3)))
+    ((text,),) = generate(chat, Request("Say", Settings(n=1, seed=7, min_tokens=3, max_tokens=3)))
     assert (text.ended, text.tokens) == ("length", 3)
 
 
 @pytest.mark.parametrize("begun", ["It was", "It was ", "It\n"])
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_the_assistants_last_message_is_continued(name, begun):
-    template, ends, others = TEMPLATES[name]
-    chat = [ASKED, {"role": "assistant", "content": begun}]
-    engine = chat_engine(template, ends + others, [" warm"], chat)
-    answered = engine.tokenizer.apply_chat_template([ASKED], add_generation_prompt=True, tokenize=False)
-    opening = "" if answered.endswith(("|>", "]", "assistant\n")) else "assistant: "  # a template may have none
-    assert engine.tokenizer.decode(engine.encode(Request(messages=chat)).ids) == answered + opening + begun
-    asked, seen = Request(messages=chat, settings=Settings(n=1, seed=7, min_tokens=1, max_tokens=1)), []
-    result = flow.run(asked, engine, CallableScorer(lambda texts: seen.extend(texts) or [1.0]))
-    assert seen == [result.prompt + result.best.text] == [begun + " warm"]
+    template, ends, other_tokens = TEMPLATES[name]
+    chat = [QUESTION, {"role": "assistant", "content": begun}]
+    engine = chat_engine(template, ends + other_tokens, [" warm"], chat)
+    prompt_of_question = engine.tokenizer.apply_chat_template([QUESTION], add_generation_prompt=True, tokenize=False)
+    # A template may have no generation prompt.
+    opening = "" if prompt_of_question.endswith(("|>", "]", "assistant\n")) else "assistant: "
+    assert engine.tokenizer.decode(engine.encode(Request(messages=chat)).ids) == prompt_of_question + opening + begun
+    request, scored_texts = Request(messages=chat, settings=Settings(n=1, seed=7, min_tokens=1, max_tokens=1)), []
+    result = flow.run(request, engine, CallableScorer(lambda texts: scored_texts.extend(texts) or [1.0]))
+    assert scored_texts == [result.prompt + result.best.text] == [begun + " warm"]
     assert result.to_dict()["messages"] == chat
 
 
-@pytest.mark.parametrize(("template", "said"), [
+@pytest.mark.parametrize(("template", "message"), [
     ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", "cannot continue"),
     ("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}", "cannot continue"),
     ("{% if messages[-1].role != 'user' %}{{ raise_exception('Users go last') }}{% endif %}{{ messages[0].content }}",
      "Users go last"),
 ])
-def test_a_template_that_cannot_continue_a_message_is_named(template, said):
-    with pytest.raises(InputError, match=f"chatty .*{said}") as error:
-        chat_engine(template, [], asked=[ASKED, {"role": "assistant", "content": "It was"}])
+def test_a_template_that_cannot_continue_a_message_is_named(template, message):
+    with pytest.raises(InputError, match=f"chatty .*{message}") as error:
+        chat_engine(template, [], messages=[QUESTION, {"role": "assistant", "content": "It was"}])
     assert error.value.field == "messages"
 
 
-def appending(single, *tokens):
+def tokenizer_with_affixes(single, *tokens):
     """A tokenizer that puts tokens around every text."""
     tokenizer = tiny.tokenizer()
     tokenizer.add_tokens(list(tokens), special_tokens=True)
@@ -620,40 +622,40 @@ def appending(single, *tokens):
 
 
 @pytest.mark.parametrize(("tokenizer", "appended"), [
-    (appending(f"$A {tiny.END}", tiny.END), tiny.END),
-    (appending(f"{tiny.END} $A {tiny.END}", tiny.END), tiny.END),
-    (appending("$A <sep> <cls>", "<sep>", "<cls>"), "<sep> <cls>"),
-    (appending(f"{tiny.END} $A", tiny.END), None),
+    (tokenizer_with_affixes(f"$A {tiny.END}", tiny.END), tiny.END),
+    (tokenizer_with_affixes(f"{tiny.END} $A {tiny.END}", tiny.END), tiny.END),
+    (tokenizer_with_affixes("$A <sep> <cls>", "<sep>", "<cls>"), "<sep> <cls>"),
+    (tokenizer_with_affixes(f"{tiny.END} $A", tiny.END), None),
 ])
-def test_what_a_tokenizer_appends_to_a_prompt_is_left_out_and_named(tokenizer, appended):
+def test_tokens_that_a_tokenizer_appends_to_a_prompt_are_left_out_and_named(tokenizer, appended):
     start = (tokenizer.eos_token_id,) if tokenizer("a")["input_ids"][0] == tokenizer.eos_token_id else ()
     for prompt in ("This movie", f"This movie{tiny.END}", "This movie 😀", "Say"):
         plain = tuple(tokenizer(prompt, add_special_tokens=False)["input_ids"])
         engine = LocalEngine(Scripted([100], len(start + plain), len(tokenizer)), tokenizer, name="tiny")
         assert engine.encode(Request(prompt)).ids == start + plain
-    result = flow.run(request("Say", n=2, min_tokens=1, max_tokens=1), engine, CallableScorer(by_length))
+    result = flow.run(make_request("Say", n=2, min_tokens=1, max_tokens=1), engine, CallableScorer(by_length))
     assert [note.values for note in result.notes] == ([{"model": "tiny", "tokens": appended}] if appended else [])
 
 
-@pytest.mark.parametrize(("asked", "field"), [
+@pytest.mark.parametrize(("invalid_request", "field"), [
     (Request("A [PAD] b"), "prompt"), (Request(messages=[{"role": "user", "content": "A [PAD] b"}]), "messages"),
     (Request(unconditional=True), "prompt"),
 ])
-def test_a_token_without_an_embedding_is_named(engine, asked, field):
+def test_a_token_without_an_embedding_is_named(engine, invalid_request, field):
     tokenizer = tiny.tokenizer()
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
     tokenizer.add_special_tokens({"pad_token": "[PAD]", "bos_token": "[PAD]"})
     wide = LocalEngine(engine.model, tokenizer, name="wide")
-    said = rf"wide has no embedding .*'\[PAD\]'.* {VOCABULARY}:.* {VOCABULARY - 1}\."
-    with pytest.raises(InputError, match=said) as error:
-        candidates(wide, asked)
+    message = rf"wide has no embedding .*'\[PAD\]'.* {VOCABULARY}:.* {VOCABULARY - 1}\."
+    with pytest.raises(InputError, match=message) as error:
+        generate(wide, invalid_request)
     assert error.value.field == field
 
 
 def test_an_unconditional_sample_begins_at_the_start_token(engine):
-    asked = Request(settings=request().settings, unconditional=True)
-    assert engine.encode(asked).ids == (engine.tokenizer.bos_token_id,)
-    result = flow.run(asked, engine, CallableScorer(by_length))
+    request = Request(settings=make_request().settings, unconditional=True)
+    assert engine.encode(request).ids == (engine.tokenizer.bos_token_id,)
+    result = flow.run(request, engine, CallableScorer(by_length))
     assert result.prompt == ""
     assert len({c.text for c in result.candidates}) > 4
 
@@ -661,16 +663,16 @@ def test_an_unconditional_sample_begins_at_the_start_token(engine):
 def test_an_unconditional_sample_is_refused_without_a_start_token(engine):
     startless = LocalEngine(engine.model, tiny.tokenizer(start=None), name="startless")
     with pytest.raises(InputError, match="startless has no start token") as error:
-        candidates(startless, Request(unconditional=True))
+        generate(startless, Request(unconditional=True))
     assert error.value.field == "prompt"
 
 
 @pytest.mark.parametrize(
-    ("ids", "said"), [((), "empty"), ((3, VOCABULARY), "outside the vocabulary"), ((-1,), "outside")]
+    ("ids", "message"), [((), "empty"), ((3, VOCABULARY), "outside the vocabulary"), ((-1,), "outside")]
 )
-def test_token_ids_that_the_model_does_not_have_are_refused(engine, ids, said):
-    with pytest.raises(InputError, match=said):
-        candidates(engine, Request(prompt_ids=ids))
+def test_token_ids_that_the_model_does_not_have_are_refused(engine, ids, message):
+    with pytest.raises(InputError, match=message):
+        generate(engine, Request(prompt_ids=ids))
 
 
 def test_a_sequence_to_sequence_model_is_refused_by_name():
@@ -679,31 +681,31 @@ def test_a_sequence_to_sequence_model_is_refused_by_name():
         LocalEngine(t5, tiny.tokenizer())
 
 
-def writings(engine, prompt, **settings):
+def texts_so_far(engine, prompt, **settings):
     """The texts so far of each candidate, in order, the complete one last."""
-    seen = {}
-    job = Job(engine.encode(Request(prompt)).ids, (settings["cap"],) * settings.get("n", 1), request(prompt))
+    texts = {}
+    job = Job(engine.encode(Request(prompt)).ids, (settings["cap"],) * settings.get("n", 1), make_request(prompt))
     for step in engine.generate([job]):
         for row in step.grown.get(0, ()):
-            seen.setdefault(row.index, []).append(row.text)
+            texts.setdefault(row.index, []).append(row.text)
         for candidate in step.ended.get(0, ()):
-            seen.setdefault(candidate.index, []).append(candidate.text)
-    return list(seen.values())
+            texts.setdefault(candidate.index, []).append(candidate.text)
+    return list(texts.values())
 
 
-@pytest.mark.parametrize("written", ["naïve 日本語 😀 done", "👩‍👩‍👧", " שלום", "a\ufffdb", "one  two\n\n three "])
-def test_characters_of_many_bytes_appear_whole_or_not_at_all(written):
+@pytest.mark.parametrize("full_text", ["naïve 日本語 😀 done", "👩‍👩‍👧", " שלום", "a\ufffdb", "one  two\n\n three "])
+def test_characters_of_many_bytes_appear_whole_or_not_at_all(full_text):
     tokenizer = tiny.tokenizer()
-    script, start = tokenizer(written)["input_ids"], len(tokenizer("Say")["input_ids"])
-    (texts,) = writings(LocalEngine(Scripted(script, start), tokenizer), "Say", cap=len(script))
-    assert texts[-1] == written
+    script, start = tokenizer(full_text)["input_ids"], len(tokenizer("Say")["input_ids"])
+    (texts,) = texts_so_far(LocalEngine(Scripted(script, start), tokenizer), "Say", cap=len(script))
+    assert texts[-1] == full_text
     for text in texts[:-1]:
-        assert written.startswith(text)
+        assert full_text.startswith(text)
     for text in texts:
-        assert text.count("\ufffd") <= written.count("\ufffd")
+        assert text.count("\ufffd") <= full_text.count("\ufffd")
 
 
-def of_llamas_kind():
+def llama_tokenizer():
     """A tokenizer whose words begin with their space, and that spells unknown characters in bytes."""
     tokens = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *"▁abcdefghijklmnopqrstuvwxyzS."]
     merges = [("▁", "t"), ("▁t", "h"), ("▁th", "e"), ("▁", "l"), ("e", "a"), ("ea", "d"), ("▁l", "ead")]
@@ -717,56 +719,56 @@ def of_llamas_kind():
     return PreTrainedTokenizerFast(tokenizer_object=base, unk_token="<unk>")
 
 
-def test_spaces_and_spelled_characters_survive_a_tokenizer_of_llamas_kind():
-    tokenizer, written = of_llamas_kind(), " the lead 日本 the 😀 lead the lead the."
+def test_spaces_and_characters_in_bytes_survive_llamas_tokenizer():
+    tokenizer, full_text = llama_tokenizer(), " the lead 日本 the 😀 lead the lead the."
     start = len(tokenizer("Say")["input_ids"])
-    script = tokenizer("Say" + written)["input_ids"][start:]
-    (texts,) = writings(LocalEngine(Scripted(script, start), tokenizer), "Say", cap=len(script))
-    assert texts[-1] == written
+    script = tokenizer("Say" + full_text)["input_ids"][start:]
+    (texts,) = texts_so_far(LocalEngine(Scripted(script, start), tokenizer), "Say", cap=len(script))
+    assert texts[-1] == full_text
     assert texts[:2] == [" the", " the lead"]
-    assert all(written.startswith(text) for text in texts)
+    assert all(full_text.startswith(text) for text in texts)
 
 
-def cut_after(tokenizer, script, *caps):
+def run_with_caps(tokenizer, script, *caps):
     """The result of a run whose model writes a script of token ids, each candidate up to its cap."""
     engine = LocalEngine(Scripted(script, len(tokenizer("Say")["input_ids"])), tokenizer)
     settings = Settings(n=len(caps), seed=7)
     return flow.run(Request("Say", settings), engine, CallableScorer(by_length), iter(caps).__next__)
 
 
-@pytest.mark.parametrize("make", [tiny.tokenizer, of_llamas_kind])
+@pytest.mark.parametrize("make", [tiny.tokenizer, llama_tokenizer])
 def test_half_a_character_at_the_cap_is_left_out_with_a_note(make):
-    tokenizer, written = make(), "the 日本 é😀"
-    script = tokenizer(written)["input_ids"]
-    result = cut_after(tokenizer, script, *range(1, len(script) + 1))
+    tokenizer, full_text = make(), "the 日本 é😀"
+    script = tokenizer(full_text)["input_ids"]
+    result = run_with_caps(tokenizer, script, *range(1, len(script) + 1))
     assert [note.key for note in result.notes] == ["note.character_cut"]
-    assert cut_after(tokenizer, script, len(script)).notes == ()
+    assert run_with_caps(tokenizer, script, len(script)).notes == ()
     halves = 0
     for c in result.candidates:
         assert (c.ended, c.tokens, c.token_ids) == ("length", c.cap, tuple(script[: c.cap]))
-        assert written.startswith(c.text.lstrip())
+        assert full_text.startswith(c.text.lstrip())
         plain = tokenizer.decode(script[: c.cap]).lstrip()
         assert c.text.lstrip() == plain or plain.endswith("\ufffd")
         halves += plain.endswith("\ufffd")
     assert halves > 6
-    assert {c.text.lstrip() for c in result.candidates} >= {"the 日", "the 日本", written}
+    assert {c.text.lstrip() for c in result.candidates} >= {"the 日", "the 日本", full_text}
 
 
-def bytes_of(tokenizer, *values):
+def byte_tokens(tokenizer, *values):
     """The tokens of single bytes."""
     letters = bytes_to_unicode()
     return tokenizer.convert_tokens_to_ids([letters[value] for value in values])
 
 
-@pytest.mark.parametrize(("last", "text"), [
+@pytest.mark.parametrize(("byte_values", "text"), [
     ((0xEF, 0xBF, 0xBD), "a\ufffd"),  # a model that writes U+FFFD itself
     ((0x80,), "a\ufffd"), ((0xED, 0xA0), "a\ufffd\ufffd"),  # what nothing could complete
     ((0xE6, 0x41), "a\ufffdA"), ((0xE6, 0xE6), "a\ufffd"), ((0xE6, 0x41, 0xF0, 0x9F), "a\ufffdA"),
 ])
-def test_bytes_that_are_no_half_character_stay(last, text):
+def test_bytes_that_begin_no_character_stay(byte_values, text):
     tokenizer = tiny.tokenizer()
-    script = [*bytes_of(tokenizer, 0x61), *bytes_of(tokenizer, *last)]
-    assert cut_after(tokenizer, script, len(script)).best.text == text
+    script = [*byte_tokens(tokenizer, 0x61), *byte_tokens(tokenizer, *byte_values)]
+    assert run_with_caps(tokenizer, script, len(script)).best.text == text
 
 
 def test_a_token_that_ends_one_character_and_begins_another_is_cut_within():
@@ -777,20 +779,20 @@ def test_a_token_that_ends_one_character_and_begins_another_is_cut_within():
     assert Detokenizer(merged).complete([3, 2]) == "a "
 
 
-def test_a_text_only_ever_grows(engine):
-    for texts in writings(engine, "This movie", cap=40, n=12):
+def test_a_text_so_far_is_a_prefix_of_the_next(engine):
+    for texts in texts_so_far(engine, "This movie", cap=40, n=12):
         assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
 
 
-def test_the_text_shown_midway_keeps_up_with_the_tokens():
+def test_the_text_so_far_keeps_up_with_the_tokens():
     tokenizer = tiny.tokenizer()
-    written = " the lead earns every tear. Do not miss it"
-    script, start = tokenizer(written)["input_ids"], len(tokenizer("Say")["input_ids"])
-    (texts,) = writings(LocalEngine(Scripted(script, start), tokenizer), "Say", cap=len(script))
+    full_text = " the lead earns every tear. Do not miss it"
+    script, start = tokenizer(full_text)["input_ids"], len(tokenizer("Say")["input_ids"])
+    (texts,) = texts_so_far(LocalEngine(Scripted(script, start), tokenizer), "Say", cap=len(script))
     assert texts == [tokenizer.decode(script[:i]) for i in range(1, len(script) + 1)]
 
 
-def test_what_an_engine_says_of_itself_is_plain(engine):
+def test_an_engine_describes_itself_in_plain_values(engine):
     assert engine.describe() == {
         "name": "tiny", "parameters": engine.model.num_parameters(), "device": "cpu", "dtype": "float32",
         "context": 256, "chats": False,

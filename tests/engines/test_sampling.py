@@ -1,4 +1,4 @@
-"""From logits to tokens, and each candidate's own random numbers."""
+"""Sampling of tokens from logits, the random streams of candidates, and drawn lengths."""
 
 import numpy as np
 import pytest
@@ -10,17 +10,17 @@ from bon.stats.lengths import LengthSampler
 from bon.stats.random_streams import candidate_stream
 
 
-def some_logits(rows=6, vocabulary=50, seed=0):
+def random_logits(rows=6, vocabulary=50, seed=0):
     return torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(seed)) * 3
 
 
-def evenly(count):
+def even_numbers(count):
     """Numbers that cover [0, 1) evenly."""
     return (torch.arange(count, dtype=torch.float64) + 0.5) / count
 
 
-def theirs(logits, temperature, top_k, top_p):
-    """The same by transformers' own warpers, in the order in which it applies them."""
+def transformers_logits(logits, temperature, top_k, top_p):
+    """The logits shaped by transformers' warpers, in the order in which it applies them."""
     for warper in (
         TemperatureLogitsWarper(temperature),
         TopKLogitsWarper(top_k) if top_k else None,
@@ -34,27 +34,27 @@ def theirs(logits, temperature, top_k, top_p):
 @pytest.mark.parametrize("top_p", [1.0, 0.9, 0.3, 1e-6])
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 1.7])
 def test_shaped_logits_give_the_distribution_of_transformers_warpers(temperature, top_k, top_p):
-    logits = some_logits()
+    logits = random_logits()
     ours = shape(logits, Sampling(temperature, top_k, top_p)).softmax(-1)
-    torch.testing.assert_close(ours, theirs(logits, temperature, top_k, top_p).softmax(-1))
+    torch.testing.assert_close(ours, transformers_logits(logits, temperature, top_k, top_p).softmax(-1))
 
 
 def test_shaping_rows_together_is_shaping_each_alone():
-    logits = some_logits()
-    wanted = Sampling(0.8, 7, 0.8)
-    alone = torch.cat([shape(row.unsqueeze(0), wanted) for row in logits])
-    assert torch.equal(shape(logits, wanted), alone)
+    logits = random_logits()
+    sampling = Sampling(0.8, 7, 0.8)
+    alone = torch.cat([shape(row.unsqueeze(0), sampling) for row in logits])
+    assert torch.equal(shape(logits, sampling), alone)
 
 
 @pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e-6])
 def test_a_tiny_temperature_takes_the_most_likely_token(temperature):
-    logits = some_logits()
+    logits = random_logits()
     tokens, _ = draw(shape(logits, Sampling(temperature)), torch.full((6,), 0.999, dtype=torch.float64))
     assert torch.equal(tokens, logits.argmax(-1))
 
 
 def test_a_huge_temperature_makes_all_tokens_equally_likely_but_no_impossible_one():
-    logits = some_logits(1, 5)
+    logits = random_logits(1, 5)
     logits[0, 2] = -torch.inf
     torch.testing.assert_close(
         shape(logits, Sampling(1e300)).softmax(-1), torch.tensor([[0.25, 0.25, 0.0, 0.25, 0.25]])
@@ -62,7 +62,7 @@ def test_a_huge_temperature_makes_all_tokens_equally_likely_but_no_impossible_on
 
 
 def test_shaping_leaves_the_given_logits_as_they_were():
-    logits = some_logits()
+    logits = random_logits()
     before = logits.clone()
     shape(logits, Sampling(0.7, 3, 0.5))
     assert torch.equal(logits, before)
@@ -73,24 +73,24 @@ def test_shaping_leaves_the_given_logits_as_they_were():
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 1.8])
 @pytest.mark.parametrize("vocabulary", [10, 700])
 def test_draws_follow_the_distribution(temperature, top_k, top_p, vocabulary):
-    logits = some_logits(1, vocabulary, seed=3) / 2
+    logits = random_logits(1, vocabulary, seed=3) / 2
     count = 20_000
     shaped = shape(logits, Sampling(temperature, top_k, top_p))
     tokens, _ = draw(shaped.expand(count, -1), uniforms([candidate_stream(5, 0, 0)], [count])[0])
-    expected = theirs(logits, temperature, top_k, top_p)[0].double().softmax(-1).numpy() * count
-    seen = np.bincount(tokens.numpy(), minlength=vocabulary)
-    assert not seen[expected == 0].any()
+    expected = transformers_logits(logits, temperature, top_k, top_p)[0].double().softmax(-1).numpy() * count
+    counts = np.bincount(tokens.numpy(), minlength=vocabulary)
+    assert not counts[expected == 0].any()
     likely = expected >= 5
-    chi_square = np.sum((seen - expected)[likely] ** 2 / expected[likely])
+    chi_square = np.sum((counts - expected)[likely] ** 2 / expected[likely])
     # 99.9% of chi-square's mass with k degrees of freedom lies below k + 3.1 sqrt(2k) + 6.
     k = likely.sum() - 1
     assert chi_square < k + 3.1 * np.sqrt(2 * k) + 6
 
 
 @pytest.mark.parametrize("vocabulary", [1, 2, 255, 256, 257, 3000])
-def test_a_draw_by_blocks_is_the_plain_inverse_with_its_log_probability(vocabulary):
-    logits = some_logits(200, vocabulary, seed=2)
-    numbers = evenly(200)
+def test_a_draw_by_blocks_equals_inverse_transform_sampling(vocabulary):
+    logits = random_logits(200, vocabulary, seed=2)
+    numbers = even_numbers(200)
     tokens, logprobs = draw(logits, numbers)
     cumulative = logits.double().softmax(-1).cumsum(-1)
     plain = torch.searchsorted(cumulative, numbers.unsqueeze(-1), right=True).squeeze(-1).clamp(max=vocabulary - 1)
@@ -99,9 +99,9 @@ def test_a_draw_by_blocks_is_the_plain_inverse_with_its_log_probability(vocabula
     torch.testing.assert_close(logprobs, log_probability(logits, tokens), atol=1e-5, rtol=1e-5)
 
 
-def test_evenly_spread_numbers_bring_each_token_exactly_its_share():
+def test_evenly_spread_numbers_draw_each_token_in_its_exact_share():
     logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log()
-    tokens, _ = draw(logits.expand(1000, -1), evenly(1000))
+    tokens, _ = draw(logits.expand(1000, -1), even_numbers(1000))
     assert np.bincount(tokens.numpy()).tolist() == [100, 200, 300, 400]
 
 
@@ -116,25 +116,25 @@ def test_a_token_of_probability_zero_is_never_drawn(u, possible):
 @pytest.mark.parametrize("row", [[0.0, np.nan, 1.0], [0.0, np.inf, 1.0], [-np.inf] * 3])
 @pytest.mark.parametrize("vocabulary", [3, 256, 300])
 def test_a_row_of_broken_logits_has_no_log_probability_and_changes_no_other(row, vocabulary):
-    logits = some_logits(3, vocabulary)
-    expected = draw(logits, evenly(3))
+    logits = random_logits(3, vocabulary)
+    expected = draw(logits, even_numbers(3))
     logits[1, :3] = torch.tensor(row)
     logits[1, 3:] = -torch.inf
-    tokens, logprobs = draw(logits, evenly(3))
+    tokens, logprobs = draw(logits, even_numbers(3))
     assert logprobs.isnan().tolist() == [False, True, False]
     assert 0 <= tokens[1] < vocabulary
-    for got, plain in zip((tokens, logprobs), expected, strict=True):
-        assert torch.equal(got[::2], plain[::2])
+    for values, expected_values in zip((tokens, logprobs), expected, strict=True):
+        assert torch.equal(values[::2], expected_values[::2])
 
 
 def test_no_truncated_token_is_drawn_from_a_wide_vocabulary():
-    shaped = shape(some_logits(2000, 3000, seed=1), Sampling(1.3, 40, 0.9))
+    shaped = shape(random_logits(2000, 3000, seed=1), Sampling(1.3, 40, 0.9))
     tokens, _ = draw(shaped, uniforms([candidate_stream(0, 0, 0)], [2000])[0])
     assert torch.isfinite(shaped.gather(-1, tokens.unsqueeze(-1))).all()
 
 
 def test_log_probabilities_are_those_of_log_softmax():
-    logits, tokens = some_logits(), torch.tensor([0, 49, 3, 7, 7, 12])
+    logits, tokens = random_logits(), torch.tensor([0, 49, 3, 7, 7, 12])
     expected = torch.nn.functional.log_softmax(logits.double(), -1)[range(6), tokens]
     torch.testing.assert_close(log_probability(logits, tokens), expected.float())
 
@@ -157,18 +157,18 @@ def test_a_stream_shorter_than_its_neighbour_draws_the_same_numbers_as_alone():
     assert torch.equal(together[1], uniforms([candidate_stream(1, 0, 1)], [9])[0])
 
 
-def test_the_process_random_state_is_left_alone():
+def test_the_global_random_state_does_not_change():
     np.random.seed(0)
     torch.manual_seed(0)
     before = (np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
-    draw(some_logits(), uniforms([candidate_stream(1, 0, i) for i in range(6)], [1] * 6)[:, 0])
+    draw(random_logits(), uniforms([candidate_stream(1, 0, i) for i in range(6)], [1] * 6)[:, 0])
     LengthSampler(2, 9, seed=4)()
     assert (np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
 
 
 def test_a_length_sampler_draws_every_length_but_its_upper_end_equally_often():
     sampler = LengthSampler(4, 16)
-    lengths = [sampler.at(u) for u in evenly(1200).tolist()]
+    lengths = [sampler.at(u) for u in even_numbers(1200).tolist()]
     assert np.bincount(lengths).tolist() == [0] * 4 + [100] * 12
 
 
@@ -177,13 +177,13 @@ def test_a_length_never_reaches_the_upper_end():
 
 
 def test_a_seeded_length_sampler_repeats_its_draws():
-    first, second = LengthSampler(4, 400, seed=3), LengthSampler(4, 400, seed=3)
-    assert [first() for _ in range(9)] == [second() for _ in range(9)]
+    first, copy = LengthSampler(4, 400, seed=3), LengthSampler(4, 400, seed=3)
+    assert [first() for _ in range(9)] == [copy() for _ in range(9)]
 
 
 def test_the_probability_of_a_range_of_lengths_is_its_share_of_the_draws():
     sampler = LengthSampler(4, 16)
-    lengths = [sampler.at(u) for u in evenly(1200).tolist()]
+    lengths = [sampler.at(u) for u in even_numbers(1200).tolist()]
     for low, high in [(4, 4), (5, 9), (0, 3), (15, float("inf")), (16, 20), (0, 99)]:
         share = np.mean([low <= length <= high for length in lengths])
         assert sampler.probability(low, high) == pytest.approx(share)
