@@ -1,12 +1,14 @@
 """`python -m bon batch`: a file of prompts in, a file of results or of training data out."""
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from bon.batch import batch_run, export_formats
+from bon.batch.batch_run import Finished, LocalWorker, Progress, Task, Workers
 from bon.batch.input_rows import Dataset
 from bon.cli.options import (
     INTERRUPTED,
@@ -15,7 +17,7 @@ from bon.cli.options import (
     add_model_options,
     add_settings,
     check_model_options,
-    number_in,
+    parse_number,
     print_to_stderr,
     settings_from,
 )
@@ -27,20 +29,20 @@ from bon.report.numbers import format_duration
 from bon.result import printable
 from bon.settings import number, whole
 
-HELP = "a file of prompts in, results or training data out"
+HELP = "best of n for every row of a file, as results or training data"
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the batch and returns the exit status: 1 where rows failed, 130 after Ctrl+C."""
     settings = settings_from(args)
     options = check_model_options(args, settings)
-    count = _count(args)
+    worker_count = _worker_count(args)
     if args.push_to_hub and not args.dry_run:
         _check_hub(args.push_to_hub)
 
-    task = batch_run.Task(
+    task = Task(
         Dataset(args.input, args.prompt_column, args.template, args.skip_bad), Path(args.output), settings,
-        export_formats.format_named(args.form), number("margin", number_in(args.margin)),
+        export_formats.format_named(args.form), number("margin", parse_number(args.margin)),
         args.resume, args.overwrite or args.dry_run,
     )
     if task.complete:
@@ -49,114 +51,132 @@ def run(args: argparse.Namespace) -> int:
 
     names = ("model", "scorer", "target", "unit")
     loading = {name: value for name in names if (value := getattr(settings, name)) is not None} | options
-    with _workers(args.ray, count, loading) as workers:
-        return _preview(task, workers) if args.dry_run else _run(task, workers, args)
+    if args.dry_run:
+        return _preview(task, _local_worker(loading))
+    with _workers(args.ray, worker_count, loading) as workers:
+        return _run(task, workers, args)
 
 
 def parser() -> Parser:
     """The command's options."""
     parser = Parser(
         prog=f"{PROGRAM} batch", allow_abbrev=False,
-        description="Best of n for every row of a file. A run that was stopped or killed goes on with --resume and "
-        "comes to the same output.",
+        description="Runs best of n for every row of a file. A run that was stopped or killed continues with --resume "
+        "and writes the same output.",
     )
-    parser.add_argument("input", metavar="IN", help="prompts: .csv, .tsv, .jsonl, .parquet, or .txt (one a line)")
+    parser.add_argument("input", metavar="IN", help="prompts: .csv, .tsv, .jsonl, .parquet, or .txt (one per line)")
     parser.add_argument("output", metavar="OUT", help="results: .jsonl, .csv or .parquet")
-    parser.add_argument("--prompt-column", metavar="NAME", help="the column that holds prompts or messages (found)")
-    parser.add_argument("--template", help="makes prompts of columns: \"A review of {title}:\"")
+    parser.add_argument("--prompt-column", metavar="NAME", help="the column of prompts or messages (detected)")
+    parser.add_argument("--template", help="a template that makes prompts from columns: \"A review of {title}:\"")
     parser.add_argument("--as", dest="form", choices=list(export_formats.TRAINING_FORMATS),
-                        help="training data: sft (prompt, completion), preference (prompt, chosen, rejected), "
-                        "scored (all candidates)")
-    parser.add_argument("--margin", default="0", help="least difference in score of a preference (0)")
-    parser.add_argument("--dry-run", action="store_true", help="say what there is to do and how long it will take")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--resume", action="store_true", help="go on with an unfinished run, where there is one")
-    which.add_argument("--overwrite", action="store_true", help="begin anew, and replace the output when done")
-    parser.add_argument("--skip-bad", action="store_true", help="count rows that cannot be read as failed, and go on")
-    parser.add_argument("--push-to-hub", metavar="USER/DATASET", help="send the output, with a card, to the Hub")
-    parser.add_argument("--private", action="store_true", help="the data set is for you alone, where it is made anew")
+                        help="write training data: sft (prompt, completion), preference (prompt, chosen, rejected) "
+                        "or scored (all candidates)")
+    parser.add_argument("--margin", default="0", help="the least difference in score between chosen and rejected (0)")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="print what the input holds and how long the run will take")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="continue an unfinished run, where there is one")
+    existing.add_argument("--overwrite", action="store_true", help="start again, and replace the output when done")
+    parser.add_argument("--skip-bad", action="store_true",
+                        help="count unreadable rows as failed instead of refusing the file")
+    parser.add_argument("--push-to-hub", metavar="USER/DATASET", help="upload the output, with a card, to the Hub")
+    parser.add_argument("--private", action="store_true", help="make a new data set private")
     add_settings(parser)
     add_model_options(parser)
-    parser.add_argument("--ray", metavar="ADDRESS", help="work on a Ray cluster: local (this machine), auto, HOST:PORT")
-    parser.add_argument("--ray-workers", metavar="COUNT", help="of the cluster (one for each GPU, else for each core)")
+    parser.add_argument("--ray", metavar="ADDRESS",
+                        help="run on a Ray cluster: local (this machine), auto or HOST:PORT")
+    parser.add_argument("--ray-workers", metavar="COUNT",
+                        help="number of workers (one per GPU of the cluster, else one per core)")
     return parser
 
 
-def _count(args) -> int | None:
-    """How many workers of a cluster are asked for."""
+def _worker_count(args: argparse.Namespace) -> int | None:
+    """The value of --ray-workers. Raises `InputError` for options that exclude each other."""
     if args.ray and args.dry_run:
         raise InputError("dry_run", say("error.dry_run_with_ray"))
     if args.ray_workers is None:
         return None
     if not args.ray:
         raise InputError("ray_workers", say("error.workers_without_ray"))
-    return whole("ray_workers", number_in(args.ray_workers), 1)
+    return whole("ray_workers", parse_number(args.ray_workers), 1)
 
 
 @contextmanager
-def _workers(ray: str | None, count: int | None, loading: Mapping[str, Any]) -> Iterator[batch_run.Workers]:
-    from bon.batch import ray_workers
+def _workers(address: str | None, count: int | None, loading: Mapping[str, Any]) -> Iterator[Workers]:
+    """A context with the workers of the Ray cluster at this address, or this process where there is none."""
+    if address:
+        from bon.batch import ray_workers
 
-    if ray:
-
-        with ray_workers.connected(ray, loading, count) as workers:
+        with ray_workers.connected(address, loading, count) as workers:
             yield workers
     else:
-        from bon import api
-
-        sampler = api.load(**loading)
-        yield batch_run.LocalWorker(sampler.engine, sampler.scorer)
+        yield _local_worker(loading)
 
 
-def _check_hub(name: str) -> None:
-    """What would fail after hours is said now."""
+def _local_worker(loading: Mapping[str, Any]) -> LocalWorker:
+    from bon import api
 
-    hub_writing.check_repo_id(name, "dataset")
+    sampler = api.load(**loading)
+    return LocalWorker(sampler.engine, sampler.scorer)
+
+
+def _check_hub(repo_id: str) -> None:
+    """Raises now what the upload would raise after hours: for an invalid id, or where there is no token."""
+    hub_writing.check_repo_id(repo_id, "dataset")
     hub_writing.authorized_api()
 
 
-def _preview(task, workers) -> int:
+def _preview(task: Task, worker: LocalWorker) -> int:
+    """Prints the input's facts, its first prompts and an estimate of the run's time, and returns the exit status."""
     survey = task.survey
-    bad = f", {survey.unreadable:,} of them unreadable" if survey.unreadable else ""
-    print(f"{task.dataset.path}: {survey.rows:,} rows{bad}; columns: {', '.join(survey.columns)}")
+    unreadable = f", {survey.unreadable:,} of them unreadable" if survey.unreadable else ""
+    print(f"{task.dataset.path}: {survey.rows:,} rows{unreadable}; columns: {', '.join(survey.columns)}")
     print("prompts by template" if task.dataset.template else f"prompts in {task.dataset.column}")
-    for row, _ in zip(task.dataset.rows(), range(3), strict=False):
+    for row in islice(task.dataset.rows(), 3):
         text = row.error or (row.prompt if row.messages is None else str(row.messages))
         print(printable(f"  {row.number}: {text}")[:120])
-    seconds = batch_run.estimate_seconds(task, workers.engine, workers.scorer)
-    models = f"{workers.engine.name} and {workers.scorer.name}"
+    seconds = batch_run.estimate_seconds(task, worker.engine, worker.scorer)
+    models = f"{worker.engine.name} and {worker.scorer.name}"
     print(f"{models} take about {format_duration(seconds)} for these; nothing written.")
     return 0
 
 
-def _run(task, workers, args) -> int:
+def _run(task: Task, workers: Workers, args: argparse.Namespace) -> int:
+    """Runs the task with a line of progress, and returns the exit status."""
     if task.format.for_training and task.output.suffix.lower() == ".csv":
         print_to_stderr("in CSV, texts that look like formulas begin with an apostrophe: train from .jsonl or "
                         ".parquet.")
-    deliver = (lambda finished: _push(args, task, finished)) if args.push_to_hub else None
-    progress = finished = None
+    upload = _uploader(args, task) if args.push_to_hub else None
+    progress: Progress | None = None
+    finished: Finished | None = None
     try:
-        with progress_line() as show, closing(batch_run.stream_with(workers, task, deliver)) as events:
+        with progress_line() as show, closing(batch_run.stream_with(workers, task, upload)) as events:
             for event in events:
-                if isinstance(event, batch_run.Finished):
+                if isinstance(event, Finished):
                     finished = event
-                    continue
-                progress = event
-                show(describe_progress(event))
+                else:
+                    progress = event
+                    show(describe_progress(event))
     except KeyboardInterrupt:
-        done = f"{progress.done:,} of {progress.rows:,} rows are kept" if progress else "nothing was done yet"
-        print_to_stderr(f"stopped: {done}; the same command with --resume goes on.")
+        kept = f"{progress.done:,} of {progress.rows:,} rows are kept" if progress else "nothing was done yet"
+        print_to_stderr(f"stopped: {kept}; the same command with --resume goes on.")
         return INTERRUPTED
-    return _report(task, finished)
+    assert finished is not None  # the last event
+    return _print_summary(task, finished)
 
 
-def _push(args, task, finished) -> None:
+def _uploader(args: argparse.Namespace, task: Task) -> Callable[[Finished], None]:
+    """The function that uploads the finished output to the Hub."""
     from bon.batch import hub_upload
 
-    print(f"sent: {hub_upload.push(args.push_to_hub, task.output, finished, args.private)}")
+    def upload(finished: Finished) -> None:
+        print(f"sent: {hub_upload.push(args.push_to_hub, task.output, finished, args.private)}")
+
+    return upload
 
 
-def _report(task, finished) -> int:
+def _print_summary(task: Task, finished: Finished) -> int:
+    """Prints errors, notes and counts of a finished batch, and returns the exit status."""
     for row, error in finished.errors.items():
         print_to_stderr(f"row {row} failed: {error}")
     for note in finished.notes:
@@ -171,8 +191,9 @@ def _report(task, finished) -> int:
     return 1 if finished.failed else 0
 
 
-def describe_progress(progress) -> str:
-    """How far a batch is, in a line."""
+def describe_progress(progress: Progress) -> str:
+    """A line on the rows done, rows failed, speed and time left."""
     failed = f", {progress.failed:,} failed" if progress.failed else ""
-    rate = f", {progress.rate:.1f} rows/s, {format_duration(progress.seconds_left)} left" if progress.rate else ""
-    return f"{progress.done:,} of {progress.rows:,} rows{failed}{rate} "
+    rate, left = progress.rate, progress.seconds_left
+    speed = "" if rate is None or left is None else f", {rate:.1f} rows/s, {format_duration(left)} left"
+    return f"{progress.done:,} of {progress.rows:,} rows{failed}{speed} "

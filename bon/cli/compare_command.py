@@ -1,9 +1,9 @@
-"""`python -m bon compare`: base, tuned and best of n side by side."""
+"""`python -m bon compare`: base model, tuned model and best of n over many prompts."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bon.cli.options import INTERRUPTED, PROGRAM, Parser, add_device_options, add_settings, settings_from
 from bon.cli.output import add_output_options, check_output_files, progress_line, write_output_files
@@ -14,21 +14,22 @@ from bon.report.json_text import json_text
 from bon.settings import UNITS, declared
 
 if TYPE_CHECKING:
+    from bon.compare.events import PromptDone, PromptProgress
     from bon.compare.result import Comparison
 
-HELP = "base, tuned and best of n side by side"
+HELP = "compare base model, tuned model and best of n"
 
 
 def parser() -> Parser:
     """The command's options."""
     parser = Parser(prog=f"{PROGRAM} compare", allow_abbrev=False,
-                    description="Base, tuned and best of n side by side, over the prompts given or those in the box.")
-    parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="a text to continue (the 32 in the box)")
-    parser.add_argument("--file", help="a text file with one prompt a line")
+                    description="Compares base model, tuned model and best of n over prompts.")
+    parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="a text to continue (the 32 built-in prompts)")
+    parser.add_argument("--file", help="a text file with one prompt per line")
     add_settings(parser, [name for name, setting in declared().items() if setting.compared])
     add_device_options(parser)
     parser.add_argument("--tuned", help="the tuned model: preset, Hub id, folder, or none (the preset's)")
-    parser.add_argument("--judge", help="a second scorer that only watches: as --scorer, or none (the preset's)")
+    parser.add_argument("--judge", help="a second scorer, which selects nothing: as --scorer, or none (the preset's)")
     add_output_options(parser)
     return parser
 
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     models = load_models(settings.model or "embedded", args.tuned, settings.scorer, args.judge, **options)
     if models.scorer.unit in UNITS:
         settings = settings.filled(unit=models.scorer.unit)
-    comparison, complete = _last(comparison_run.stream(prompts, models, settings), len(prompts))
+    comparison, complete = _last_comparison(comparison_run.stream(prompts, models, settings), len(prompts))
     if comparison is not None:
         print(json_text(comparison.to_dict()) if args.json else comparison_files.comparison_text(comparison))
         makers = {"csv": comparison_files.comparison_csv, "html": comparison_files.comparison_html}
@@ -58,8 +59,10 @@ def run(args: argparse.Namespace) -> int:
     return 0 if complete else INTERRUPTED
 
 
-def _last(events: Iterator[Any], count: int) -> tuple["Comparison | None", bool]:
-    """The last comparison, and whether it is complete; Ctrl+C keeps the prompts that are done."""
+def _last_comparison(
+    events: Generator["PromptProgress | PromptDone", None, None], count: int
+) -> tuple["Comparison | None", bool]:
+    """The comparison of the prompts that are done, and whether these are all: Ctrl+C stops it before."""
     from bon.compare.events import PromptDone
 
     comparison = None

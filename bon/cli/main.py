@@ -1,4 +1,4 @@
-"""The command line's entry: which command a call means, and how its errors end it."""
+"""The entry point of the command line: chooses the command, and turns errors into exit statuses."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from bon.cli import (
 from bon.cli.options import INTERRUPTED, PROGRAM, print_to_stderr
 from bon.errors import BonError, InputError, ModelError
 
-#: Each has a `parser()`, a `run(args)` that returns the exit status, and a line of `HELP`.
+#: The commands by name. Each module has `parser()`, `run(args)`, which returns the exit status, and the line `HELP`.
 COMMANDS = {
     "page": page_command, "models": models_command, "bench": bench_command, "compare": compare_command,
     "batch": batch_command, "publish": publish_command,
@@ -26,7 +26,7 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns the exit status.
 
-    0; 2 for input that cannot work; 1 for a failed run; 130 after Ctrl+C, with what was done until then printed.
+    0; 2 for input that cannot work; 1 for a failed run; 130 after Ctrl+C, when the results so far are printed.
     """
     configure_threads()
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         status = _run(argv)
         sys.stdout.flush()
         return status
-    except SystemExit as stop:  # argparse ends so, after --help too
+    except SystemExit as stop:  # of argparse, after --help too
         return int(stop.code or 0)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -49,15 +49,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    """Runs the command that the first word names; any other first word is a prompt, as is all that follows `--`."""
+    """Runs the command that the first argument names; any other call is a prompt, also `-- models`."""
     if argv and (command := COMMANDS.get(argv[0])):
         return command.run(command.parser().parse_args(argv[1:]))
-    return run_command.run(run_command.parser(_commands_in_words()).parse_args(argv))
+    return run_command.run(run_command.parser(_commands_help()).parse_args(argv))
 
 
-def _commands_in_words() -> str:
-    listed = ", ".join(f"{PROGRAM} {name} ({command.HELP})" for name, command in COMMANDS.items())
-    return f"Also: {listed}. {PROGRAM} -- models takes `models` as a prompt."
+def _commands_help() -> str:
+    commands = ", ".join(f"{PROGRAM} {name} ({command.HELP})" for name, command in COMMANDS.items())
+    return f"Commands: {commands}. {PROGRAM} -- models takes `models` as a prompt."
 
 
 def _report(error: Exception) -> int:

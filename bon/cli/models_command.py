@@ -1,4 +1,4 @@
-"""`python -m bon models`: the presets, and what of them is on this machine."""
+"""`python -m bon models`: the presets, and which of their models are on this machine."""
 
 import argparse
 
@@ -6,22 +6,23 @@ from bon.cli.options import PROGRAM, Parser
 from bon.models import presets
 from bon.report.json_text import json_text
 
-HELP = "the presets and what of them is on this machine"
+HELP = "list the presets and which of their models are on this machine"
 
 
 def parser() -> Parser:
     """The command's options."""
-    parser = Parser(prog=f"{PROGRAM} models", description="The presets, and what of them is on this machine.")
+    parser = Parser(prog=f"{PROGRAM} models",
+                    description="Lists the presets, and which of their models are on this machine.")
     parser.add_argument("--json", action="store_true", help="print one JSON object on one line")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the presets."""
+    """Prints the presets and returns the exit status."""
     rows = [
         {"name": spec.name, "summary": spec.summary} | {
-            key: value for role in ("model", "scorer", "tuned", "judge") if (place := getattr(spec, role))
-            for key, value in ((role, place), (f"{role}_state", presets.state(place)))
+            key: value for role in ("model", "scorer", "tuned", "judge") if (source := getattr(spec, role))
+            for key, value in ((role, source), (f"{role}_state", presets.state(source)))
         }
         for spec in presets.presets()
     ]
@@ -32,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"{row['name']}: {row['summary']}")
         print(f"  writes: {row['model']} ({row['model_state']})")
         print(f"  scores: {row['scorer']} ({row['scorer_state']})")
-        for role, words in (("tuned", "tuned counterpart"), ("judge", "judge")):
+        for role, title in (("tuned", "tuned counterpart"), ("judge", "judge")):
             if role in row:
-                print(f"  {words}: {row[role]} ({row[role + '_state']})")
+                print(f"  {title}: {row[role]} ({row[role + '_state']})")
     print("Any other causal language model: its Hub id, or a folder, as --model; a scorer likewise as --scorer.")
     print(f"Scorers without a model of their own: {', '.join(presets.FREE)}.")
     return 0

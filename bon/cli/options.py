@@ -1,4 +1,4 @@
-"""What the commands' arguments have in common: settings, model, device, and one line for what is wrong."""
+"""Options that several commands have (settings, model, device), their values, and errors in one line."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports what is wrong in one line."""
+    """A parser that prints an error in one line."""
 
     def error(self, message: str) -> NoReturn:
         """Prints the message and ends the program with status 2."""
@@ -30,7 +30,7 @@ def print_to_stderr(message: str) -> None:
 
 
 def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:
-    """Adds the options of these settings, by default of all."""
+    """Adds an option for each of these settings, by default for all."""
     for name in names or declared():
         setting = declared()[name]
         flags = [f"-{name}"] * (len(name) == 1) + ["--" + name.replace("_", "-")]
@@ -40,8 +40,9 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """Adds --device and --dtype."""
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the fastest)")
-    parser.add_argument("--dtype", help="float32, bf16, float16, int8 (the fastest that is exact enough)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps (the fastest on this machine)")
+    parser.add_argument("--dtype",
+                        help="number type: float32, bf16, float16 or int8 (the fastest that is exact enough)")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -51,15 +52,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_from(args: argparse.Namespace) -> Settings:
-    """The settings that the arguments name; numbers in the texts become numbers. Raises `InputError`."""
+    """The settings of the arguments. Raises `InputError` for a value that cannot work."""
     texts = {name: text for name in declared() if (text := getattr(args, name, None)) is not None}
-    return Settings.of({name: number_in(text) if declared()[name].numeric else text for name, text in texts.items()})
+    return Settings.of({
+        name: parse_number(text) if declared()[name].numeric else text for name, text in texts.items()
+    })
 
 
 def check_model_options(args: argparse.Namespace, settings: Settings) -> dict[str, str]:
-    """The device, the number type and the server's address, as far as they are named.
+    """The arguments `device`, `dtype` and `endpoint` that have a value.
 
-    Raises an error for a model, a scorer or an address that cannot be, before torch is imported, which takes seconds.
+    Raises `InputError` or `ModelError` for a model, a scorer or an address that cannot work, before torch is imported,
+    which takes seconds.
     """
     presets.find("embedded" if args.endpoint else settings.model or "embedded", settings.scorer)
     if args.endpoint:
@@ -67,8 +71,8 @@ def check_model_options(args: argparse.Namespace, settings: Settings) -> dict[st
     return {name: getattr(args, name) for name in ("device", "dtype", "endpoint") if getattr(args, name)}
 
 
-def number_in(text: str) -> int | float | str:
-    """The number in a text; any other text stays as it is, for a check to refuse."""
+def parse_number(text: str) -> int | float | str:
+    """The number that a text stands for; any other text as it is, which the setting's check then refuses."""
     for number_type in (int, float):
         try:
             return number_type(text)
@@ -77,6 +81,6 @@ def number_in(text: str) -> int | float | str:
     return text
 
 
-def numbers_in(name: str, text: str) -> tuple[int, ...]:
-    """The whole numbers of a list with commas, or an `InputError` that names the argument."""
-    return tuple(whole(name, number_in(part), 1) for part in text.split(","))
+def parse_whole_numbers(name: str, text: str) -> tuple[int, ...]:
+    """The whole numbers of a list with commas. Raises `InputError`, with the argument's name, for anything else."""
+    return tuple(whole(name, parse_number(part), 1) for part in text.split(","))

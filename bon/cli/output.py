@@ -1,22 +1,24 @@
-"""What commands print and write: JSON or text, files, and a line of progress."""
+"""Output options that several commands have, the files that they name, and a line of progress."""
 
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from bon.errors import BonError, InputError
 from bon.messages import say
 from bon.report import safe_files
 
+T = TypeVar("T")
+
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Adds --json, --csv and --html."""
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on one line")
-    parser.add_argument("--csv", metavar="FILE", help="write the table to a file")
-    parser.add_argument("--html", metavar="FILE", help="write a page that needs nothing else to a file")
+    parser.add_argument("--csv", metavar="FILE", help="write the table as CSV")
+    parser.add_argument("--html", metavar="FILE", help="write an HTML page that needs no other files")
 
 
 def check_output_files(args: argparse.Namespace) -> None:
@@ -34,10 +36,11 @@ def check_output_files(args: argparse.Namespace) -> None:
             raise InputError(name, _file_error("error.option_not_writable", option, file, error)) from error
 
 
-def write_output_files(args: argparse.Namespace, makers: Mapping[str, Callable[[Any], str]], result: Any) -> None:
-    """Writes the files that --csv and --html name. One that fails does not keep the other from being written.
+def write_output_files(args: argparse.Namespace, makers: Mapping[str, Callable[[T], str]], result: T) -> None:
+    """Writes the files that --csv and --html name; where one of them fails, the other is written all the same.
 
-    makers: by the option's name, what makes the file's text of the result. Raises `BonError` for the last failure.
+    makers: by the option's name, the function that makes the file's text from the result. Raises `BonError` for the
+    last failure.
     """
     failure = None
     for name, make in makers.items():
@@ -56,7 +59,10 @@ def _file_error(key: str, option: str, file: str | Path, error: OSError) -> str:
 
 @contextmanager
 def progress_line() -> Iterator[Callable[[str], None]]:
-    """Gives a function that shows a line of progress on a terminal in place of the one before; clears it at the end."""
+    """A context with a function that shows a line of progress on a terminal, over the line before.
+
+    The line is cleared at the end. Without a terminal nothing is shown.
+    """
     terminal = sys.stderr.isatty()
 
     def show(line: str) -> None:

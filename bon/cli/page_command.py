@@ -11,8 +11,8 @@ def parser() -> Parser:
     """The command's options."""
     return Parser(
         prog=f"{PROGRAM} page", allow_abbrev=False,
-        description="Serves the page in a browser until Ctrl+C. GRADIO_SERVER_NAME and GRADIO_SERVER_PORT hold its "
-        "address and port (127.0.0.1, the first free one from 7860).",
+        description="Serves the page in a browser until Ctrl+C. The environment variables GRADIO_SERVER_NAME and "
+        "GRADIO_SERVER_PORT set address and port (127.0.0.1, and the first free port from 7860).",
     )
 
 

@@ -1,7 +1,7 @@
 """`python -m bon PROMPT`: best of n for one prompt or chat."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 
 from bon import __version__
@@ -24,18 +24,20 @@ from bon.settings import Request
 
 
 def parser(commands: str) -> Parser:
-    """The parser of a call without a command. commands: the other commands, in words, for its help."""
+    """The parser of a call without a command. commands: the line of the help on the commands."""
     parser = Parser(
         prog=PROGRAM, epilog=commands, allow_abbrev=False,
-        description="Continue a prompt n times, score every continuation, print them best first.",
+        description="Continues a prompt n times, scores every continuation, and prints them best first.",
     )
     parser.add_argument("prompt", nargs="?", help="the text to continue")
-    parser.add_argument("--chat", metavar="TEXT", help="a message to answer, for a model that has a chat template")
-    parser.add_argument("--system", metavar="TEXT", help="with --chat: how the model is to answer")
+    parser.add_argument("--chat", metavar="TEXT",
+                        help="a message for the model to answer; needs a model with a chat template")
+    parser.add_argument("--system", metavar="TEXT", help="with --chat: the system message")
     parser.add_argument("--messages", metavar="FILE", help="a chat as JSON: a list of objects with role and content")
     add_settings(parser)
     add_model_options(parser)
-    parser.add_argument("--unconditional", action="store_true", help="sample from the model's start token, no prompt")
+    parser.add_argument("--unconditional", action="store_true",
+                        help="sample from the model's start token, without a prompt")
     add_output_options(parser)
     parser.add_argument("--version", action="version", version=f"bon {__version__}")
     return parser
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     settings, messages = settings_from(args), _messages(args)
     request = Request(args.prompt, settings, messages, unconditional=args.unconditional)
     options = check_model_options(args, settings)
-    result, complete = _best(_events(request, options))
+    result, complete = _run_events(_events(request, options))
     if result is not None:
         print(json_text(result.to_dict()) if args.json else result)
         write_output_files(args, {"csv": result_files.run_csv, "html": result_files.run_html}, result)
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _messages(args: argparse.Namespace) -> list[dict[str, str]] | None:
-    """The messages of --messages, or of --chat and --system; None where there are none."""
+    """The messages of --messages, or of --chat and --system; None without these options."""
     if args.messages and (args.chat or args.system):
         raise InputError("messages", say("error.messages_and_chat"))
     if args.messages:
@@ -72,14 +74,15 @@ def _messages(args: argparse.Namespace) -> list[dict[str, str]] | None:
     return [*system, {"role": "user", "content": args.chat}]
 
 
-def _events(request: Request, options: dict[str, str]) -> Iterator[Event]:
+def _events(request: Request, options: dict[str, str]) -> Generator[Event, None, None]:
+    """The run's events. Models are loaded before the first one."""
     from bon import api
 
     yield from api.load_for(request.settings, **options).stream_request(request)
 
 
-def _best(events: Iterator[Event]) -> tuple[Result | None, bool]:
-    """The result, and whether the run came to its end; Ctrl+C keeps what is done."""
+def _run_events(events: Generator[Event, None, None]) -> tuple[Result | None, bool]:
+    """The result, and whether the run is complete: Ctrl+C stops it before. None where it had not started."""
     from bon.run_state import RunState
 
     state = RunState()

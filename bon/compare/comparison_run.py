@@ -6,7 +6,7 @@ for every k up to n from the order statistics, the judge's score of what the sco
 """
 
 import dataclasses
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -54,7 +54,7 @@ def _vocabulary(engine: Engine) -> dict[str, int] | None:
 
 def stream(
     prompts: Sequence[str], models: ComparisonModels, settings: Settings
-) -> Iterator[PromptProgress | PromptDone]:
+) -> Generator[PromptProgress | PromptDone, None, None]:
     """Compares over prompts. Closing the iterator stops the work within one step; what was compared stays.
 
     Raises `InputError` before any work for an empty list, more than 10,000 prompts, or one that cannot be continued.

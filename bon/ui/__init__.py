@@ -1,4 +1,5 @@
-"""The browser page: `page_layout` places its parts and wires them to the handlers, `theme` says how it looks.
+"""The browser page. `launch` serves it; `page` puts it together; `app_state` is what its handlers share.
 
-Each tab has a folder: `generate`, `compare`, `batch`. `endpoint` is the HTTP interface, `work` what computes for all.
+`generate`, `compare` and `batch` are its tabs: `layout` makes the components, `handlers` is what their events call.
+`work` computes for all of them, `hosting` has the limits of a public page, `http_interface` is the endpoint.
 """

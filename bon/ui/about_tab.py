@@ -1,9 +1,9 @@
-"""The About tab: how it works, the present settings as code, and the cards of the models in the box."""
+"""The About tab: how best-of-N works, the form's settings as code, and the cards of the built-in models."""
 
 import gradio as gr
 
 from bon.assets_folder import assets_folder
-from bon.ui.components import Drawn, fragment
+from bon.ui.components import ScriptView, fragment
 from bon.ui.texts import label
 
 SCRIPTS = ("dom.js", "tip.js", "charts.js", "actions.js", "about.js")
@@ -15,7 +15,7 @@ def about_tab() -> None:
     with gr.Row(elem_id="about-columns"):
         with gr.Column(min_width=300):
             fragment("how")
-            Drawn(None, "demo", SCRIPTS, elem_id="play")
+            ScriptView(None, "demo", SCRIPTS, elem_id="play")
             fragment("about")
             _model_cards()
         with gr.Column(min_width=300):
@@ -23,7 +23,7 @@ def about_tab() -> None:
 
 
 def _model_cards() -> None:
-    """The models' cards, in English as they are, without the samples at their ends."""
+    """The models' cards, in English, without YAML header, title and the samples at the end."""
     for folder in MODELS:
         card = (assets_folder() / "models" / folder / "README.md").read_text(encoding="utf-8")
         _, _, text = card.split("---\n", 2)[-1].strip().partition("\n")

@@ -1,4 +1,4 @@
-"""All that the handlers of one page share."""
+"""`AppState`: what the handlers of one page share."""
 
 from bon.ui.batch.jobs import Batches
 from bon.ui.hosting.deployment import Deployment
@@ -9,7 +9,7 @@ from bon.ui.work.speed_estimate import Speeds
 
 
 class AppState:
-    """One page's deployment, loaded models, runs and batches; made where the page is launched and passed down."""
+    """A page's deployment, models, runs and batches; made at launch and passed to `page.build`."""
 
     def __init__(self, deployment: Deployment):
         self.deployment = deployment

@@ -1,4 +1,4 @@
-"""Components that the page's tabs are made of, and what every event of the page says to Gradio."""
+"""Components that the tabs share, and options for their events."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -12,48 +12,48 @@ from bon.ui import theme
 from bon.ui.hosting import error_log
 from bon.ui.texts import label
 
-#: For events that are no endpoint of their own: what is public is `/best_of_n` alone.
+#: Options of events that the API does not offer: it has `/best_of_n` only.
 PRIVATE: Any = {"api_visibility": "private"}
-#: The same, without a spinner.
+#: The same, without a progress indicator.
 QUIET: Any = {**PRIVATE, "show_progress": "hidden"}
-#: Runs of page and HTTP interface that are decoded together on the one device; more wait in line.
+#: Options of events that run on the device: so many runs are decoded together, and further ones wait in the queue.
 DEVICE_QUEUE: Any = {"concurrency_id": "device", "concurrency_limit": 8}
 
-# For every component class Gradio writes a type stub beside its module, a folder that is not ours to write into.
+# Gradio would write a type stub for each component class into the folder of its module, which may be read-only.
 component_meta.create_or_modify_pyi = lambda *_: None
 error_log.keep_servers_quiet()
 
 
-class Drawn(gr.HTML):
-    """A value of plain JSON types that a script of ours draws, with `textContent` only.
+class ScriptView(gr.HTML):
+    """A component whose value, of plain JSON types, a script of the page draws, with `textContent` only.
 
-    `draw` names a function of the scripts, called as bon.draw(element, props, watch, server, trigger). The template is
-    empty on purpose: Gradio would evaluate text in it as JavaScript.
+    draw: the name of a function in the scripts, called as bon.draw(element, props, watch, server, trigger). scripts:
+    files in `assets/ui/`. The HTML template is empty, since Gradio would evaluate text in it as JavaScript.
     """
 
-    # Gradio makes it anew without its value where an update leaves that out.
+    # The value has a default because Gradio constructs the component again without it for some updates.
     def __init__(self, value: Any = None, draw: str = "", scripts: Sequence[str] = (), **options: Any):
         super().__init__(
             value, html_template="", js_on_load=f"bon.{draw}(element, props, watch, server, trigger);",
-            head=theme.script(*scripts), apply_default_css=False, **options,
+            head=theme.script_tags(*scripts), apply_default_css=False, **options,
         )
 
     def postprocess(self, value: Any) -> Any:
-        """Sends the value, its texts to be said in the visitor's language."""
+        """The value with its messages encoded, so that the browser shows them in the visitor's language."""
         return messages.encode_messages(value)
 
     def api_info(self) -> dict[str, Any]:
-        """Any JSON."""
+        """The schema of the value: any JSON."""
         return {}
 
 
 def server_functions(*methods: Callable[..., Any]) -> list[Callable[..., Any]]:
-    """Methods as functions, for `gr.HTML(server_functions=...)`, which marks them and cannot mark methods."""
+    """Functions that call these methods, for `gr.HTML(server_functions=...)`, which sets attributes on functions."""
 
     def as_function(method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
-        def function(*values: Any, **named: Any) -> Any:
-            return method(*values, **named)
+        def function(*args: Any, **kwargs: Any) -> Any:
+            return method(*args, **kwargs)
 
         return function
 
@@ -61,16 +61,16 @@ def server_functions(*methods: Callable[..., Any]) -> list[Callable[..., Any]]:
 
 
 def fragment(name: str) -> gr.HTML:
-    """A fixed piece of the page, from `assets/ui/`; a script puts its texts in."""
+    """The HTML file of this name in `assets/ui/`; a script fills in its texts in the visitor's language."""
     return gr.HTML(theme.read(f"{name}.html"), elem_id=name, js_on_load="bon.dress(element);")
 
 
-def line(text: str, elem_id: str) -> Drawn:
-    """A line of text that may change."""
-    return Drawn(text, "line", elem_id=elem_id)
+def text_line(text: str, elem_id: str) -> ScriptView:
+    """A component that shows a line of text."""
+    return ScriptView(text, "line", elem_id=elem_id)
 
 
 def label_and_info(key: str) -> Any:
-    """A field's label, and the line under it where there is one."""
+    """The options `label` and, where the tables have a text for it, `info` of a field."""
     info = label(f"{key}.info")
     return {"label": label(key)} | ({"info": info} if info else {})

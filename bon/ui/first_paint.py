@@ -1,8 +1,8 @@
-"""What a browser has of the page before Gradio's scripts have built it: the styles, and a still of it to look at.
+"""`FirstPaint`: what the browser paints before Gradio's scripts have built the page.
 
-Gradio answers with an empty page that its scripts then fill in, part by part. Here the answer gets our styles and a
-still (`assets/ui/arrival.html`), which `assets/ui/page.js` takes away once all parts stand where they belong. It also
-goes out compressed, as Gradio's own files do, and those the browser may keep, for their names tell their contents.
+Gradio answers with an empty page, which its scripts fill in part by part. The middleware adds the page's styles and a
+still image of it in HTML (`assets/ui/arrival.html`), which `assets/ui/page.js` removes once all parts are in place. It
+compresses the page, and lets the browser cache Gradio's own files, whose names contain a hash of their contents.
 """
 
 import gzip
@@ -14,10 +14,10 @@ Headers = list[tuple[bytes, bytes]]
 FOREVER = b"public, max-age=31536000, immutable"
 
 
-class Arrival:
+class FirstPaint:
     """ASGI middleware around Gradio's routes.
 
-    head: markup for the end of the page's head. body: markup for the beginning of its body.
+    head: HTML for the end of the page's head. body: HTML for the beginning of its body.
     """
 
     def __init__(self, app: Callable, head: str, body: str):
@@ -26,14 +26,15 @@ class Arrival:
     async def __call__(self, scope: dict[str, Any], receive: Callable, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "GET":
             if scope["path"] == "/":
-                send = self._filled_in(send, b"gzip" in dict(scope["headers"]).get(b"accept-encoding", b""))
+                send = self._send_page(send, b"gzip" in dict(scope["headers"]).get(b"accept-encoding", b""))
             elif scope["path"].startswith("/assets/"):
-                send = _kept(send)
+                send = _send_cached(send)
         await self._app(scope, receive, send)
 
-    def _filled_in(self, send: Send, compress: bool) -> Send:
-        """Sends the page with head and body put in, in one piece."""
-        start, parts = {}, []
+    def _send_page(self, send: Send, compress: bool) -> Send:
+        """A `send` that collects the page and sends it with head and body inserted, in one message."""
+        start: dict[str, Any] = {}
+        parts: list[bytes] = []
 
         async def send_page(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -42,25 +43,25 @@ class Arrival:
             parts.append(message.get("body", b""))
             if message.get("more_body"):
                 return
-            page = self._put_in(b"".join(parts))
-            more = [(b"vary", b"Accept-Encoding")]
+            page = self._insert(b"".join(parts))
+            headers = [*_without(b"content-length", start["headers"]), (b"vary", b"Accept-Encoding")]
             if compress:
                 page = gzip.compress(page, 6)
-                more.append((b"content-encoding", b"gzip"))
-            more.append((b"content-length", str(len(page)).encode()))
-            await send({**start, "headers": [*_without(b"content-length", start["headers"]), *more]})
+                headers.append((b"content-encoding", b"gzip"))
+            headers.append((b"content-length", str(len(page)).encode()))
+            await send({**start, "headers": headers})
             await send({"type": "http.response.body", "body": page})
 
         return send_page
 
-    def _put_in(self, page: bytes) -> bytes:
+    def _insert(self, page: bytes) -> bytes:
         head, end_of_head, body = page.partition(b"</head>")
         before, tag, after = body.partition(b"<gradio-app")
         return b"".join((head, self._head.encode(), end_of_head, before, self._body.encode(), tag, after))
 
 
-def _kept(send: Send) -> Send:
-    """Sends a file that the browser need not ask for again."""
+def _send_cached(send: Send) -> Send:
+    """A `send` that tells the browser to cache the file forever."""
 
     async def send_file(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start" and message["status"] == 200:
@@ -72,4 +73,4 @@ def _kept(send: Send) -> Send:
 
 
 def _without(name: bytes, headers: Headers) -> Headers:
-    return [(known, value) for known, value in headers if known.lower() != name]
+    return [(header, value) for header, value in headers if header.lower() != name]

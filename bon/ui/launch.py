@@ -1,8 +1,8 @@
-"""Launches the page: what `python app.py` and `python -m bon page` run."""
+"""`serve`, which `python app.py` and `python -m bon page` call, serves the page."""
 
 import os
 
-from bon import zerogpu  # before all that imports torch
+from bon import zerogpu  # before any module that imports torch
 from bon.ui import theme
 from bon.ui.app_state import AppState
 from bon.ui.hosting.deployment import Deployment
@@ -11,10 +11,10 @@ from bon.ui.work import zerogpu_runs
 
 
 def serve() -> None:
-    """Serves the page until the process is told to stop. Models are loaded meanwhile, before the first visitor comes.
+    """Serves the page until the process is interrupted. The page's model is loaded in the background.
 
-    Address and port are those of GRADIO_SERVER_NAME and GRADIO_SERVER_PORT. Raises a `BonError` where the environment
-    asks for what cannot be.
+    Address and port are those of GRADIO_SERVER_NAME and GRADIO_SERVER_PORT. Raises `InputError` for a value of an
+    environment variable that cannot work.
     """
     state = AppState(Deployment.of(os.environ))
     page = build(state)

@@ -1,4 +1,4 @@
-"""The page: its header, its tabs, and what its server offers over HTTP."""
+"""`build` puts the page together: header, tabs and HTTP interface."""
 
 import json
 
@@ -10,51 +10,51 @@ from bon.ui.about_tab import about_tab
 from bon.ui.app_state import AppState
 from bon.ui.batch.layout import batch_tab
 from bon.ui.compare.layout import compare_tab
-from bon.ui.components import DEVICE_QUEUE, QUIET, Drawn, fragment
+from bon.ui.components import DEVICE_QUEUE, QUIET, ScriptView, fragment
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.generate.layout import GenerateTab
 from bon.ui.texts import label
 
 TABS = ("tab.generate", "tab.compare", "tab.batch", "tab.history", "tab.about")
-#: Seconds: how often uploaded files are looked at, and how old they may be.
+#: How often old uploads are deleted, and the age at which they are, in seconds.
 DELETE_CACHE = (3600, 86_400)
 
 
 def build(state: AppState) -> gr.Blocks:
-    """The page, ready to launch."""
+    """The page, ready to launch. state: shared by all handlers."""
     title = say("page.title")
     with gr.Blocks(title=title, analytics_enabled=False, fill_width=True, delete_cache=DELETE_CACHE) as page:
         chips = _header(state.deployment.model)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab(label(TABS[0]), id="generate") as generate:
-                first = GenerateTab(state)
+                generate_tab = GenerateTab(state)
             with gr.Tab(label(TABS[1]), id="compare") as compare:
-                compare_tab(state, first.form)
+                compare_tab(state, generate_tab.form)
             with gr.Tab(label(TABS[2]), id="batch") as batch:
-                batch_tab(state, batch, first.form)
+                batch_tab(state, batch, generate_tab.form)
             with gr.Tab(label(TABS[3]), id="history") as history:
-                Drawn(None, "history", ("dom.js", "pair.js", "history.js"), elem_id="history")
+                ScriptView(None, "history", ("dom.js", "pair.js", "history.js"), elem_id="history")
             with gr.Tab(label(TABS[4]), id="about") as about:
                 about_tab()
-        first.wire(page, chips)
-        fields = [first.form[name] for name in FIELDS]
+        generate_tab.wire(page, chips)
+        fields = [generate_tab.form[name] for name in FIELDS]
         about.select(None, fields, None, js="(...values) => bon.code(...values)", **QUIET)
         tabs = [generate, compare, batch, history, about]
         page.load(None, None, tabs, js=f"() => bon.tabs(...{json.dumps(TABS)})", **QUIET)
         _offer_over_http(state)
-    # Told of a Space, Gradio's page fetches fonts and a portrait of its owner from elsewhere.
+    # With the id of a Space, Gradio's page would fetch fonts and the owner's portrait from other hosts.
     page.space_id = None
     return page.queue(max_size=state.deployment.queue)
 
 
-def _header(model: str) -> Drawn:
-    """Name, one line, and the chips that say what runs, which it returns."""
+def _header(model: str) -> ScriptView:
+    """Lays the header out; returns the component of its chips, which name model, scorer and device."""
     with gr.Row(elem_id="header"):
         fragment("brand")
         loading = [say("chip.model", name=model), say("chip.loading")]
-        chips = Drawn(loading, "chips", ("dom.js", "chips.js"), elem_id="chips")
+        chips = ScriptView(loading, "chips", ("dom.js", "chips.js"), elem_id="chips")
         fragment("present")
-        Drawn(None, "languageSelect", elem_id="language")
+        ScriptView(None, "languageSelect", elem_id="language")
     return chips
 
 
@@ -62,7 +62,8 @@ def _offer_over_http(state: AppState) -> None:
     """Offers `/best_of_n`, and the same as the one tool of the MCP server."""
     best_of_n = http_interface.best_of_n(state)
     if theme.serves_agents():
-        # The first of two functions of one name keeps the name as a tool; of no type that MCP knows, the other is none.
+        # Gradio names a tool after its function, and both functions have the same name: an `_mcp_type` that MCP does
+        # not know keeps the second one from becoming a tool.
         gr.api(http_interface.tool(best_of_n), api_name="best_of_n_as_json", **DEVICE_QUEUE)
-        best_of_n._mcp_type = "http interface"  # type: ignore[attr-defined]  # Gradio reads it from the function
+        vars(best_of_n)["_mcp_type"] = "http interface"
     gr.api(best_of_n, api_name="best_of_n", **DEVICE_QUEUE)

@@ -1,4 +1,4 @@
-"""Texts for Gradio's own components, which look them up by key in the visitor's language."""
+"""Translated texts for Gradio's own components, which look them up by key in the visitor's language."""
 
 import gradio as gr
 from gradio.i18n import I18nData

@@ -1,4 +1,4 @@
-"""How the page looks: Gradio's theme made of our own colours, and the styles and scripts of `assets/ui/`."""
+"""The page's look: Gradio's theme in the page's colours, and the styles and scripts of `assets/ui/`."""
 
 import json
 from importlib.util import find_spec
@@ -10,12 +10,12 @@ import gradio as gr
 from bon import messages
 from bon.assets_folder import assets_folder
 from bon.ui import texts
-from bon.ui.first_paint import Arrival
+from bon.ui.first_paint import FirstPaint
 
 SANS = ("-apple-system", "BlinkMacSystemFont", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
 MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Noto Sans Mono", "Liberation Mono", "monospace")
 
-#: Gradio's variables on the left, ours (see colours.css) on the right.
+#: The page's colour (see colours.css) for each variable of Gradio's theme.
 COLOURS = {
     "body_background_fill": "page",
     "body_text_color": "ink",
@@ -50,12 +50,12 @@ COLOURS = {
 
 
 def folder() -> Path:
-    """Where the page's own files are."""
+    """The folder of the page's scripts, styles and HTML."""
     return assets_folder() / "ui"
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's plain theme in our colours and the system's fonts."""
+    """Gradio's base theme with the page's colours and the system's fonts."""
     colours = {name: f"var(--bon-{ours})" for name, ours in COLOURS.items()}
     base = gr.themes.Base(font=SANS, font_mono=MONO, radius_size=gr.themes.sizes.radius_lg)
     dark = {f"{name}_dark": value for name, value in colours.items() if hasattr(base, f"{name}_dark")}
@@ -63,50 +63,50 @@ def theme() -> gr.themes.Base:
 
 
 def read(name: str) -> str:
-    """A file of `assets/ui/`."""
+    """The text of a file in `assets/ui/`."""
     return (folder() / name).read_text(encoding="utf-8")
 
 
-def script(*names: str) -> str:
-    """The named scripts as tags for a page's head."""
+def script_tags(*names: str) -> str:
+    """The scripts of these names as tags for the page's head."""
     return "\n".join(f"<script>\n{read(name)}\n</script>" for name in names)
 
 
-def tables() -> str:
-    """The tables of texts, as a tag for a page's head, before the scripts that read them."""
-    made = json.dumps(messages.tables(), ensure_ascii=False).replace("<", "\\u003c")
-    return f"<script>\n(window.bon ??= {{}}).tables = {made};\n</script>\n"
+def tables_tag() -> str:
+    """The tables of texts as a tag for the page's head, which comes before the scripts that read them."""
+    tables = json.dumps(messages.tables(), ensure_ascii=False).replace("<", "\\u003c")
+    return f"<script>\n(window.bon ??= {{}}).tables = {tables};\n</script>\n"
 
 
-def style(*names: str) -> str:
-    """The named styles as tags for a page's head.
+def style_tags(*names: str) -> str:
+    """The styles of these names as tags for the page's head.
 
-    Not through Gradio's `css`, which puts its own container before every selector, in media queries too.
+    Gradio's option `css` would put its container before every selector.
     """
     return "\n".join(f"<style>\n{read(name)}\n</style>" for name in names)
 
 
-def arrival() -> tuple:
-    """What the browser gets before Gradio's scripts have built the page, as middleware: class and arguments."""
-    still = read("arrival.html").replace("<!-- brand -->", read("brand.html"))
-    return Arrival, (), {"head": style("colours.css", "arrival.css"), "body": still}
+def first_paint() -> tuple[type[FirstPaint], tuple[()], dict[str, str]]:
+    """The middleware `FirstPaint` with its arguments, as Starlette takes them."""
+    body = read("arrival.html").replace("<!-- brand -->", read("brand.html"))
+    return FirstPaint, (), {"head": style_tags("colours.css", "arrival.css"), "body": body}
 
 
 def serves_agents() -> bool:
-    """Whether the page is a tool for agents too: where `gradio[mcp]` is installed."""
+    """Whether the page is also an MCP server: where `gradio[mcp]` is installed."""
     return find_spec("mcp") is not None
 
 
 def launch_options(public: bool = False) -> dict[str, Any]:
-    """What `Blocks.launch` needs to look right. public: whether strangers may upload files."""
+    """The arguments of `Blocks.launch`. public: whether the page is in public mode, where uploads are small."""
     return {
         "theme": theme(),
-        "head": style("colours.css", "page.css", "chat.css", "view.css", "compare.css", "batch.css", "history.css",
-                      "present.css")
-        + tables()
-        + script("texts.js", "page.js", "present.js"),
+        "head": style_tags("colours.css", "page.css", "chat.css", "view.css", "compare.css", "batch.css", "history.css",
+                           "present.css")
+        + tables_tag()
+        + script_tags("texts.js", "page.js", "present.js"),
         "i18n": texts.translations(),
-        "app_kwargs": {"middleware": [arrival()]},
+        "app_kwargs": {"middleware": [first_paint()]},
         "max_file_size": "1mb" if public else "50mb",
         "favicon_path": folder() / "favicon.svg",
         "footer_links": ["api"],

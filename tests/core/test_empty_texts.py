@@ -102,11 +102,11 @@ def test_early_rejection_compares_only_texts_that_are_not_empty(hasty, reject):
 
 
 def test_the_page_shows_that_there_is_no_text(hasty, mute):
-    view = run_view.ended(run(hasty))
+    view = run_view.ended_view(run(hasty))
     assert view["phase"] == "done"
     assert {row["state"] for row in view["rows"] if not row["text"].strip()} == {"empty"}
     assert {row["state"] for row in view["rows"] if row["text"].strip()} == {"scored"}
-    nothing = run_view.ended(run(mute))
+    nothing = run_view.ended_view(run(mute))
     assert (nothing["phase"], nothing["winner"]) == ("done", None)
     assert [note.key for note in nothing["notes"]] == ["note.all_empty"]
     assert run_view.unpack(run_view.pack(nothing))["rows"][0]["state"] == "empty"

@@ -45,7 +45,7 @@ def test_reranking_forth_and_back_gives_the_same_run(sampler):
 
 def test_a_run_restored_from_the_browser_is_reranked_alike(sampler):
     run = sampler.run(PROMPT, **RUN)
-    restored = run_view.read(run_view.pack(run_view.done(run))["record"])
+    restored = run_view.read_record(run_view.pack(run_view.done_view(run))["record"])
     from_run, from_record = sampler.rerank(run, target="NEGATIVE"), sampler.rerank(restored, target="NEGATIVE")
     assert [c.score for c in from_run.candidates] == [c.score for c in from_record.candidates]
     assert from_run.stats == from_record.stats
@@ -139,7 +139,7 @@ def test_a_run_that_kept_its_best_few_is_reranked_over_these(sampler, changes):
 def test_a_reranked_weighted_sum_equals_a_run_with_these_settings(lm_folder, classifier_folder, changes):
     sampler = bon.load(lm_folder, f"0.7*{classifier_folder}+0.3*logprob")
     run, expected = sampler.run(PROMPT, **RUN), sampler.run(PROMPT, **RUN, **changes)
-    for result in (run, run_view.read(run_view.pack(run_view.done(run))["record"])):
+    for result in (run, run_view.read_record(run_view.pack(run_view.done_view(run))["record"])):
         reranked = sampler.rerank(result, **changes)
         assert [c.index for c in reranked.candidates] == [c.index for c in expected.candidates]
         assert [c.score for c in reranked.candidates] == pytest.approx([c.score for c in expected.candidates], abs=1e-4)

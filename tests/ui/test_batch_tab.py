@@ -465,7 +465,7 @@ def test_a_batch_gives_way_to_a_visitor_and_comes_to_the_same(public, gate, samp
     made = public.batches.find(asked(public, path)["started"])
     while gate.calls < 2:
         time.sleep(0.01)
-    with public.waiting.one():
+    with public.waiting.count_run():
         while gate.calls < 2 or public.batches._shared.turn.locked():
             time.sleep(0.01)
         gate.open.set()  # nothing goes on while somebody waits

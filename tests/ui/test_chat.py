@@ -107,12 +107,12 @@ def test_a_public_page_counts_every_message():
 
 def test_a_record_keeps_the_chat_and_a_forged_one_is_refused():
     told = json.dumps(run_view.record(answered().result()))
-    assert list(run_view.read(told).messages) == CHAT
-    assert run_view.ended(run_view.read(told))["messages"] == CHAT
+    assert list(run_view.read_record(told).messages) == CHAT
+    assert run_view.ended_view(run_view.read_record(told))["messages"] == CHAT
     for messages in (5, "x", [], [{"role": "user"}], [[]]):
         forged = json.dumps(json.loads(told) | {"messages": messages})
         with pytest.raises(InputError):
-            run_view.read(forged)
+            run_view.read_record(forged)
 
 
 # Links.

@@ -220,7 +220,7 @@ def test_every_state_fits_and_is_accessible(page, axe, models, compared_with):
 
 
 def test_without_its_sample_the_tab_says_what_it_is_for(tmp_path):
-    shown = comparison_view.sample(tmp_path / "comparison.json")
+    shown = comparison_view.sample_view(tmp_path / "comparison.json")
     assert (shown["phase"], shown["title"]) == ("empty", "Does tuning beat sampling?")
 
 

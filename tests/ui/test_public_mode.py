@@ -373,7 +373,7 @@ def test_what_failed_is_still_found_by_its_kind_and_line(caplog):
         except KeyError as error:
             raise RuntimeError(SECRET) from error
     except RuntimeError as error:
-        error_log.report("A run failed", error)
+        error_log.log_failure("A run failed", error)
     assert "A run failed" in caplog.text
     assert "RuntimeError\nafter\n" in caplog.text
     assert "in inner" in caplog.text

@@ -41,7 +41,7 @@ def page(**changes):
 
 
 def test_rows_keep_their_numbers_and_say_their_ranks():
-    view = run_view.writing(state([0.2, 0.9, 0.5], n=5).result())
+    view = run_view.writing_view(state([0.2, 0.9, 0.5], n=5).result())
     assert [row["rank"] for row in view["rows"]] == [3, 1, 2, None, None]
     assert [row["state"] for row in view["rows"]] == ["scored", "scored", "scored", "writing", "writing"]
     assert view["winner"]["index"] == 1
@@ -50,12 +50,12 @@ def test_rows_keep_their_numbers_and_say_their_ranks():
 
 
 def test_nothing_scored_has_no_winner_and_no_mean():
-    view = run_view.writing(state([], n=3).result())
+    view = run_view.writing_view(state([], n=3).result())
     assert (view["winner"], view["mean"], view["scored"]) == (None, None, 0)
 
 
 def test_done_has_facts_and_the_exact_curve():
-    view = run_view.done(state([0.0, 1.0, 0.5, 0.5]).result())
+    view = run_view.done_view(state([0.0, 1.0, 0.5, 0.5]).result())
     assert [fact["value"] for fact in view["facts"]] == ["1.000", "0.500", "80%", "≤ 0.64"]
     assert view["curve"]["points"] == [[1, 0.5, "0.500"], [2, 0.75, "0.750"], [3, 0.875, "0.875"], [4, 1.0, "1.000"]]
     assert view["curve"]["caption"] == "The first 4 give 90% of the gain; all 4 give +0.500."
@@ -63,63 +63,64 @@ def test_done_has_facts_and_the_exact_curve():
 
 
 def test_equal_scores_do_not_promise_a_gain():
-    view = run_view.done(state([0.5] * 4).result())
+    view = run_view.done_view(state([0.5] * 4).result())
     assert "tenths" not in view["curve"]["caption"]
     assert view["winner"]["lift"] == "+0.000"
 
 
 def test_stopped_keeps_what_is_done():
     result = state([0.2, 0.9], n=4).result()
-    view = run_view.stopped(run_view.writing(result), result)
+    view = run_view.view_after_stop(run_view.writing_view(result), result)
     assert (view["phase"], view["title"]) == ("stopped", "Stopped after 2 of 4.")
     assert [row["state"] for row in view["rows"]] == ["scored", "scored", "stopped", "stopped"]
     assert view["winner"]["tag"] == "Best of the 2 that were scored"
     assert view["progress"] is None
-    kept = run_view.read(json.dumps(view["record"]))
+    kept = run_view.read_record(json.dumps(view["record"]))
     assert [c.ended for c in kept.candidates] == ["eos", "eos", "stopped", "stopped"]
     assert "Stopped with 2 of 4 candidates scored: the figures cover only these." in kept.notes
-    again = run_view.ended(kept)
+    again = run_view.ended_view(kept)
     assert (again["phase"], again["title"], again["rows"]) == (view["phase"], view["title"], view["rows"])
 
 
 @pytest.mark.parametrize("phase", ["done", "sample", "empty", "failed"])
 def test_a_stop_that_comes_too_late_changes_nothing(phase):
     result = state([0.5]).result()
-    view = {**run_view.done(result), "phase": phase}
-    assert run_view.stopped(view, result) == view
+    view = {**run_view.done_view(result), "phase": phase}
+    assert run_view.view_after_stop(view, result) == view
 
 
 def test_broken_keeps_what_is_done_and_says_why():
-    view = run_view.broken(state([0.2], n=2).result(), "No memory.")
+    view = run_view.failed_run_view(state([0.2], n=2).result(), "No memory.")
     assert (view["phase"], view["error"], view["rows"][0]["score"]) == ("failed", "No memory.", "0.200")
-    assert "rows" not in run_view.broken(None, "No model.")
-    assert run_view.broken(state([], n=2).result(), "No memory.")["line"].startswith("None of 2 had been scored")
+    assert "rows" not in run_view.failed_run_view(None, "No model.")
+    nothing_scored = run_view.failed_run_view(state([], n=2).result(), "No memory.")
+    assert nothing_scored["line"].startswith("None of 2 had been scored")
 
 
 def test_a_view_survives_its_way_to_the_browser():
-    view = run_view.writing(state([0.2, 0.9], n=4).result())
+    view = run_view.writing_view(state([0.2, 0.9], n=4).result())
     assert run_view.unpack(json.loads(json.dumps(run_view.pack(view)))) == view
-    assert run_view.unpack(run_view.pack(run_view.empty())) == run_view.empty()
+    assert run_view.unpack(run_view.pack(run_view.empty_view())) == run_view.empty_view()
 
 
 def test_growing_texts_are_appended_to_not_sent_again():
     from gradio.utils import diff
 
     run = state([], n=3)
-    before = run_view.pack(run_view.writing(run.result()))
+    before = run_view.pack(run_view.writing_view(run.result()))
     run.add(Wrote((Row(1, " text 1 goes on", 7),)))
-    changes = diff(before, run_view.pack(run_view.writing(run.result())))
+    changes = diff(before, run_view.pack(run_view.writing_view(run.result())))
     assert ["append", ["texts", 1], " goes on"] in changes
     assert [change[1] for change in changes] == [["view"], ["texts", 1]]
 
 
 def test_sample_is_read_from_its_file_or_left_out(tmp_path):
     file = tmp_path / "sample.json"
-    assert run_view.sample(file)["phase"] == "empty"
+    assert run_view.sample_view(file)["phase"] == "empty"
     result = state([0.2, 0.9]).result()
     file.write_text(json.dumps(result.to_dict()))
-    assert run_view.read(file.read_text()).to_dict() == result.to_dict()
-    view = run_view.sample(file)
+    assert run_view.read_record(file.read_text()).to_dict() == result.to_dict()
+    view = run_view.sample_view(file)
     assert (view["phase"], view["winner"]["tag"]) == ("sample", "Winner of 2 · sample")
 
 
@@ -146,7 +147,7 @@ def test_an_axis_without_fixed_ends_holds_all_scores(scores):
 
 def test_an_axis_without_scores_has_no_numbers():
     assert run_view.score_axis([], "logit").ticks == ()
-    assert run_view.writing(state([], n=2, unit="reward", target=None).result())["axis"]["ticks"] == []
+    assert run_view.writing_view(state([], n=2, unit="reward", target=None).result())["axis"]["ticks"] == []
 
 
 def test_units_are_named():
@@ -160,7 +161,7 @@ def test_chips_say_what_runs():
     assert run_view.chips(engine, "embedded sentiment") == [
         "model: embedded 4.8M", "scorer: embedded sentiment", "CUDA, bf16",
     ]
-    assert [run_view.size_words(n) for n in (124_439_808, 1_700_000_000, 7_600)] == ["124M", "1.7B", "0.0M"]
+    assert [run_view.format_size(n) for n in (124_439_808, 1_700_000_000, 7_600)] == ["124M", "1.7B", "0.0M"]
 
 
 def test_the_page_as_it_is_at_first_is_good():
@@ -191,12 +192,12 @@ def test_the_validator_answers_for_every_input():
     assert [answer["is_valid"] for answer in answers] == [name != "n" for name in form_values.FIELDS]
 
 
-def test_thinned_shows_the_start_the_first_words_and_the_end_at_once():
+def test_snapshots_show_the_start_the_first_text_and_the_end_at_once():
     events = [Started("p", "lm", "judge", None, "score", Settings(n=1, seed=1), (500,))]
     events += [Wrote((Row(0, "w" * i, i),)) for i in range(1, 500)]
-    seen = [(phase, result.candidates[0].tokens) for phase, result in updates.thinned(iter(events), every=3600)]
+    seen = [(phase, result.candidates[0].tokens) for phase, result in updates.snapshots(iter(events), interval=3600)]
     assert seen == [("writing", 0), ("writing", 1)]
-    assert len(list(updates.thinned(iter(events), every=0))) == 500
+    assert len(list(updates.snapshots(iter(events), interval=0))) == 500
 
 
 def test_a_failure_loses_nothing_that_was_held_back():
@@ -208,7 +209,7 @@ def test_a_failure_loses_nothing_that_was_held_back():
 
     seen = []
     with pytest.raises(RuntimeError):
-        seen.extend(result for _, result in updates.thinned(events(), every=3600))
+        seen.extend(result for _, result in updates.snapshots(events(), interval=3600))
     assert seen[-1].candidates[0].score == 0.5
 
 
@@ -226,18 +227,18 @@ def test_the_switch_for_early_rejection_drops_half_and_is_off_at_first():
 
 
 def test_dropped_candidates_are_shown_as_such_and_never_lead():
-    view = run_view.done(rejecting())
+    view = run_view.done_view(rejecting())
     assert [row["state"] for row in view["rows"]] == ["scored", "scored", "rejected", "rejected"]
     assert view["winner"]["index"] == 1
     assert view["winner"]["lift"] == ""
     only_dropped = state([0.5], n=2)
     only_dropped.candidates[0] = dataclasses.replace(only_dropped.candidates[0], ended="rejected")
-    assert run_view.writing(only_dropped.result())["winner"] is None
+    assert run_view.writing_view(only_dropped.result())["winner"] is None
 
 
 def test_after_early_rejection_the_figures_say_what_was_spent_and_there_is_no_curve():
     result = rejecting()
-    view = run_view.done(result)
+    view = run_view.done_view(result)
     assert view["curve"] is None
     assert view["mean"] is None
     values = {fact["label"]: fact["value"] for fact in view["facts"]}
@@ -263,7 +264,7 @@ def test_every_way_of_selecting_has_its_words(select, tag, first):
     for i, score in enumerate((0.2, 0.9, 0.5)):
         state.add(Ended(Candidate(i, f" text {i}", tokens=5, cap=5, ended="length")))
         state.add(Scored(i, score))
-    view = run_view.done(state.result())
+    view = run_view.done_view(state.result())
     assert view["winner"]["tag"] == tag
     assert view["facts"][0]["label"] == first
     assert len(view["facts"]) == {"best": 4, "worst": 4, "soft": 2}[select]

@@ -1,4 +1,4 @@
-"""What the Batch tab's events call: a file of prompts goes in, its preview and the batches of a browser come out."""
+"""`BatchHandlers`: what the Batch tab's events call to preview a file and to start, show, stop and resume batches."""
 
 import dataclasses
 import re
@@ -8,43 +8,49 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from bon import zerogpu
 from bon.batch import export_formats, input_rows
 from bon.batch.batch_run import group_size
-from bon.batch.input_rows import Dataset, Row
+from bon.batch.input_rows import Dataset
 from bon.errors import BonError, InputError
 from bon.messages import encode_messages, join, replace_text, say
 from bon.settings import Settings, clean
 from bon.ui.app_state import AppState
 from bon.ui.batch import jobs
 from bon.ui.batch.jobs import Order
+from bon.ui.batch.journal_progress import prompt_text
 from bon.ui.batch.views import batch_view, command
 from bon.ui.generate.form_values import FIELDS, PAGE_SETTINGS, settings_of
-from bon.ui.hosting.error_log import UNEXPECTED, report
+from bon.ui.hosting.error_log import UNEXPECTED, log_failure
 from bon.ui.hosting.rate_limit import visitor_id
 from bon.ui.view_types import View
 from bon.ui.work.speed_estimate import format_estimate
 
-#: Rows of a batch on a private page; more are for the command line.
+if TYPE_CHECKING:  # imports torch, which takes seconds
+    from bon.api import Sampler
+
+#: The most rows of a batch in private mode; the command line takes more.
 PRIVATE_ROWS = 10_000
-#: Batches that a browser keeps.
-KEPT = 8
-PREVIEWED = 3
-#: What pasted lines are called as a file.
-PASTED = "prompts.txt"
-#: What a batch brings home: as on the command line, where the first is what no --as is.
+#: The most batches that a browser keeps.
+BATCHES_MAX = 8
+#: Prompts in a preview, and the most characters of each.
+PREVIEW_ROWS, PREVIEW_TEXT_MAX = 3, 300
+#: The file name of pasted lines.
+PASTED_NAME = "prompts.txt"
+#: What the output is: results, or training data in one of the formats of the command line's --as.
 RESULTS = ("results", *export_formats.TRAINING_FORMATS)
-#: The formats that can be written here.
+#: The endings of the files that can be written.
 FORMATS = (".jsonl", ".csv", *((".parquet",) if find_spec("pyarrow") else ()))
-#: The settings that have a field on this tab, in order; the others are as on the Generate tab.
+#: The settings with a field on this tab, in order; the others are those of the Generate tab.
 TAB_SETTINGS = ("n", "min_tokens", "max_tokens", "seed")
-#: Those of the others that this tab names.
+#: The settings of the Generate tab that this tab sums up in a line.
 SHARED_SETTINGS = tuple(name for name, setting in PAGE_SETTINGS.items()
                         if name not in TAB_SETTINGS and setting.group in ("models", "sampling", "length"))
 
@@ -61,11 +67,11 @@ class BatchHandlers:
         return deployment.rows if deployment.public else PRIVATE_ROWS
 
     def rows_limit(self) -> str:
-        """What the page takes, in a line."""
+        """The line that states how many rows the page takes."""
         return say("batch.limit.public" if self._state.deployment.public else "batch.limit", n=self._rows_max)
 
     def preview(self, file: str | None, pasted: str, column: str | None = None) -> tuple[View, dict[str, Any], int]:
-        """What a file holds, or the pasted lines; the choice of its columns; and its rows."""
+        """Of a file or pasted lines the preview, an update of the menu of columns, and the number of rows."""
         if not file and not (pasted or "").strip():
             return {}, gr.update(choices=[], value=None, visible=False), 0
         try:
@@ -74,11 +80,11 @@ class BatchHandlers:
         except BonError as error:
             return {"error": _with_file_name(error, file)}, gr.update(visible=False), 0
         except Exception as error:
-            report("A file could not be looked at", error)
+            log_failure("A file could not be previewed", error)
             return {"error": UNEXPECTED}, gr.update(visible=False), 0
 
     def _preview(self, path: Path, column: str | None) -> tuple[View, dict[str, Any], int]:
-        """As `preview`, of a file that is there."""
+        """`preview` for a file. Raises what reading it raises."""
         self._check_format(path)
         try:
             dataset = Dataset(path, column, skip_bad=True)
@@ -90,66 +96,69 @@ class BatchHandlers:
         survey = dataset.survey()
         choice = gr.update(choices=list(survey.columns), value=dataset.column, visible=len(survey.columns) > 1)
         if survey.rows > self._rows_max:
-            error = say("error.rows", n=survey.rows, most=self._rows_max)
-            return {"error": error, "command": command(path.name)}, choice, 0
-        bad = say("batch.bad", n=survey.unreadable) if survey.unreadable else ""
-        column = say("batch.column", name=dataset.column) if dataset.column and len(survey.columns) > 1 else ""
-        prompts = [text for row, _ in zip(dataset.rows(), range(PREVIEWED), strict=False) if (text := _prompt(row))]
-        view = {"title": say("batch.rows", n=survey.rows), "line": join([column, bad]), "prompts": prompts}
+            too_many = say("error.rows", n=survey.rows, most=self._rows_max)
+            return {"error": too_many, "command": command(path.name)}, choice, 0
+        unreadable = say("batch.bad", n=survey.unreadable) if survey.unreadable else ""
+        column_name = say("batch.column", name=dataset.column) if dataset.column and len(survey.columns) > 1 else ""
+        prompts = [prompt_text(row)[:PREVIEW_TEXT_MAX] for row in islice(dataset.rows(), PREVIEW_ROWS)]
+        view = {"title": say("batch.rows", n=survey.rows), "line": join([column_name, unreadable]),
+                "prompts": list(filter(None, prompts))}
         return view, choice, survey.rows
 
     def _check_format(self, path: Path) -> None:
-        if self._state.deployment.public and path.suffix.lower() == ".parquet":  # few bytes of it may become any number
+        """Raises `InputError` for Parquet in public mode, where a few bytes could unpack to any number of rows."""
+        if self._state.deployment.public and path.suffix.lower() == ".parquet":
             raise InputError("input", say("error.parquet"))
 
-    def estimate(self, rows: int, n: Any, least: Any, most: Any, model: str, scorer: str | None) -> str:
-        """How long so many rows will take here; nothing where that is not known."""
+    def estimate(self, rows: int, n: Any, min_tokens: Any, max_tokens: Any, model: str, scorer: str | None) -> str:
+        """The text of how long so many rows will take; empty where that is not known."""
         try:
-            settings = Settings(n=n, min_tokens=least, max_tokens=most, model=model, scorer=scorer or None)
-            together = max(1, min(group_size(settings.n), rows or 0))
-            seconds = self._state.speeds.seconds(dataclasses.replace(settings, n=settings.n * together))
+            settings = Settings(n=n, min_tokens=min_tokens, max_tokens=max_tokens, model=model, scorer=scorer or None)
+            group = max(1, min(group_size(settings.n), rows or 0))
+            seconds = self._state.speeds.seconds(dataclasses.replace(settings, n=settings.n * group))
         except InputError:
             return ""
-        return format_estimate(seconds * rows / together if seconds and rows else None)
+        return format_estimate(seconds * rows / group if seconds and rows else None)
 
-    def start(self, visitor: gr.Request, file: str | None, pasted: str, column: str | None, form: str, ending: str,
+    def start(self, visitor: gr.Request, file: str | None, pasted: str, column: str | None, result: str, ending: str,
               *values: Any) -> View:
-        """Begins a batch: its id, or what is wrong.
+        """Starts a batch; returns its id, or an error.
 
-        values: of `TAB_SETTINGS`, then of the form's `FIELDS`.
+        result: one of `RESULTS`. ending: one of `FORMATS`. values: of `TAB_SETTINGS`, then of the form's `FIELDS`.
         """
         try:
             if not file and not (pasted or "").strip():
                 raise InputError("input", say("error.batch.nothing"))
-            of_tab = dict(zip(TAB_SETTINGS, values[: len(TAB_SETTINGS)], strict=True))
-            of_form = dict(zip(FIELDS, values[len(TAB_SETTINGS):], strict=True))
-            settings = settings_of(of_form | of_tab, self._state.deployment).filled().with_seed()
+            tab_values = dict(zip(TAB_SETTINGS, values[: len(TAB_SETTINGS)], strict=True))
+            form_values = dict(zip(FIELDS, values[len(TAB_SETTINGS):], strict=True))
+            settings = settings_of(form_values | tab_values, self._state.deployment).filled().with_seed()
             self._check(settings)
 
-            def put(folder: Path) -> Order:
-                path = _put(folder, file, pasted)
-                name = Path(file).name if file else PASTED
+            def make_order(folder: Path) -> Order:
+                path = _write_input(folder, file, pasted)
+                name = Path(file).name if file else PASTED_NAME
                 try:
-                    return self._order(path, name, column if file else None, form, ending, settings, visitor)
+                    return self._order(path, name, column if file else None, result, ending, settings, visitor)
                 except InputError as error:
                     raise InputError(error.field, replace_text(error.message, str(path), name)) from error
 
-            batch = self._state.batches.start(put, lambda: self._load(settings), self._owner(visitor))
+            batch = self._state.batches.start(make_order, lambda: self._load(settings), self._owner(visitor))
             return {"started": batch.id}
         except BonError as error:
             return {"error": error.message, "at": time.time()}
         except Exception as error:
-            report("A batch could not be begun", error)
+            log_failure("A batch could not be started", error)
             return {"error": UNEXPECTED, "at": time.time()}
 
     def _check(self, settings: Settings) -> None:
+        """Raises `InputError` where this page runs no batches, or does not offer the model or the scorer."""
         if zerogpu.is_on():
             raise InputError("input", say("batch.zerogpu"))
         self._state.deployment.check_names(settings.model, settings.scorer)
 
-    def _order(self, path: Path, name: str, column: str | None, form: str, ending: str, settings: Settings,
+    def _order(self, path: Path, name: str, column: str | None, result: str, ending: str, settings: Settings,
                visitor: gr.Request) -> Order:
-        """What is asked for. Raises `InputError` or `LimitError` where the page does not take it."""
+        """The order of a new batch. Raises `InputError` or `LimitError` where the page does not take it."""
         deployment = self._state.deployment
         self._check_format(path)
         dataset = Dataset(path, column, skip_bad=True)
@@ -159,27 +168,27 @@ class BatchHandlers:
         for row in dataset.rows() if deployment.public else ():
             deployment.check_size(len(row.prompt or str(row.messages or "")), settings)
         deployment.admit(visitor, survey.rows)
-        trains = form if form in export_formats.TRAINING_FORMATS else None
+        training_format = result if result in export_formats.TRAINING_FORMATS else None
         stem = re.sub(r"[^\w-]+", "-", Path(name).stem)[:40].strip("-") or "prompts"
-        output = f"{stem}.{trains or 'best'}{ending if ending in FORMATS else FORMATS[0]}"
-        return Order(name, path.name, output, dataclasses.asdict(settings), dataset.column, trains, survey.rows,
-                     survey.unreadable, time.time())
+        output = f"{stem}.{training_format or 'best'}{ending if ending in FORMATS else FORMATS[0]}"
+        return Order(name, path.name, output, dataclasses.asdict(settings), dataset.column, training_format,
+                     survey.rows, survey.unreadable, time.time())
 
     def _owner(self, visitor: gr.Request) -> str | None:
         deployment = self._state.deployment
         return visitor_id(visitor, deployment.spaces) if deployment.public else None
 
-    def _load(self, settings: Settings) -> Future:
+    def _load(self, settings: Settings) -> "Future[Sampler]":
         return self._state.models.load(settings)
 
     def views(self, ids: Sequence[str]) -> list[View]:
-        """The batches of these ids, which a browser keeps."""
-        batches = [(name, self._state.batches.find(name)) for name in list(ids)[:KEPT]]
-        return encode_messages([batch_view(batch) if batch else {"id": str(name)[:64], "phase": "gone"}
-                        for name, batch in batches])
+        """The views of the batches with these ids; of an unknown id its phase is `gone`."""
+        batches = [(batch_id, self._state.batches.find(batch_id)) for batch_id in list(ids)[:BATCHES_MAX]]
+        return encode_messages([batch_view(batch) if batch else {"id": str(batch_id)[:64], "phase": "gone"}
+                                for batch_id, batch in batches])
 
     def act(self, action: Mapping[str, str], visitor: gr.Request) -> View:
-        """Stops, resumes or removes a batch. action: its `id`, and what to `do`."""
+        """Stops, resumes or removes a batch and returns its view. action: `id`, and `do`: stop, resume or remove."""
         batch, message = self._state.batches.find(action["id"]), ""
         if batch is None:
             return {"id": "", "phase": "gone"}
@@ -198,31 +207,24 @@ class BatchHandlers:
         except BonError as error:
             message = error.message
         except Exception as error:
-            report("A batch could not be resumed", error)
+            log_failure("A batch could not be resumed", error)
             message = UNEXPECTED
         return encode_messages(batch_view(batch) | ({"error": message} if message else {}))
 
 
-def _prompt(row: Row) -> str:
-    if row.messages is None:
-        return str(row.error or row.prompt or "")[:300]
-    last = row.messages[-1] if row.messages else ""
-    return str(last.get("content") if isinstance(last, dict) else last)[:300]
-
-
 @contextmanager
 def _input_file(file: str | None, pasted: str) -> Iterator[Path]:
-    """The uploaded file, or the pasted lines as a file that is there for a while."""
+    """A context with the path of the uploaded file, or of a temporary file of the pasted lines."""
     if file:
         yield Path(file)
         return
     jobs.root().mkdir(parents=True, exist_ok=True, mode=0o700)
     with TemporaryDirectory(dir=jobs.root()) as folder:
-        yield _put(Path(folder), None, pasted)
+        yield _write_input(Path(folder), None, pasted)
 
 
-def _put(folder: Path, file: str | None, pasted: str) -> Path:
-    """Copies the uploaded file, or writes the pasted lines, into a batch's folder."""
+def _write_input(folder: Path, file: str | None, pasted: str) -> Path:
+    """Copies the uploaded file, or writes the pasted lines, into a folder; returns the path there."""
     if file:
         path = folder / f"input{Path(file).suffix.lower()}"
         try:
@@ -236,5 +238,5 @@ def _put(folder: Path, file: str | None, pasted: str) -> Path:
 
 
 def _with_file_name(error: BonError, file: str | None) -> str:
-    """An error's message with the file's name in place of where the server keeps it."""
+    """An error's message with the uploaded file's name in place of its path on the server."""
     return replace_text(error.message, file, Path(file).name) if file else error.message

@@ -1,8 +1,8 @@
-"""The page's batches: each in a folder of its own, done by a thread of its own, whoever looks on.
+"""The page's batches: each has a folder and a thread, and runs whether or not a browser watches.
 
-A folder's name is what finds a batch again, so it cannot be guessed. It holds the input, the output or its journal,
-and `job.json`, which says what was asked for and how it ended: a batch that had only begun when the server died is
-found as interrupted, and goes on from its journal.
+The folder's name is the batch's id, and whoever has it may see the batch, so it is random. The folder holds the input,
+the output or its journal, and `job.json` with the batch's `Order` and how it ended. A batch that was running when the
+server died has the phase `interrupted` there, and resumes from its journal.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradio.utils import get_upload_folder
 
@@ -30,29 +30,36 @@ from bon.messages import encode_messages, replace_text, say
 from bon.report.json_text import json_text
 from bon.settings import Settings
 from bon.ui.batch.journal_progress import JournalProgress
-from bon.ui.hosting.error_log import UNEXPECTED, report
+from bon.ui.hosting.error_log import UNEXPECTED, log_failure
 from bon.ui.work.model_loading import is_ready
-from bon.ui.work.priority import Halt, WaitingRuns, Yield, YieldingEngine
+from bon.ui.work.priority import Halt, Preempt, PreemptibleEngine, WaitingRuns
 
-#: Batches that go on at the same time; their rows take turns.
-MOST = 4
-#: Seconds after which a batch that does not go on is deleted: a stranger's, and anybody's.
+if TYPE_CHECKING:  # these import torch, which takes seconds
+    from bon.api import Sampler
+    from bon.scorers.base import Scorer
+
+#: Returns the future of a batch's sampler.
+Loader = Callable[[], "Future[Sampler]"]
+#: The most batches that run at the same time; their groups of rows take turns.
+RUNNING_MAX = 4
+#: Seconds without a change after which a batch that is not running is deleted: in public mode, and in private mode.
 DAY, MONTH = 86_400, 30 * 86_400
-#: What `secrets.token_urlsafe(24)` gives.
+#: The form of an id, which `secrets.token_urlsafe(24)` makes.
 ID = re.compile(r"[\w-]{32}", re.ASCII)
 
 
 def root() -> Path:
-    """Where the folders are: within Gradio's own, from which it serves downloads."""
+    """The parent of the batches' folders, within Gradio's upload folder, from which Gradio serves downloads."""
     return Path(get_upload_folder()) / "bon-batches"
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What was asked for, in plain JSON types.
+    """What a batch is to do, in plain JSON types.
 
-    name: the file's, for its owner. input, output: file names in the folder. settings: as `bon.Settings`, with their
-    seed. rows, bad: of the input. created: seconds since 1970.
+    name: of the visitor's file. input, output: file names in the batch's folder. settings: those of `bon.Settings`, the
+    seed included. column: of the prompts. form: the name of the training format, or None for results. rows, bad: how
+    many rows the input has, and how many of them cannot be read. created: seconds since 1970.
     """
 
     name: str
@@ -66,17 +73,21 @@ class Order:
     created: float
 
     def dataset(self, folder: Path) -> Dataset:
-        """The input in this folder."""
+        """The input in the batch's folder."""
         return Dataset(folder / self.input, self.column, skip_bad=True)
 
     def task(self, folder: Path, resume: bool = False) -> Task:
-        """The task in this folder. Raises `InputError` where it cannot work."""
-        form, settings = export_formats.format_named(self.form), Settings.of(self.settings)
-        return Task(self.dataset(folder), folder / self.output, settings, form, resume=resume)
+        """The task in the batch's folder. Raises `InputError` where it cannot work."""
+        export_format, settings = export_formats.format_named(self.form), Settings.of(self.settings)
+        return Task(self.dataset(folder), folder / self.output, settings, export_format, resume=resume)
 
 
 class Batch:
-    """One batch. `order`: what was asked for. `end`: how it ended, as `job.json` has it."""
+    """One batch. folder, id: where it is, and the folder's name. end: how it ended, as in `job.json`: its `phase`, and
+    what `save` was passed.
+
+    owner: in public mode the visitor that started or resumed it, as `rate_limit.visitor_id` names one.
+    """
 
     def __init__(self, folder: Path, order: Order, end: Mapping[str, Any] | None = None):
         self.folder, self.id, self.order, self.end = folder, folder.name, order, end or {}
@@ -89,66 +100,70 @@ class Batch:
 
     @classmethod
     def read(cls, folder: Path) -> "Batch":
-        """The batch that was begun in this folder. Raises what a file that is not there, or another's, does."""
-        kept = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-        return cls(folder, Order(**kept["order"]), kept["end"])
+        """The batch of this folder's `job.json`.
+
+        Raises `OSError` where there is none, `ValueError`, `KeyError` or `TypeError` where it is another file.
+        """
+        job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        return cls(folder, Order(**job["order"]), job["end"])
 
     @property
     def is_running(self) -> bool:
-        """Whether its thread lives."""
+        """Whether its thread is running."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def phase(self) -> str:
-        """loading, running, stopping; else stopped, interrupted, failed or done."""
+        """`loading`, `running` or `stopping`; after its end `stopped`, `interrupted`, `failed` or `done`."""
         if not self.is_running:
-            return self.end["phase"]
+            return str(self.end["phase"])
         return "stopping" if self._halt.is_set() else "loading" if self._rows_before is None else "running"
 
     @property
     def progress(self) -> dict[str, Any]:
-        """What it has come to: see `JournalProgress.values`."""
+        """How far it is: see `JournalProgress.values`."""
         if self._progress is None:
-            self._progress = self.end.get("told") or self._journal_progress().read_on().values()
+            self._progress = self.end.get("told") or self._journal_progress().read_new_records().values()
         return self._progress
 
     def _journal_progress(self) -> JournalProgress:
         return JournalProgress(self.order.dataset(self.folder), self.folder / self.order.output)
 
-    def begin(self, task: Task, load: Callable[[], Future], shared: "Shared", owner: str | None) -> None:
-        """Starts its thread. load: gives the `bon.Sampler` to come."""
+    def begin(self, task: Task, load: Loader, shared: "Shared", owner: str | None) -> None:
+        """Starts its thread. load: returns the future of a `bon.Sampler`."""
         self.owner, self._rows_before = owner, None
         self._halt.clear()
-        self.save("interrupted")  # which it is, should nothing else be saved
+        self.save("interrupted")  # holds if the server dies before the batch ends
         self._thread = threading.Thread(target=self._work, args=(task, load, shared), name="batch", daemon=True)
         self._thread.start()
 
     def stop(self, phase: str = "stopped") -> None:
-        """Has it stop within a step, and be found as `phase` from then on."""
+        """Asks the thread to stop, which it does within a step; `phase` is the batch's phase afterwards."""
         self._phase_after_halt = phase
         self._halt.set()
 
     def join(self, seconds: float | None = None) -> None:
-        """Returns once its thread has ended, or after so many seconds."""
+        """Waits until its thread has ended, for at most so many seconds (None: without a limit)."""
         if self._thread is not None:
             self._thread.join(seconds)
 
     def save(self, phase: str, **more: Any) -> None:
-        """Keeps how it ended."""
+        """Writes `job.json` with how the batch ended."""
         self.end = {"phase": phase, **more}
-        begun = self.folder / "job.json.writing"
-        begun.write_text(json_text({"order": dataclasses.asdict(self.order), "end": self.end}), encoding="utf-8")
-        os.replace(begun, self.folder / "job.json")
+        unfinished = self.folder / "job.json.writing"
+        unfinished.write_text(json_text({"order": dataclasses.asdict(self.order), "end": self.end}), encoding="utf-8")
+        os.replace(unfinished, self.folder / "job.json")
 
     def explain(self, error: BonError) -> str:
-        """What an error says on the page: no path of the server's, no option of the command line."""
+        """The error's message for the page, without the server's paths and the command line's options."""
         if isinstance(error, InputError) and error.field == "resume":
             return say("error.batch.changed")
         message = replace_text(error.message, str(self.folder / self.order.input), self.order.name)
         message = replace_text(message, f"{self.folder}{os.sep}", "")
         return replace_text(message, "--resume", say("batch.resume"))
 
-    def _work(self, task: Task, load: Callable[[], Future], shared: "Shared") -> None:
+    def _work(self, task: Task, load: Loader, shared: "Shared") -> None:
+        """The thread: runs the task and saves how it ended."""
         try:
             self._run(task, self._sampler(load()), shared)
         except Halt:
@@ -156,28 +171,29 @@ class Batch:
         except BonError as error:
             self.save("failed", error=encode_messages(self.explain(error)))
         except Exception as error:
-            report("A batch failed", error)
+            log_failure("A batch failed", error)
             self.save("failed", error=encode_messages(UNEXPECTED))
 
-    def _sampler(self, loading: Future) -> Any:
+    def _sampler(self, loading: "Future[Sampler]") -> "Sampler":
         while not is_ready(loading, 0.1):
             if self._halt.is_set():
                 raise Halt
         return loading.result()
 
-    def _run(self, task: Task, sampler: Any, shared: "Shared") -> None:
-        engine = YieldingEngine(sampler.engine, self._halt, shared.waiting)
+    def _run(self, task: Task, sampler: "Sampler", shared: "Shared") -> None:
+        """Runs the task, and resumes it where a visitor's run has preempted it."""
+        engine = PreemptibleEngine(sampler.engine, self._halt, shared.waiting)
         self._started_at = time.monotonic()
         while True:
             try:
                 return self._run_rows(task, engine, sampler.scorer, shared)
-            except Yield:
-                engine.yields = False
-                shared.waiting.let_pass()
+            except Preempt:
+                engine.preemptible = False
+                shared.waiting.wait_until_idle()
                 task = dataclasses.replace(task, resume=True)
 
-    def _run_rows(self, task: Task, engine: YieldingEngine, scorer: Any, shared: "Shared") -> None:
-        """Runs the rows that are left, some at a time, in turns with other batches."""
+    def _run_rows(self, task: Task, engine: PreemptibleEngine, scorer: "Scorer", shared: "Shared") -> None:
+        """Runs the remaining rows, a group at a time, in turns with other batches."""
         journal = None
         with closing(batch_run.stream(task, engine, scorer, self._deliver)) as events:
             while True:
@@ -185,13 +201,13 @@ class Batch:
                     event = next(events)
                 if isinstance(event, Finished):
                     return
-                journal = journal or self._journal_progress()  # by the first event the journal is mended
-                self._set_progress(journal.read_on().values())
-                engine.yields = engine.yields or event.done_now > 0
+                journal = journal or self._journal_progress()  # after the first event, when the journal is repaired
+                self._set_progress(journal.read_new_records().values())
+                engine.preemptible = engine.preemptible or event.done_now > 0
                 if self._halt.is_set():
                     raise Halt
-                time.sleep(0.005)  # a lock is not fair: so the next one in line gets it
-                shared.waiting.let_pass()
+                time.sleep(0.005)  # so that a batch that waits for the lock gets it: locks are not fair
+                shared.waiting.wait_until_idle()
 
     def _set_progress(self, progress: dict[str, Any]) -> None:
         self._progress = progress
@@ -204,13 +220,13 @@ class Batch:
 
     @property
     def rate(self) -> float | None:
-        """Rows per second since it was begun or resumed; None before any are done."""
+        """Rows per second since it was started or resumed; None before any are done."""
         rows = self.progress["done"] - (self._rows_before or 0)
         return rows / (time.monotonic() - self._started_at) if rows > 0 else None
 
 
 class Shared:
-    """What batches share: their turns at the rows, and the visitors' runs that they let go first."""
+    """What all batches share: the lock by which their groups of rows take turns, and the visitors' runs to wait for."""
 
     def __init__(self, waiting: WaitingRuns):
         self.waiting, self.turn = waiting, threading.Lock()
@@ -223,18 +239,18 @@ class Batches:
         self._by_id: dict[str, Batch] = {}
         self._lock, self._shared = threading.RLock(), Shared(waiting)
 
-    def start(self, put: Callable[[Path], Order], load: Callable[[], Future], owner: str | None = None) -> Batch:
-        """Begins a batch. put: brings the input into a folder and says what is asked for.
+    def start(self, make_order: Callable[[Path], Order], load: Loader, owner: str | None = None) -> Batch:
+        """Starts a batch. make_order: writes the input into the batch's folder and returns the order.
 
-        owner: a stranger, who may have one at a time. Raises `LimitError` where there are enough, and what `put` and
-        `Order.task` raise.
+        owner: in public mode the visitor, who may have one running batch. Raises `LimitError` where too many batches
+        run, and what `make_order` and `Order.task` raise.
         """
         with self._lock:
             self._admit(owner)
         folder = root() / secrets.token_urlsafe(24)
         folder.mkdir(parents=True, mode=0o700)
         try:
-            order = put(folder)
+            order = make_order(folder)
             task, batch = order.task(folder), Batch(folder, order)
             with self._lock:
                 self._admit(owner)
@@ -245,30 +261,30 @@ class Batches:
             raise
         return batch
 
-    def resume(self, batch: Batch, load: Callable[[], Future], owner: str | None = None) -> None:
-        """Goes on with a batch that was stopped, interrupted or has failed; nothing where it goes on or is done."""
+    def resume(self, batch: Batch, load: Loader, owner: str | None = None) -> None:
+        """Resumes a batch that was stopped or interrupted or has failed; does nothing for one that runs or is done."""
         with self._lock:
             if batch.is_running or batch.phase == "done":
                 return
             self._admit(owner)
             batch.begin(batch.order.task(batch.folder, resume=True), load, self._shared, owner)
 
-    def find(self, name: Any) -> Batch | None:
-        """The batch of this id, or None."""
-        if not (isinstance(name, str) and ID.fullmatch(name)):
+    def find(self, batch_id: object) -> Batch | None:
+        """The batch of this id, or None. batch_id: any value that a browser sends."""
+        if not (isinstance(batch_id, str) and ID.fullmatch(batch_id)):
             return None
         with self._lock:
-            if name not in self._by_id:
+            if batch_id not in self._by_id:
                 try:
-                    batch = Batch.read(root() / name)
-                    batch.progress  # noqa: B018  raises now what reading it raises
-                    self._by_id[name] = batch
+                    batch = Batch.read(root() / batch_id)
+                    batch.progress  # noqa: B018  raises where the journal cannot be read
+                    self._by_id[batch_id] = batch
                 except (OSError, ValueError, KeyError, TypeError):
                     return None
-            return self._by_id[name]
+            return self._by_id[batch_id]
 
     def remove(self, batch: Batch) -> None:
-        """Stops it and deletes all of it."""
+        """Stops the batch and deletes its folder."""
         batch.stop()
         batch.join()
         with self._lock:
@@ -276,7 +292,7 @@ class Batches:
             shutil.rmtree(batch.folder, ignore_errors=True)
 
     def sweep_hourly(self, public: bool) -> None:
-        """Once an hour from now on, deletes what has not changed for a month, or for a day where strangers come."""
+        """Deletes old batches once an hour from now on: after a day without a change in public mode, else a month."""
 
         def sweep() -> None:
             while True:
@@ -286,17 +302,17 @@ class Batches:
         threading.Thread(target=sweep, name="sweep", daemon=True).start()
 
     def sweep(self, age: float) -> None:
-        """Deletes what has not changed for so many seconds and does not go on."""
-        for folder in [place for place in root().glob("*") if place.is_dir()]:
-            with suppress(OSError), self._lock:  # what somebody else deletes meanwhile is gone too
-                known = self._by_id.get(folder.name)
-                latest = max(place.stat().st_mtime for place in [folder, *folder.iterdir()])
-                if time.time() - latest > age and not (known and known.is_running):
+        """Deletes the batches that are not running and have not changed for `age` seconds."""
+        for folder in [path for path in root().glob("*") if path.is_dir()]:
+            with suppress(OSError), self._lock:  # another process may delete files meanwhile
+                batch = self._by_id.get(folder.name)
+                latest = max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
+                if time.time() - latest > age and not (batch and batch.is_running):
                     self._by_id.pop(folder.name, None)
                     shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Has all of them stop, as it is when the server goes, to go on later."""
+        """Stops all batches before the server ends; they can be resumed afterwards."""
         running = [batch for batch in self._by_id.values() if batch.is_running]
         for batch in running:
             batch.stop("interrupted")
@@ -304,8 +320,9 @@ class Batches:
             batch.join(5)
 
     def _admit(self, owner: str | None) -> None:
+        """Raises `LimitError` where no further batch may run."""
         running = [batch for batch in self._by_id.values() if batch.is_running]
         if owner is not None and any(batch.owner == owner for batch in running):
             raise LimitError(say("error.batch.one"))
-        if len(running) >= MOST:
-            raise LimitError(say("error.batch.many", most=MOST))
+        if len(running) >= RUNNING_MAX:
+            raise LimitError(say("error.batch.many", most=RUNNING_MAX))

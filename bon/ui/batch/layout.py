@@ -8,7 +8,7 @@ from bon import zerogpu
 from bon.messages import say
 from bon.ui.app_state import AppState
 from bon.ui.batch.handlers import FORMATS, RESULTS, SHARED_SETTINGS, TAB_SETTINGS, BatchHandlers
-from bon.ui.components import QUIET, Drawn, label_and_info, line, server_functions
+from bon.ui.components import QUIET, ScriptView, label_and_info, server_functions, text_line
 from bon.ui.generate.form import EXAMPLES
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.texts import label
@@ -17,9 +17,9 @@ SCRIPTS = ("dom.js", "status.js", "batch.js")
 
 
 def batch_tab(state: AppState, tab: gr.Tab, form: dict[str, Any]) -> None:
-    """Lays the tab out and connects its events. form: the Generate tab's, whose settings hold here too."""
+    """Lays the tab out and connects its events. form: the Generate tab's components, whose settings apply here too."""
     if zerogpu.is_on():
-        line(say("batch.zerogpu"), "batch-elsewhere")
+        text_line(say("batch.zerogpu"), "batch-elsewhere")
         return
     handlers = BatchHandlers(state)
     with gr.Column(elem_id="batch-form"):
@@ -29,15 +29,16 @@ def batch_tab(state: AppState, tab: gr.Tab, form: dict[str, Any]) -> None:
                 "", **label_and_info("batch.paste"), lines=4, max_lines=4, placeholder="\n".join(EXAMPLES[:3]),
                 elem_id="batch-paste", scale=1, min_width=240,
             )
-        preview = Drawn({}, "batchPreview", SCRIPTS, elem_id="batch-preview")
+        preview = ScriptView({}, "batchPreview", SCRIPTS, elem_id="batch-preview")
         rows = gr.State(0)
         fields = _fields(form)
         with gr.Row(elem_id="batch-go"):
             start = gr.Button(label("batch.start"), variant="primary", elem_id="batch-start", min_width=120, scale=0)
-            estimate = line("", "batch-estimate")
-        shared = line("", "batch-shared")
-        line(handlers.rows_limit(), "batch-limit")
-    view = Drawn({}, "batch", SCRIPTS, elem_id="batch", server_functions=server_functions(handlers.views, handlers.act))
+            estimate = text_line("", "batch-estimate")
+        shared = text_line("", "batch-shared")
+        text_line(handlers.rows_limit(), "batch-limit")
+    functions = server_functions(handlers.views, handlers.act)
+    view = ScriptView({}, "batch", SCRIPTS, elem_id="batch", server_functions=functions)
     column, previewed = fields["column"], [preview, fields["column"], rows]
     latest: Any = {"trigger_mode": "always_last", "concurrency_limit": None, **QUIET}
     gr.on([file.change, pasted.change], handlers.preview, [file, pasted], previewed, **latest)
@@ -57,7 +58,7 @@ def batch_tab(state: AppState, tab: gr.Tab, form: dict[str, Any]) -> None:
 
 
 def _fields(form: dict[str, Any]) -> dict[str, Any]:
-    """What is wanted of each row and of them all, in the order of `BatchHandlers.start`."""
+    """The fields of the tab's settings, in the order of `BatchHandlers.start`."""
     narrow: Any = {"min_width": 96, "scale": 1}
     fixed: Any = {"filterable": False, **narrow}
     with gr.Row(elem_id="batch-settings"):
@@ -66,13 +67,13 @@ def _fields(form: dict[str, Any]) -> dict[str, Any]:
         output = gr.Dropdown(results, value=RESULTS[0], label=label("batch.as"), elem_id="batch-as", **fixed)
         endings = [(ending[1:].upper(), ending) for ending in FORMATS]
         ending = gr.Dropdown(endings, value=FORMATS[0], label=label("batch.format"), elem_id="batch-format", **fixed)
-        n, least, most = (form[name].value for name in TAB_SETTINGS[:3])
+        n, min_tokens, max_tokens = (form[name].value for name in TAB_SETTINGS[:3])
         numbers = {
             "n": gr.Number(n, label=label("compare.n"), elem_id="batch-n", **narrow),
-            "min_tokens": gr.Number(least, label=label("form.min_tokens"), elem_id="batch-min", **narrow),
-            "max_tokens": gr.Number(most, label=label("form.max_tokens"), elem_id="batch-max", **narrow),
+            "min_tokens": gr.Number(min_tokens, label=label("form.min_tokens"), elem_id="batch-min", **narrow),
+            "max_tokens": gr.Number(max_tokens, label=label("form.max_tokens"), elem_id="batch-max", **narrow),
         }
         seed = gr.Textbox(
             "", label=label("form.seed"), placeholder=label("batch.fresh"), max_lines=1, elem_id="batch-seed", **narrow
         )
-    return {"column": column, "form": output, "ending": ending, **numbers, "seed": seed}
+    return {"column": column, "result": output, "ending": ending, **numbers, "seed": seed}

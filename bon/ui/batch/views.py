@@ -1,4 +1,4 @@
-"""What the Batch tab shows of one batch, as plain values, which `assets/ui/batch.js` draws."""
+"""The view of one batch, which `assets/ui/batch.js` draws, and its command line."""
 
 import shlex
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from bon.ui.view_types import View
 
 
 def batch_view(batch: Batch) -> View:
-    """A batch for the page."""
+    """The view of a batch."""
     phase, progress, order = batch.phase, batch.progress, batch.order
-    shown: View = {
+    view: View = {
         "id": batch.id, "phase": phase, "name": order.name, "created": order.created,
         "seed": str(order.settings["seed"]),
         "title": say(f"batch.{phase}", done=progress["done"], n=order.rows),
@@ -26,10 +26,11 @@ def batch_view(batch: Batch) -> View:
         "failed": progress["failed"], "error": batch.end.get("error", "") if phase == "failed" else "",
         "command": command(order.name, order),
     }
-    return shown | (_outcome(batch) if phase == "done" else {})
+    return view | (_outcome(batch) if phase == "done" else {})
 
 
 def _line(batch: Batch) -> str:
+    """The line under the title: speed and time left, or what becomes of the rows that are done."""
     if batch.phase == "running":
         if not (rate := batch.rate):
             return ""
@@ -42,6 +43,7 @@ def _line(batch: Batch) -> str:
 
 
 def _facts(progress: Mapping[str, Any], order: Order) -> list[View]:
+    """The figures under the title, each a value with its name. progress: see `JournalProgress.values`."""
     facts = []
     if "best" in progress:
         unit = format_unit(progress["unit"], progress["target"])
@@ -54,18 +56,18 @@ def _facts(progress: Mapping[str, Any], order: Order) -> list[View]:
 
 
 def _outcome(batch: Batch) -> View:
-    """The files of a batch that is done, and what its owner should know."""
+    """The files of a batch that is done, and its notes."""
     output = batch.folder / batch.order.output
     files = [{"path": str(file), "name": file.name, "size": file.stat().st_size}
              for file in (output, failures_path(output)) if file.exists()]
-    left = [say(f"batch.left_out.{reason}", n=count) for reason, count in batch.end["left_out"].items()]
-    formula = [say("batch.apostrophe")] if batch.order.form and output.suffix == ".csv" else []
+    left_out = [say(f"batch.left_out.{reason}", n=count) for reason, count in batch.end["left_out"].items()]
+    apostrophe = [say("batch.apostrophe")] if batch.order.form and output.suffix == ".csv" else []
     written = say("batch.written", n=batch.end["written"])
-    return {"files": files, "notes": [written, *left, *formula, *batch.end["notes"]]}
+    return {"files": files, "notes": [written, *left_out, *apostrophe, *batch.end["notes"]]}
 
 
 def command(name: str, order: Order | None = None) -> str:
-    """The same on the command line."""
+    """The command that runs the same batch on the command line. name: of the input. order: None leaves settings out."""
     parts = ["python", "-m", "bon", "batch", name, order.output if order else "results.jsonl"]
     if order:
         parts += ["--prompt-column", order.column] if order.column and not name.endswith(".txt") else []

@@ -1,6 +1,6 @@
-"""What the Compare tab shows, as plain values: a comparison and the run under way go in, a view comes out.
+"""The views of the Compare tab, made from a comparison or the events of one under way.
 
-`assets/ui/compare.js` draws it. The figure is made in Python, of numbers and escaped names, as the report's is.
+`assets/ui/compare.js` draws them. The figure is SVG made in Python from numbers and escaped names, as in the report.
 """
 
 import json
@@ -18,45 +18,45 @@ from bon.result import Candidate, Result
 from bon.stats import estimates
 from bon.ui.view_types import View
 
-PARTS = ("base", "tuned", "best")
+SYSTEMS = ("base", "tuned", "best")
 
 
-def empty() -> View:
-    """Before anything was compared."""
+def empty_view() -> View:
+    """The view before the first comparison."""
     return {"phase": "empty", "title": say("compare.title"), "line": say("compare.line"),
-            "cards": [blank(part) for part in PARTS]}
+            "cards": [blank_card(system) for system in SYSTEMS]}
 
 
 def sample_text(comparison: Comparison) -> str:
-    """A finished comparison as a file that `sample` shows."""
+    """The text of a file from which `sample_view` makes the view of a finished comparison."""
     cards = cards_of(comparison)
-    shown = {"cards": [cards[part] for part in PARTS if part in cards]} | summary(comparison)
-    return json_text(encode_messages(shown), indent=1, ensure_ascii=False) + "\n"
+    view = {"cards": [cards[system] for system in SYSTEMS if system in cards]} | summary(comparison)
+    return json_text(encode_messages(view), indent=1, ensure_ascii=False) + "\n"
 
 
-def sample(path: Path) -> View:
-    """The finished comparison in the file `path`, labelled as a sample; `empty()` without it."""
+def sample_view(path: Path) -> View:
+    """The view of the comparison in the file `path`, labelled as a sample; `empty_view()` without the file."""
     if not path.is_file():
-        return empty()
-    shown = decode_messages(json.loads(path.read_text(encoding="utf-8")))
-    return empty() | {"phase": "sample", "line": say("compare.sampled")} | shown
+        return empty_view()
+    view = decode_messages(json.loads(path.read_text(encoding="utf-8")))
+    return empty_view() | {"phase": "sample", "line": say("compare.sampled")} | view
 
 
-def loading() -> View:
-    """While the models are read."""
+def loading_view() -> View:
+    """The view while models are loaded."""
     return {"phase": "loading", "title": say("compare.loading"), "line": say("compare.first")}
 
 
 class ComparisonProgress:
-    """The view of a comparison that goes on: events go in, the view so far comes out."""
+    """The state of a comparison under way: events go in, the view so far comes out. prompts: how many there are."""
 
     def __init__(self, prompts: int):
         self._prompts, self._running = prompts, dict[str, PromptProgress]()
-        self._summary, self._summarized = View(), 0
+        self._summary, self._summarized_prompts = View(), 0
         self.comparison: Comparison | None = None
 
     def add(self, event: PromptProgress | PromptDone) -> None:
-        """Takes one event in."""
+        """Adds an event."""
         if isinstance(event, PromptDone):
             self.comparison, self._running = event.comparison, {}
         else:
@@ -64,76 +64,78 @@ class ComparisonProgress:
 
     @property
     def done(self) -> int:
-        """Prompts that are complete."""
+        """How many prompts are complete."""
         return len(self.comparison.samples) if self.comparison else 0
 
     def view(self, phase: str = "writing", error: str = "") -> View:
-        """The view so far, or as a run leaves it that ended: `done`, `stopped` or `failed`."""
-        of = say("compare.done", done=self.done, n=self._prompts)
+        """The view so far. phase: `writing`, or how the comparison ended: `done`, `stopped` or `failed`."""
+        count = say("compare.done", done=self.done, n=self._prompts)
         titles = {"writing": say("compare.writing", number=min(self.done + 1, self._prompts), of=self._prompts),
-                  "done": say("done.title"), "stopped": say("compare.stopped", done=of),
+                  "done": say("done.title"), "stopped": say("compare.stopped", done=count),
                   "failed": say("compare.broken")}
         kept = say("kept") if self.done else ""
-        cards = {part: card(part, event.result) for part, event in self._running.items()}
+        cards = {system: card(system, event.result) for system, event in self._running.items()}
         if not cards and self.comparison is not None:
             cards = cards_of(self.comparison)
-        without = self.comparison is not None and self.comparison.tuned is None
-        shown: View = {
-            "phase": phase, "title": titles[phase], "line": {"writing": "", "done": of}.get(phase, kept),
+        no_tuned = self.comparison is not None and self.comparison.tuned is None
+        view: View = {
+            "phase": phase, "title": titles[phase], "line": {"writing": "", "done": count}.get(phase, kept),
             "progress": self.done / self._prompts, "error": error,
-            "cards": [cards.get(part) or blank(part) for part in PARTS if not (without and part == "tuned")],
+            "cards": [cards.get(system) or blank_card(system) for system in SYSTEMS
+                      if not (no_tuned and system == "tuned")],
         }
-        # Over many prompts the table is not worth making anew for each of them.
-        due = phase != "writing" or self.done <= 32 or self.done > 1.2 * self._summarized
-        if self.comparison is not None and due and self.done != self._summarized:
-            self._summary, self._summarized = summary(self.comparison), self.done
-        shown |= self._summary
+        # The summary takes time in proportion to the prompts, so over many it is not made again after each of them.
+        due = phase != "writing" or self.done <= 32 or self.done > 1.2 * self._summarized_prompts
+        if self.comparison is not None and due and self.done != self._summarized_prompts:
+            self._summary, self._summarized_prompts = summary(self.comparison), self.done
+        view |= self._summary
         if self.comparison is not None and phase != "writing" and self.done:
-            shown["files"] = files(self.comparison)
-        return shown
+            view["files"] = files(self.comparison)
+        return view
 
 
-def blank(part: str) -> View:
-    """A card that waits for its first words."""
-    under = "" if part == "best" else say("compare.sample")
-    return {"part": part, "title": say(f"compare.{part}"), "under": under, "prompt": "", "text": "", "score": "",
+def blank_card(system: str) -> View:
+    """A system's card before it has a text."""
+    under = "" if system == "best" else say("compare.sample")
+    return {"part": system, "title": say(f"compare.{system}"), "under": under, "prompt": "", "text": "", "score": "",
             "unit": "", "facts": ""}
 
 
-def card(part: str, result: Result) -> View:
-    """One system's text for one prompt while it is written: the leader so far, its score, what it took."""
+def card(system: str, result: Result) -> View:
+    """A system's card for one prompt while it is generated: the best text so far, its score, tokens and seconds."""
     timing = f"{result.timing.total:.2f} s" if result.timing.total else ""
-    return _card(part, result.prompt, result.candidates[0], result.candidates, [timing],
+    return _card(system, result.prompt, result.candidates[0], result.candidates, [timing],
                  format_unit(result.unit, result.target))
 
 
 def cards_of(comparison: Comparison) -> dict[str, View]:
-    """The cards of the prompt that was done last."""
+    """The cards of the last prompt that is complete, by system."""
     last = comparison.samples[-1]
-    best = winner(last.base)
-    shown = {"base": (last.base[0], last.base[:1], "KL 0"), "best": (best, last.base, "")}
+    samples = {"base": (last.base[0], last.base[:1], "KL 0"), "best": (winner(last.base), last.base, "")}
     if last.tuned:
-        measured = say("compare.kl", kl=f"{estimates.mean(last.log_ratios):.2f}") if last.log_ratios else ""
-        shown["tuned"] = (last.tuned[0], last.tuned[:1], measured)
+        kl = say("compare.kl", kl=f"{estimates.mean(last.log_ratios):.2f}") if last.log_ratios else ""
+        samples["tuned"] = (last.tuned[0], last.tuned[:1], kl)
     unit = format_unit(comparison.unit, comparison.target)
-    return {part: _card(part, last.prompt, best, among, [f"{last.seconds[part]:.2f} s", kl], unit)
-            for part, (best, among, kl) in shown.items()}
+    return {system: _card(system, last.prompt, best, candidates, [f"{last.seconds[system]:.2f} s", kl], unit)
+            for system, (best, candidates, kl) in samples.items()}
 
 
-def _card(part: str, prompt: str, best: Candidate, among: Sequence[Candidate], facts: list[str], unit: str) -> View:
-    shown, n = blank(part), len(among)
-    if part == "best":
-        shown.update(title=say("compare.best_of", of=n), under=say("compare.samples", n=n))
+def _card(system: str, prompt: str, best: Candidate, candidates: Sequence[Candidate], facts: list[str], unit: str
+          ) -> View:
+    """A system's card with the best of its candidates for a prompt. facts: texts that follow the number of tokens."""
+    view, n = blank_card(system), len(candidates)
+    if system == "best":
+        view.update(title=say("compare.best_of", of=n), under=say("compare.samples", n=n))
         facts = [*facts, say("compare.bound", kl=f"{estimates.kl_bound(n):.2f}")]
     if best.judge is not None:
         facts = [*facts, say("compare.judge", score=format_score(best.judge))]
-    facts = join([say("tokens", n=sum(c.tokens for c in among)), *facts])
+    facts_line = join([say("tokens", n=sum(c.tokens for c in candidates)), *facts])
     score = "" if best.score is None else format_score(best.score)
-    return shown | {"prompt": prompt, "text": best.text, "score": score, "unit": unit, "facts": facts}
+    return view | {"prompt": prompt, "text": best.text, "score": score, "unit": unit, "facts": facts_line}
 
 
 def summary(comparison: Comparison) -> View:
-    """Table, figure, the sentence made from the numbers, notes."""
+    """The part of the view under the cards: table, figure, a sentence on them, and notes."""
     heads, rows = comparison_files.table(comparison)
     return {
         "about": comparison_files.title(comparison),
@@ -146,7 +148,7 @@ def summary(comparison: Comparison) -> View:
 
 
 def files(comparison: Comparison) -> dict[str, str]:
-    """The downloads by their names."""
+    """The texts of the downloads by file name."""
     return {
         "comparison.csv": comparison_files.comparison_csv(comparison),
         "comparison.json": json_text(comparison.to_dict()),
@@ -154,8 +156,8 @@ def files(comparison: Comparison) -> dict[str, str]:
     }
 
 
-def stopped(view: View) -> View:
-    """The last view of a comparison that was stopped, made final: what is done stays."""
+def stopped_view(view: View) -> View:
+    """The view of a comparison that was stopped, from its last view: the prompts that are done stay."""
     if view.get("phase") not in ("writing", "loading"):
         return view
     return {**view, "phase": "stopped", "title": say("stopped.early"), "line": say("kept") if view.get("rows") else ""}

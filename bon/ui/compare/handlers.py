@@ -1,6 +1,5 @@
-"""What the Compare tab's buttons call."""
+"""`CompareHandlers`: what the Compare tab's buttons call."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -12,8 +11,8 @@ from bon.errors import BonError
 from bon.ui.app_state import AppState
 from bon.ui.compare import comparison_view, updates
 from bon.ui.generate.form_values import FIELDS, settings_of
-from bon.ui.hosting.error_log import UNEXPECTED, report
-from bon.ui.view_types import View, failed
+from bon.ui.hosting.error_log import UNEXPECTED, log_failure
+from bon.ui.view_types import Views, failed_view
 from bon.ui.work import zerogpu_runs
 from bon.ui.work.model_loading import is_ready
 
@@ -24,10 +23,10 @@ class CompareHandlers:
     def __init__(self, state: AppState):
         self._state = state
 
-    def compare(self, visitor: gr.Request, text: str, n: Any, *values: Any) -> Iterator[View]:
-        """Compares over the lines of `text`, or over the prompts in the box where there are none.
+    def compare(self, visitor: gr.Request, text: str, n: Any, *values: Any) -> Views:
+        """The views of a comparison over the lines of `text`, or over the built-in prompts where it is blank.
 
-        values: of the form's `FIELDS`, whose settings hold here too.
+        values: of the form's `FIELDS`, whose settings apply here too.
         """
         state, progress = self._state, None
         try:
@@ -40,12 +39,13 @@ class CompareHandlers:
                 return
             models = state.models.submit(state.models.comparison_models, settings)
             while not is_ready(models):
-                yield comparison_view.loading()
+                yield comparison_view.loading_view()
             progress = comparison_view.ComparisonProgress(len(prompts))
-            with state.waiting.one(), closing(updates.views(prompts, models.result(), settings, progress)) as views:
+            views = updates.views(prompts, models.result(), settings, progress)
+            with state.waiting.count_run(), closing(views):
                 yield from views
         except Exception as error:
             if not isinstance(error, BonError):
-                report("A comparison failed", error)
+                log_failure("A comparison failed", error)
             message = error.message if isinstance(error, BonError) else UNEXPECTED
-            yield progress.view("failed", message) if progress else failed(message)
+            yield progress.view("failed", message) if progress else failed_view(message)

@@ -7,47 +7,48 @@ import gradio as gr
 
 from bon.models import presets
 from bon.settings import Menu, NumberField, Setting, Switch
-from bon.ui.components import QUIET, Drawn, fragment, label_and_info, line
+from bon.ui.components import QUIET, ScriptView, fragment, label_and_info, text_line
 from bon.ui.generate.form_values import FIELDS, PAGE_SETTINGS, first_value
 from bon.ui.generate.share_links import SLIDER_MAX, notice
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.texts import label
 
 EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
-#: Of messages, where a model answers.
+#: Examples for models that answer messages.
 QUESTIONS = ("Which film tonight?", "A hotel by the sea", "Why is the sky blue?", "A birthday wish")
-#: The settings that are always in view.
+#: The settings that are shown even where the others are folded.
 FIRST_VIEW = ("n", "target")
 #: The groups of the other settings, from top to bottom.
 GROUPS = ("length", "sampling", "stopping", "choosing", "models")
-#: What the line over the settings sums up.
+#: The settings that the line above them sums up.
 SUMMARIZED = tuple(name for group in GROUPS[:-1] for name, setting in PAGE_SETTINGS.items()
                    if setting.group == group and name not in FIRST_VIEW)
-NARROW = 100
+#: The least width of a setting's field, in pixels.
+FIELD_WIDTH = 100
 
 
 class Labels(gr.Radio):
-    """A choice of labels that may be made, by a link, before the scorer is loaded that has them."""
+    """A choice of labels. A link may choose one before the scorer is loaded and its labels are listed."""
 
     is_template = True  # to the browser it is a gr.Radio
 
     def preprocess(self, payload: Any) -> Any:
-        """The label as it is: the run says what is wrong with it."""
+        """The label, which need not be listed: the run checks it."""
         return payload
 
 
 def form(deployment: Deployment) -> dict[str, Any]:
-    """Lays the form out; its components by name: those of `FIELDS`, slider, buttons, lines and the notice of a link."""
-    linked = Drawn(None, "linkNotice", ("dom.js", "share.js"), elem_id="linked")
-    components = {**_prompt(deployment), **_first_view(deployment), **_settings(deployment), "notice": linked}
-    linked.value = notice({name: components[name].value for name in FIELDS})
+    """Lays the form out. Returns its components by name: those of `FIELDS`, slider, buttons, lines and link notice."""
+    link_notice = ScriptView(None, "linkNotice", ("dom.js", "share.js"), elem_id="linked")
+    components = {**_prompt(deployment), **_first_view(deployment), **_settings(deployment), "notice": link_notice}
+    link_notice.value = notice({name: components[name].value for name in FIELDS})
     return components
 
 
 def _prompt(deployment: Deployment) -> dict[str, Any]:
     """The prompt, the messages before it in a chat, and examples of both."""
-    chat = Drawn(None, "chat", ("dom.js", "chat.js"), elem_id="chat")
-    chats = Drawn({"model": deployment.model, "chats": None}, "chats", elem_id="chats")
+    chat = ScriptView(None, "chat", ("dom.js", "chat.js"), elem_id="chat")
+    chats = ScriptView({"model": deployment.model, "chats": None}, "chats", elem_id="chats")
     prompt = gr.Textbox(
         EXAMPLES[0], label=label("form.prompt"), info=label(f"hint.{deployment.model}", label("hint")),
         placeholder=label("form.prompt.empty"), lines=2, max_lines=8, elem_id="prompt",
@@ -63,12 +64,12 @@ def _prompt(deployment: Deployment) -> dict[str, Any]:
 
 
 def _first_view(deployment: Deployment) -> dict[str, Any]:
-    """How many, what for, and the two buttons."""
+    """Number of candidates, target, and the buttons Generate and Stop."""
     with gr.Column(elem_id="candidates"):
-        n_label, n_first = label("form.n"), first_value(PAGE_SETTINGS["n"])
-        n = gr.Number(n_first, label=n_label, elem_id="n", min_width=80)
+        n_label, n_value = label("form.n"), first_value(PAGE_SETTINGS["n"])
+        n = gr.Number(n_value, label=n_label, elem_id="n", min_width=80)
         slider = gr.Slider(
-            1, SLIDER_MAX, n_first, step=1, label=n_label, show_label=False, buttons=[], elem_id="n-slider"
+            1, SLIDER_MAX, n_value, step=1, label=n_label, show_label=False, buttons=[], elem_id="n-slider"
         )
     slider.input(None, slider, n, js="(n) => n", **QUIET)
     n.input(None, n, slider, js=f"(n) => Math.min({SLIDER_MAX}, Math.max(1, n ?? 1))", **QUIET)
@@ -78,14 +79,14 @@ def _first_view(deployment: Deployment) -> dict[str, Any]:
         generate = gr.Button(label("form.generate"), variant="primary", elem_id="generate", min_width=0, scale=3)
         stop = gr.Button(label("stop"), elem_id="stop", min_width=0, scale=1)
     fragment("keys")
-    estimate = line("", "estimate")
+    estimate = text_line("", "estimate")
     if limits := deployment.limits():
-        line(limits, "limits")
+        text_line(limits, "limits")
     return {"estimate": estimate, "n": n, "slider": slider, "target": target, "generate": generate, "stop": stop}
 
 
 def _settings(deployment: Deployment) -> dict[str, Any]:
-    """The line that sums the settings up, and the settings under it, those that share a row side by side."""
+    """The line that sums the settings up, and under it a row of fields for each row of settings."""
     components: dict[str, Any] = {"summary": gr.Button(label("form.settings"), elem_id="settings-line")}
     with gr.Column(elem_id="settings"):
         for row in _rows():
@@ -102,7 +103,7 @@ def _settings(deployment: Deployment) -> dict[str, Any]:
 
 
 def _rows() -> Iterator[list[Setting]]:
-    """The settings under the line, in rows."""
+    """The settings under the line, a list for each row of the form."""
     for group in GROUPS:
         row: list[Setting] = []
         for setting in PAGE_SETTINGS.values():
@@ -117,7 +118,7 @@ def _rows() -> Iterator[list[Setting]]:
 
 def _field(setting: Setting, deployment: Deployment) -> Any:
     """The component of a setting."""
-    options: Any = {"elem_id": setting.name, "min_width": NARROW, **label_and_info(setting.label)}
+    options: Any = {"elem_id": setting.name, "min_width": FIELD_WIDTH, **label_and_info(setting.label)}
     if setting.name in ("model", "scorer"):
         return {"model": _model, "scorer": _scorer}[setting.name](deployment)
     match setting.control:
@@ -126,26 +127,26 @@ def _field(setting: Setting, deployment: Deployment) -> Any:
         case Switch():
             return gr.Checkbox(False, **options)
         case Menu(choices):
-            listed = [(label(f"{setting.name}.{choice}"), choice) for choice in choices]
-            return gr.Dropdown(listed, value=first_value(setting), **options)
-    # Of whole numbers too, such as a seed, which may be empty: an empty gr.Number shows and sends 0.
+            labeled_choices = [(label(f"{setting.name}.{choice}"), choice) for choice in choices]
+            return gr.Dropdown(labeled_choices, value=first_value(setting), **options)
+    # Whole numbers that may be empty, such as a seed, are text boxes too: an empty gr.Number shows and sends 0.
     return gr.Textbox(first_value(setting), placeholder=label(f"{setting.label}.empty"), max_lines=1, **options)
 
 
 def _model(deployment: Deployment) -> gr.Dropdown:
     names = list(deployment.models) if deployment.public else [spec.name for spec in presets.presets()]
-    listed = names if deployment.model in names else [*names, deployment.model]
+    choices = names if deployment.model in names else [*names, deployment.model]
     return gr.Dropdown(
-        listed, value=deployment.model, label=label("form.model"), elem_id="model", **_free_text(deployment)
+        choices, value=deployment.model, label=label("form.model"), elem_id="model", **_free_text(deployment)
     )
 
 
 def _scorer(deployment: Deployment) -> gr.Dropdown:
-    listed = [(label("scorer.own"), ""), (label("scorer.logprob"), "logprob"), (label("scorer.weak"), "weak")]
+    choices = [(label("scorer.own"), ""), (label("scorer.logprob"), "logprob"), (label("scorer.weak"), "weak")]
     if deployment.scorer and deployment.scorer not in ("logprob", "weak"):
-        listed.append((deployment.scorer, deployment.scorer))
+        choices.append((deployment.scorer, deployment.scorer))
     return gr.Dropdown(
-        listed, value=deployment.scorer or "", label=label("form.scorer"), elem_id="scorer", **_free_text(deployment)
+        choices, value=deployment.scorer or "", label=label("form.scorer"), elem_id="scorer", **_free_text(deployment)
     )
 
 

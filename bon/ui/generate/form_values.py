@@ -1,4 +1,4 @@
-"""The form's values: what its fields hold at first, the request that they make, and what is wrong with them."""
+"""The form's values: the first ones, the request made from them, and what is wrong with them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,14 +12,14 @@ from bon.ui.hosting.deployment import Deployment
 
 #: The settings on the page, in the order of their declarations.
 PAGE_SETTINGS = {name: setting for name, setting in declared().items() if setting.control}
-#: The form's inputs, in order.
+#: The names of the form's inputs, in order.
 FIELDS = ("prompt", *PAGE_SETTINGS, "chat")
 #: The most candidates of a run on the page.
 PAGE_N_MAX = 256
 
 
 def first_value(setting: Setting) -> Any:
-    """What the field of a setting holds at first."""
+    """The value of a setting's field when the page opens."""
     match setting.control:
         case NumberField():
             return setting.default
@@ -29,7 +29,7 @@ def first_value(setting: Setting) -> Any:
 
 
 def setting_value(setting: Setting, value: Any) -> Any:
-    """The setting that a field's value means; None where it names none. Raises `InputError` for an empty number."""
+    """A setting's value from its field's value; None for an empty field. Raises `InputError` for an empty number."""
     match setting.control:
         case NumberField():
             return setting.check(setting.name, value)
@@ -42,27 +42,27 @@ def setting_value(setting: Setting, value: Any) -> Any:
 
 
 def request_of(values: Mapping[str, Any], deployment: Deployment) -> Request:
-    """The form's values as a request. Raises `InputError` with the field at fault."""
-    settings: dict[str, Any] = {"n": whole("n", values["n"], 1, PAGE_N_MAX)}
-    settings |= {name: setting_value(setting, values.get(name)) for name, setting in PAGE_SETTINGS.items()}
+    """The request of the form's values. Raises `InputError`, with the field's name, for a value that cannot work."""
+    whole("n", values["n"], 1, PAGE_N_MAX)  # of the page, which takes fewer than `Settings`
+    settings = {name: setting_value(setting, values.get(name)) for name, setting in PAGE_SETTINGS.items()}
     request = _request(values["prompt"], values.get("chat"), Settings.of(settings))
     deployment.check(request)
     return request
 
 
 def settings_of(values: Mapping[str, Any], deployment: Deployment) -> Settings:
-    """The settings alone, for prompts that stand elsewhere: a comparison or a batch keeps every candidate's best.
+    """The settings of the form's values, for the prompts of a comparison or a batch.
 
-    Raises `InputError` with the field at fault.
+    Settings that a comparison does not take have their first values, whatever the form holds. Raises as `request_of`.
     """
     others = {name: first_value(setting) for name, setting in PAGE_SETTINGS.items() if not setting.compared}
     return request_of({**values, **others, "prompt": "-", "chat": None}, deployment).settings
 
 
 def _request(prompt: str, chat: Any, settings: Settings) -> Request:
-    """A text to continue, or the next message of a chat.
+    """The request of a text to continue, or of the next message of a chat.
 
-    chat: the messages before it, the system's among them; nothing where the entry is a text.
+    chat: the messages before it, the system message included; None, False or empty for a text to continue.
     """
     if not isinstance(chat, list):
         if chat:
@@ -75,23 +75,26 @@ def _request(prompt: str, chat: Any, settings: Settings) -> Request:
 
 
 def faults(values: Mapping[str, Any], deployment: Deployment) -> dict[str, str]:
-    """What is wrong with the form's values: field -> message, all of them at once."""
-    good = {name: first_value(setting) for name, setting in PAGE_SETTINGS.items()}
-    good |= {"prompt": "-", "chat": None, "model": deployment.model}
+    """The messages for all values of the form that cannot work, by field.
+
+    `request_of` raises for one field at a time, so a field at fault gets a valid value and the rest is checked again.
+    """
+    valid = {name: first_value(setting) for name, setting in PAGE_SETTINGS.items()}
+    valid |= {"prompt": "-", "chat": None, "model": deployment.model}
     values, messages = dict(values), dict[str, str]()
     for _ in range(2 * len(values)):
         try:
             request_of(values, deployment)
             break
         except InputError as error:
-            # At fault again although it has its default: then the most tokens, which it is measured against, are.
+            # A field that is at fault with a valid value too is `min_tokens` above `max_tokens`.
             name = "max_tokens" if error.field in messages else error.field
             messages.setdefault(error.field, error.message)
-            values[name] = good[name]
+            values[name] = valid[name]
     return messages
 
 
 def validate(values: Mapping[str, Any], deployment: Deployment) -> list[dict[str, Any]]:
-    """For Gradio's validator: a message beside each field that cannot work."""
+    """Gradio's validation of each field, in the order of `FIELDS`, with a message where the value cannot work."""
     messages = faults(values, deployment)
     return [gr.validate(name not in messages, encode_messages(messages.get(name, ""))) for name in FIELDS]

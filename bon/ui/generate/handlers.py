@@ -1,8 +1,8 @@
-"""What the Generate tab's events call: check, load, stream, show."""
+"""`GenerateHandlers`: what the Generate tab's events call to check, run, rank again, export and load."""
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -15,13 +15,16 @@ from bon.settings import Request, Settings
 from bon.ui.app_state import AppState
 from bon.ui.generate import form_values, run_view
 from bon.ui.generate.form_values import FIELDS
-from bon.ui.hosting.error_log import UNEXPECTED, log, report
+from bon.ui.hosting.error_log import UNEXPECTED, log, log_failure
 from bon.ui.texts import label
-from bon.ui.view_types import View, failed
+from bon.ui.view_types import View, failed_view
 from bon.ui.work.model_loading import is_ready
 from bon.ui.work.speed_estimate import format_estimate
 
-#: Seconds between two drafts of a run, by which the browser keeps it should the server not live to end it.
+if TYPE_CHECKING:  # imports torch, which takes seconds
+    from bon.scorers.base import Scorer
+
+#: Seconds between two drafts of a run, which the browser keeps in case the server dies before the run ends.
 DRAFT_EVERY = 2.0
 
 
@@ -32,11 +35,11 @@ class GenerateHandlers:
         self._state = state
 
     def validate(self, *values: Any) -> list[dict[str, Any]]:
-        """For Gradio: what is wrong with the form's fields. values: of `FIELDS`."""
+        """Gradio's validation of each field of the form. values: of `FIELDS`."""
         return form_values.validate(dict(zip(FIELDS, values, strict=True)), self._state.deployment)
 
-    def generate(self, visitor: gr.Request, *values: Any) -> Iterator[tuple[View, Result | None]]:
-        """One run: views, from the first word to the last, each with the result that it shows. values: of `FIELDS`."""
+    def generate(self, visitor: gr.Request, *values: Any) -> Generator[tuple[View, Result | None], None, None]:
+        """Runs the form's request: yields views, each with the result that it shows. values: of `FIELDS`."""
         result, draft, drafted_at = None, "", time.monotonic()
         try:
             request = form_values.request_of(dict(zip(FIELDS, values, strict=True)), self._state.deployment)
@@ -46,14 +49,14 @@ class GenerateHandlers:
                     draft, drafted_at = run_view.draft(result), time.monotonic()
                 yield _view(phase, result, request) | {"draft": draft}, result
         except BonError as error:
-            yield run_view.broken(result, error.message) | {"field": getattr(error, "field", None)}, result
+            yield run_view.failed_run_view(result, error.message) | {"field": getattr(error, "field", None)}, result
         except Exception as error:
-            report("A run failed", error)
-            yield run_view.broken(result, UNEXPECTED), result
+            log_failure("A run failed", error)
+            yield run_view.failed_run_view(result, UNEXPECTED), result
 
     def open_record(self, record: str) -> dict[str, Any]:
-        """The packed view of a run that the browser kept."""
-        return _packed(lambda: run_view.ended(run_view.read(record)))
+        """The packed view of a run from the record that the browser kept."""
+        return _pack_or_explain(lambda: run_view.ended_view(run_view.read_record(record)))
 
     def rerank(self, choice: dict[str, Any], visitor: gr.Request) -> dict[str, Any]:
         """The packed view of a run that has ended, ranked by another label or rule, with no new generation.
@@ -62,24 +65,24 @@ class GenerateHandlers:
         """
 
         def view() -> View:
-            result, deployment = run_view.read(choice["record"]), self._state.deployment
+            result, deployment = run_view.read_record(choice["record"]), self._state.deployment
             deployment.check_record(result)
             deployment.admit(visitor)
-            rules = (choice["target"] or None, choice["select"], choice["softness"])
-            return run_view.ended(self._state.runs.rerank(result, *rules))
+            return run_view.ended_view(self._state.runs.rerank(
+                result, choice["target"] or None, choice["select"], choice["softness"]))
 
-        return _packed(view)
+        return _pack_or_explain(view)
 
     def export(self, choice: dict[str, str]) -> str:
-        """A run as a file. choice: its `record`, and the `format`: json, csv or html."""
+        """The text of a run's file. choice: the run's `record`, and the `format`: json, csv or html."""
         make = {"json": result_files.run_json, "csv": result_files.run_csv, "html": result_files.run_html}
-        return make[choice["format"]](run_view.read(choice["record"]))
+        return make[choice["format"]](run_view.read_record(choice["record"]))
 
     def prepare(self, model: str | None, scorer: str | None, target: str | None = None) -> Iterator[tuple[Any, ...]]:
-        """Loads model and scorer and describes them: the header's chips, the labels that can be looked for, and for the
-        entry which model it is and whether that one chats.
+        """Loads model and scorer; yields the header's chips, an update of the menu of labels, and for the chat field
+        the model's name and whether it answers chats.
 
-        target: the label that is chosen; it stays where the scorer has it.
+        target: the selected label, which stays selected where the scorer has it.
         """
         deployment = self._state.deployment
         model = model or deployment.model
@@ -89,45 +92,46 @@ class GenerateHandlers:
                 yield [say("chip.model", name=model), say("chip.loading")], gr.skip(), gr.skip()
             sampler = loading.result()
         except Exception as error:
-            if model == deployment.model and isinstance(error, BonError):  # what the operator named, not a visitor
+            if model == deployment.model and isinstance(error, BonError):  # the operator's fault, not a visitor's
                 log.warning("%s cannot be loaded: %s", model, error)
             elif not isinstance(error, BonError):
-                report("A model could not be loaded", error)
+                log_failure("A model could not be loaded", error)
             yield [say("chip.model", name=model), say("chip.missing")], gr.skip(), gr.skip()
             return
         engine = sampler.engine.describe()
         chips = run_view.chips(engine, sampler.scorer.name)
-        yield chips, targets(sampler.scorer, target), {"model": model, "chats": bool(engine.get("chats"))}
+        yield chips, _target_update(sampler.scorer, target), {"model": model, "chats": bool(engine.get("chats"))}
 
-    def estimate(self, model: str | None, scorer: str | None, n: Any, least: Any, most: Any) -> str:
-        """How long a run of this size will take here; nothing where it is not known or the numbers are none."""
+    def estimate(self, model: str | None, scorer: str | None, n: Any, min_tokens: Any, max_tokens: Any) -> str:
+        """The text of how long a run of this size will take; empty where that is not known or a number is invalid."""
         try:
             model = model or self._state.deployment.model
-            settings = Settings(n=n, min_tokens=least, max_tokens=most, model=model, scorer=scorer or None)
+            settings = Settings(n=n, min_tokens=min_tokens, max_tokens=max_tokens, model=model, scorer=scorer or None)
         except InputError:
             return ""
         return format_estimate(self._state.speeds.seconds(settings))
 
 
 def _view(phase: str, result: Result | None, request: Request) -> View:
-    """The view of one snapshot."""
+    """The view of a snapshot (`runs.LoadingSnapshots`)."""
     if result is None:
-        return run_view.loading(request.settings.model or "")
-    return run_view.done(result) if phase == "done" else run_view.writing(result)
+        return run_view.loading_view(request.settings.model or "")
+    return run_view.done_view(result) if phase == "done" else run_view.writing_view(result)
 
 
-def _packed(view: Callable[[], View]) -> dict[str, Any]:
+def _pack_or_explain(make_view: Callable[[], View]) -> dict[str, Any]:
+    """The packed view that a function makes, or where it raises, one with the error's message."""
     try:
-        return run_view.pack(view())
+        return run_view.pack(make_view())
     except BonError as error:
-        return run_view.pack(failed(error.message))
+        return run_view.pack(failed_view(error.message))
     except Exception as error:
-        report("A run could not be shown again", error)
-        return run_view.pack(failed(UNEXPECTED))
+        log_failure("A record could not be shown", error)
+        return run_view.pack(failed_view(UNEXPECTED))
 
 
-def targets(scorer: Any, target: str | None = None) -> dict[str, Any]:
-    """The choice of labels to look for; hidden where the scorer has none."""
+def _target_update(scorer: "Scorer", target: str | None) -> dict[str, Any]:
+    """An update of the menu of labels, the scorer's target first; hidden where the scorer has no labels."""
     labels = sorted(scorer.targets, key=lambda name: name != scorer.target)
     choices = [(label(f"label.{lower_label(name)}", lower_label(name)), name) for name in labels]
     value = {} if target in labels else {"value": scorer.target}

@@ -1,4 +1,4 @@
-"""The Generate tab: the form on the left, the result on the right, and what their events call."""
+"""`GenerateTab`: the form on the left, the result on the right, and the wiring of their events."""
 
 from typing import Any
 
@@ -6,26 +6,25 @@ import gradio as gr
 
 from bon.ui import theme
 from bon.ui.app_state import AppState
-from bon.ui.components import DEVICE_QUEUE, PRIVATE, QUIET, Drawn, server_functions
+from bon.ui.components import DEVICE_QUEUE, PRIVATE, QUIET, ScriptView, server_functions
 from bon.ui.generate import run_view, share_links
 from bon.ui.generate.form import SUMMARIZED, form
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.generate.handlers import GenerateHandlers
-from bon.ui.view_types import View
 
 SCRIPTS = ("dom.js", "status.js", "tip.js", "charts.js", "files.js", "actions.js", "detail.js", "board.js", "share.js",
            "store.js", "view.js")
 
 
-class RunView(Drawn):
-    """A view made by `bon.ui.generate.run_view`."""
+class RunView(ScriptView):
+    """A component that shows a view made by `bon.ui.generate.run_view`."""
 
-    def postprocess(self, value: View) -> Any:
-        """Packs the view for its way to the browser."""
+    def postprocess(self, value: Any) -> Any:
+        """The view in the form that the browser gets."""
         return run_view.pack(value)
 
-    def preprocess(self, payload: Any) -> View:
-        """The view that the browser has."""
+    def preprocess(self, payload: Any) -> Any:
+        """The view that the browser shows."""
         return run_view.unpack(payload)
 
 
@@ -39,12 +38,12 @@ class GenerateTab:
             with gr.Column(elem_id="form", scale=0, min_width=300):
                 self.form = form(state.deployment)
             with gr.Column(elem_id="result", scale=1, min_width=300):
-                sample = run_view.sample(theme.folder() / "sample.json")
+                sample = run_view.sample_view(theme.folder() / "sample.json")
                 functions = server_functions(self._handlers.open_record, self._handlers.rerank, self._handlers.export)
                 self._view = RunView(sample, "view", SCRIPTS, elem_id="view", server_functions=functions)
 
-    def wire(self, page: gr.Blocks, chips: Drawn) -> None:
-        """Connects the events. chips: the header's, which say what runs."""
+    def wire(self, page: gr.Blocks, chips: ScriptView) -> None:
+        """Connects the events. chips: the header's component that names model, scorer and device."""
         self._wire_run(page)
         self._wire_settings(page)
         self._wire_models(self._wire_links(page), chips)
@@ -52,7 +51,7 @@ class GenerateTab:
     def _wire_run(self, page: gr.Blocks) -> None:
         """Generate, Stop, and the estimate under them."""
         form, handlers, view = self.form, self._handlers, self._view
-        result = gr.State()  # what the view shows, for when it is stopped
+        result = gr.State()  # of the run under way, for `view_after_stop`
         run = form["generate"].click(
             handlers.generate, [form[name] for name in FIELDS], [view, result], validator=handlers.validate,
             show_progress="minimal", show_progress_on=view, **DEVICE_QUEUE, **PRIVATE,
@@ -62,10 +61,10 @@ class GenerateTab:
         estimate: Any = {"fn": handlers.estimate, "inputs": sizes, "outputs": form["estimate"], "queue": False, **QUIET}
         gr.on([page.load, *(field.change for field in sizes)], trigger_mode="always_last", **estimate)
         run.success(**estimate)
-        run.failure(run_view.stopped, [view, result], view, queue=False, **QUIET)
+        run.failure(run_view.view_after_stop, [view, result], view, queue=False, **QUIET)
 
     def _wire_settings(self, page: gr.Blocks) -> None:
-        """The line that sums the settings up, and ranking by other rules without a new run."""
+        """The line that sums the settings up, and ranking again by another label or rule without a new run."""
         rules = [self.form[name] for name in ("target", "select", "softness")]
         gr.on([rule.input for rule in rules], None, rules, js="(...rules) => bon.rerank(...rules)", **QUIET)
         summarized = [self.form[name] for name in SUMMARIZED]
@@ -75,7 +74,7 @@ class GenerateTab:
         )
 
     def _wire_links(self, page: gr.Blocks) -> Any:
-        """The form as a link says when the page is opened, and as the browser's own scripts say (bon.enter) later."""
+        """Fills in the form: from the link when the page opens, and later from the page's scripts (`bon.enter`)."""
         fields = [*(self.form[name] for name in FIELDS), self.form["slider"]]
         first = {name: self.form[name].value for name in FIELDS}
 
@@ -91,7 +90,7 @@ class GenerateTab:
         opened = page.load(fill_form, None, [*fields, self.form["notice"]], concurrency_limit=None, **QUIET)
         return opened.then(None, None, fields, js="() => bon.restoreForm()", **QUIET)
 
-    def _wire_models(self, filled: Any, chips: Drawn) -> None:
+    def _wire_models(self, filled: Any, chips: ScriptView) -> None:
         """Loads model and scorer once the form is filled in, and when another one is chosen."""
         model, scorer, target = self.form["model"], self.form["scorer"], self.form["target"]
         prepare = (self._handlers.prepare, [model, scorer, target], [chips, target, self.form["chats"]])

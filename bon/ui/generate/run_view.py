@@ -1,7 +1,7 @@
-"""What the page shows of a run, as plain values: a `Result` goes in, a view (a dict of JSON types) comes out.
+"""The views of a run, made from its `Result`, and the records that the browser keeps.
 
-The view holds texts and positions, never markup; `assets/ui/` draws it. Rows keep the order of the candidates'
-numbers, so that from one view to the next only what grew differs; the ranks say how they are sorted.
+A view holds texts and positions, never markup; `assets/ui/view.js` draws it. Its rows keep the order of the candidates'
+numbers, so that successive views differ only in what was generated between them; each row holds its rank.
 """
 
 import json
@@ -18,51 +18,49 @@ from bon.report.numbers import format_number, format_percent, format_score, form
 from bon.result import Candidate, Result, Stats, Timing, at_most
 from bon.run_state import mark_stopped
 from bon.settings import Settings, checked_messages
-from bon.ui.view_types import View, failed
+from bon.ui.view_types import View, failed_view
 
 
-def empty() -> View:
-    """Before anything has run and without a sample to show."""
+def empty_view() -> View:
+    """The view before the first run, without a sample."""
     return {"phase": "empty", "title": say("empty.title"), "line": say("empty.line")}
 
 
-def loading(model: str) -> View:
-    """While a model is read from disk or network."""
+def loading_view(model: str) -> View:
+    """The view while a model is loaded."""
     return {"phase": "loading", "title": say("loading.title"), "line": say("loading.line", model=model)}
 
 
-def sample(path: Path) -> View:
-    """The finished run kept in the file `path` (a `Result.to_dict()`), labelled as a sample; `empty()` without it."""
+def sample_view(path: Path) -> View:
+    """The view of the run in the file `path` (`Result.to_dict()`), labelled as a sample; `empty_view()` without it."""
     if not path.is_file():
-        return empty()
-    shown = done(read(path.read_text(encoding="utf-8")))
-    shown.update(phase="sample", title=say("sample.title"), line=say("sample.line"))
-    shown["winner"]["tag"] = say("tag.sample", tag=shown["winner"]["tag"])
-    return shown
+        return empty_view()
+    view = done_view(read_record(path.read_text(encoding="utf-8")))
+    view.update(phase="sample", title=say("sample.title"), line=say("sample.line"))
+    view["winner"]["tag"] = say("tag.sample", tag=view["winner"]["tag"])
+    return view
 
 
 def record(result: Result) -> dict[str, Any]:
-    """All that is known of a run, for the browser to keep: `Result.to_dict()`, and of each candidate what its detail
-    and a new ranking need.
+    """The record of a run, from which the browser opens it again: `Result.to_dict()`, and of each candidate the
+    sampling log-probability, for a new ranking, and the pieces of its text, for its details.
     """
-    out, more = result.to_dict(), {c.index: c for c in result.candidates}
-    for c in out["candidates"]:
-        pieces = more[c["index"]].pieces
-        c |= {"sampled_logprob": more[c["index"]].sampled_logprob, "pieces": [[t, round(p, 4)] for t, p in pieces]}
+    out, by_index = result.to_dict(), {c.index: c for c in result.candidates}
+    for values in out["candidates"]:
+        candidate = by_index[values["index"]]
+        pieces = [[text, round(logprob, 4)] for text, logprob in candidate.pieces]
+        values |= {"sampled_logprob": candidate.sampled_logprob, "pieces": pieces}
     return out
 
 
 def draft(result: Result) -> str:
-    """The record of a run that goes on, as if it were stopped now; without its texts' pieces, which weigh most."""
-    kept = record(mark_stopped(result))
-    return json_text(kept | {"candidates": [{**c, "pieces": []} for c in kept["candidates"]]})
+    """The record of a run under way, as if it were stopped now, as JSON text; without the pieces, its largest part."""
+    values = record(mark_stopped(result))
+    return json_text(values | {"candidates": [{**c, "pieces": []} for c in values["candidates"]]})
 
 
-def read(text: str) -> Result:
-    """The `Result` whose `record` or `to_dict()` was written as the JSON `text`.
-
-    Raises `InputError` for anything else.
-    """
+def read_record(text: str) -> Result:
+    """The `Result` of the JSON text of its `record` or `to_dict()`. Raises `InputError` for any other text."""
     try:
         raw = json.loads(text)
         raw["settings"] = Settings(**raw["settings"]).filled()
@@ -78,76 +76,79 @@ def read(text: str) -> Result:
 
 
 def _notes(texts: Sequence[str], descriptions: Sequence[Any] | None) -> tuple[str, ...]:
-    """A record's notes with their keys; an older record has none."""
+    """A record's notes as messages with their keys, which older records lack. descriptions: see `bon.messages`."""
     descriptions = descriptions or [None] * len(texts)
     return tuple(restore(text, description) for text, description in zip(texts, descriptions, strict=True))
 
 
-def ended(result: Result) -> View:
-    """The view of a run that has ended, in full or not."""
-    return done(result) if all(c.settled for c in result.candidates) else halted(result)
+def ended_view(result: Result) -> View:
+    """The view of a run that has ended, complete or stopped."""
+    return done_view(result) if all(c.settled for c in result.candidates) else stopped_view(result)
 
 
-def halted(result: Result) -> View:
-    """A run that was stopped: what is done stays."""
+def stopped_view(result: Result) -> View:
+    """The view of a run that was stopped: the candidates so far stay."""
     scored, n = scored_count(result), len(result.candidates)
-    return _cut_short(writing(result), result, "stopped", say("stopped.title", done=scored, of=n), say("kept"))
+    return _incomplete_view(result, "stopped", say("stopped.title", done=scored, of=n), say("kept"))
 
 
-def writing(result: Result) -> View:
-    """A run that goes on."""
+def writing_view(result: Result) -> View:
+    """The view of a run under way."""
     n, scored = len(result.candidates), scored_count(result)
-    tokens, to_do = progress(result.candidates)
-    shown = common(result, "writing")
-    shown.update(
+    tokens, max_tokens = progress(result.candidates)
+    view = _common_view(result, "writing")
+    view.update(
         title=say("writing.title", done=scored, of=n),
-        line=say("writing.line", n=tokens, most=to_do),
-        progress=round(tokens / to_do, 3),
+        line=say("writing.line", n=tokens, most=max_tokens),
+        progress=round(tokens / max_tokens, 3),
     )
-    if shown["winner"]:
-        shown["winner"]["tag"] = say("tag.leading")
-    shown["curve"] = curve(result) if result.stats and not result.settings.reject else None
-    return shown
+    if view["winner"]:
+        view["winner"]["tag"] = say("tag.leading")
+    view["curve"] = curve(result, result.stats) if result.stats and not result.settings.reject else None
+    return view
 
 
-def done(result: Result) -> View:
-    """A run that has ended."""
+def done_view(result: Result) -> View:
+    """The view of a complete run."""
     n = len(result.candidates)
-    shown = common(result, "done")
-    shown.update(title=say("done.title"), line=say("done.line", of=n, spent=spent(result.timing)))
-    if shown["winner"]:
-        shown["winner"]["tag"] = say(f"tag.{result.settings.select}", of=n) if n > 1 else say("tag.only")
-        shown.update(insight(result))
+    view = _common_view(result, "done")
+    view.update(title=say("done.title"), line=say("done.line", of=n, spent=timing_line(result.timing)))
+    if view["winner"]:
+        view["winner"]["tag"] = say(f"tag.{result.settings.select}", of=n) if n > 1 else say("tag.only")
+        view.update(insight(result))
     else:
-        shown["line"] = spent(result.timing)
-    return shown | {"record": record(result)}
+        view["line"] = timing_line(result.timing)
+    return view | {"record": record(result)}
 
 
-def stopped(view: View, result: Result | None) -> View:
-    """The last view of a run that was stopped, made final; `result` is what it had come to."""
+def view_after_stop(view: View, result: Result | None) -> View:
+    """The view to show when the visitor stops a run. view, result: the last that the run yielded."""
     if view.get("phase") == "loading":
         return {"phase": "stopped", "title": say("stopped.early"), "line": say("stopped.unbegun")}
-    return halted(result) if view.get("phase") == "writing" and result else view
+    return stopped_view(result) if view.get("phase") == "writing" and result else view
 
 
-def broken(result: Result | None, message: str) -> View:
-    """The last view of a run that failed midway, with the reason: what was done stays."""
+def failed_run_view(result: Result | None, message: str) -> View:
+    """The view of a run that failed, with the reason: the candidates so far stay. result: None before there were any.
+    """
     if result is None:
-        return failed(message)
+        return failed_view(message)
     scored = scored_count(result)
     kept = say("broken.kept" if scored else "broken.none", done=scored, of=len(result.candidates))
-    return {**_cut_short(writing(result), result, "failed", say("broken.title"), kept), "error": message}
+    return {**_incomplete_view(result, "failed", say("broken.title"), kept), "error": message}
 
 
-def _cut_short(view: View, result: Result, phase: str, title: str, line: str) -> View:
+def _incomplete_view(result: Result, phase: str, title: str, line: str) -> View:
+    """The view of a run that ended before it was complete: no candidate is still written or scored."""
+    view = writing_view(result)
     rows = [{**row, "state": "stopped"} if row["state"] in ("writing", "scoring") else row for row in view["rows"]]
     winner = view["winner"] and {**view["winner"], "tag": say("tag.scored", n=view["scored"])}
-    said = {"phase": phase, "title": title, "line": line, "progress": None}
-    return {**view, **said, "rows": rows, "winner": winner, "record": record(mark_stopped(result))}
+    return {**view, "phase": phase, "title": title, "line": line, "progress": None, "rows": rows, "winner": winner,
+            "record": record(mark_stopped(result))}
 
 
-def common(result: Result, phase: str) -> View:
-    """What the views of a running and of an ended run share."""
+def _common_view(result: Result, phase: str) -> View:
+    """The part of the view that runs under way and complete runs have in common."""
     axis = score_axis([c.score for c in result.candidates if c.score is not None], result.unit)
     return {
         "phase": phase,
@@ -158,29 +159,29 @@ def common(result: Result, phase: str) -> View:
         "unit": format_unit(result.unit, result.target),
         "winner": winner(result),
         "axis": {"ticks": [list(mark) for mark in axis.marks()]},
-        "mean": mean_mark(result, axis),
+        "mean": result.stats and mean_mark(result.stats, axis),
         "rows": [row(c, axis) for c in sorted(result.candidates, key=lambda c: c.index)],
         "notes": list(result.notes),
     }
 
 
 def pack(view: View) -> dict[str, Any]:
-    """The view as it travels: the texts as a list, record and draft of the run and the rest as JSON texts.
+    """The view as the browser gets it: the candidates' texts as a list; the rest, the record and the draft as JSON.
 
-    Gradio then sends only what was appended to each text, and the browser has few values to watch.
+    Gradio sends differences: of each text only what was appended, and the rest as one value.
     """
     rows = [{k: v for k, v in row.items() if k != "text"} for row in view.get("rows", ())]
-    own = {k: v for k, v in view.items() if k not in ("record", "draft")}
-    rest = encode_messages(own | ({"rows": rows} if "rows" in view else {}))
-    kept = json_text(view["record"]) if "record" in view else ""
-    texts = [row["text"] for row in view.get("rows", ())]
-    return {"view": json_text(rest), "texts": texts, "record": kept, "draft": view.get("draft", "")}
+    rest = {k: v for k, v in view.items() if k not in ("record", "draft")} | ({"rows": rows} if "rows" in view else {})
+    return {
+        "view": json_text(encode_messages(rest)), "texts": [row["text"] for row in view.get("rows", ())],
+        "record": json_text(view["record"]) if "record" in view else "", "draft": view.get("draft", ""),
+    }
 
 
 def unpack(packed: Mapping[str, Any] | None) -> View:
-    """The view that `pack` packed."""
+    """The inverse of `pack`; `empty_view()` for None."""
     if not packed:
-        return empty()
+        return empty_view()
     view = decode_messages(json.loads(packed["view"]))
     for row, text in zip(view.get("rows", ()), packed["texts"], strict=True):
         row["text"] = text
@@ -188,17 +189,17 @@ def unpack(packed: Mapping[str, Any] | None) -> View:
 
 
 def scored_count(result: Result) -> int:
-    """How many candidates have their score."""
+    """How many candidates have a score."""
     return sum(c.score is not None for c in result.candidates)
 
 
 def progress(candidates: Sequence[Candidate]) -> tuple[int, int]:
-    """Tokens written, and tokens to write at most: an ended candidate counts with what it has."""
+    """The tokens generated so far, and the most that there can be: an ended candidate gets no more."""
     return sum(c.tokens for c in candidates), max(1, sum(c.tokens if c.ended else c.cap for c in candidates))
 
 
 def row(c: Candidate, axis: Axis) -> dict[str, Any]:
-    """One candidate: its text, its score and where that lies on the axis (0 to 1)."""
+    """A candidate's row. `share` is the position of its score on the axis, 0 to 1."""
     return {
         "text": c.text,
         "tokens": c.tokens,
@@ -211,8 +212,8 @@ def row(c: Candidate, axis: Axis) -> dict[str, Any]:
 
 
 def state(c: Candidate) -> str:
-    """What a candidate is at: being written, being scored, scored, empty and hence without a score, or dropped by
-    early rejection.
+    """A candidate's state: `writing`, `scoring`, `scored`, `empty` (hence without a score), or `rejected` by early
+    rejection.
     """
     if c.ended == "rejected":
         return "rejected"
@@ -234,33 +235,33 @@ def winner(result: Result) -> dict[str, Any] | None:
     return {"index": best.index, "score": format_score(best.score), "lift": lift, "facts": facts}
 
 
-def mean_mark(result: Result, axis: Axis) -> dict[str, Any] | None:
-    """The mean score, which stands for one sample, on the axis."""
-    return result.stats and {"share": axis.share(result.stats.mean), "score": format_score(result.stats.mean)}
+def mean_mark(stats: Stats, axis: Axis) -> dict[str, Any]:
+    """The mean score, the expected score of one sample, with its position on the axis."""
+    return {"share": axis.share(stats.mean), "score": format_score(stats.mean)}
 
 
 def insight(result: Result) -> View:
-    """What the extra candidates bought: the four facts and the curve."""
+    """What the additional candidates gained: the facts under the winner, and the curve of the expected best of k."""
     if result.stats is None:
         return {"facts": savings(result), "curve": None}
-    return {"facts": facts(result), "curve": curve(result)}
+    return {"facts": facts(result, result.stats), "curve": curve(result, result.stats)}
 
 
 def savings(result: Result) -> list[dict[str, str]]:
-    """What early rejection spent, in place of figures that hold for plain best-of-N only."""
-    all_of_them, most = result.candidates, sum(c.cap for c in result.candidates)
-    dropped, tokens = sum(c.ended == "rejected" for c in all_of_them), sum(c.tokens for c in all_of_them)
+    """The facts of a run with early rejection: what it spent. `facts` has estimates, which hold without it only."""
+    candidates, max_tokens = result.candidates, sum(c.cap for c in result.candidates)
+    dropped, tokens = sum(c.ended == "rejected" for c in candidates), sum(c.tokens for c in candidates)
     return [
-        {"value": format_score(result.best.score), "label": say("fact.best", of=len(all_of_them)), "tip": ""},
+        {"value": format_score(result.best.score), "label": say("fact.best", of=len(candidates)), "tip": ""},
         {"value": f"{dropped}", "label": say("fact.dropped"), "tip": say("tip.dropped")},
         {"value": say("number", value=tokens), "label": say("fact.written"), "tip": ""},
-        {"value": say("number", value=most), "label": say("fact.most"), "tip": say("tip.most")},
+        {"value": say("number", value=max_tokens), "label": say("fact.most"), "tip": say("tip.most")},
     ]
 
 
-def facts(result: Result) -> list[dict[str, str]]:
-    """The four numbers under the winner: each a value, a label and, where it needs one, an explanation."""
-    n, stats = scored_count(result), result.stats
+def facts(result: Result, stats: Stats) -> list[dict[str, str]]:
+    """The facts under the winner, up to four: each a value, a label, and an explanation or an empty text."""
+    n = scored_count(result)
     out = [
         {"value": format_score(stats.expected_best[-1]), "label": say(f"fact.{extreme(result)}", of=n), "tip": ""},
         {"value": format_score(stats.mean), "label": say("fact.mean"), "tip": say("tip.mean")},
@@ -275,13 +276,13 @@ def facts(result: Result) -> list[dict[str, str]]:
 
 
 def extreme(result: Result) -> str:
-    """What the figures are of: the best, or the worst where that is selected."""
+    """Which candidate the figures are of: `best`, or `worst` where the worst is selected."""
     return "worst" if result.settings.select == "worst" else "best"
 
 
-def curve(result: Result) -> dict[str, Any]:
-    """The expected best of k for k = 1..N, at no more places than the eye needs."""
-    values = result.stats.expected_best
+def curve(result: Result, stats: Stats) -> dict[str, Any]:
+    """The curve of the expected best of k, at k = 2^(i/4), rounded, and at k = N."""
+    values = stats.expected_best
     axis = score_axis([c.score for c in result.candidates if c.score is not None], result.unit)
     ks = sorted({round(2 ** (i / 4)) for i in range(4 * int(math.log2(len(values))) + 1)} | {len(values)})
     return {
@@ -293,7 +294,7 @@ def curve(result: Result) -> dict[str, Any]:
 
 
 def curve_caption(values: Sequence[float]) -> str:
-    """The curve in words: after how many candidates most of the gain is there."""
+    """The caption: the number of candidates after which 90% of the gain is reached. values: `Stats.expected_best`."""
     gain = values[-1] - values[0]
     if len(values) < 3 or gain <= 1e-9:
         return say("curve.flat")
@@ -301,22 +302,22 @@ def curve_caption(values: Sequence[float]) -> str:
     return say("curve.enough", n=enough, of=len(values), gain=format_number(gain, 3, "+"))
 
 
-def spent(timing: Timing) -> str:
-    """Time, tokens and speed in words."""
+def timing_line(timing: Timing) -> str:
+    """Seconds, tokens and speed in a line."""
     speed = say("speed", value=round(timing.tokens_per_second)) if timing.tokens_per_second else ""
     return join([f"{timing.total:.2f} s", say("tokens", n=timing.tokens), speed])
 
 
 def chips(engine: Mapping[str, Any], scorer: str) -> list[str]:
-    """What runs the page, for its header: model with size, scorer, device and number type."""
+    """The header's chips: model with size, scorer, device with number type. engine: `Engine.describe()`."""
     size = engine.get("parameters")
-    model = f"{engine['name']} {size_words(size)}" if size else engine["name"]
+    model = f"{engine['name']} {format_size(size)}" if size else engine["name"]
     device, dtype = str(engine["device"]), str(engine["dtype"]).removeprefix("torch.")
     short = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}.get(dtype, dtype)
     return [say("chip.model", name=model), say("chip.scorer", name=scorer), f"{device.upper()}, {short}"]
 
 
-def size_words(parameters: int) -> str:
-    """`4.8M`, `124M`, `1.7B`."""
+def format_size(parameters: int) -> str:
+    """A number of parameters as `4.8M`, `124M` or `1.7B`."""
     value, unit = (parameters / 1e9, "B") if parameters >= 1e9 else (parameters / 1e6, "M")
     return f"{value:.1f}{unit}" if value < 10 else f"{value:.0f}{unit}"

@@ -1,6 +1,6 @@
-"""Links that carry settings: the query string of the page's address goes in, what the form begins with comes out.
+"""Share links: the form's values from the query string of the page's address.
 
-`assets/ui/share.js` makes such links. Opening one fills the form in and runs nothing.
+`assets/ui/share.js` makes the links. Opening one fills in the form and runs nothing.
 """
 
 import difflib
@@ -15,26 +15,28 @@ from bon.settings import NumberField, Switch, declared
 from bon.ui.generate.form_values import FIELDS, PAGE_SETTINGS, faults
 from bon.ui.hosting.deployment import Deployment
 
-#: The labels of the scorer in the box, to which a link can be held before any scorer is loaded.
+#: The labels of the built-in scorer, by which a link is checked before any scorer is loaded.
 LABELS = ("POSITIVE", "NEGATIVE")
-#: The most candidates that the slider shows.
+#: The right end of the slider for the number of candidates.
 SLIDER_MAX = 64
 
 
 def fill_form(query: Mapping[str, str], form: Mapping[str, Any], deployment: Deployment) -> list[Any]:
-    """For each of the form's fields what the link says; the slider; and the notice that tells of the link.
+    """The values that a link gives to the form's `FIELDS`, the slider and the notice; `gr.skip()` keeps a value.
 
-    form: what the fields hold at first.
+    form: the fields' first values.
     """
     values, ignored = accept(query, form, deployment)
     slider = min(SLIDER_MAX, values["n"]) if "n" in values else gr.skip()
-    linked = notice(form, bool(values or ignored), ignored)
-    return [*(values.get(name, gr.skip()) for name in FIELDS), slider, linked]
+    link_notice = notice(form, bool(values or ignored), ignored)
+    return [*(values.get(name, gr.skip()) for name in FIELDS), slider, link_notice]
 
 
 def notice(form: Mapping[str, Any], linked: bool = False, ignored: list[str] | None = None) -> dict[str, Any]:
-    """What `assets/ui/share.js` shows above the form, and what scripts need to know of the form: the first values of
-    its fields, which links leave out, and for each switch the number that it stands for.
+    """The value of the notice above the form: whether a link filled in the form, and what of it was ignored.
+
+    The page's scripts read there too: the fields' first values, which links leave out, and the setting's value that
+    each ticked switch stands for.
     """
     switches = {name: setting.control.on for name, setting in PAGE_SETTINGS.items()
                 if isinstance(setting.control, Switch)}
@@ -43,8 +45,8 @@ def notice(form: Mapping[str, Any], linked: bool = False, ignored: list[str] | N
 
 def accept(query: Mapping[str, str], form: Mapping[str, Any], deployment: Deployment
            ) -> tuple[dict[str, Any], list[str]]:
-    """The fields that a query string fills in, and in words what was ignored of it, field by field."""
-    ignored = [message for name in query if (message := _why_unknown(name))]
+    """The values that a query string gives to fields, and a message for each parameter that is ignored."""
+    ignored = [message for name in query if (message := _unknown_message(name))]
     values = {name: _value(name, query[name]) for name in FIELDS if query.get(name, "").strip()}
     for name, setting in PAGE_SETTINGS.items():
         if isinstance(setting.control, Switch) and values.get(name) not in (None, True, False):
@@ -55,16 +57,16 @@ def accept(query: Mapping[str, str], form: Mapping[str, Any], deployment: Deploy
         ignored.append(say("link.target", value=repr(values.pop("target")), one=LABELS[0], other=LABELS[1]))
     while messages := faults({**form, **values}, deployment):
         for name, message in messages.items():
-            # At fault without standing in the link: what it is measured against or goes with does.
-            blamed = name if name in values else "chat" if name == "prompt" else "max_tokens"
-            if values.pop(blamed, None) is None:
+            # A field that the link does not name is at fault because of one that it names.
+            cause = name if name in values else "chat" if name == "prompt" else "max_tokens"
+            if values.pop(cause, None) is None:
                 return values, ignored
             ignored.append(message)
     return values, ignored
 
 
-def _why_unknown(name: str) -> str:
-    """Why a parameter fills no field; nothing for one that does, or that others put into the address."""
+def _unknown_message(name: str) -> str:
+    """Why a parameter is ignored: it is no field of the page, or looks like a misspelt one; else empty."""
     if name in declared() and name not in PAGE_SETTINGS:
         return say("link.elsewhere", name=name)
     close = [] if name in FIELDS else difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.8)
@@ -72,7 +74,7 @@ def _why_unknown(name: str) -> str:
 
 
 def _value(name: str, text: str) -> Any:
-    """A field's value. A text that is none where a number is due stays a text, and is found at fault as such."""
+    """A field's value from its text in a link. A text that is no number stays a text, which `faults` then refuses."""
     if name == "prompt":
         return text
     if name == "chat":
@@ -91,9 +93,9 @@ def _value(name: str, text: str) -> Any:
 
 
 def _chat(text: str) -> Any:
-    """The messages that stand in a link as pairs of role and content; False for `0`, a text that is no chat.
+    """The messages of a link, where they are pairs of role and content; False for `0`, which turns the chat off.
 
-    What cannot be read stays a text, and is found at fault as such.
+    A text that cannot be parsed stays a text, which `faults` then refuses.
     """
     if text.strip() == "0":
         return False

@@ -1,1 +1,1 @@
-"""How the page is hosted: what the environment says, limits of a public page, what goes into the log."""
+"""Hosting: settings from environment variables, the limits of a public page, and the server's log."""

@@ -1,7 +1,7 @@
-"""How the page is deployed: what the environment says of models, strangers and limits, read once per page build.
+"""`Deployment`: the page's models and limits, from environment variables that are read once at launch.
 
-In public mode strangers come: they choose among the listed models, and each run and each visitor has a limit. The
-checks stand where work begins, not in the form, since every listener can be called by hand.
+In public mode anyone may visit: visitors choose among the listed models, and each run and each visitor has a limit.
+Handlers check requests, not the form, since anyone can call a handler without the form.
 """
 
 import math
@@ -10,22 +10,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import gradio as gr
+
 from bon import zerogpu
 from bon.engines.server.connection import check_url
 from bon.errors import InputError
 from bon.messages import say
 from bon.models import presets
 from bon.result import Result
-from bon.settings import N_MAX, TOKENS_MAX, Request, Settings, whole
+from bon.settings import N_MAX, TOKENS_MAX, Request, Settings, declared, whole
 from bon.ui.hosting.rate_limit import Visitors, visitor_id
 
-#: Prompts of one comparison in public mode: as many as are in the box. So many of them count as one run.
-PROMPTS_MAX, PROMPTS_A_RUN = 32, 8
-#: Scorers that one weighted sum may have in public mode.
+DEFAULT_MODEL: str = declared()["model"].default
+#: The most prompts of a comparison in public mode: the number of built-in prompts.
+PROMPTS_MAX = 32
+#: Prompts of a comparison, or rows of a batch, that the rate limit counts as one run.
+PROMPTS_PER_RUN = 8
+#: The most scorers of a weighted sum in public mode.
 PARTS_MAX = 4
-#: More than the words of any language take on average.
-CHARACTERS_A_TOKEN = 32
-#: Public limits: field -> variable, least (what the page begins with has to pass), most.
+#: The most characters per token that a record's texts may have: more than tokens of any language have on average.
+CHARACTERS_PER_TOKEN = 32
+#: The limits: field -> environment variable, least value (with which the page's first values still pass), most value.
 LIMITS = {
     "n": ("BON_MAX_N", 16, N_MAX),
     "tokens": ("BON_MAX_TOKENS", 32, TOKENS_MAX),
@@ -34,7 +39,7 @@ LIMITS = {
     "rate": ("BON_RATE", 1, 10_000),
     "rows": ("BON_MAX_ROWS", 1, 10_000),
 }
-#: Of a message these are no characters that a visitor has written.
+#: Roles of messages, which are not counted as characters of a prompt.
 ROLES = ("system", "user", "assistant")
 SWITCH = {"": False, "0": False, "false": False, "no": False, "off": False,
           "1": True, "true": True, "yes": True, "on": True}
@@ -42,19 +47,19 @@ SWITCH = {"": False, "0": False, "false": False, "no": False, "off": False,
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What holds for one page.
+    """The models and limits of one page.
 
-    model, scorer: what it begins with. endpoint: the server that has the model, where it is on one. public: strangers
-    come, and the rest holds: the `models` to choose among, the most candidates (`n`) of the most `tokens`, characters
-    of a `prompt`, `rows` of a batch, and `rate` runs a minute for each visitor. queue: runs that may wait in line, in
-    private mode too.
-    spaces: whether a Space's proxy says who a visitor is.
+    model, scorer: those that the page opens with. endpoint: the address of the server that has the model, if one has.
+    public: whether anyone may visit; only then these limits apply: the `models` to choose among, and the most
+    candidates (`n`), `tokens` per candidate, characters of a `prompt`, `rows` of a batch, and runs per minute and
+    visitor (`rate`). queue: the most runs that wait, in private mode too. spaces: whether the page is on a Space, whose
+    proxy puts the visitor's address into a header. visitors: the runs of each visitor within the last minute.
     """
 
-    model: str = "embedded"
+    model: str = DEFAULT_MODEL
     scorer: str | None = None
     public: bool = False
-    models: tuple[str, ...] = ("embedded",)
+    models: tuple[str, ...] = (DEFAULT_MODEL,)
     n: int = 64
     tokens: int = 128
     prompt: int = 2000
@@ -70,9 +75,9 @@ class Deployment:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Deployment":
-        """The deployment that the environment describes; a value that cannot work is an `InputError` that names it."""
+        """The deployment of environment variables. Raises `InputError`, with the variable's name, for a bad value."""
         values = {name: value.strip() for name, value in environment.items()}
-        model = values.get("BON_MODEL") or cls.__dataclass_fields__["model"].default
+        model = values.get("BON_MODEL") or DEFAULT_MODEL
         public = values.get("BON_PUBLIC", "").lower()
         if public not in SWITCH:
             raise InputError("BON_PUBLIC", say("error.bon_public", value=repr(public)))
@@ -80,25 +85,25 @@ class Deployment:
         limits = {name: _number(values[limit[0]], *limit) for name, limit in LIMITS.items() if values.get(limit[0])}
         return cls(
             model, values.get("BON_SCORER") or None, SWITCH[public] or zerogpu.is_on(),
-            tuple(dict.fromkeys([*(listed or in_the_box()), model])), **limits, spaces="SPACE_ID" in values,
+            tuple(dict.fromkeys([*(listed or built_in_models()), model])), **limits, spaces="SPACE_ID" in values,
             endpoint=_server_address(values),
         )
 
     def is_on_server(self, model: str | None) -> bool:
-        """Whether a model is the one on the server. Which server that is, only the environment says."""
+        """Whether a model is the one on the server `endpoint`."""
         return self.endpoint is not None and model == self.model
 
     def check(self, request: Request) -> None:
-        """Raises `InputError`, with the field at fault, where a public page does not take the request."""
+        """Raises `InputError`, with the field's name, for a request beyond the limits of a public page."""
         settings = request.settings
         self.check_names(settings.model or self.model, settings.scorer)
         self.check_size(characters(request.prompt or "", request.messages), settings)
 
     def check_record(self, result: Result) -> None:
-        """Raises `InputError` for a kept run that a public page does not rank anew: anybody can make one up."""
+        """Raises `InputError` for a record beyond the limits of a public page, since a visitor can forge one."""
         self.check_names(result.settings.model or self.model, result.settings.scorer)
         self.check_size(characters(result.prompt, result.messages), result.settings, len(result.candidates))
-        if self.public and any(len(c.text) > CHARACTERS_A_TOKEN * self.tokens for c in result.candidates):
+        if self.public and any(len(c.text) > CHARACTERS_PER_TOKEN * self.tokens for c in result.candidates):
             raise InputError("record", say("error.long_record"))
 
     def check_names(self, model: str | None, scorer: str | None) -> None:
@@ -115,9 +120,9 @@ class Deployment:
             raise InputError("scorer", say("error.parts", most=PARTS_MAX))
 
     def check_size(self, prompt: int, settings: Settings, candidates: int | None = None) -> None:
-        """Raises `InputError` for more than a public page gives away in one run.
+        """Raises `InputError` for a run beyond the limits of a public page.
 
-        prompt: its characters. candidates: how many, where they are not the settings' `n`.
+        prompt: its number of characters. candidates: their number, None for the settings' `n`.
         """
         n = settings.n if candidates is None else candidates
         sizes = (("n", n, self.n, "candidates"), ("max_tokens", settings.lengths[1], self.tokens, "tokens"),
@@ -127,40 +132,41 @@ class Deployment:
                 raise InputError(name, say(f"error.{unit}", n=value, most=most))
 
     def check_prompts(self, prompts: Sequence[str], settings: Settings) -> None:
-        """Raises `InputError` for a comparison that a public page does not take."""
+        """Raises `InputError` for a comparison beyond the limits of a public page."""
         if self.public and len(prompts) > PROMPTS_MAX:
             raise InputError("prompts", say("error.prompts", most=PROMPTS_MAX, given=len(prompts)))
         for prompt in prompts:
             self.check_size(len(prompt), settings)
 
-    def admit(self, request: Any, prompts: int = 1) -> None:
-        """Counts a run, or a comparison over so many prompts, for the visitor that a `gr.Request` comes from.
+    def admit(self, visitor: gr.Request | None, prompts: int = 1) -> None:
+        """Counts a run of a visitor, or a comparison or batch over so many prompts, on a public page.
 
-        Raises `LimitError`, which says when to try again, where a public page has had enough of them.
+        Raises `LimitError`, which says when to try again, where the visitor has reached the rate limit.
         """
         if self.public:
-            self.visitors.admit(visitor_id(request, self.spaces), math.ceil(prompts / PROMPTS_A_RUN))
+            self.visitors.admit(visitor_id(visitor, self.spaces), math.ceil(prompts / PROMPTS_PER_RUN))
 
     def limits(self) -> str:
-        """The limits in one line for the page; nothing in private mode."""
+        """The line that states the limits on the page; empty in private mode."""
         if not self.public:
             return ""
         return say("limits", candidates=self.n, tokens=self.tokens, characters=self.prompt, n=self.rate)
 
 
 def characters(prompt: str, messages: Sequence[Mapping[str, Any]] | None) -> int:
-    """How much is said to the model: of a chat all that its messages hold, each counted as one character at least."""
+    """The characters of a prompt, or of all values of a chat's messages, where each message counts as at least one."""
     if messages is None:
         return len(prompt)
     return sum(max(1, sum(len(str(value)) for value in message.values() if value not in ROLES)) for message in messages)
 
 
-def in_the_box() -> list[str]:
-    """The presets that need no network."""
+def built_in_models() -> list[str]:
+    """The names of the presets whose models come with the package."""
     return [spec.name for spec in presets.presets() if os.path.isabs(spec.model)]
 
 
 def _server_address(values: Mapping[str, str]) -> str | None:
+    """The value of BON_ENDPOINT. Raises `InputError` for an invalid one, or one without BON_MODEL or on ZeroGPU."""
     url = values.get("BON_ENDPOINT")
     if not url:
         return None

@@ -1,4 +1,4 @@
-"""The server's log, without a word of what visitors type or models write: their texts are nobody else's business."""
+"""The server's log of failures, without the texts that visitors type or models write."""
 
 import logging
 import sys
@@ -13,45 +13,51 @@ from bon.messages import say
 #: Loggers of servers that log an error with its message where a call cannot be answered.
 SERVERS = ("uvicorn.error", "asyncio", "mcp.server.lowlevel.server")
 
-#: What a visitor is told of what `report` logs.
+#: The message that a visitor gets of a failure that `log_failure` logs.
 UNEXPECTED = say("error.unexpected")
 
 log = logging.getLogger("bon.ui")
 
 
-def report(what: str, error: BaseException | None) -> None:
-    """Logs that something failed, with the kinds of the errors and the lines of code that they came through.
+def log_failure(failure: str, error: BaseException | None) -> None:
+    """Logs a failure with the types and tracebacks of the error and of its causes.
 
-    Their messages are left out, since those of libraries quote what they were given.
+    failure: a sentence without its full stop. The errors' messages are left out, since libraries quote the values that
+    they were called with.
     """
-    log.error("%s.\n%s", what, _trails(error))
+    log.error("%s.\n%s", failure, _tracebacks(error))
 
 
 def keep_servers_quiet() -> None:
-    """Has Gradio and the servers under it log what fails as `report` does."""
-    said = SimpleNamespace(print_exc=lambda: report("A call could not be answered", sys.exc_info()[1]))
-    queueing.traceback = routes.traceback = said
-    queueing.print = lambda *_: log.error("A call could not be read: its values are of the wrong kind.")
+    """Makes Gradio and the servers under it log failures as `log_failure` does."""
+    traceback_module = SimpleNamespace(
+        print_exc=lambda: log_failure("A call could not be answered", sys.exc_info()[1])
+    )
+    vars(routes)["traceback"] = traceback_module
+    vars(queueing).update(
+        traceback=traceback_module, print=lambda *_: log.error("A call could not be read: a value has the wrong type.")
+    )
     for name in SERVERS:
-        logging.getLogger(name).addFilter(_wordless)
+        logging.getLogger(name).addFilter(_remove_messages)
 
 
-def _wordless(record: logging.LogRecord) -> bool:
+def _remove_messages(record: logging.LogRecord) -> bool:
+    """A filter that replaces an error's message by its tracebacks, and keeps every record."""
     if record.exc_info and record.exc_info[1]:
-        record.msg, record.args = f"{record.name}: a call could not be answered.\n{_trails(record.exc_info[1])}", ()
+        record.msg, record.args = f"{record.name}: a call could not be answered.\n{_tracebacks(record.exc_info[1])}", ()
         record.exc_info = record.exc_text = None
     return True
 
 
-def _trails(error: BaseException | None) -> str:
-    return "\nafter\n".join(map(_trail, _chain(error)))
+def _tracebacks(error: BaseException | None) -> str:
+    return "\nafter\n".join(map(_traceback, _with_causes(error)))
 
 
-def _trail(error: BaseException) -> str:
+def _traceback(error: BaseException) -> str:
     return "".join(traceback.format_tb(error.__traceback__)) + type(error).__qualname__
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -1,4 +1,4 @@
-"""The rate limit of a public page: who a visitor is, and how many runs each has had."""
+"""The rate limit of a public page: the identity of a visitor, and the runs that each has had lately."""
 
 import ipaddress
 import math
@@ -6,7 +6,8 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any
+
+import gradio as gr
 
 from bon.errors import LimitError
 from bon.messages import say
@@ -16,9 +17,10 @@ WINDOW = 60.0
 
 
 class Visitors:
-    """At most `rate` runs in any `WINDOW` seconds for each visitor.
+    """Allows each visitor at most `rate` runs in any `WINDOW` seconds.
 
-    Remembers at most `most` visitors; the one that was here longest ago is forgotten first.
+    most: how many visitors are remembered; the one whose last run is the oldest is forgotten first. clock: the time in
+    seconds.
     """
 
     def __init__(self, rate: int, most: int = 10_000, clock: Callable[[], float] = time.monotonic):
@@ -30,7 +32,10 @@ class Visitors:
         return len(self._runs)
 
     def admit(self, visitor: str, runs: int = 1) -> None:
-        """Counts so many runs; raises `LimitError`, which counts nothing and says when to try again."""
+        """Counts so many runs of a visitor.
+
+        Raises `LimitError`, which says when to try again, and counts nothing, where they would exceed the rate.
+        """
         runs = min(runs, self.rate)
         with self._lock:
             now = self._clock()
@@ -47,17 +52,17 @@ class Visitors:
                 self._runs.popitem(last=False)
 
 
-def visitor_id(request: Any, spaces: bool = False) -> str:
-    """The address that a `gr.Request` comes from; of an IPv6 address the network, all of which one visitor may have.
+def visitor_id(request: gr.Request | None, spaces: bool = False) -> str:
+    """The address of a request's visitor; of an IPv6 address the /64 network, all of which one visitor may have.
 
-    spaces: on a Space the address is its proxy's, which says in a header for whom it asks; elsewhere anybody could.
+    spaces: whether to trust the header `X-Forwarded-For`, which a Space's proxy sets, and which anyone could elsewhere.
     """
     client = getattr(request, "client", None)
     address = getattr(client, "host", None) or ""
-    if spaces:
+    if spaces and request is not None:
         address = dict(request.headers).get("x-forwarded-for", "").split(",")[0].strip() or address
     try:
-        known = ipaddress.ip_address(address)
+        ip = ipaddress.ip_address(address)
     except ValueError:
         return address[:64]
-    return str(known if known.version == 4 else ipaddress.ip_network((known, 64), strict=False))
+    return str(ip if ip.version == 4 else ipaddress.ip_network((ip, 64), strict=False))

@@ -1,1 +1,1 @@
-"""The page's work: models on their way, runs, who goes first, and how long a run takes."""
+"""What computes for the page: model loading, runs, their priority over batches, and estimates of their time."""

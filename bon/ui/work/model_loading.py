@@ -1,6 +1,6 @@
-"""Loads models on threads of their own, so that the page answers at once.
+"""`ModelLoader` loads models on background threads, so that the page answers at once.
 
-torch is imported with the first of them.
+The first model imports torch, which takes seconds.
 """
 
 from collections.abc import Callable
@@ -20,38 +20,44 @@ T = TypeVar("T")
 
 
 class ModelLoader:
-    """Loads what the page's deployment admits."""
+    """Loads the models that the page's deployment allows."""
 
     def __init__(self, deployment: Deployment):
         self.deployment = deployment
         self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="load")
 
     def submit(self, function: Callable[..., T], *arguments: Any) -> "Future[T]":
-        """Calls a function on a thread of its own; its result to come."""
+        """Calls a function on a background thread, and returns the future of its result."""
         return self._threads.submit(function, *arguments)
 
     def load(self, settings: Settings) -> "Future[Sampler]":
-        """The sampler of the settings' model, scorer, target and unit, to come."""
+        """The future of the sampler for the settings' model, scorer, target and unit.
+
+        It raises `InputError` where a public page does not offer the model or the scorer, and what `bon.load` raises.
+        """
 
         def load() -> "Sampler":
-            named = settings.filled(model=self.deployment.model)
-            self.deployment.check_names(named.model, named.scorer)
+            filled = settings.filled(model=self.deployment.model)
+            self.deployment.check_names(filled.model, filled.scorer)
             from bon import api
 
-            endpoint = self.deployment.endpoint if self.deployment.is_on_server(named.model) else None
-            return api.load_for(named, endpoint=endpoint)
+            endpoint = self.deployment.endpoint if self.deployment.is_on_server(filled.model) else None
+            return api.load_for(filled, endpoint=endpoint)
 
         return self.submit(load)
 
     def comparison_models(self, settings: Settings) -> "ComparisonModels":
-        """The models that these settings compare, loaded on the caller's thread."""
+        """The models that these settings compare, loaded on the caller's thread.
+
+        Raises `InputError` where the model is on a server, which has no tuned model to compare with.
+        """
         if self.deployment.is_on_server(settings.model):
             raise InputError("model", say("error.served"))
         return load_comparison_models(settings)
 
 
 def load_comparison_models(settings: Settings) -> "ComparisonModels":
-    """The models that these settings compare: of this process, never of a server."""
+    """The models that these settings compare, in this process."""
     from bon.compare.loading import load_models
 
     target = {"target": settings.target} if settings.target else {}
@@ -59,5 +65,5 @@ def load_comparison_models(settings: Settings) -> "ComparisonModels":
 
 
 def is_ready(future: Future, seconds: float = 0.2) -> bool:
-    """Whether the future has its result or its error, waiting at most so long."""
+    """Whether the future has its result or its error, after waiting for it for at most so many seconds."""
     return bool(wait([future], timeout=seconds).done)

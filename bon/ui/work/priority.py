@@ -1,4 +1,4 @@
-"""Who goes first: a visitor's own run before the rows of a batch, which can be done again."""
+"""Priority: a visitor's run preempts the rows of a batch, which are done again afterwards."""
 
 import threading
 from collections.abc import Generator, Iterator, Sequence
@@ -7,19 +7,19 @@ from typing import Any
 
 from bon.engines.base import Engine, Job, Step
 
-#: The most seconds that a batch waits for others.
-PATIENCE = 10.0
+#: The most seconds that a batch waits for visitors' runs.
+BATCH_WAIT = 10.0
 
 
 class WaitingRuns:
-    """Counts the visitors' runs that wait or go on; rows of a batch let them go first."""
+    """Counts the visitors' runs that wait or go on, for which batches wait."""
 
     def __init__(self) -> None:
         self.count, self._changed = 0, threading.Condition()
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Within it one more run counts."""
+    def count_run(self) -> Iterator[None]:
+        """A context in which one more run is counted."""
         with self._changed:
             self.count += 1
         try:
@@ -29,39 +29,40 @@ class WaitingRuns:
                 self.count -= 1
                 self._changed.notify_all()
 
-    def let_pass(self) -> None:
-        """Returns once no run counts, or after `PATIENCE`."""
+    def wait_until_idle(self) -> None:
+        """Returns once no run is counted, or after `BATCH_WAIT`."""
         with self._changed:
-            self._changed.wait_for(lambda: not self.count, PATIENCE)
+            self._changed.wait_for(lambda: not self.count, BATCH_WAIT)
 
 
 class Halt(BaseException):
-    """Ends the work on some rows; not an `Exception`, which would count as the rows' fault."""
+    """Ends the work on a group of rows. No `Exception`, since the batch would record one as the rows' error."""
 
 
-class Yield(Halt):
-    """Ends the work on some rows, which is to be done again: a visitor's run waits."""
+class Preempt(Halt):
+    """Ends the work on a group of rows, which is done again later, since a visitor's run waits."""
 
 
-class YieldingEngine:
-    """An engine that stops where `halt` is set or, where it computes in this process, where a run waits.
+class PreemptibleEngine:
+    """An engine of a batch that raises `Halt` once `halt` is set, and `Preempt` while a visitor's run waits.
 
-    yields: whether it stops for the rows of the moment; once for each will do.
+    preemptible: whether it raises `Preempt`; the batch clears it after the first time, so that a group of rows is
+    preempted only once. An engine on a server, which does not compute in this process, is never preempted.
     """
 
     def __init__(self, engine: Engine, halt: threading.Event, waiting: WaitingRuns):
-        self._engine, self._halt, self._waiting, self.yields = engine, halt, waiting, True
+        self._engine, self._halt, self._waiting, self.preemptible = engine, halt, waiting, True
         self._local = engine.describe().get("device") != "server"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
     def generate(self, jobs: Sequence[Job]) -> Generator[Step, None, None]:
-        """The engine's steps. Raises `Halt` or `Yield` between two of them."""
+        """The engine's steps. Raises `Halt` or `Preempt` between two of them."""
         with closing(self._engine.generate(jobs)) as steps:
             for step in steps:
                 if self._halt.is_set():
                     raise Halt
-                if self._waiting.count and self.yields and self._local:
-                    raise Yield
+                if self._waiting.count and self.preemptible and self._local:
+                    raise Preempt
                 yield step

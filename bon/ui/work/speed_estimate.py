@@ -1,4 +1,4 @@
-"""How long a run will take: from the runs that there were, said before the button is pressed."""
+"""Estimates of how long a run will take, from the runs so far, shown before the button is pressed."""
 
 from collections import deque
 from threading import Lock
@@ -10,50 +10,50 @@ from bon.report.numbers import format_duration
 from bon.result import Result
 from bon.settings import Settings
 
-#: Runs of one model and scorer that are remembered; the oldest go first.
-REMEMBERED = 24
-#: Models that are remembered; the oldest go first.
-MODELS = 32
+#: The latest runs that are kept of each pair of model and scorer.
+RUNS_KEPT = 24
+#: The latest pairs of model and scorer that are kept.
+MODELS_KEPT = 32
 
 
 class Speeds:
-    """The latest runs by model and scorer.
+    """The latest runs by model and scorer, and estimates from them.
 
-    A run's seconds are taken as a share for each decode step, of which there are about as many as the largest cap, and
-    one for each token of each candidate, fitted by least squares.
+    Model: seconds = a * decode steps + b * tokens of all candidates, with a and b fitted by least squares. Decode steps
+    are taken to be the largest cap; tokens, n times the mean cap.
     """
 
     def __init__(self) -> None:
         self._runs: dict[tuple[str | None, str | None], deque[tuple[float, float, float]]] = {}
         self._lock = Lock()
 
-    def note(self, result: Result) -> None:
-        """Remembers a run that has ended; one that dropped candidates says nothing about others."""
+    def record(self, result: Result) -> None:
+        """Keeps the time of a run that has ended; not with early rejection, where the model does not hold."""
         if result.settings.reject:
             return
         with self._lock:
-            runs = self._runs.setdefault((result.settings.model, result.settings.scorer), deque(maxlen=REMEMBERED))
-            runs.append((*_work(result.settings), result.timing.total))
-            while len(self._runs) > MODELS:
+            runs = self._runs.setdefault((result.settings.model, result.settings.scorer), deque(maxlen=RUNS_KEPT))
+            runs.append((*_steps_and_tokens(result.settings), result.timing.total))
+            while len(self._runs) > MODELS_KEPT:
                 del self._runs[next(iter(self._runs))]
 
     def seconds(self, settings: Settings) -> float | None:
-        """What a run of these settings will take, or None where too little is known: fewer than two sizes of run."""
+        """The seconds that a run of these settings will take; None before runs of two different sizes are kept."""
         with self._lock:
             runs = np.array(self._runs.get((settings.model, settings.scorer), ()))
         if len(runs) < 2 or len(np.unique(runs[:, :2], axis=0)) < 2:
             return None
-        shares = np.linalg.lstsq(runs[:, :2], runs[:, 2], rcond=None)[0]
-        if (shares < 0).any():  # noise: all of it by token then
-            shares = np.array([0.0, runs[:, 2].sum() / runs[:, 1].sum()])
-        return float(shares @ _work(settings))
+        rates = np.linalg.lstsq(runs[:, :2], runs[:, 2], rcond=None)[0]
+        if (rates < 0).any():  # noise; then seconds = b * tokens
+            rates = np.array([0.0, runs[:, 2].sum() / runs[:, 1].sum()])
+        return float(rates @ _steps_and_tokens(settings))
 
 
-def _work(settings: Settings) -> tuple[float, float]:
-    least, most = settings.lengths
-    return most, settings.n * (least + most) / 2
+def _steps_and_tokens(settings: Settings) -> tuple[float, float]:
+    min_cap, max_cap = settings.lengths
+    return max_cap, settings.n * (min_cap + max_cap) / 2
 
 
 def format_estimate(seconds: float | None) -> str:
-    """An estimate of a run's time for a reader; nothing for None."""
+    """The text of an estimate; empty for None."""
     return "" if seconds is None else say("estimate", time=format_duration(seconds))

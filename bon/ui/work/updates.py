@@ -1,11 +1,11 @@
-"""A run of a loaded sampler as snapshots that come seldom enough to be drawn, and a run ranked by other rules.
+"""Snapshots of a run of a loaded sampler, at a rate that a browser can draw; and a result ranked again.
 
-In this process or, on ZeroGPU, in a fork (`bon.ui.work.zerogpu_runs`).
+This happens in this process or, on ZeroGPU, in a fork (`bon.ui.work.zerogpu_runs`).
 """
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -17,39 +17,43 @@ from bon.settings import Request
 if TYPE_CHECKING:
     from bon.api import Sampler
 
-#: Seconds between two updates of a view: often enough to read as writing, seldom enough for a browser.
-EVERY = 0.1
-#: Candidates up to which that holds; more make a larger message, which comes less often.
-MANY = 256
+#: Snapshots of a run: its phase, `writing` or `done`, and its result so far. Closing the iterator stops the run.
+Snapshots = Generator[tuple[str, Result], None, None]
+#: Seconds between two updates of a view: often enough to look like typing, seldom enough for a browser to draw.
+UPDATE_SECONDS = 0.1
+#: Runs of more candidates update less often, in proportion, since each update is a larger message.
+CANDIDATES_AT_FULL_RATE = 256
 
 
-def run_snapshots(request: Request, sampler: "Sampler") -> Iterator[tuple[str, Result]]:
-    """The phase and the result so far of a run of a loaded `bon.Sampler`."""
+def run_snapshots(request: Request, sampler: "Sampler") -> Snapshots:
+    """The snapshots of a request that a loaded `bon.Sampler` runs."""
     with closing(sampler.stream_request(request)) as events:
-        yield from thinned(events, EVERY * max(1.0, request.settings.n / MANY))
+        yield from snapshots(events, UPDATE_SECONDS * max(1.0, request.settings.n / CANDIDATES_AT_FULL_RATE))
 
 
-def thinned(events: Iterator[Event], every: float = EVERY) -> Iterator[tuple[str, Result]]:
-    """The events of a run added up, at most once in `every` seconds; the start, the first words and the end at once."""
-    state, last, has_words = RunState(), -math.inf, False
+def snapshots(events: Iterator[Event], interval: float = UPDATE_SECONDS) -> Snapshots:
+    """The snapshots of a run from its events: of the start, the first text and the end at once, of others at most one
+    in `interval` seconds.
+    """
+    state, last, has_text = RunState(), -math.inf, False
     try:
         for event in events:
             if isinstance(event, Done):
                 yield "done", event.result
                 return
             state.add(event)
-            first_words = isinstance(event, Wrote) and not has_words
-            has_words = has_words or first_words
-            if first_words or time.monotonic() - last >= every:
+            first_text = isinstance(event, Wrote) and not has_text
+            has_text = has_text or first_text
+            if first_text or time.monotonic() - last >= interval:
                 yield "writing", state.result()
                 last = time.monotonic()
     except Exception:
-        if state.started:  # what was held back since the last update must not be lost
+        if state.started:  # so that the events since the last snapshot are not lost
             yield "writing", state.result()
         raise
 
 
 def rerank(sampler: "Sampler", result: Result, target: str | None, select: str, softness: float) -> Result:
-    """A run ranked by another label, where the scorer has any, or rule."""
+    """The result ranked by another selection rule, or another label where the scorer has labels; see `bon.Sampler`."""
     target = target if sampler.scorer.targets else None
     return sampler.rerank(result, target=target, select=select, softness=softness)

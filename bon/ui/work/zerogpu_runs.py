@@ -1,12 +1,12 @@
-"""The page's work on ZeroGPU, each piece in a fork that has a GPU for a while (`bon.zerogpu`).
+"""Runs, comparisons and new rankings on ZeroGPU, each in a fork that borrows a GPU (`bon.zerogpu`).
 
-A plain path: the models are there before the first visitor and stay as they are, nobody shares a batch, nothing is
-captured as a graph. Errors come back as values, since of others only the name would.
+Every model is loaded before the first visitor comes and stays loaded, a fork serves one call, and no CUDA graphs are
+captured. A fork returns an error as a value, since of an error that it raises only the name reaches this process.
 """
 
 import html
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -20,19 +20,21 @@ from bon.settings import Request, Settings
 from bon.ui.compare.comparison_view import ComparisonProgress
 from bon.ui.compare.updates import views
 from bon.ui.hosting.deployment import Deployment
-from bon.ui.hosting.error_log import report
-from bon.ui.view_types import View
+from bon.ui.hosting.error_log import log_failure
+from bon.ui.view_types import View, Views
 from bon.ui.work import updates
 from bon.ui.work.model_loading import load_comparison_models
 
-#: Tokens a second that one may count on, with the scoring; and seconds to begin with.
-PACE, START = 200, 10
-#: The longest that a visitor may borrow the GPU, in seconds.
-LONGEST = 120
+#: For the time to ask for: tokens per second, scoring included, and seconds before the first token; both cautious.
+TOKENS_PER_SECOND, STARTUP_SECONDS = 200, 10
+#: The most seconds for which a visitor borrows the GPU.
+MAX_SECONDS = 120
+#: Pairs of a name and a value that a fork returns; the name `error` marks an error.
+ForkValues = Generator[tuple[str, Any], None, None]
 
 
 def load_all(deployment: Deployment) -> None:
-    """Loads all that the page offers, so that every fork has it: base, scorer, tuned model and judge of each model."""
+    """Loads base, scorer, tuned model and judge of every model that the page offers, so that each fork has them."""
     from bon.compare.loading import load_models
     from bon.engines.local import decoder
     from bon.models import loading
@@ -44,34 +46,34 @@ def load_all(deployment: Deployment) -> None:
 
 
 def _seconds(candidates: int, settings: Settings) -> float:
-    return min(LONGEST, START + candidates * settings.lengths[1] / PACE)
+    return min(MAX_SECONDS, STARTUP_SECONDS + candidates * settings.lengths[1] / TOKENS_PER_SECOND)
 
 
-def run(request: Request) -> Iterator[tuple[str, Result]]:
-    """As `runs.snapshots`."""
-    return _values(_run(request))
+def run(request: Request) -> updates.Snapshots:
+    """The snapshots of a run."""
+    return _raise_errors(_run(request))
 
 
-def compare(prompts: list[str], settings: Settings) -> Iterator[View]:
+def compare(prompts: list[str], settings: Settings) -> Views:
     """The views of a comparison."""
-    return (view for _, view in _values(_compare(prompts, settings)))
+    return (view for _, view in _raise_errors(_compare(prompts, settings)))
 
 
 def rerank(result: Result, *rules: Any) -> Result:
-    """The run ranked by other rules: see `updates.rerank`."""
-    (_, reranked), = _values(_rerank(result, *rules))
+    """The result ranked again: see `updates.rerank`, of which these are the last arguments."""
+    (_, reranked), = _raise_errors(_rerank(result, *rules))
     return reranked
 
 
 @zerogpu.borrows(lambda request: _seconds(request.settings.n, request.settings))
-def _run(request: Request) -> Iterator[tuple[str, Any]]:
+def _run(request: Request) -> ForkValues:
     from bon import api
 
     yield from _errors_as_values(lambda: updates.run_snapshots(request, api.load_for(request.settings)))
 
 
 @zerogpu.borrows(lambda prompts, settings: _seconds(2 * len(prompts) * settings.n, settings))
-def _compare(prompts: list[str], settings: Settings) -> Iterator[tuple[str, Any]]:
+def _compare(prompts: list[str], settings: Settings) -> ForkValues:
     def values() -> Iterator[tuple[str, View]]:
         progress = ComparisonProgress(len(prompts))
         for view in views(prompts, load_comparison_models(settings), settings, progress):
@@ -80,8 +82,8 @@ def _compare(prompts: list[str], settings: Settings) -> Iterator[tuple[str, Any]
     yield from _errors_as_values(values)
 
 
-@zerogpu.borrows(lambda *_: START)
-def _rerank(result: Result, *rules: Any) -> Iterator[tuple[str, Any]]:
+@zerogpu.borrows(lambda *_: STARTUP_SECONDS)
+def _rerank(result: Result, *rules: Any) -> ForkValues:
     from bon import api
 
     def values() -> Iterator[tuple[str, Result]]:
@@ -91,24 +93,27 @@ def _rerank(result: Result, *rules: Any) -> Iterator[tuple[str, Any]]:
     yield from _errors_as_values(values)
 
 
-def _errors_as_values(values: Callable[[], Iterator[tuple[str, Any]]]) -> Iterator[tuple[str, Any]]:
+def _errors_as_values(values: Callable[[], Iterator[tuple[str, Any]]]) -> ForkValues:
+    """In a fork: the values, and where computing them fails, the error as the last one (None for one that is logged).
+    """
     try:
         yield from values()
     except BonError as error:
         yield "error", error
     except Exception as error:
-        report("What had the GPU failed", error)
+        log_failure("A call on a borrowed GPU failed", error)
         yield "error", None
 
 
-def _values(values: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """The values that came back from a fork; raises the error that one of them is, or that there is no GPU to lend."""
+def _raise_errors(values: ForkValues) -> ForkValues:
+    """In this process: the values of a fork. Raises the error among them, or `LimitError` where no GPU can be borrowed.
+    """
     try:
         with closing(values):
             for name, value in values:
                 if name == "error":
-                    raise value or RuntimeError("What had the GPU failed.")
+                    raise value or RuntimeError("A call on a borrowed GPU failed.")
                 yield name, value
-    except gr.Error as error:  # `spaces` says so of a visitor's quota and of work that took too long, in HTML
+    except gr.Error as error:  # of `spaces`, in HTML: the quota is used up, or the call took too long
         reason = html.unescape(re.sub(r"<[^>]*>", "", str(error.message)))
         raise LimitError(say("error.zerogpu", reason=reason)) from error
