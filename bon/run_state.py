@@ -87,7 +87,9 @@ class RunState:
         notes = list(self.notes)
         if stopped:
             ranked = [dataclasses.replace(c, ended=c.ended or "stopped") for c in ranked]
-            if not all(c.settled for c in ranked):
+            # The result of a run that was stopped before, such as a record that is opened, has its note.
+            noted = any(getattr(note, "key", None) == "note.stopped" for note in notes)
+            if not noted and not all(c.settled for c in ranked):
                 notes.append(say("note.stopped", scored=str(self.scored), of=str(len(ranked))))
         if rejected := sum(c.ended == "rejected" for c in ranked):
             notes.append(say("note.rejected", rejected=str(rejected), of=str(len(ranked))))

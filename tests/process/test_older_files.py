@@ -1,0 +1,197 @@
+"""Files of an earlier version: records, links, journals, a browser's history and the page's batches (support/older)."""
+
+import json
+import re
+import shutil
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+import bon
+from bon import flow
+from bon.cli.main import main
+from bon.messages import describe
+from bon.settings import Request, declared
+from bon.ui.app_state import AppState
+from bon.ui.batch import jobs
+from bon.ui.batch.handlers import BatchHandlers
+from bon.ui.generate import run_view
+from bon.ui.generate.form_values import FIELDS, first_value
+from bon.ui.generate.handlers import GenerateHandlers
+from bon.ui.hosting.deployment import Deployment
+from tests.support.forms import accept, request_of
+from tests.ui.test_history_tab import act, generate, history, listed, plant
+from tests.ui.test_page import phase, winner
+
+OLDER = Path(__file__).parents[1] / "support" / "older"
+VISITOR = SimpleNamespace(client=SimpleNamespace(host="1.2.3.4"), headers={})
+#: The most by which a score computed on another processor may differ.
+ROUNDING = 1e-4
+#: What the form holds at first.
+FORM = {"prompt": "This movie", **{name: first_value(declared()[name]) for name in FIELDS[1:-1]}, "target": "POSITIVE",
+        "chat": None}
+
+
+def read_json(name):
+    return json.loads((OLDER / name).read_text(encoding="utf-8"))
+
+
+ENTRIES, LINKS = read_json("history.json"), read_json("links.json")
+RECORDS = {f"{entry['phase']}-{json.loads(entry['record'])['prompt']}": entry["record"] for entry in ENTRIES}
+RECORDS |= {"command": (OLDER / "command.json").read_text(encoding="utf-8")}
+
+
+@pytest.fixture(scope="module")
+def sampler():
+    """The embedded models where the older version ran them."""
+    return bon.load(device="cpu")
+
+
+def sampler_for(settings):
+    return bon.load(scorer=settings.scorer, target=settings.target, device="cpu")
+
+
+@pytest.fixture
+def page(monkeypatch, tmp_path, sampler):
+    """The state of a page that keeps its batches in a folder of the test."""
+    loaded = Future()
+    loaded.set_result(sampler)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    state = AppState(Deployment())
+    state.models.load = lambda _: loaded
+    yield state
+    state.batches.close()
+
+
+def text_and_numbers(content: str) -> tuple[list[str], list[float]]:
+    """A file's fractions, and the text between them."""
+    fraction = r"-?\d+\.\d+(?:e-\d+)?"
+    return re.split(fraction, content), [float(text) for text in re.findall(fraction, content)]
+
+
+def same(made: Path, expected: Path) -> bool:
+    """Whether two outputs are equal but for the last digits of scores."""
+    (text, numbers), (older_text, older) = (text_and_numbers(path.read_text("utf-8")) for path in (made, expected))
+    return text == older_text and numbers == pytest.approx(older, abs=ROUNDING)
+
+
+@pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
+def test_a_record_opens_with_all_that_it_holds(record):
+    raw, result = json.loads(record), run_view.read(record)
+    again = run_view.record(result)
+    for name in raw.keys() - {"candidates"}:
+        assert json.loads(json.dumps(again[name])) == raw[name], name
+    for candidate, older in zip(again["candidates"], raw["candidates"], strict=True):
+        assert {name: json.loads(json.dumps(candidate[name])) for name in older} == older
+
+
+@pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
+def test_a_record_repeats_to_the_same_texts(record):
+    older = run_view.read(record)
+    result = flow.last_result(sampler_for(older.settings).stream_request(Request(older.prompt, older.settings)))
+    if any(c.ended == "stopped" for c in older.candidates):
+        texts = {c.index: c.text for c in result.candidates}
+        assert all(texts[c.index].startswith(c.text) for c in older.candidates)
+        return
+    facts = [[(c.index, c.rank, c.text, c.ended, c.tokens) for c in run.candidates] for run in (result, older)]
+    assert facts[0] == facts[1]
+    assert [c.score for c in result.candidates] == pytest.approx([c.score for c in older.candidates], abs=ROUNDING)
+    assert result.settings == older.settings
+    assert list(map(describe, result.notes)) == list(map(describe, older.notes))  # their English may be another
+
+
+@pytest.mark.parametrize("link", LINKS, ids=[link["values"]["prompt"] for link in LINKS])
+def test_a_share_link_fills_in_what_it_did(link):
+    values, ignored = accept(dict(parse_qsl(urlsplit(link["link"]).query)), FORM)
+    assert ignored == []
+    used = {name: value for name, value in link["values"].items() if value is not None}  # None: a scorer without labels
+    assert request_of(FORM | values) == request_of(FORM | used)
+
+
+def test_a_history_entry_opens_and_is_ranked_by_other_rules(page):
+    handlers = GenerateHandlers(page)
+    for entry in ENTRIES:
+        view = run_view.unpack(handlers.open_record(entry["record"]))
+        assert (view["phase"], view["record"]) == (entry["phase"], json.loads(entry["record"]))
+    soft = ENTRIES[-1]["record"]
+    older = run_view.read(soft)
+    choice = {"record": soft, "target": "NEGATIVE", "select": "best", "softness": 0.1}
+    reranked = run_view.unpack(handlers.rerank(choice, VISITOR))["record"]
+    scores = {c.index: 1 - c.score for c in older.candidates}
+    assert {c["index"]: c["score"] for c in reranked["candidates"]} == pytest.approx(scores, abs=ROUNDING)
+    assert [c["index"] for c in reranked["candidates"]] == sorted(scores, key=lambda index: -scores[index])
+
+
+BATCHES = {"results.jsonl": [], "pairs.csv": ["--as", "preference", "--temperature", "0.8", "--target", "NEGATIVE"]}
+
+
+@pytest.mark.parametrize(("name", "options"), BATCHES.items(), ids=BATCHES)
+def test_a_batch_goes_on_from_its_journal_to_the_same_output(name, options, tmp_path, capsys):
+    shutil.copy(OLDER / "batches/prompts.csv", tmp_path)
+    journal = Path(shutil.copy(OLDER / f"batches/{name}.partial", tmp_path))
+    of_run = ["--skip-bad", "-n", "64", "--min-tokens", "2", "--max-tokens", "8", "--device", "cpu", *options]
+    # The status is 1 since a row fails.
+    assert main(["batch", str(tmp_path / "prompts.csv"), str(tmp_path / name), *of_run, "--resume"]) == 1
+    assert "seed 5" in capsys.readouterr().out  # which stands in the journal alone
+    assert not journal.exists()
+    assert same(tmp_path / name, OLDER / "batches" / name)
+    done = (OLDER / "batches" / name).read_text("utf-8").splitlines()[:3]
+    assert (tmp_path / name).read_text("utf-8").splitlines()[:3] == done  # made of the journal's first group
+    if options:
+        failed = f"{name}.failed.jsonl"
+        assert (tmp_path / failed).read_bytes() == (OLDER / "batches" / failed).read_bytes()
+
+
+def kept_batch(name: str) -> str:
+    """Puts a batch of the older page where this page looks for batches; its id."""
+    batch_id = name.ljust(32, "_")
+    shutil.copytree(OLDER / name, jobs.root() / batch_id)
+    return batch_id
+
+
+@pytest.mark.parametrize(("name", "output"), [
+    ("page-batch-interrupted", "page-batch-done/prompts.best.jsonl"), ("page-batch-stopped", None),
+])
+def test_a_batch_of_the_page_goes_on(page, name, output):
+    handlers, batch_id = BatchHandlers(page), kept_batch(name)
+    (view,) = handlers.views([batch_id])
+    assert (view["phase"], view["seed"], view["progress"]) == (name.rpartition("-")[2], "5", 4 / 9)
+    handlers.act({"id": batch_id, "do": "resume"}, VISITOR)
+    batch = page.batches.find(batch_id)
+    batch.join()
+    assert (batch.phase, batch.end.get("error")) == ("done", None)
+    made = batch.folder / batch.order.output
+    if output:
+        assert same(made, OLDER / output)
+    else:
+        rows = [json.loads(line) for line in made.read_text("utf-8").splitlines()]
+        assert [row["row"] for row in rows] == [0, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_batch_of_the_page_that_is_done_is_shown(page):
+    (view,) = BatchHandlers(page).views([kept_batch("page-batch-done")])
+    assert (view["phase"], view["failed"], len(view["latest"])) == ("done", 1, 5)
+    assert [file["name"] for file in view["files"]] == ["prompts.best.jsonl"]
+
+
+def test_the_history_of_a_browser_is_listed_and_opens(stage, visit):
+    page = history(visit(stage))
+    for entry in ENTRIES:
+        plant(page, **entry)
+    generate(page)
+    assert [text.partition("…")[0][:8] for text in listed(history(page))] == [
+        json.loads(entry["record"])["prompt"][:8] for entry in ENTRIES]
+    for number, (entry, link) in enumerate(zip(ENTRIES, LINKS, strict=True)):
+        run = json.loads(entry["record"])
+        assert page.evaluate("(run) => bon.formValues(run)", run) == link["values"]
+        query = urlsplit(page.evaluate("(run) => bon.shareLink(run)", run)).query
+        assert dict(parse_qsl(query)) == dict(parse_qsl(urlsplit(link["link"]).query))
+        act(page, "Open", number)
+        phase(page, entry["phase"])
+        if entry["phase"] == "done":
+            assert winner(page).endswith(run["candidates"][0]["text"].strip())
+        history(page)
+    generate(page)
