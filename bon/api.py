@@ -33,9 +33,10 @@ class Sampler:
     engine: Engine
     scorer: Scorer
 
-    def __init__(self, engine: Engine, scorer: Scorer, model: str, scorer_name: str | None = None):
+    def __init__(self, engine: Engine, scorer: Scorer, model: str, scorer_name: str | None = None,
+                 default_scorer: str | None = None):
         self.engine, self.scorer = engine, scorer
-        self._model, self._scorer_name = model, scorer_name
+        self._model, self._scorer_name, self._default_scorer = model, scorer_name, default_scorer
 
     def __repr__(self) -> str:
         return f"Sampler({self.engine.name}, scored by {self.scorer.name})"
@@ -72,9 +73,11 @@ class Sampler:
         scorer does not have.
         """
         settings, here = request.settings, {"model": self._model, "scorer": self._scorer_name}
-        for name, value in here.items():
-            if getattr(settings, name) not in (None, value):
-                raise InputError(name, say("error.sampler_has_another", value=value, name=name))
+        if settings.model not in (None, self._model):
+            raise InputError("model", say("error.sampler_has_another", value=self._model, name="model"))
+        if settings.scorer not in (None, self._scorer_name, self._default_scorer):
+            loaded = self._scorer_name or self.scorer.name
+            raise InputError("scorer", say("error.sampler_has_another", value=loaded, name="scorer"))
         scorer = self.scorer.for_target(settings.target, settings.unit)
         if isinstance(scorer, SentimentScorer) and scorer.unit in UNITS:
             here["unit"] = scorer.unit
@@ -161,7 +164,10 @@ def load_for(settings: Settings, scorer: ScorerLike | None = None, *, device: st
     loaded = as_scorer(scorer or spec.scorer, target, unit or "probability", device=device, dtype=dtype)
     if scorer is None and not isinstance(loaded, WeightedScorer):
         loaded.name = scorer_name or (f"{spec.name} sentiment" if spec.summary else spec.scorer)
-    return Sampler(engine, loaded.for_target(target, unit), model, scorer_name)
+    if endpoint is not None and loaded.needs_certainty:
+        raise InputError("scorer", say("error.server_without_certainty"))
+    default_scorer = None if scorer or scorer_name else spec.name if spec.summary else spec.scorer
+    return Sampler(engine, loaded.for_target(target, unit), model, scorer_name, default_scorer)
 
 
 def stream(prompt: str | None = None, *, model: str | os.PathLike[str] = "embedded", scorer: ScorerLike | None = None,

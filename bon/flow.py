@@ -220,9 +220,9 @@ class _Run:
                 yield self.record(by_index[candidate.index])
 
     def _items(self, candidates: Sequence[Candidate]) -> list[Item]:
-        """The candidates as the scorer takes them; without empty texts where it cannot rate these."""
+        """The candidates as the scorer takes them; without empty texts that are no answers or that it cannot rate."""
         return [Item(self.prompt, candidate, self.job.request.messages) for candidate in candidates
-                if not candidate.empty or self.scorer.rates_empty]
+                if not candidate.empty or (self.scorer.rates_empty and not candidate.answerless)]
 
     def _scores(self, items: Sequence[Item]) -> tuple[list[Scored], list[Note]]:
         start = time.perf_counter()

@@ -30,7 +30,8 @@ class Candidate:
     tokens' self-certainty (`bon.scorers.logprob`), where a scorer needs it. token_ids: the generated ids.
     pieces: the text as the tokens extended it, each piece with the log-probability in nats of its tokens (several where
     they form one character). notes: sentences on how it was generated. whole: prompt and text decoded together, where
-    the engine was told to. `Result.to_dict` leaves out the fields of `INTERNAL`.
+    the engine was told to. answerless: whether the model wrote its reasoning and nothing else, so that there is no text
+    to score. `Result.to_dict` leaves out the fields of `INTERNAL`.
     """
 
     index: int
@@ -49,6 +50,7 @@ class Candidate:
     pieces: tuple[tuple[str, float], ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
     whole: str | None = field(default=None, repr=False)
+    answerless: bool = field(default=False, repr=False)
 
     @property
     def empty(self) -> bool:
@@ -62,7 +64,7 @@ class Candidate:
 
 
 #: Fields of a candidate that other modules use and that are no part of a result's public form.
-INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids", "pieces", "notes", "whole"})
+INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids", "pieces", "notes", "whole", "answerless"})
 
 
 @dataclass(frozen=True, slots=True)

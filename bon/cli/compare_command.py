@@ -28,6 +28,7 @@ def parser() -> Parser:
     parser.add_argument("--file", help="a text file with one prompt per line")
     add_settings(parser, [name for name, setting in declared().items() if setting.compared])
     add_device_options(parser)
+    parser.add_argument("--endpoint", help=argparse.SUPPRESS)  # to say what to do instead
     parser.add_argument("--tuned", help="the tuned model: preset, Hub id, folder, or none (the preset's)")
     parser.add_argument("--judge", help="a second scorer, which selects nothing: as --scorer, or none (the preset's)")
     add_output_options(parser)
@@ -36,6 +37,8 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the comparison, prints and writes the result, and returns the exit status."""
+    if args.endpoint is not None:
+        raise InputError("endpoint", say("error.compare_on_server"))
     check_output_files(args)
     if args.file and args.prompts:
         raise InputError("prompts", say("error.prompts_and_file"))

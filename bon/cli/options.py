@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from bon.engines.server.connection import check_url
+from bon.errors import InputError
+from bon.messages import say
 from bon.models import presets
 from bon.result import printable
 from bon.settings import Settings, declared, whole
@@ -48,7 +50,8 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Adds --device, --dtype and --endpoint."""
     add_device_options(parser)
-    parser.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible server that has the model")
+    parser.add_argument("--endpoint", metavar="URL", action="append",
+                        help="an OpenAI-compatible server that has the model")
 
 
 def settings_from(args: argparse.Namespace) -> Settings:
@@ -65,10 +68,13 @@ def check_model_options(args: argparse.Namespace, settings: Settings) -> dict[st
     Raises `InputError` or `ModelError` for a model, a scorer or an address that cannot work, before torch is imported,
     which takes seconds.
     """
-    presets.find("embedded" if args.endpoint else settings.model or "embedded", settings.scorer)
-    if args.endpoint:
-        check_url(args.endpoint)
-    return {name: getattr(args, name) for name in ("device", "dtype", "endpoint") if getattr(args, name)}
+    endpoint, *others = args.endpoint or [None]
+    if others:
+        raise InputError("endpoint", say("error.endpoint_twice", first=endpoint, second=others[0]))
+    presets.find("embedded" if endpoint is not None else settings.model or "embedded", settings.scorer)
+    options = {name: value for name in ("device", "dtype") if (value := getattr(args, name))}
+    # An empty address, as of a variable that is not set, is refused: it must not mean a model that is loaded here.
+    return options if endpoint is None else options | {"endpoint": check_url(endpoint)}
 
 
 def parse_number(text: str) -> int | float | str:

@@ -191,18 +191,20 @@ def test_one_and_the_same_text_again_and_again_is_pointed_out(fake):
     server = fake(lambda handler, body, number: handler.send(200, completion(
         body, [" loud" * body["max_tokens"]] * body.get("n", 1))))
     assert any("does not seem to sample" in note for note in run(server).notes)
-    assert not any("sample" in note for note in run(fake()).notes)
+    assert not any("seem to sample" in note for note in run(fake()).notes)
 
 
 @pytest.mark.parametrize(("owner", "expected"), [
     ("vllm", {"top_k": -1, "min_p": 0, "repetition_penalty": 1}),
-    ("llamacpp", {"top_k": 0, "min_p": 0, "repeat_penalty": 1}),
+    ("llamacpp", {"top_k": 0, "min_p": 0, "repeat_penalty": 1, "typical_p": 1, "xtc_probability": 0,
+                  "dry_multiplier": 0, "top_n_sigma": -1}),
     ("somebody", {}),
 ])
 def test_a_server_that_is_known_has_its_own_defaults_switched_off(fake, owner, expected):
     server = fake(owner=owner)
     result = run(server, n=1)
-    own = ("top_k", "min_p", "repetition_penalty", "repeat_penalty")
+    own = ("top_k", "min_p", "repetition_penalty", "repeat_penalty", "typical_p", "xtc_probability", "dry_multiplier",
+           "top_n_sigma")
     assert {name: server.bodies[0][name] for name in own if name in server.bodies[0]} == expected
     assert any("It is unknown" in note for note in result.notes) == (not expected)
 
@@ -222,7 +224,7 @@ def test_what_a_server_refuses_is_left_out_and_named(fake, status, message, left
 
     result = run(fake(strict), n=4, top_k=5, min_tokens=9, max_tokens=9)
     assert len(texts(result)) == 4
-    assert f"The server refused {left_out}; it was left out." in result.notes
+    assert any(note.startswith(f"The server refused {left_out}; it was left out") for note in result.notes)
 
 
 def test_newer_chat_models_get_the_name_that_they_want_for_the_cap(fake):
@@ -425,9 +427,9 @@ def test_the_command_line_refuses_in_one_line_what_cannot_work(fake, capsys, mon
     assert "It has: large, small." in refused("--endpoint", server.url, "--model", "huge")
     assert "Set `model` to the name" in refused("--endpoint", server.url)
     assert "end in /v1" in refused("--endpoint", server.url.removesuffix("/v1"))
-    assert "requires a key (status 401). Set BON_API_KEY" in refused("--endpoint", fake(listing=401).url)
+    assert "requires a key (status 401: no). Set BON_API_KEY" in refused("--endpoint", fake(listing=401).url)
     monkeypatch.setenv("BON_API_KEY", KEY)
-    assert "does not accept the key (status 401)" in refused("--endpoint", fake(listing=401).url)
+    assert "does not accept the key (status 401: no)" in refused("--endpoint", fake(listing=401).url)
     monkeypatch.setitem(sys.modules, "openai", None)
     assert "pip install openai" in refused("--endpoint", server.url)
 

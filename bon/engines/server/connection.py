@@ -1,31 +1,34 @@
-"""The connection to an OpenAI-compatible server: its address and key, which software it is, which models it has.
+"""The connection to an OpenAI-compatible server: its address, which software it is, which models it has."""
 
-The key is read here and handed to the official client alone: no log, result or error holds it.
-"""
-
-import os
+import socket
+import ssl
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from bon.engines.server.keys import KEY_VARIABLES, mask_key, read_key
+from bon.engines.server.refusals import explain_error
 from bon.errors import InputError, ModelError
-from bon.messages import Message, join, say
+from bon.messages import join, say
 from bon.settings import declared
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
     from openai.types import Model
 
-#: The environment variables that may hold the key; the first one that is set counts.
-KEY_VARIABLES = ("BON_API_KEY", "OPENAI_API_KEY")
-#: Seconds that a server may take to list its models.
-LIST_TIMEOUT = 20.0
+#: Seconds that a server may take to list its models, and to accept a connection.
+LIST_TIMEOUT, CONNECT_TIMEOUT = 20.0, 5.0
+#: How often the models are asked for while the server fails or cannot be reached, and the seconds in between.
+LIST_ATTEMPTS, LIST_PAUSE = 2, 0.5
+#: Seconds in which a server must answer in the other of http and https to be known for speaking that.
+SCHEME_TIMEOUT = 3.0
 #: The software of servers that name it as the owner of their models.
 SOFTWARE_BY_OWNER = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp"}
-#: The most models that an error lists, and the most characters that it quotes of a server's own message.
-MODELS_SHOWN, CHARACTERS_SHOWN = 20, 300
+#: The most models that an error lists.
+MODELS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +60,16 @@ class Server:
 def connect(url: str, model: str | None = None) -> Server:
     """Asks a server for its models and takes `model`, or the only one.
 
-    Raises `InputError` for a malformed address or where the client is not installed, `ModelError` where the server
-    does not answer, refuses the key, lacks the model, or has several and none was named.
+    Raises `InputError` for a malformed address or key or where the client is not installed, `ModelError` where the
+    server does not answer, refuses the key, lacks the model, or has several and none was named.
     """
-    key = next(filter(None, map(os.environ.get, KEY_VARIABLES)), None)
-    server = Server(check_url(url), model or "", key=key)
-    with server.client(timeout=LIST_TIMEOUT, max_retries=1) as client:
+    server = Server(check_url(url), "" if model == declared()["model"].default else model or "", key=read_key())
+    timeout = openai_library().Timeout(LIST_TIMEOUT, connect=CONNECT_TIMEOUT)
+    with server.client(timeout=timeout, max_retries=0) as client:
         models = _list_models(client, server)
-        return replace(
-            server, model=_choose_model(models, model, server.url), software=_detect_software(client, models, server)
-        )
+        if not urlsplit(server.url).path:
+            _check_root(client, server)
+        return replace(server, model=_choose_model(models, server), software=_detect_software(client, models, server))
 
 
 def check_url(url: object) -> str:
@@ -96,17 +99,42 @@ def openai_library() -> ModuleType:
     return openai
 
 
-def _list_models(client: "OpenAI", server: Server) -> Sequence["Model"]:
-    """The models that a server lists; none where it fails to list them but a model was named."""
-    failure, models = None, None
+def _check_root(client: "OpenAI", server: Server) -> None:
+    """Raises `ModelError` for an address without a path where the server has its interface at /v1.
+
+    llama.cpp lists its models at both, but continues texts without /v1 in a form of its own.
+    """
+    better = server.url + "/v1"
     try:
-        models = getattr(client.models.list(), "data", None)
-    except openai_library().APIError as error:
-        failure = error  # raised outside: an error raised here would hold the client's error, which may hold the key
-    except (ValueError, TypeError, AttributeError):  # the client raises these for an answer that is no JSON object
-        pass
-    status = getattr(failure, "status_code", None)
-    if status is not None and status >= 500 and server.model:
+        listing = client.get(f"{better}/models", cast_to=object)
+    except (openai_library().APIError, ValueError):  # what is wrong is found out, and said, at the address itself
+        return
+    if isinstance(listing, dict) and isinstance(listing.get("data"), list):
+        raise ModelError(say("error.address_without_v1", url=server.url, better=better))
+
+
+def _list_models(client: "OpenAI", server: Server) -> Sequence["Model"]:
+    """The models that a server lists; none where a model was named and the list is missing, broken or refused.
+
+    A key that may not list models may still use them; one that is not accepted (401) may not.
+    """
+    failure, models = None, None
+    for attempt in range(LIST_ATTEMPTS):
+        try:
+            models, failure = getattr(client.models.list(), "data", None), None
+        except openai_library().APIError as error:
+            failure = error  # handled outside: an error raised here would hold the client's, which may hold the key
+        except (ValueError, TypeError, AttributeError):  # the client raises these for an answer that is no JSON object
+            pass
+        status = getattr(failure, "status_code", None)
+        if status in (None, 400) and failure and (better := _address_with_other_scheme(server.url)):
+            scheme = urlsplit(server.url).scheme
+            raise ModelError(say("error.server_other_scheme", url=server.url, scheme=scheme, better=better))
+        if failure is None or (status is not None and status < 500 and status != 429):
+            break
+        if attempt + 1 < LIST_ATTEMPTS:
+            time.sleep(LIST_PAUSE)
+    if status is not None and status != 401 and server.model:
         return []
     if failure:
         hint = say("error.most_end_in_v1") if status == 404 else ""
@@ -116,18 +144,46 @@ def _list_models(client: "OpenAI", server: Server) -> Sequence["Model"]:
     return models
 
 
-def _choose_model(models: Sequence["Model"], model: str | None, url: str) -> str:
-    """The name of the model to ask for: `model` where the server has it or lists none, else the only one."""
+def _address_with_other_scheme(url: str) -> str | None:
+    """The address with http for https, or the reverse, where that is what the server speaks. Sends no key."""
+    parts = urlsplit(url)
+    other = "http" if parts.scheme == "https" else "https"
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with socket.create_connection((parts.hostname or "", port), timeout=SCHEME_TIMEOUT) as connection:
+            if other == "http":
+                connection.sendall(f"GET / HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
+                speaks = connection.recv(5) == b"HTTP/"
+            else:
+                # Whose certificate it is does not matter: nothing is sent.
+                context = ssl.create_default_context()
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                with context.wrap_socket(connection, server_hostname=parts.hostname):
+                    speaks = True
+    except (OSError, ValueError):
+        return None
+    return parts._replace(scheme=other).geturl() if speaks else None
+
+
+def _choose_model(models: Sequence["Model"], server: Server) -> str:
+    """The name of the model to ask for: the one that was named where the server has it, else the only one.
+
+    A model that was named is used, too, where the server lists none, or lists patterns as proxies do (`openai/*`).
+    Ollama lists `llama3` as `llama3:latest`.
+    """
     names = [entry.id for entry in models]
-    if model and (model in names or not names):
-        return model
+    if server.model and (not names or any("*" in name for name in names)):
+        return server.model
+    wanted = server.model or declared()["model"].default
+    if same := next((name for name in (wanted, f"{wanted}:latest", f"models/{wanted}") if name in names), None):
+        return same
     shown = ", ".join(names[:MODELS_SHOWN]) + (", ..." if names[MODELS_SHOWN:] else "")
+    shown = mask_key(shown, server.key)
     offer = say("error.server_has_models", names=shown) if names else say("error.server_names_none")
-    # The default of `model`, a preset here, means that no model of the server was named.
-    if model not in (None, declared()["model"].default):
-        raise ModelError(say("error.server_without_model", url=url, model=model, offer=offer))
-    if len(names) != 1:
-        raise ModelError(say("error.server_model_not_chosen", url=url, offer=offer))
+    if server.model:
+        raise ModelError(say("error.server_without_model", url=server.url, model=server.model, offer=offer))
+    if len(names) != 1 or "*" in names[0]:
+        raise ModelError(say("error.server_model_not_chosen", url=server.url, offer=offer))
     return names[0]
 
 
@@ -145,32 +201,3 @@ def _detect_software(client: "OpenAI", models: Sequence["Model"], server: Server
     if "llama.cpp" in title:
         return "llama.cpp"
     return "transformers" if {"/load_model", "/v1/completions"} <= paths else ""
-
-
-def explain_error(error: Exception, server: Server) -> Message:
-    """What an error of the client means, in a sentence without the key."""
-    status, url = getattr(error, "status_code", None), server.url
-    if status in (401, 403):
-        key = "error.server_refuses_key" if server.key else "error.server_wants_key"
-        return say(key, url=url, status=str(status), variable=KEY_VARIABLES[0])
-    if status:
-        return say("error.server_status", url=url, status=str(status), error=_server_message(error, server))
-    if "Timeout" in type(error).__name__:
-        return say("error.server_slow", url=url)
-    cause = error.__cause__ or error
-    return say("error.server_no_answer", url=url, error=_quote(str(cause) or type(cause).__name__, server))
-
-
-def _server_message(error: Exception, server: Server) -> str:
-    """The server's own words in an error, which servers nest under different names."""
-    message = getattr(error, "body", None) or getattr(error, "message", error)
-    while isinstance(message, dict):
-        message = next((message[name] for name in ("message", "detail", "error") if message.get(name)), str(message))
-    return _quote(str(message), server)
-
-
-def _quote(text: str, server: Server) -> str:
-    """The text in one line, shortened and without the key."""
-    text = " ".join(text.split())
-    text = text.replace(server.key, "***") if server.key else text
-    return text if len(text) <= CHARACTERS_SHOWN else text[:CHARACTERS_SHOWN] + "..."

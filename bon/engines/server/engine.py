@@ -67,8 +67,11 @@ class ServerEngine:
     def generate(self, jobs: Sequence[Job]) -> Generator[Step, None, None]:
         """Continues every job's prompt; closing the iterator cancels the requests in flight.
 
-        Raises `EngineError` where retries do not help.
+        Raises `InputError` before any request for a scorer that no server has the numbers for, `EngineError` where
+        retries do not help.
         """
+        if any(job.certainty for job in jobs):
+            raise InputError("scorer", say("error.server_without_certainty"))
         steps: queue.SimpleQueue[Step | BaseException | None] = queue.SimpleQueue()
         client = RetryingClient(self.server, jobs, steps.put, self.unsupported, self.in_flight, self.idle_timeout)
         threading.Thread(target=client.run, name="bon-server", daemon=True).start()

@@ -3,13 +3,14 @@
 import json
 import math
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bon.engines.base import Job
+from bon.engines.server.refusals import EITHER_TEMPERATURE_OR_TOP_P, ReportedError
 from bon.events import Row
 from bon.messages import Message, say
 from bon.result import Candidate
@@ -25,10 +26,10 @@ IGNORED_PARAMETERS = {"transformers": {"n", "logprobs"}, "llama.cpp": {"n"}}
 COUNT_END_OF_TEXT = {"transformers", "vllm", "sglang"}
 #: Servers that can continue a chat's last message.
 CONTINUE_MESSAGES = {"vllm", "sglang"}
-#: The parameters that are left out of later requests when a server refuses them.
-OPTIONAL_PARAMETERS = (
-    "n", "logprobs", "seed", "stream_options", "top_k", "min_p", "repetition_penalty", "repeat_penalty",
-)
+#: The least temperature and top_p at which equal texts show that a server does not sample.
+SAMPLED_FROM = 0.3
+#: The fields of a message that hold a model's reasoning.
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 #: A character that lacks its last bytes, as servers write it: one U+FFFD, or one for each byte.
 INCOMPLETE_CHARACTER = re.compile(r"\ufffd{1,3}\Z")
 #: `Candidate.ended` by the server's reason to finish; other reasons are named in a note.
@@ -98,19 +99,40 @@ def request_body(request: ServerRequest, model: str, software: str, unsupported:
         "stream": request.streamed or None,
         "stream_options": {"include_usage": True} if request.streamed else None,
     }
-    # The newest hosted models refuse the older name.
-    cap_name = "max_completion_tokens" if "max_tokens" in unsupported else "max_tokens"
+    # The newest hosted models refuse the older name in chats; requests for texts have no other.
+    cap_name = "max_completion_tokens" if "max_tokens" in unsupported and request.is_chat else "max_tokens"
     extra = _extra_body(software, request.is_chat, settings)
     extra = {name: value for name, value in extra.items() if name not in unsupported}
+    sampling = {"temperature": settings.sampling.temperature, "top_p": settings.sampling.top_p}
+    if EITHER_TEMPERATURE_OR_TOP_P in unsupported:
+        del sampling["temperature" if sampling["temperature"] == 1 and sampling["top_p"] != 1 else "top_p"]
     if software in CONTINUE_MESSAGES and continues(messages):
         extra |= {"continue_final_message": True, "add_generation_prompt": False}
     return {
-        "model": model, cap_name: request.cap, "temperature": settings.sampling.temperature,
-        "top_p": settings.sampling.top_p,
-        **({"prompt": request.job.request.prompt} if messages is None else {"messages": list(map(dict, messages))}),
+        "model": model, cap_name: request.cap,
+        **({"prompt": request.job.request.prompt} if messages is None else {"messages": _without_nulls(messages)}),
+        **{name: value for name, value in sampling.items() if name not in unsupported},
         **{name: value for name, value in optional.items() if value is not None and name not in unsupported},
         **({"extra_body": extra} if extra else {}),
     }
+
+
+def sent_parameters(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a request by name, those that are not in the protocol among them."""
+    return {name: value for name, value in {**body, **body.get("extra_body", {})}.items() if name != "extra_body"}
+
+
+def left_out(request: ServerRequest, model: str, software: str, unsupported: Set[str]) -> set[str]:
+    """The parameters that this request lacks because the server refuses them, not because its software ignores them."""
+    ignored = IGNORED_PARAMETERS.get(software, set())
+    full, sent = (sent_parameters(request_body(request, model, software, names)).keys()
+                  for names in (ignored, unsupported | ignored))
+    return set(full - sent)
+
+
+def _without_nulls(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The messages without keys that are null, which many servers refuse."""
+    return [{name: value for name, value in message.items() if value is not None} for message in messages]
 
 
 def _extra_body(software: str, is_chat: bool, settings: Settings) -> dict[str, Any]:
@@ -121,7 +143,8 @@ def _extra_body(software: str, is_chat: bool, settings: Settings) -> dict[str, A
         case "vllm" | "sglang":
             return {"top_k": top_k or -1, "min_p": 0.0, "repetition_penalty": 1.0}
         case "llama.cpp":
-            return {"top_k": top_k, "min_p": 0.0, "repeat_penalty": 1.0}
+            return {"top_k": top_k, "min_p": 0.0, "repeat_penalty": 1.0, "typical_p": 1.0, "xtc_probability": 0.0,
+                    "dry_multiplier": 0.0, "top_n_sigma": -1.0}
         # It samples only where a generation config says so. Chat models bring one, which also names their end of text:
         # under continuous batching, one sent with the request would remove that.
         case "transformers" if is_chat:
@@ -134,11 +157,18 @@ def _extra_body(software: str, is_chat: bool, settings: Settings) -> dict[str, A
     return {"top_k": top_k} if top_k else {}
 
 
+def is_nearly_greedy(settings: Settings) -> bool:
+    """Whether the settings themselves let all texts of a prompt be the same."""
+    sampling = settings.sampling
+    return sampling.top_k == 1 or sampling.top_p < SAMPLED_FROM or sampling.temperature < SAMPLED_FROM
+
+
 def settings_notes(software: str, request: Request) -> list[Message]:
     """Notes on the settings that a server ignores, or that it may ignore as far as its software is known."""
     if software == "transformers":
         return [say("note.transformers_serve_chat" if request.messages else "note.transformers_serve_text")]
-    keys = [] if software else ["note.seed_and_top_k_unsure" if request.settings.top_k else "note.seed_unsure"]
+    keys = [] if software else ["note.seed_and_top_k_unsure" if request.settings.top_k else "note.seed_unsure",
+                                "note.defaults_unsure"]
     if continues(request.messages) and software not in CONTINUE_MESSAGES:
         keys.append("note.continuation_unsure")
     return list(map(say, keys))
@@ -149,7 +179,7 @@ class Completion:
 
     token_logprobs: its tokens with their log-probabilities in nats; None once a part of the text came without them.
     reported_tokens: how many tokens the server counted, if it did. tokens_estimated: whether that is not known for
-    this text alone.
+    this text alone. reasoned: whether the server sent reasoning, which is no part of the text.
     """
 
     request: ServerRequest
@@ -159,18 +189,26 @@ class Completion:
     token_logprobs: list[tuple[str, float]] | None
     reported_tokens: int | None
     tokens_estimated: bool
+    reasoned: bool
 
     def __init__(self, request: ServerRequest, software: str):
         self.request, self.software = request, software
         self.text, self.finish_reason, self.token_logprobs = "", None, []
-        self.reported_tokens, self.tokens_estimated = None, True
+        self.reported_tokens, self.tokens_estimated, self.reasoned = None, True, False
         self._chunks = 0
 
     def add(self, choice: object) -> None:
-        """Adds a choice of an answer: the whole text, or its next part. Raises `MalformedAnswer` for anything else."""
+        """Adds a choice of an answer: the whole text, or its next part.
+
+        Raises `ReportedError` for an error in its place, `MalformedAnswer` for anything else.
+        """
+        finish_reason = getattr(choice, "finish_reason", None)
+        if (error := getattr(choice, "error", None)) or finish_reason == "error":
+            raise ReportedError(error or "finish_reason: error")
         is_chat = self.request.is_chat
         message = (getattr(choice, "message", None) or getattr(choice, "delta", None)) if is_chat else choice
-        text = getattr(message, "content" if is_chat else "text", None)
+        text, reasoned = _read_content(getattr(message, "content" if is_chat else "text", None))
+        self.reasoned |= reasoned or any(getattr(message, name, None) for name in REASONING_FIELDS)
         if message is None or not (isinstance(text, str) or (is_chat and text is None)):
             raise MalformedAnswer("no text")
         if text:
@@ -178,7 +216,7 @@ class Completion:
             self._chunks += 1
             new = _token_logprobs(choice)
             self.token_logprobs = None if new is None or self.token_logprobs is None else self.token_logprobs + new
-        self.finish_reason = getattr(choice, "finish_reason", None) or self.finish_reason
+        self.finish_reason = finish_reason or self.finish_reason
 
     @property
     def ended(self) -> str:
@@ -200,8 +238,13 @@ class Completion:
             index=index, text=text, tokens=self._count_tokens(pairs), cap=self.request.cap, ended=self.ended,
             logprob=None if pairs is None else math.fsum(logprob for _, logprob in pairs),
             pieces=tuple(pairs) if pairs and "".join(token for token, _ in pairs) == text else (),
-            notes=() if text == self.text else (say("note.character_cut"),),
+            notes=self._notes(text), answerless=self.reasoned and not text.strip(),
         )
+
+    def _notes(self, text: str) -> tuple[Message, ...]:
+        """What the reader of the candidate with this text should know."""
+        return (*([] if text == self.text else [say("note.character_cut")]),
+                *([say("note.only_reasoning")] if self.reasoned and not text.strip() else []))
 
     def _without_end_of_text(self) -> list[tuple[str, float]] | None:
         """The tokens with their log-probabilities, without the end of text, which some servers send too."""
@@ -232,6 +275,15 @@ def enter_usage(completions: Sequence[Completion], answer: object) -> None:
         shared = round(tokens * len(completion.text) / characters)
         completion.reported_tokens = tokens if len(completions) == 1 else shared
         completion.tokens_estimated = len(completions) > 1
+
+
+def _read_content(content: object) -> tuple[object, bool]:
+    """The text of a message's content, which Mistral's servers send in parts, and whether parts hold reasoning."""
+    if not isinstance(content, list):
+        return content, False
+    parts = [part if isinstance(part, dict) else {"text": part} for part in content]
+    texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
+    return "".join(texts), any(part.get("type") in ("thinking", "reasoning") for part in parts)
 
 
 def _token_logprobs(choice: object) -> list[tuple[str, float]] | None:

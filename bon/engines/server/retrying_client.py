@@ -1,15 +1,22 @@
 """The client of one run: many requests in flight at once, repeated where they fail, cancelled with the run."""
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from bon.engines.base import Job, Step
 from bon.engines.server import protocol
-from bon.engines.server.connection import Server, explain_error, openai_library
+from bon.engines.server.connection import Server, openai_library
 from bon.engines.server.protocol import Completion, MalformedAnswer, ServerRequest
+from bon.engines.server.refusals import (
+    ReportedError,
+    error_status,
+    explain_error,
+    quote_text,
+    read_fields,
+    refused_parameters,
+)
 from bon.errors import EngineError
 from bon.messages import Message, join, say
 from bon.result import Candidate
@@ -99,23 +106,42 @@ class RetryingClient:
             await _gather(map(self._put_candidates, request.one_each(missing)))
 
     async def _with_retries(self, request: ServerRequest) -> list[Completion]:
-        """The texts of one request, repeated until they come. Raises `EngineError` where that does not help."""
-        failures, answers = 0, self._answers
+        """The texts of one request, repeated until they come. Raises `EngineError` where that does not help.
+
+        Parameters that the server refuses are left out. Later requests leave them out, too, once that has helped.
+        """
+        failures, answers, refused = 0, self._answers, set[str]()
         while True:
-            body = protocol.request_body(request, self._server.model, self._server.software, self._unsupported)
+            body = self._body(request, refused)
             try:
-                return await self._unless_idle(self._send(request, body))
-            except (openai_library().APIError, MalformedAnswer, ServerIdle) as caught:
+                completions = await self._unless_idle(self._send(request, body))
+            except (openai_library().APIError, MalformedAnswer, ReportedError, ServerIdle) as caught:
                 # Handled outside: an error raised here would hold the client's error, which may hold the key.
                 error: Exception = caught
-            if self._learn_unsupported(error, body):
-                continue
+            else:
+                self._unsupported |= refused
+                self._note_left_out(request, refused)
+                return completions
+            if new := refused_parameters(error, protocol.sent_parameters(body), request.is_chat):
+                refused |= new
+                if self._body(request, refused) != body:
+                    continue
             failures, answers = failures + 1 if self._answers == answers else 1, self._answers
             allowed = MAX_IDLE_FAILURES if isinstance(error, ServerIdle) else MAX_FAILURES
             if not _is_transient(error) or failures >= allowed:
                 raise EngineError(self._explain(error, request))
             self._repeated += 1 if isinstance(error, MalformedAnswer | ServerIdle) else 1 + CLIENT_RETRIES
             await asyncio.sleep(BACKOFF * 2**failures)
+
+    def _body(self, request: ServerRequest, refused: set[str]) -> dict[str, Any]:
+        return protocol.request_body(request, self._server.model, self._server.software, self._unsupported | refused)
+
+    def _note_left_out(self, request: ServerRequest, refused: set[str]) -> None:
+        """Notes what the answered request lacked: in every run, since each is then not what its settings say."""
+        names = protocol.left_out(request, self._server.model, self._server.software, self._unsupported)
+        for name in sorted(names - {"max_tokens", "stream_options"} - ({"n"} - refused)):
+            sampling = name not in ("n", "seed", "logprobs")
+            self._add_note(say(f"note.{'sampling_' if sampling else ''}parameter_refused", name=name))
 
     async def _unless_idle(self, work: Coroutine[Any, Any, list[Completion]]) -> list[Completion]:
         """The result of `work`. Raises `ServerIdle` where nothing comes from the server, to any request, for too long.
@@ -149,6 +175,7 @@ class RetryingClient:
 
     def _read(self, request: ServerRequest, answer: object) -> list[Completion]:
         choices = getattr(answer, "choices", None)
+        _check_reported(answer)
         if not isinstance(choices, list) or not choices:
             raise MalformedAnswer("no choices")
         completions = [Completion(request, self._server.software) for _ in choices[: len(request.indices)]]
@@ -163,6 +190,7 @@ class RetryingClient:
         async with stream:
             async for chunk in stream:
                 self._last_arrival = time.monotonic()
+                _check_reported(chunk)
                 for choice in (getattr(chunk, "choices", None) or [])[:1]:
                     completion.add(choice)
                 protocol.enter_usage([completion], chunk)
@@ -189,10 +217,12 @@ class RetryingClient:
         pairs = completion.token_logprobs
         if completion.text and not pairs and "logprobs" not in self._unsupported:
             self._add_note(say("note.server_without_logprobs"))
-        if completion.text and not pairs and completion.tokens_estimated:
+        broken_off = completion.finish_reason == "rejected"  # the count comes at a stream's end
+        if completion.text and not pairs and completion.tokens_estimated and not broken_off:
             self._add_note(say("note.tokens_estimated"))
         if completion.finish_reason not in protocol.END_REASONS:
-            self._add_note(say("note.server_ended_texts", reason=str(completion.finish_reason)[:40]))
+            reason = quote_text(str(completion.finish_reason), self._server.key)[:40]
+            self._add_note(say("note.server_ended_texts", reason=reason))
         if pairs and len(pairs) > completion.request.cap + 1:
             self._add_note(say("note.server_wrote_more"))
 
@@ -200,32 +230,21 @@ class RetryingClient:
         """Notes how many requests were repeated, and that the texts of a job are the same up to their lengths."""
         if self._repeated:
             self._add_note(say("note.requests_repeated", n=self._repeated))
-        for texts in self._texts:
+        for job, texts in zip(self._jobs, self._texts, strict=True):
+            if protocol.is_nearly_greedy(job.request.settings):
+                continue
             if len(texts) >= MIN_SAME_TEXTS and all(max(texts, key=len).startswith(text) for text in texts):
                 self._add_note(say("note.server_does_not_sample"))
 
-    def _learn_unsupported(self, error: Exception, body: dict[str, Any]) -> bool:
-        """Whether the server refused a parameter that can be left out, as it will be from now on."""
-        if getattr(error, "status_code", None) not in (400, 422):
-            return False
-        sent = {*body, *body.get("extra_body", ())}
-        if "max_completion_tokens" in str(error) and "max_tokens" in sent:
-            self._unsupported.add("max_tokens")
-            return True
-        refused = [name for name in protocol.OPTIONAL_PARAMETERS
-                   if name in sent and re.search(rf"(?<![\w\\]){name}(?!\w)", str(error))]
-        for name in refused:
-            self._unsupported.add(name)
-            self._add_note(say("note.parameter_refused", name=name))
-        return bool(refused)
-
     def _explain(self, error: Exception, request: ServerRequest) -> Message:
         """The reason, in a sentence without the key, why a request failed for good."""
-        url, status = self._server.url, getattr(error, "status_code", None)
+        url, status = self._server.url, error_status(error)
         if isinstance(error, ServerIdle):
             return say("error.server_silent", url=url, seconds=f"{self._idle_timeout:g}")
         if isinstance(error, MalformedAnswer):
             return say("error.server_answer_garbled", url=url, error=str(error))
+        if isinstance(error, ReportedError) and error.status_code is None:
+            return say("error.server_reports", url=url, error=quote_text(str(error), self._server.key))
         message = explain_error(error, self._server)
         if status in (404, 405) and not request.is_chat:
             return join([message, say("error.server_only_chats")], " ")
@@ -243,7 +262,17 @@ async def _gather(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _check_reported(answer: object) -> None:
+    """Raises `ReportedError` for an answer, or a chunk of a stream, that holds an error in place of texts."""
+    error, *content = (getattr(answer, name, None) for name in ("error", "choices", "usage"))
+    if not error and any(content):
+        return
+    body = answer.to_dict() if hasattr(answer, "to_dict") else None
+    if error or read_fields(body).messages:
+        raise ReportedError(error if isinstance(error, dict) else body)
+
+
 def _is_transient(error: Exception) -> bool:
     """Whether repeating the request may help."""
-    status = getattr(error, "status_code", None)
+    status = error_status(error)
     return status is None or status in (408, 409, 429) or status >= 500
