@@ -43,6 +43,7 @@ class JournalProgress:
         return self
 
     def _add(self, record: Record) -> None:
+        """Counts the record of the next row of the input."""
         row = next(self._rows)
         self.done += 1
         if "error" in record:
