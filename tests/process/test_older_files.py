@@ -80,7 +80,7 @@ def same(made: Path, expected: Path) -> bool:
 
 @pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
 def test_a_record_opens_with_all_that_it_holds(record):
-    raw, result = json.loads(record), run_view.read(record)
+    raw, result = json.loads(record), run_view.read_record(record)
     again = run_view.record(result)
     for name in raw.keys() - {"candidates"}:
         assert json.loads(json.dumps(again[name])) == raw[name], name
@@ -90,7 +90,7 @@ def test_a_record_opens_with_all_that_it_holds(record):
 
 @pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
 def test_a_record_repeats_to_the_same_texts(record):
-    older = run_view.read(record)
+    older = run_view.read_record(record)
     result = flow.last_result(sampler_for(older.settings).stream_request(Request(older.prompt, older.settings)))
     if any(c.ended == "stopped" for c in older.candidates):
         texts = {c.index: c.text for c in result.candidates}
@@ -117,7 +117,7 @@ def test_a_history_entry_opens_and_is_ranked_by_other_rules(page):
         view = run_view.unpack(handlers.open_record(entry["record"]))
         assert (view["phase"], view["record"]) == (entry["phase"], json.loads(entry["record"]))
     soft = ENTRIES[-1]["record"]
-    older = run_view.read(soft)
+    older = run_view.read_record(soft)
     choice = {"record": soft, "target": "NEGATIVE", "select": "best", "softness": 0.1}
     reranked = run_view.unpack(handlers.rerank(choice, VISITOR))["record"]
     scores = {c.index: 1 - c.score for c in older.candidates}
