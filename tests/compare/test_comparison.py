@@ -1,4 +1,4 @@
-"""The comparison: every figure again from the exported samples, by other means, and what may be missing."""
+"""Comparisons: every number recomputed from the exported samples by other means, and what may be missing."""
 
 import csv
 import dataclasses
@@ -54,153 +54,154 @@ def models():
 
 
 @pytest.fixture(scope="module")
-def found(models):
+def comparison(models):
     return comparison_run.run(PROMPTS, models, SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def told(found):
-    return json.loads(json.dumps(found.to_dict()))
+def record(comparison):
+    return json.loads(json.dumps(comparison.to_dict()))
 
 
-def row_of(told, kind, k):
-    return next(row for row in told["table"] if (row["kind"], row["k"]) == (kind, k))
+def table_row(record, kind, k):
+    return next(row for row in record["table"] if (row["kind"], row["k"]) == (kind, k))
 
 
 def best_of(sample, k, values):
-    """The mean over all k of the base candidates of the values of the one that scores highest."""
+    """The mean of `values` at the highest-scoring candidate, over all subsets of k base candidates."""
     base = sample["base"]
-    chosen = [max(some, key=lambda i: base[i]["score"]) for some in itertools.combinations(range(len(base)), k)]
-    return np.mean([values[i] for i in chosen])
+    winners = [max(subset, key=lambda i: base[i]["score"]) for subset in itertools.combinations(range(len(base)), k)]
+    return np.mean([values[i] for i in winners])
 
 
 # The numbers, from the exported JSON.
 
 
 @pytest.mark.parametrize("k", [1, 2, 4, 5])
-def test_best_of_k_is_the_mean_over_subsets_for_scorer_and_judge(told, k):
-    row = row_of(told, "best", k)
+def test_best_of_k_is_the_mean_over_subsets_for_scorer_and_judge(record, k):
+    row = table_row(record, "best", k)
     for name in ("score", "judge"):
-        each = [best_of(s, k, [c[name] for c in s["base"]]) for s in told["samples"]]
-        assert row[name]["mean"] == pytest.approx(np.mean(each))
-    beats = [best_of(s, k, [float(c["score"] > s["opponent"]["score"]) for c in s["base"]]) for s in told["samples"]]
+        means = [best_of(s, k, [c[name] for c in s["base"]]) for s in record["samples"]]
+        assert row[name]["mean"] == pytest.approx(np.mean(means))
+    beats = [best_of(s, k, [float(c["score"] > s["opponent"]["score"]) for c in s["base"]]) for s in record["samples"]]
     assert row["wins"]["mean"] == pytest.approx(np.mean(beats))
     assert row["kl"] == pytest.approx(math.log(k) - (k - 1) / k)
-    assert row["tokens"] == pytest.approx(k * np.mean([c["tokens"] for s in told["samples"] for c in s["base"]]))
+    assert row["tokens"] == pytest.approx(k * np.mean([c["tokens"] for s in record["samples"] for c in s["base"]]))
 
 
-def test_base_and_tuned_are_the_means_of_their_samples(told):
-    for kind in ("base", "tuned"):
-        row = row_of(told, kind, 1)
-        assert row["score"]["mean"] == pytest.approx(np.mean([c["score"] for s in told["samples"] for c in s[kind]]))
-        assert row["judge"]["mean"] == pytest.approx(np.mean([c["judge"] for s in told["samples"] for c in s[kind]]))
-    means = [np.mean(s["log_ratios"]) for s in told["samples"]]
+def test_base_and_tuned_are_the_means_of_their_samples(record):
+    for system in ("base", "tuned"):
+        row = table_row(record, system, 1)
+        for name in ("score", "judge"):
+            mean = np.mean([c[name] for s in record["samples"] for c in s[system]])
+            assert row[name]["mean"] == pytest.approx(mean)
+    means = [np.mean(s["log_ratios"]) for s in record["samples"]]
     assert row["kl"] == pytest.approx(np.mean(means))
     assert row["kl_error"] == pytest.approx(np.std(means, ddof=1) / math.sqrt(len(means)))
-    assert row_of(told, "base", 1)["kl"] == 0
+    assert table_row(record, "base", 1)["kl"] == 0
 
 
-def test_other_ways_of_selecting_come_from_the_same_samples(told):
-    scores = [sorted(c["score"] for c in s["base"]) for s in told["samples"]]
-    assert row_of(told, "worst", 5)["score"]["mean"] == pytest.approx(np.mean([s[0] for s in scores]))
-    assert row_of(told, "top", 4)["score"]["mean"] == pytest.approx(np.mean([s[1:] for s in scores]))
+def test_the_rows_of_other_selection_rules_come_from_the_same_samples(record):
+    scores = [sorted(c["score"] for c in s["base"]) for s in record["samples"]]
+    assert table_row(record, "worst", 5)["score"]["mean"] == pytest.approx(np.mean([s[0] for s in scores]))
+    assert table_row(record, "top", 4)["score"]["mean"] == pytest.approx(np.mean([s[1:] for s in scores]))
     soft = [np.average(s, weights=np.exp(np.array(s) / 0.1)) for s in scores]
-    assert row_of(told, "soft", 5)["score"]["mean"] == pytest.approx(np.mean(soft))
-    assert [row["kl"] for row in told["table"] if row["kind"] in ("worst", "top", "soft")] == [None] * 3
+    assert table_row(record, "soft", 5)["score"]["mean"] == pytest.approx(np.mean(soft))
+    assert [row["kl"] for row in record["table"] if row["kind"] in ("worst", "top", "soft")] == [None] * 3
 
 
-def test_the_estimate_of_kl_weighs_each_candidate_as_best_of_k_selects_it(told):
+def test_the_estimate_of_kl_weighs_each_candidate_as_best_of_k_selects_it(record):
     for k in (2, 5):
-        each = []
-        for sample in told["samples"]:
-            each_kl = []
+        estimates_by_prompt = []
+        for sample in record["samples"]:
+            estimates_by_candidate = []
             for c in sample["base"]:
-                whole = c["ended"] == "length"
-                caps = 1 if whole else SETTINGS.max_tokens - max(c["tokens"] + 1, SETTINGS.min_tokens) + 1
-                each_kl.append(estimates.kl_estimate(k, c["sampled_logprob"] + math.log(caps / 8)))
-            each.append(best_of(sample, k, each_kl))
-        assert row_of(told, "best", k)["kl_estimate"] == pytest.approx(np.mean(each))
+                reached_cap = c["ended"] == "length"
+                caps = 1 if reached_cap else SETTINGS.max_tokens - max(c["tokens"] + 1, SETTINGS.min_tokens) + 1
+                estimates_by_candidate.append(estimates.kl_estimate(k, c["sampled_logprob"] + math.log(caps / 8)))
+            estimates_by_prompt.append(best_of(sample, k, estimates_by_candidate))
+        assert table_row(record, "best", k)["kl_estimate"] == pytest.approx(np.mean(estimates_by_prompt))
 
 
-def test_intervals_hold_the_mean_and_are_of_prompts(told):
-    for row in told["table"]:
+def test_intervals_contain_the_mean(record):
+    for row in record["table"]:
         for name in ("score", "wins", "judge"):
             assert row[name]["low"] <= row[name]["mean"] <= row[name]["high"]
 
 
 def test_a_single_prompt_has_no_interval_and_no_error(models):
-    one = comparison_run.run(PROMPTS[:1], models, SETTINGS)
-    assert {row.score.low for row in one.rows()} == {None}
-    assert next(row for row in one.rows() if row.kind == "tuned").kl_error is None
-    assert one.sentence()
-    assert ElementTree.fromstring(comparison_chart.svg(one)) is not None
+    comparison = comparison_run.run(PROMPTS[:1], models, SETTINGS)
+    assert {row.score.low for row in comparison.rows()} == {None}
+    assert next(row for row in comparison.rows() if row.kind == "tuned").kl_error is None
+    assert comparison.sentence()
+    assert ElementTree.fromstring(comparison_chart.svg(comparison)) is not None
 
 
 # The samples.
 
 
-def test_all_start_from_the_same_seed_and_lengths_and_the_opponent_from_another(told):
-    for sample in told["samples"]:
+def test_base_and_tuned_share_seed_and_lengths_and_the_opponent_has_another_seed(record):
+    for sample in record["samples"]:
         assert [c["cap"] for c in sample["base"]] == [c["cap"] for c in sample["tuned"]]
         assert sample["opponent"]["text"] not in [c["text"] for c in sample["base"]]
-    assert told["samples"][0]["base"][0]["text"] != told["samples"][0]["tuned"][0]["text"]
-    assert all(len(s["base"]) == len(s["tuned"]) == len(s["log_ratios"]) == 5 for s in told["samples"])
+    assert record["samples"][0]["base"][0]["text"] != record["samples"][0]["tuned"][0]["text"]
+    assert all(len(s["base"]) == len(s["tuned"]) == len(s["log_ratios"]) == 5 for s in record["samples"])
 
 
-def test_likelihoods_are_those_of_each_text_alone_with_its_end(models):
+def test_likelihoods_are_those_of_each_text_alone_and_include_its_end(models):
     engine = models.base
     ids = engine.encode(Request("This movie")).ids
     texts, ended = [(7, 80, 9), (11,), (), (90, 91, 92, 93)], [True, False, True, True]
     for temperature in (1.0, 0.7):
-        got = log_likelihoods(engine, ids, texts, ended, temperature)
-        for text, ends, likelihood in zip(texts, ended, got, strict=True):
+        likelihoods = log_likelihoods(engine, ids, texts, ended, temperature)
+        for text, ends, likelihood in zip(texts, ended, likelihoods, strict=True):
             with torch.inference_mode():
                 logits = engine.model(input_ids=torch.tensor([[*ids, *text]])).logits[0].double() / temperature
-            told = logits.log_softmax(-1)[len(ids) - 1 :]
-            expected = sum(told[i, token] for i, token in enumerate(text))
+            logprobs = logits.log_softmax(-1)[len(ids) - 1 :]
+            expected = sum(logprobs[i, token] for i, token in enumerate(text))
             if ends:
-                expected = expected + told[len(text), list(engine.rules.eos)].logsumexp(-1)
+                expected = expected + logprobs[len(text), list(engine.rules.eos)].logsumexp(-1)
             assert likelihood == pytest.approx(float(expected), abs=1e-4)
 
 
-def test_likelihoods_are_those_that_the_texts_were_written_by_where_they_depend_on_length():
-    """A text that comes past the length from which on the model rotates positions otherwise."""
-    long = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 10,
+def test_likelihoods_equal_the_sampled_ones_where_they_depend_on_the_length():
+    """A text that passes the length from which on the model uses other rotary frequencies."""
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 10,
             "short_factor": [1.0] * 4, "long_factor": [2.0, 3.0, 4.0, 5.0]}
     torch.manual_seed(0)
     model = Phi3ForCausalLM(Phi3Config(
         vocab_size=len(tiny.tokenizer()), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=80, original_max_position_embeddings=10,
-        rope_parameters=long, initializer_range=0.3, pad_token_id=0, bos_token_id=0, eos_token_id=0,
+        rope_parameters=rope, initializer_range=0.3, pad_token_id=0, bos_token_id=0, eos_token_id=0,
     )).eval()
     engine = LocalEngine(model, tiny.tokenizer())
     request = Request("This movie", Settings(n=6, seed=3, min_tokens=4, max_tokens=20))
-    written = flow.run(request, engine, MeanLogprobScorer()).candidates
-    got = log_likelihoods(engine, engine.encode(request).ids, [c.token_ids for c in written], [False] * 6)
-    assert got == pytest.approx([c.logprob for c in written], abs=1e-3)
+    candidates = flow.run(request, engine, MeanLogprobScorer()).candidates
+    likelihoods = log_likelihoods(engine, engine.encode(request).ids, [c.token_ids for c in candidates], [False] * 6)
+    assert likelihoods == pytest.approx([c.logprob for c in candidates], abs=1e-3)
 
 
-def test_many_texts_are_read_in_parts(models, monkeypatch):
+def test_likelihoods_do_not_depend_on_the_batch_size(models, monkeypatch):
     ids, texts = models.base.encode(Request("This movie")).ids, [(7, 8, 9 + i) for i in range(9)]
-    whole = log_likelihoods(models.base, ids, texts, [False] * 9)
+    expected = log_likelihoods(models.base, ids, texts, [False] * 9)
     monkeypatch.setattr("bon.engines.local.likelihood.TOKENS", 12)
-    assert log_likelihoods(models.base, ids, texts, [False] * 9) == pytest.approx(whole)
+    assert log_likelihoods(models.base, ids, texts, [False] * 9) == pytest.approx(expected)
     assert log_likelihoods(models.base, ids, [], []) == []
 
 
-def test_a_model_is_no_distance_from_itself(models):
-    same = comparison_run.run(PROMPTS[:2], dataclasses.replace(models, tuned=models.base), SETTINGS)
-    row = next(row for row in same.rows() if row.kind == "tuned")
+def test_the_kl_of_a_model_from_itself_is_zero(models):
+    comparison = comparison_run.run(PROMPTS[:2], dataclasses.replace(models, tuned=models.base), SETTINGS)
+    row = next(row for row in comparison.rows() if row.kind == "tuned")
     assert row.kl == pytest.approx(0, abs=1e-9)
-    assert row.score.mean == pytest.approx(next(r for r in same.rows() if r.kind == "base").score.mean)
+    assert row.score.mean == pytest.approx(next(r for r in comparison.rows() if r.kind == "base").score.mean)
 
 
 def test_kl_agrees_with_exact_enumeration():
-    """Texts of at most two tokens over a few words: all of them, against the estimate from many samples."""
+    """All texts of at most two tokens over three words, against the estimate from many samples."""
     base, tuned = engine_of(0), engine_of(1)
-    words = len(base.tokenizer)
+    vocabulary = len(base.tokenizer)
     for engine in (base, tuned):
-        engine.rules.eos = tuple(range(3, words))  # all but three words end a text
+        engine.rules.eos = tuple(range(3, vocabulary))  # all but three words end a text
     ids = base.encode(Request("This")).ids
 
     def all_texts(engine):
@@ -216,27 +217,27 @@ def test_kl_agrees_with_exact_enumeration():
     assert abs(ratios.mean() - exact) < 4 * ratios.std() / math.sqrt(len(ratios))
 
 
-# What may be missing.
+# Comparisons without a KL, a tuned model or a judge.
 
 
-def test_models_of_other_words_are_compared_on_scores_alone(models):
+def test_models_with_different_tokenizers_are_compared_on_scores_alone(models):
     models = dataclasses.replace(models, tuned=engine_of(1, tiny.tokenizer(300)))
-    other = comparison_run.run(PROMPTS[:2], models, SETTINGS)
-    tuned = next(row for row in other.rows() if row.kind == "tuned")
+    comparison = comparison_run.run(PROMPTS[:2], models, SETTINGS)
+    tuned = next(row for row in comparison.rows() if row.kind == "tuned")
     assert (tuned.kl, tuned.kl_error) == (None, None)
     assert tuned.score.mean > 0
-    assert any("different tokenizers" in note for note in other.notes)
-    assert "no tuned model with a measured KL" in other.sentence()
+    assert any("different tokenizers" in note for note in comparison.notes)
+    assert "no tuned model with a measured KL" in comparison.sentence()
 
 
 @pytest.mark.parametrize("cut", [{"top_k": 5}, {"top_p": 0.9}])
 def test_kl_is_not_measured_where_the_distribution_is_cut(models, cut):
-    some = comparison_run.run(PROMPTS[:1], models, dataclasses.replace(SETTINGS, **cut))
-    assert next(row for row in some.rows() if row.kind == "tuned").kl is None
-    assert any("cuts the distribution" in note for note in some.notes)
+    comparison = comparison_run.run(PROMPTS[:1], models, dataclasses.replace(SETTINGS, **cut))
+    assert next(row for row in comparison.rows() if row.kind == "tuned").kl is None
+    assert any("cuts the distribution" in note for note in comparison.notes)
 
 
-def test_without_a_tuned_model_and_a_judge_the_rest_stands(models):
+def test_a_comparison_works_without_a_tuned_model_and_a_judge(models):
     plain = comparison_run.run(PROMPTS[:2], ComparisonModels(models.base, models.scorer), SETTINGS)
     assert "tuned" not in {row.kind for row in plain.rows()}
     assert {row.judge for row in plain.rows()} == {None}
@@ -244,7 +245,7 @@ def test_without_a_tuned_model_and_a_judge_the_rest_stands(models):
     assert "judge" not in comparison_chart.svg(plain)
 
 
-def test_what_cannot_be_loaded_is_left_out_with_the_reason(lm_folder, classifier_folder, tmp_path):
+def test_a_model_that_cannot_be_loaded_is_left_out_with_the_reason(lm_folder, classifier_folder, tmp_path):
     models = loading.load_models(lm_folder, str(tmp_path), classifier_folder, judge="./nowhere")
     assert (models.tuned, models.judge) == (None, None)
     assert len(models.notes) == 2
@@ -260,34 +261,34 @@ def test_names_become_engines_and_scorers(lm_folder, classifier_folder):
     assert loading.load_models(lm_folder, "none", classifier_folder, "none").tuned is None
 
 
-def test_checkpoints_of_the_training_are_points_for_the_label_that_they_tell_of():
+def test_training_checkpoints_are_shown_only_for_the_label_that_they_were_trained_for():
     assert loading.load_models("embedded").checkpoints
     assert loading.load_models("embedded", target="NEGATIVE").checkpoints == ()
 
 
-def test_closing_the_stream_keeps_the_prompts_that_are_done(models):
+def test_a_closed_stream_keeps_the_complete_prompts(models):
     events = comparison_run.stream(PROMPTS, models, SETTINGS)
-    seen = [next(events) for _ in range(3)]
-    assert all(isinstance(event, PromptProgress) for event in seen)
-    last = next(event for event in events if isinstance(event, PromptDone)).comparison
+    first_events = [next(events) for _ in range(3)]
+    assert all(isinstance(event, PromptProgress) for event in first_events)
+    partial = next(event for event in events if isinstance(event, PromptDone)).comparison
     events.close()
-    assert (len(last.samples), last.prompts, last.complete) == (1, 3, False)
-    assert comparison_files.title(last).startswith("1 of 3 prompts")
+    assert (len(partial.samples), partial.prompts, partial.complete) == (1, 3, False)
+    assert comparison_files.title(partial).startswith("1 of 3 prompts")
     assert next(events, None) is None
 
 
-def test_each_part_is_told_while_it_is_written(models):
-    told: dict[str, list] = {}
+def test_each_system_reports_its_progress_while_it_writes(models):
+    results_by_system: dict[str, list] = {}
     for event in comparison_run.stream(PROMPTS[:1], models, SETTINGS):
         if isinstance(event, PromptProgress):
-            told.setdefault(event.system, []).append(event.result)
-    assert list(told) == ["base", "tuned", "best"]
-    assert [len(results[0].candidates) for results in told.values()] == [1, 1, 5]
-    for results in told.values():
+            results_by_system.setdefault(event.system, []).append(event.result)
+    assert list(results_by_system) == ["base", "tuned", "best"]
+    assert [len(results[0].candidates) for results in results_by_system.values()] == [1, 1, 5]
+    for results in results_by_system.values():
         tokens = [sum(c.tokens for c in result.candidates) for result in results]
         assert tokens == sorted(tokens)
         assert tokens[0] == 0 < tokens[-1]
-    assert told["best"][-1].best.text == max(event.comparison.samples[0].base, key=lambda c: c.score).text
+    assert results_by_system["best"][-1].best.text == max(event.comparison.samples[0].base, key=lambda c: c.score).text
 
 
 def test_a_scorer_that_fails_is_an_error_that_names_it(models):
@@ -298,13 +299,13 @@ def test_a_scorer_that_fails_is_an_error_that_names_it(models):
         comparison_run.run(PROMPTS, dataclasses.replace(models, judge=CallableScorer(broken)), SETTINGS)
 
 
-@pytest.mark.parametrize(("prompts", "said"), [
+@pytest.mark.parametrize(("prompts", "message"), [
     ([], "no prompts"), (["a"] * 10_001, "10,001"), (["This", "  "], "Prompt 2"), (["This " * 300], "Prompt 1"),
 ])
-def test_prompts_that_cannot_be_compared_over_are_refused_before_any_work(models, prompts, said):
-    with pytest.raises(InputError, match=re.escape(said)) as caught:
+def test_prompts_that_cannot_be_compared_are_refused_before_any_work(models, prompts, message):
+    with pytest.raises(InputError, match=re.escape(message)) as raised:
         next(comparison_run.stream(prompts, models, SETTINGS))
-    assert caught.value.field == "prompts"
+    assert raised.value.field == "prompts"
 
 
 @pytest.mark.parametrize("setting", [{"reject": 0.5}, {"select": "worst"}])
@@ -313,30 +314,30 @@ def test_settings_that_leave_candidates_out_are_refused(models, setting):
         comparison_run.run(PROMPTS, models, dataclasses.replace(SETTINGS, **setting))
 
 
-def test_files_of_prompts(tmp_path):
-    good = tmp_path / "good.txt"
-    good.write_bytes("\ufeffThis movie\r\n\r\n  The end \n".encode())
-    assert prompts.read_prompts(str(good)) == ["This movie", "The end"]
+def test_prompts_are_read_from_a_text_file(tmp_path):
+    file = tmp_path / "good.txt"
+    file.write_bytes("\ufeffThis movie\r\n\r\n  The end \n".encode())
+    assert prompts.read_prompts(str(file)) == ["This movie", "The end"]
     assert len(prompts.shipped_prompts()) == len(set(prompts.shipped_prompts())) == 32
 
 
-@pytest.mark.parametrize(("content", "said"), [
+@pytest.mark.parametrize(("content", "message"), [
     (b"", "no prompts"), (b"\n \n", "no prompts"), (b"\x89PNG\xff\xfe", "UTF-8"), (b"a\0b", "not text"),
     (b"x\n" * 10_001, "10,001"), (None, "cannot be read"),
 ])
-def test_files_that_are_no_prompts_are_refused(tmp_path, content, said):
+def test_files_without_readable_prompts_are_refused(tmp_path, content, message):
     file = tmp_path / "prompts"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(InputError, match=re.escape(said)):
+    with pytest.raises(InputError, match=re.escape(message)):
         prompts.read_prompts(str(file))
 
 
-# Which is ahead where.
+# Which system is ahead, and at which KL.
 
 
-def made(scores, tuned, ratios, points=(), unit="probability", judge=lambda score: None):
-    """A comparison of made-up candidates: scores[prompt][candidate], tuned likewise, log ratios per prompt."""
+def synthetic_comparison(scores, tuned, ratios, points=(), unit="probability", judge=lambda score: None):
+    """A comparison of invented candidates: scores[prompt][candidate], tuned likewise, log ratios per prompt."""
     def candidate(i, score):
         return Candidate(index=i, text=" <b>x</b>", score=score, tokens=3, cap=3, ended="length", sampled_logprob=-30.0,
                          judge=judge(score))
@@ -353,122 +354,125 @@ def made(scores, tuned, ratios, points=(), unit="probability", judge=lambda scor
 SPREAD = [[0.1 + 0.1 * i + 0.01 * j for i in range(8)] for j in range(6)]
 
 
-@pytest.mark.parametrize(("score", "said"), [
+@pytest.mark.parametrize(("score", "verdict"), [
     (0.2, "best of N is ahead"), (0.95, "the tuned model is ahead"),
 ])
-def test_the_sentence_says_who_is_ahead_at_equal_kl(score, said):
-    found = made(SPREAD, [[score] * 8] * 6, [[0.6 + 0.01 * j] * 8 for j in range(6)])
-    assert said in found.sentence()
-    (at,) = found.differences()
-    root, roots = math.sqrt(at["kl"]), [math.sqrt(estimates.kl_bound(k)) for k in range(1, 9)]
-    each = [np.interp(root, roots, estimates.expected_best(row)) for row in SPREAD]
-    assert at["difference"] == pytest.approx(np.mean(each) - score)
+def test_the_sentence_says_which_system_is_ahead_at_equal_kl(score, verdict):
+    comparison = synthetic_comparison(SPREAD, [[score] * 8] * 6, [[0.6 + 0.01 * j] * 8 for j in range(6)])
+    assert verdict in comparison.sentence()
+    (point,) = comparison.differences()
+    root, roots = math.sqrt(point["kl"]), [math.sqrt(estimates.kl_bound(k)) for k in range(1, 9)]
+    best_at_kl = [np.interp(root, roots, estimates.expected_best(row)) for row in SPREAD]
+    assert point["difference"] == pytest.approx(np.mean(best_at_kl) - score)
 
 
-def test_the_sentence_does_not_decide_what_the_numbers_leave_open():
+def test_the_sentence_names_no_winner_where_the_interval_includes_zero():
     at_root = np.interp(math.sqrt(0.6), [math.sqrt(estimates.kl_bound(k)) for k in range(1, 9)],
                         np.mean([estimates.expected_best(row) for row in SPREAD], axis=0))
     mixed = [[at_root + (0.3 if j % 2 else -0.3)] * 8 for j in range(6)]
-    assert "neither is clearly ahead" in made(SPREAD, mixed, [[0.6] * 8] * 6).sentence()
-    same = [[0.5] * 8]  # of one prompt, which has no interval
-    assert "neither is clearly ahead" in made(same, same, [[0.6] * 8]).sentence()
+    assert "neither is clearly ahead" in synthetic_comparison(SPREAD, mixed, [[0.6] * 8] * 6).sentence()
+    scores = [[0.5] * 8]  # of one prompt, which has no interval
+    assert "neither is clearly ahead" in synthetic_comparison(scores, scores, [[0.6] * 8]).sentence()
 
 
-@pytest.mark.parametrize(("judge", "said"), [
+@pytest.mark.parametrize(("judge", "verdict"), [
     (lambda score: score, "the judge gains too"),
     (lambda score: -score, "the judge loses: the scorer is being over-optimised"),
     (lambda score: 0.5, "the judge sees no clear change, +0.000"),
 ])
-def test_the_sentence_says_whether_the_judge_follows_the_scorer(judge, said):
+def test_the_sentence_says_whether_the_judge_follows_the_scorer(judge, verdict):
     rows = [[0.02 * i + 0.01 * j for i in range(16)] for j in range(6)]
-    found = made(rows, [[0.9] * 8] * 6, [[0.6] * 8] * 6, judge=judge)
-    assert said in found.sentence()
+    comparison = synthetic_comparison(rows, [[0.9] * 8] * 6, [[0.6] * 8] * 6, judge=judge)
+    assert verdict in comparison.sentence()
     curve = np.mean([estimates.expected_best(row) for row in rows], axis=0)
-    assert f"From best of 4 to best of 16 the scorer's mean changes by {curve[15] - curve[3]:+.3f}" in found.sentence()
+    change = f"From best of 4 to best of 16 the scorer's mean changes by {curve[15] - curve[3]:+.3f}"
+    assert change in comparison.sentence()
 
 
-def test_the_judge_is_not_mentioned_where_there_is_none_or_n_says_nothing():
-    assert "judge" not in made(SPREAD, [[0.9] * 8] * 6, [[0.6] * 8] * 6, judge=lambda score: score).sentence()
-    assert "judge" not in made([row * 2 for row in SPREAD], [[0.9] * 8] * 6, [[0.6] * 8] * 6).sentence()
+def test_the_judge_is_not_mentioned_where_it_is_missing_or_n_is_too_small():
+    of_eight = synthetic_comparison(SPREAD, [[0.9] * 8] * 6, [[0.6] * 8] * 6, judge=lambda score: score)
+    assert "judge" not in of_eight.sentence()
+    assert "judge" not in synthetic_comparison([row * 2 for row in SPREAD], [[0.9] * 8] * 6, [[0.6] * 8] * 6).sentence()
 
 
 def test_a_tuned_model_beyond_the_best_of_n_is_not_extrapolated():
-    assert "further than best of 8 goes" in made(SPREAD, [[0.9] * 8] * 6, [[9.0] * 8] * 6).sentence()
+    assert "further than best of 8 goes" in synthetic_comparison(SPREAD, [[0.9] * 8] * 6, [[9.0] * 8] * 6).sentence()
 
 
 def test_checkpoints_are_points_of_the_figure_and_of_the_sentence():
     points = ({"name": "step 20", "kl": 0.3, "kl_error": 0.05, "score": 0.1, "low": 0.05, "high": 0.15},
               {"name": "<step 40>", "kl": 0.9, "kl_error": 0.1, "score": 0.99})
-    found = made(SPREAD, [[0.9] * 8] * 6, [[1.2] * 8] * 6, points)
-    assert [d["name"] for d in found.differences()] == ["step 20", "<step 40>", "tuned"]
-    assert "best of N by" in found.sentence()
-    drawn = comparison_chart.svg(found)
-    assert "step 20" in drawn
-    assert "&lt;step 40&gt;" in drawn
-    assert len(ElementTree.fromstring(drawn).findall(".//{*}circle")) == len(powers_of_two(8)) + 3
+    comparison = synthetic_comparison(SPREAD, [[0.9] * 8] * 6, [[1.2] * 8] * 6, points)
+    assert [d["name"] for d in comparison.differences()] == ["step 20", "<step 40>", "tuned"]
+    assert "best of N by" in comparison.sentence()
+    svg = comparison_chart.svg(comparison)
+    assert "step 20" in svg
+    assert "&lt;step 40&gt;" in svg
+    assert len(ElementTree.fromstring(svg).findall(".//{*}circle")) == len(powers_of_two(8)) + 3
 
 
 @pytest.mark.parametrize("unit", ["probability", "logit"])
-def test_the_figure_keeps_everything_inside_its_frame(found, unit):
-    whole = made([[3 * s - 2 for s in row] for row in SPREAD], [[2.0] * 8] * 6, [[1.2] * 8] * 6, unit=unit) \
-        if unit == "logit" else found
-    root = ElementTree.fromstring(comparison_chart.svg(whole))
+def test_the_figure_keeps_everything_inside_its_frame(comparison, unit):
+    if unit == "logit":
+        scores = [[3 * score - 2 for score in row] for row in SPREAD]
+        comparison = synthetic_comparison(scores, [[2.0] * 8] * 6, [[1.2] * 8] * 6, unit=unit)
+    root = ElementTree.fromstring(comparison_chart.svg(comparison))
     for node in root.iter():
-        for name, most in (("x", 640), ("cx", 640), ("x1", 640), ("y", 400), ("cy", 400), ("y1", 400), ("y2", 400)):
+        for name, limit in (("x", 640), ("cx", 640), ("x1", 640), ("y", 400), ("cy", 400), ("y1", 400), ("y2", 400)):
             if name in node.attrib:
-                assert 0 <= float(node.attrib[name]) <= most, ElementTree.tostring(node)
+                assert 0 <= float(node.attrib[name]) <= limit, ElementTree.tostring(node)
 
 
 # The exports and the command.
 
 
-def test_texts_are_data_in_the_page(found):
-    page = comparison_files.comparison_html(made(SPREAD, [[0.9] * 8] * 6, [[1.2] * 8] * 6))
+def test_markup_in_texts_is_escaped_in_the_html_file(comparison):
+    page = comparison_files.comparison_html(synthetic_comparison(SPREAD, [[0.9] * 8] * 6, [[1.2] * 8] * 6))
     assert "<i>" not in page.replace("</i>", "")
     assert "&lt;b&gt;x&lt;/b&gt;" in page
     assert not re.search(r'(src|href)="?http', page)
     assert page.count("<svg") == 1
 
 
-def test_the_csv_is_the_table(found):
-    rows = list(csv.DictReader(io.StringIO(comparison_files.comparison_csv(found))))
-    assert [row["system"] for row in rows] == [comparison_files.system(row) for row in found.rows()]
-    assert float(rows[0]["score"]) == found.rows()[0].score.mean
+def test_the_csv_is_the_table(comparison):
+    rows = list(csv.DictReader(io.StringIO(comparison_files.comparison_csv(comparison))))
+    assert [row["system"] for row in rows] == [comparison_files.system(row) for row in comparison.rows()]
+    assert float(rows[0]["score"]) == comparison.rows()[0].score.mean
     assert rows[1]["kl_kind"] == "measured"
     assert rows[-1]["kl"] == ""
 
 
 def test_the_command_prints_the_table_and_writes_the_files(lm_folder, classifier_folder, tmp_path, capsys):
-    named = ["--model", lm_folder, "--tuned", lm_folder, "--scorer", classifier_folder, "--judge", classifier_folder]
+    models = ["--model", lm_folder, "--tuned", lm_folder, "--scorer", classifier_folder, "--judge", classifier_folder]
     files = ["--csv", str(tmp_path / "c.csv"), "--html", str(tmp_path / "c.html")]
-    wanted = ["compare", "This movie", "The end", *named, "-n", "4", "--seed", "3", "--max-tokens", "12"]
-    assert main([*wanted, *files]) == 0
-    out = capsys.readouterr().out
-    assert "2 prompts" in out
-    assert "best of 4" in out
+    command = ["compare", "This movie", "The end", *models, "-n", "4", "--seed", "3", "--max-tokens", "12"]
+    assert main([*command, *files]) == 0
+    output = capsys.readouterr().out
+    assert "2 prompts" in output
+    assert "best of 4" in output
     assert (tmp_path / "c.csv").read_text().startswith("system,")
     assert (tmp_path / "c.html").read_text().startswith("<!doctype html>")
-    assert main([*wanted, "--json"]) == 0
-    again = json.loads(capsys.readouterr().out)
-    assert main([*wanted, "--json"]) == 0
+    assert main([*command, "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert main([*command, "--json"]) == 0
     repeated = json.loads(capsys.readouterr().out)
-    for each in (again, repeated):
-        for sample in each["samples"]:
+    for record in (first, repeated):
+        for sample in record["samples"]:
             del sample["seconds"]
-        for row in each["table"]:
+        for row in record["table"]:
             del row["seconds"]
-    assert again == repeated
+    assert first == repeated
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
+@pytest.mark.parametrize(("arguments", "message"), [
     (["--file", "nowhere.txt"], "nowhere.txt"), (["a", "--file", "b"], "not both"), (["a", "-n", "0"], "from 1"),
     (["a", "--model", "./nowhere"], "nowhere"), (["a", "--reject", "0.5"], "reject"),
 ])
-def test_a_comparison_that_cannot_work_is_refused_in_one_line(arguments, said, capsys):
+def test_a_command_that_cannot_work_is_refused_in_one_line(arguments, message, capsys):
     assert main(["compare", *arguments]) == 2
     out, err = capsys.readouterr()
     assert not out
-    assert said in err
+    assert message in err
     assert err.count("\n") == 1
 
 

@@ -40,15 +40,15 @@ def make(model, tokenizer):
     return make
 
 
-def written(sampler, *given, **fields):
+def generated_ids(sampler, *queries, **fields):
     """The generated token ids of each candidate, in the order of their numbers."""
-    sampler.generate(*given, **fields)
+    sampler.generate(*queries, **fields)
     candidates = [c for result in sampler.last_results for c in sorted(result.candidates, key=lambda c: c.index)]
     return [list(c.token_ids) for c in candidates]
 
 
-def of_transformers(model, ids, **fields):
-    """The same from transformers' own greedy search, without the end of text."""
+def transformers_ids(model, ids, **fields):
+    """The token ids of transformers' greedy search, without the end of text."""
     end = fields.get("eos_token_id", model.generation_config.eos_token_id)
     ends = end if isinstance(end, list) else [end]
     out = model.generate(
@@ -58,7 +58,7 @@ def of_transformers(model, ids, **fields):
     return next((out[:i] for i, token in enumerate(out) if token in ends), out)
 
 
-# Fields whose effect shows in greedy search, with a value made from what plain greedy search writes.
+# Fields that change greedy search, with a value made from the tokens that plain greedy search writes.
 GREEDY = {
     "repetition_penalty": lambda plain: {"repetition_penalty": 5.0},
     "no_repeat_ngram_size": lambda plain: {"no_repeat_ngram_size": 1},
@@ -81,15 +81,15 @@ WITHOUT = {
 
 @pytest.mark.parametrize("field", GREEDY)
 def test_field_has_the_effect_that_it_has_in_transformers(field, make, model, ids):
-    plain = of_transformers(model, ids, eos_token_id=None)
-    asked, without = GREEDY[field](plain), WITHOUT.get(field, lambda plain: {})(plain)
-    expected = of_transformers(model, ids, **asked)
-    assert expected != of_transformers(model, ids, **without)
-    assert written(make(), ids, do_sample=False, **asked) == [expected]
-    assert written(make(generation_config=GenerationConfig(do_sample=False, **asked)), ids) == [expected]
+    plain = transformers_ids(model, ids, eos_token_id=None)
+    fields, without = GREEDY[field](plain), WITHOUT.get(field, lambda plain: {})(plain)
+    expected = transformers_ids(model, ids, **fields)
+    assert expected != transformers_ids(model, ids, **without)
+    assert generated_ids(make(), ids, do_sample=False, **fields) == [expected]
+    assert generated_ids(make(generation_config=GenerationConfig(do_sample=False, **fields)), ids) == [expected]
 
 
-# Fields that change what is drawn, with transformers' class for them.
+# Fields that change the distribution of tokens, with transformers' class for them.
 WARPERS = {
     "temperature": (0.5, TemperatureLogitsWarper(0.5)),
     "top_k": (3, TopKLogitsWarper(3)),
@@ -111,10 +111,10 @@ def chance(model, ids, new, warper):
 
 
 @pytest.mark.parametrize("field", WARPERS)
-def test_tokens_are_drawn_from_what_the_field_leaves_of_the_distribution(field, make, model, ids):
+def test_tokens_are_drawn_from_the_distribution_that_the_field_shapes(field, make, model, ids):
     value, warper = WARPERS[field]
     sampler = make(n=4)
-    written(sampler, ids, **{"top_k": 0, "eos_token_id": None} | {field: value})
+    generated_ids(sampler, ids, **{"top_k": 0, "eos_token_id": None} | {field: value})
     for candidate in sampler.last_results[0].candidates:
         expected = chance(model, ids, candidate.token_ids, warper)
         assert candidate.sampled_logprob == pytest.approx(expected, abs=1e-3)
@@ -133,32 +133,32 @@ NO_EFFECT = {
 
 @pytest.mark.parametrize("field", NO_EFFECT)
 def test_field_without_an_effect_here_is_accepted_and_changes_nothing(field, make, ids):
-    assert written(make(n=3), ids, **{field: NO_EFFECT[field]}) == written(make(n=3), ids)
+    assert generated_ids(make(n=3), ids, **{field: NO_EFFECT[field]}) == generated_ids(make(n=3), ids)
 
 
 def test_do_sample_false_is_greedy_search(make, model, ids):
-    assert written(make(n=2), ids, do_sample=False) == [of_transformers(model, ids)] * 2
+    assert generated_ids(make(n=2), ids, do_sample=False) == [transformers_ids(model, ids)] * 2
 
 
 def test_forced_bos_token_id_comes_first_after_a_start_token(make, model):
-    asked = {"forced_bos_token_id": 0}
-    expected = of_transformers(model, [7], eos_token_id=None, **asked)
+    fields = {"forced_bos_token_id": 0}
+    expected = transformers_ids(model, [7], eos_token_id=None, **fields)
     assert expected[0] == 0
-    assert written(make(), [7], do_sample=False, eos_token_id=None, **asked) == [expected]
+    assert generated_ids(make(), [7], do_sample=False, eos_token_id=None, **fields) == [expected]
 
 
 def test_max_new_tokens_caps_the_drawn_lengths(make, ids):
-    assert [len(text) for text in written(make(n=3), ids, max_new_tokens=5, eos_token_id=None)] == [5] * 3
-    assert [len(text) for text in written(make(new=4), ids, max_new_tokens=5, eos_token_id=None)] == [4]
+    assert [len(text) for text in generated_ids(make(n=3), ids, max_new_tokens=5, eos_token_id=None)] == [5] * 3
+    assert [len(text) for text in generated_ids(make(new=4), ids, max_new_tokens=5, eos_token_id=None)] == [4]
 
 
 def test_max_length_caps_prompt_and_continuation_together(make, ids):
-    texts = written(make(), [ids, ids[:2]], max_length=len(ids) + 3, eos_token_id=None)
+    texts = generated_ids(make(), [ids, ids[:2]], max_length=len(ids) + 3, eos_token_id=None)
     assert [len(text) for text in texts] == [3, len(ids) + 1]
 
 
-def test_max_new_tokens_goes_before_max_length(make, ids):
-    assert [len(text) for text in written(make(), ids, max_new_tokens=7, max_length=9, eos_token_id=None)] == [7]
+def test_max_new_tokens_takes_precedence_over_max_length(make, ids):
+    assert [len(text) for text in generated_ids(make(), ids, max_new_tokens=7, max_length=9, eos_token_id=None)] == [7]
 
 
 def test_max_length_that_the_query_fills_already_is_refused(make, ids):
@@ -167,45 +167,47 @@ def test_max_length_that_the_query_fills_already_is_refused(make, ids):
     assert caught.value.field == "max_length"
 
 
-def test_min_new_tokens_goes_before_min_length(make, model, ids):
-    plain = of_transformers(model, ids, eos_token_id=None)
-    asked = {"min_new_tokens": 2, "min_length": 100, "eos_token_id": plain[4]}
-    assert written(make(), ids, do_sample=False, **asked) == [of_transformers(model, ids, **asked)] == [plain[:4]]
+def test_min_new_tokens_takes_precedence_over_min_length(make, model, ids):
+    plain = transformers_ids(model, ids, eos_token_id=None)
+    fields = {"min_new_tokens": 2, "min_length": 100, "eos_token_id": plain[4]}
+    assert transformers_ids(model, ids, **fields) == plain[:4]
+    assert generated_ids(make(), ids, do_sample=False, **fields) == [plain[:4]]
 
 
-def test_max_time_that_is_over_stops_every_text_after_its_token(make, ids):
-    assert [len(text) for text in written(make(n=3), ids, max_time=1e-9, eos_token_id=None)] == [1] * 3
+def test_max_time_that_has_passed_stops_every_text_after_its_token(make, ids):
+    assert [len(text) for text in generated_ids(make(n=3), ids, max_time=1e-9, eos_token_id=None)] == [1] * 3
 
 
 def test_stop_strings_end_a_text_where_they_end_it_in_transformers(make, model, tokenizer, ids):
-    plain = of_transformers(model, ids, eos_token_id=None)
+    plain = transformers_ids(model, ids, eos_token_id=None)
     word = tokenizer.decode(plain[3:5])
-    expected = of_transformers(model, ids, stop_strings=[word], tokenizer=tokenizer)
+    expected = transformers_ids(model, ids, stop_strings=[word], tokenizer=tokenizer)
     assert len(expected) < NEW
-    assert written(make(), ids, do_sample=False, stop_strings=[word]) == [expected]
-    assert written(make(), ids, do_sample=False, stop_strings=word, tokenizer=tokenizer) == [expected]
+    assert generated_ids(make(), ids, do_sample=False, stop_strings=[word]) == [expected]
+    assert generated_ids(make(), ids, do_sample=False, stop_strings=word, tokenizer=tokenizer) == [expected]
 
 
-def test_eos_token_id_none_writes_on_to_the_drawn_length(make, model, ids):
-    end = of_transformers(model, ids, eos_token_id=None)[3]
-    assert len(written(make(), ids, do_sample=False, eos_token_id=end)[0]) < NEW
-    own = GenerationConfig(eos_token_id=end)
-    assert len(written(make(generation_config=own), ids, do_sample=False, eos_token_id=None)[0]) == NEW
-    assert len(written(make(generation_config=own), ids, do_sample=False, eos_token_id=-1)[0]) == NEW
+def test_eos_token_id_none_continues_to_the_drawn_length(make, model, ids):
+    end = transformers_ids(model, ids, eos_token_id=None)[3]
+    assert len(generated_ids(make(), ids, do_sample=False, eos_token_id=end)[0]) < NEW
+    config = GenerationConfig(eos_token_id=end)
+    assert len(generated_ids(make(generation_config=config), ids, do_sample=False, eos_token_id=None)[0]) == NEW
+    assert len(generated_ids(make(generation_config=config), ids, do_sample=False, eos_token_id=-1)[0]) == NEW
 
 
 def test_use_cache_false_reads_the_whole_text_at_every_step(make, model, ids):
-    seen = []
+    inputs = []
     hook = model.register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append((kwargs["input_ids"].shape[1], {"cache", "past_key_values"} & set(kwargs))),
+        lambda _, args, kwargs: inputs.append(
+            (kwargs["input_ids"].shape[1], {"cache", "past_key_values"} & set(kwargs))),
         with_kwargs=True,
     )
     try:
-        without = written(make(new=4), ids, do_sample=False, use_cache=False)
+        without = generated_ids(make(new=4), ids, do_sample=False, use_cache=False)
     finally:
         hook.remove()
-    assert seen == [(len(ids) + i, set()) for i in range(4)]
-    assert without == written(make(new=4), ids, do_sample=False)
+    assert inputs == [(len(ids) + i, set()) for i in range(4)]
+    assert without == generated_ids(make(new=4), ids, do_sample=False)
 
 
 def test_remove_invalid_values_keeps_a_nan_from_being_chosen(make, model, ids):
@@ -215,35 +217,37 @@ def test_remove_invalid_values_keeps_a_nan_from_being_chosen(make, model, ids):
 
     hook = model.register_forward_hook(spoil)
     try:
-        expected = of_transformers(model, ids, remove_invalid_values=True, eos_token_id=None)
+        expected = transformers_ids(model, ids, remove_invalid_values=True, eos_token_id=None)
         assert 7 not in expected
-        asked = {"do_sample": False, "eos_token_id": None}
-        assert written(make(), ids, remove_invalid_values=True, **asked) == [expected]
+        fields = {"do_sample": False, "eos_token_id": None}
+        assert generated_ids(make(), ids, remove_invalid_values=True, **fields) == [expected]
         with pytest.raises(EngineError, match="NaN"):
-            written(make(), ids, **asked)
+            generated_ids(make(), ids, **fields)
     finally:
         hook.remove()
 
 
-OWN_TEST = {
+TESTED_ALONE = {
     "do_sample": test_do_sample_false_is_greedy_search,
     "forced_bos_token_id": test_forced_bos_token_id_comes_first_after_a_start_token,
     "max_length": test_max_length_caps_prompt_and_continuation_together,
     "max_new_tokens": test_max_new_tokens_caps_the_drawn_lengths,
-    "max_time": test_max_time_that_is_over_stops_every_text_after_its_token,
+    "max_time": test_max_time_that_has_passed_stops_every_text_after_its_token,
     "stop_strings": test_stop_strings_end_a_text_where_they_end_it_in_transformers,
     "use_cache": test_use_cache_false_reads_the_whole_text_at_every_step,
     "remove_invalid_values": test_remove_invalid_values_keeps_a_nan_from_being_chosen,
 }
-HONOURED = {*GREEDY, *WARPERS, *NO_EFFECT, *OWN_TEST}
+HONOURED = {*GREEDY, *WARPERS, *NO_EFFECT, *TESTED_ALONE}
 
 
 REFUSED = [(field, value) for field in FIELDS if field not in HONOURED for value in (3, 0)]
 OFF_AT_ZERO = {"diversity_penalty", "penalty_alpha", "encoder_no_repeat_ngram_size"}
 
 
-@pytest.mark.parametrize(("field", "value"), [it for it in REFUSED if it[1] or it[0] not in OFF_AT_ZERO])
-def test_field_whose_effect_is_not_shown_above_is_refused_by_name(field, value, make, ids):
+@pytest.mark.parametrize(("field", "value"), [
+    (field, value) for field, value in REFUSED if value or field not in OFF_AT_ZERO
+])
+def test_field_without_a_test_above_is_refused_by_name(field, value, make, ids):
     config = GenerationConfig()
     setattr(config, field, value)
     for sampler, arguments in [(make(), {field: value}), (make(generation_config=config), {})]:
@@ -252,13 +256,13 @@ def test_field_whose_effect_is_not_shown_above_is_refused_by_name(field, value, 
         assert caught.value.field == field
 
 
-def test_defaults_written_out_are_no_reason_to_refuse(make, ids):
+def test_default_values_that_are_given_are_accepted(make, ids):
     config = GenerationConfig(
         num_beams=1, num_return_sequences=1, num_beam_groups=1, diversity_penalty=0.0, length_penalty=1.0,
         encoder_repetition_penalty=1.0, encoder_no_repeat_ngram_size=0, guidance_scale=1.0, output_scores=False,
         early_stopping=False, return_dict_in_generate=False,
     )  # fmt: skip
-    assert written(make(n=2, generation_config=config), ids) == written(make(n=2), ids)
+    assert generated_ids(make(n=2, generation_config=config), ids) == generated_ids(make(n=2), ids)
 
 
 ARGUMENTS_OF_GENERATE = inspect.signature(GenerationMixin.generate).parameters.keys() - {
@@ -295,35 +299,36 @@ def test_value_that_cannot_work_is_an_input_error_of_its_field(field, value, mak
     assert field in str(caught.value)
 
 
-def test_config_that_is_none_is_refused_at_construction(make):
+def test_config_of_another_type_is_refused_at_construction(make):
     with pytest.raises(bon.InputError, match="generation_config"):
         make(generation_config={"do_sample": True})
 
 
-def test_keyword_arguments_go_before_the_config(make, ids):
+def test_keyword_arguments_take_precedence_over_the_config(make, ids):
     config = GenerationConfig(do_sample=True, top_k=1, suppress_tokens=[1])
     sampler = make(generation_config=config)
-    written(sampler, ids, top_k=5, temperature=0.7)
+    generated_ids(sampler, ids, top_k=5, temperature=0.7)
     settings = sampler.last_results[0].settings
     assert (settings.top_k, settings.temperature) == (5, 0.7)
     assert config.top_k == 1
 
 
-def test_keyword_arguments_go_before_the_config_in_search_and_length_too(make, model, ids):
+def test_keyword_arguments_take_precedence_in_search_and_length_too(make, model, ids):
     sampler = make(generation_config=GenerationConfig(do_sample=True, max_new_tokens=2))
-    expected = of_transformers(model, ids, eos_token_id=None)[:5]
-    assert written(sampler, ids, do_sample=False, max_new_tokens=5, eos_token_id=None) == [expected]
+    expected = transformers_ids(model, ids, eos_token_id=None)[:5]
+    assert generated_ids(sampler, ids, do_sample=False, max_new_tokens=5, eos_token_id=None) == [expected]
 
 
 def test_config_of_one_call_takes_the_place_of_the_samplers(make, model, ids):
     sampler = make(generation_config=GenerationConfig(num_beams=4))
-    assert written(sampler, ids, generation_config=GenerationConfig(do_sample=False)) == [of_transformers(model, ids)]
+    expected = transformers_ids(model, ids)
+    assert generated_ids(sampler, ids, generation_config=GenerationConfig(do_sample=False)) == [expected]
 
 
-def test_config_goes_before_the_models_own(make, tokenizer, ids):
-    own = tiny.gpt2()
-    own.generation_config.top_k, own.generation_config.temperature = 7, 0.5
-    sampler = bon.BestOfNSampler(own, tokenizer, lambda texts: [0.0] * len(texts), lambda: 3)
+def test_config_takes_precedence_over_the_models_own(make, tokenizer, ids):
+    model = tiny.gpt2()
+    model.generation_config.top_k, model.generation_config.temperature = 7, 0.5
+    sampler = bon.BestOfNSampler(model, tokenizer, lambda texts: [0.0] * len(texts), lambda: 3)
     sampler.generate(ids, temperature=0.9)
     settings = sampler.last_results[0].settings
     assert (settings.top_k, settings.temperature) == (7, 0.9)
@@ -333,19 +338,19 @@ def test_config_goes_before_the_models_own(make, tokenizer, ids):
     ("field", "value", "off"),
     [("num_beams", 4, 1), ("guidance_scale", 2.0, 1.0), ("forced_eos_token_id", 0, None), ("penalty_alpha", 0.6, 0.0)],
 )
-def test_models_own_config_that_asks_for_another_search_is_refused_until_overruled(field, value, off, tokenizer, ids):
-    own = tiny.gpt2()
-    setattr(own.generation_config, field, value)
-    sampler = bon.BestOfNSampler(own, tokenizer, lambda texts: [0.0] * len(texts), lambda: 3)
+def test_models_own_config_with_another_search_is_refused_until_overruled(field, value, off, tokenizer, ids):
+    model = tiny.gpt2()
+    setattr(model.generation_config, field, value)
+    sampler = bon.BestOfNSampler(model, tokenizer, lambda texts: [0.0] * len(texts), lambda: 3)
     with pytest.raises(bon.InputError, match=f"{field}={off}"):
         sampler.generate(ids)
     assert len(sampler.generate(ids, **{field: off})) == 1
 
 
 def test_models_own_largest_length_does_not_cut_the_drawn_ones(tokenizer, ids):
-    own = tiny.gpt2()
-    own.generation_config.max_length, own.generation_config.max_new_tokens = len(ids) + 1, 1
-    sampler = bon.BestOfNSampler(own, tokenizer, lambda texts: [0.0] * len(texts), lambda: 6)
+    model = tiny.gpt2()
+    model.generation_config.max_length, model.generation_config.max_new_tokens = len(ids) + 1, 1
+    sampler = bon.BestOfNSampler(model, tokenizer, lambda texts: [0.0] * len(texts), lambda: 6)
     sampler.generate(ids, eos_token_id=None)
     assert {c.tokens for c in sampler.last_results[0].candidates} == {6}
 
@@ -363,4 +368,4 @@ def test_own_logits_processor_and_stopping_criterion_are_used(make, ids):
             return torch.full_like(scores, -torch.inf).index_fill(-1, torch.tensor([11]), 0.0)
 
     stop = StoppingCriteriaList([MaxLengthCriteria(len(ids) + 4)])
-    assert written(make(n=2), ids, logits_processor=[Only()], stopping_criteria=stop) == [[11] * 4] * 2
+    assert generated_ids(make(n=2), ids, logits_processor=[Only()], stopping_criteria=stop) == [[11] * 4] * 2

@@ -1,4 +1,4 @@
-"""BestOfNSampler: what people who port from TRL rely on, and what it repairs."""
+"""BestOfNSampler: the behaviour of TRL's class that ported code relies on, and the faults of it that are fixed."""
 
 import random
 from itertools import combinations
@@ -52,21 +52,21 @@ def queries(tokenizer):
 def make(model, tokenizer):
     def make(scorer=lambda texts: [len(text) for text in texts], draw=None, **arguments):
         arguments = {"seed": 5} | arguments
-        own = arguments.pop("model", model)
-        return bon.BestOfNSampler(own, tokenizer, scorer, draw or bon.LengthSampler(4, 9), **arguments)
+        policy = arguments.pop("model", model)
+        return bon.BestOfNSampler(policy, tokenizer, scorer, draw or bon.LengthSampler(4, 9), **arguments)
 
     return make
 
 
 def token_ids(sampler):
-    """What was generated: [queries][candidates in the order of their numbers]."""
+    """The generated token ids: [queries][candidates in the order of their indices]."""
     return [
         [c.token_ids for c in sorted(result.candidates, key=lambda c: c.index)] for result in sampler.last_results
     ]
 
 
 class Scripted:
-    """Rates highest the text at the place that it is told; keeps what it was given."""
+    """A scorer that prefers the text at index `best`; `calls` lists the texts of each call."""
 
     def __init__(self, best, form=list):
         self.best, self.form, self.calls = best, form, []
@@ -85,7 +85,7 @@ FORMS = {
 
 
 WRAPS = {"plain": lambda model: model, "value head": ValueHead}
-#: Form, sample size, candidates and model: every two of them meet that can.
+#: Form, sample size, candidates and model: every pair of values that can occur together does.
 MEETINGS = [(form, 1, 1, list(WRAPS)[i % 2]) for i, form in enumerate(FORMS)] + [
     (form, (4, 10)[(i + n) % 2], n, list(WRAPS)[(i // 2 + n) % 2]) for i, form in enumerate(FORMS) for n in (1, 2, 3)]
 
@@ -94,17 +94,17 @@ MEETINGS = [(form, 1, 1, list(WRAPS)[i % 2]) for i, form in enumerate(FORMS)] + 
 def test_every_form_size_and_model_returns_the_best_first(form, sample_size, n_candidates, wrap, make, queries, model):
     wrap, scorer = WRAPS[wrap], Scripted(best=sample_size // 2)
     sampler = make(scorer, model=wrap(model), sample_size=sample_size, n_candidates=n_candidates)
-    given = FORMS[form](queries)
-    texts = sampler.generate(given)
-    asked = PROMPTS if isinstance(given, list) and not isinstance(given[0], int) else PROMPTS[:1]
-    assert [len(best) for best in texts] == [n_candidates] * len(asked)
-    # The scorer meets the queries in their order, whichever was done first.
-    for prompt, best, scored in zip(asked, texts, scorer.calls, strict=True):
+    tokenized_query = FORMS[form](queries)
+    texts = sampler.generate(tokenized_query)
+    prompts = PROMPTS if isinstance(tokenized_query, list) and not isinstance(tokenized_query[0], int) else PROMPTS[:1]
+    assert [len(best) for best in texts] == [n_candidates] * len(prompts)
+    # The scorer gets the queries in their order, whichever was complete first.
+    for prompt, best, scored in zip(prompts, texts, scorer.calls, strict=True):
         assert len(scored) == sample_size
         assert all(text.startswith(prompt) and len(text) > len(prompt) for text in scored)
         assert best[0] == scored[scorer.best]
-        others = [text for place, text in enumerate(scored) if place != scorer.best]
-        assert best[1:] == others[::-1][: n_candidates - 1]
+        other_texts = [text for place, text in enumerate(scored) if place != scorer.best]
+        assert best[1:] == other_texts[::-1][: n_candidates - 1]
 
 
 @pytest.mark.parametrize("wrap", WRAPS)
@@ -114,31 +114,31 @@ def test_more_candidates_than_samples_are_refused(n_candidates, wrap, make, mode
         make(model=WRAPS[wrap](model), sample_size=1, n_candidates=n_candidates)
 
 
-def test_every_two_of_form_size_candidates_and_model_meet():
-    ways = {0: FORMS, 1: (1, 4, 10), 2: (1, 2, 3), 3: WRAPS}
-    missing = {(a, x, b, y) for a, b in combinations(ways, 2) for x in ways[a] for y in ways[b]}
-    missing -= {(a, met[a], b, met[b]) for met in MEETINGS for a, b in combinations(ways, 2)}
+def test_every_pair_of_form_size_candidates_and_model_is_tested():
+    factors = {0: FORMS, 1: (1, 4, 10), 2: (1, 2, 3), 3: WRAPS}
+    missing = {(a, x, b, y) for a, b in combinations(factors, 2) for x in factors[a] for y in factors[b]}
+    missing -= {(a, meeting[a], b, meeting[b]) for meeting in MEETINGS for a, b in combinations(factors, 2)}
     assert missing == {(1, 1, 2, 2), (1, 1, 2, 3)}  # more candidates than samples
 
 
 @pytest.mark.parametrize(
-    "given",
+    "container",
     [lambda ids: torch.tensor([ids, ids]), lambda ids: np.array([ids, ids]), lambda ids: (tuple(ids), tuple(ids)),
      lambda ids: [torch.tensor([ids]), torch.tensor([ids])], lambda ids: torch.tensor([[ids], [ids]])],
     ids=["2-D tensor", "2-D array", "tuples", "list of [1, tokens]", "stack of [1, tokens]"],
 )  # fmt: skip
-def test_two_queries_in_other_containers_are_two_queries(given, make, queries):
-    assert make().generate(given(queries[1])) == make().generate([queries[1], queries[1]])
+def test_two_queries_in_other_containers_are_two_queries(container, make, queries):
+    assert make().generate(container(queries[1])) == make().generate([queries[1], queries[1]])
 
 
 @pytest.mark.parametrize(
-    "given",
+    "container",
     [lambda ids: np.array(ids), lambda ids: [np.int64(i) for i in ids], lambda ids: list(torch.tensor(ids)),
      lambda ids: torch.tensor([ids])],
     ids=["array", "list of numpy ints", "list of tensor scalars", "[1, tokens]"],
 )  # fmt: skip
-def test_one_query_in_other_containers_is_one_query(given, make, queries):
-    assert make().generate(given(queries[1])) == make().generate(queries[1])
+def test_one_query_in_other_containers_is_one_query(container, make, queries):
+    assert make().generate(container(queries[1])) == make().generate(queries[1])
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_scores_may_be_a_list_an_array_or_a_tensor(form, make, queries):
     assert make(scorer).generate(queries[0])[0] == [scorer.calls[0][2]]
 
 
-# --- the page that the port starts from ---
+# --- the snippets of TRL's documentation ---
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +207,7 @@ def test_snippets_of_trls_page_run_with_only_the_import_changed(on_disk):
 # --- sampling ---
 
 
-def test_it_samples_unless_told_otherwise(make, queries):
+def test_it_samples_by_default(make, queries):
     sampler = make(generation_config=GenerationConfig(temperature=1.5))
     sampler.generate(queries[0])
     assert len(set(token_ids(sampler)[0])) == 4
@@ -221,19 +221,19 @@ def test_one_sample_is_one_text_and_not_one_token(make, queries):
 
 def test_every_call_of_a_seeded_sampler_returns_the_same(make, queries):
     sampler = make(n_candidates=4)
-    first = sampler.generate(queries)
-    assert sampler.generate(queries) == first == make(n_candidates=4).generate(queries)
-    assert make(n_candidates=4, seed=6).generate(queries) != first
+    texts = sampler.generate(queries)
+    assert sampler.generate(queries) == texts == make(n_candidates=4).generate(queries)
+    assert make(n_candidates=4, seed=6).generate(queries) != texts
 
 
 def test_without_a_seed_calls_differ_and_the_result_names_one_that_repeats_them(make, queries):
     sampler = make(n_candidates=4, seed=None)
-    first, seed = sampler.generate(queries), sampler.last_results[0].settings.seed
-    assert sampler.generate(queries) != first
-    assert make(n_candidates=4, seed=seed).generate(queries) == first
+    texts, seed = sampler.generate(queries), sampler.last_results[0].settings.seed
+    assert sampler.generate(queries) != texts
+    assert make(n_candidates=4, seed=seed).generate(queries) == texts
 
 
-def test_global_random_state_is_left_alone(make, queries):
+def test_global_random_state_does_not_change(make, queries):
     def states():
         return torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()
 
@@ -246,8 +246,8 @@ def test_global_random_state_is_left_alone(make, queries):
 def test_equal_queries_of_one_call_get_different_candidates(make, queries):
     sampler = make()
     sampler.generate([queries[0], queries[0]])
-    first, second = token_ids(sampler)
-    assert not set(first) & set(second)
+    first, copy = token_ids(sampler)
+    assert not set(first) & set(copy)
 
 
 def test_first_candidates_of_a_larger_sample_are_those_of_a_smaller(make, queries):
@@ -268,38 +268,38 @@ def test_lengths_differ_within_a_query_by_default(make, queries):
 def test_lengths_per_query_are_equal_within_and_differ_between_queries(make, queries):
     sampler = make(draw=bon.LengthSampler(2, 40), lengths="per_query")
     sampler.generate(queries, eos_token_id=None)
-    drawn = [{c.tokens for c in result.candidates} for result in sampler.last_results]
-    assert [len(lengths) for lengths in drawn] == [1] * 4
-    assert len(set.union(*drawn)) > 1
+    lengths_by_query = [{c.tokens for c in result.candidates} for result in sampler.last_results]
+    assert [len(lengths) for lengths in lengths_by_query] == [1] * 4
+    assert len(set.union(*lengths_by_query)) > 1
 
 
-@pytest.mark.parametrize(("how", "calls"), [("per_candidate", 12), ("per_query", 4)])
-def test_any_callable_draws_the_lengths_in_turn(how, calls, model, tokenizer, queries):
-    drawn = iter(range(1, 100))
+@pytest.mark.parametrize(("mode", "calls"), [("per_candidate", 12), ("per_query", 4)])
+def test_any_callable_draws_the_lengths_in_turn(mode, calls, model, tokenizer, queries):
+    next_lengths = iter(range(1, 100))
     sampler = bon.BestOfNSampler(
-        model, tokenizer, lambda texts: [0.0] * len(texts), lambda: next(drawn), sample_size=3, lengths=how
+        model, tokenizer, lambda texts: [0.0] * len(texts), lambda: next(next_lengths), sample_size=3, lengths=mode
     )
     sampler.generate(queries, eos_token_id=None)
-    got = [len(ids) for texts in token_ids(sampler) for ids in texts]
-    assert got == (list(range(1, 13)) if how == "per_candidate" else [n for n in range(1, 5) for _ in range(3)])
-    assert next(drawn) == calls + 1
+    lengths = [len(ids) for texts in token_ids(sampler) for ids in texts]
+    assert lengths == (list(range(1, 13)) if mode == "per_candidate" else [n for n in range(1, 5) for _ in range(3)])
+    assert next(next_lengths) == calls + 1
 
 
-def test_special_tokens_are_shown_when_asked_for(make, queries, tokenizer, model):
+def test_special_tokens_are_kept_on_request(make, queries, tokenizer, model):
     end = tokenizer.eos_token_id
     with torch.no_grad():
-        first = model(torch.tensor([queries[0]])).logits[0, -1].argmax().item()
+        likeliest = model(torch.tensor([queries[0]])).logits[0, -1].argmax().item()
     texts = [
         make(sample_size=1).generate([end, *queries[0]], do_sample=False, skip_special_tokens=skip,
                                      begin_suppress_tokens=[i for i in range(len(tokenizer)) if i != end])
         for skip in (True, False)
     ]  # fmt: skip
-    assert first != end
+    assert likeliest != end
     assert texts == [[[PROMPTS[0]]], [[tiny.END + PROMPTS[0] + tiny.END]]]
 
 
 class Writes(LogitsProcessor):
-    """Makes any model write the tokens that it is told behind a prompt of the given length."""
+    """Makes any model write these tokens after a prompt of `start` tokens."""
 
     def __init__(self, tokens, start):
         self.tokens, self.start = tokens, start
@@ -311,7 +311,7 @@ class Writes(LogitsProcessor):
 
 
 def assert_verbatim(make, model, tokenizer, ids, new, skip=True, **arguments):
-    """Query and continuation come to user and scorer as transformers' `generate` and `batch_decode` give them."""
+    """User and scorer get query and continuation as transformers' `generate` and `batch_decode` give them."""
     arguments = {"do_sample": False, "pad_token_id": tokenizer.pad_token_id} | arguments
     out = model.generate(torch.tensor([ids]), max_new_tokens=new, **arguments)
     (expected,) = tokenizer.batch_decode(out, skip_special_tokens=skip)
@@ -344,8 +344,8 @@ def test_a_query_that_ends_within_a_character_is_decoded_with_its_rest(cut, make
 
 
 def test_spaces_that_a_tokenizer_removes_are_removed_across_the_querys_end(make, model):
-    words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "do", "n", "'", "t", "."])}
-    base = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "do", "n", "'", "t", "."])}
+    base = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     base.pre_tokenizer, base.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece(cleanup=False)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=base, pad_token="[PAD]", clean_up_tokenization_spaces=True)
     scorer, writes = Scripted(0), LogitsProcessorList([Writes([4, 5, 6], 2)])
@@ -354,7 +354,7 @@ def test_spaces_that_a_tokenizer_removes_are_removed_across_the_querys_end(make,
     assert sampler.generate([2, 3], logits_processor=writes, eos_token_id=None) == [joined] == scorer.calls
 
 
-# --- what reaches the model, and in which state it is left ---
+# --- the model's inputs, and its state afterwards ---
 
 
 def greedy(model, ids, new):
@@ -372,20 +372,20 @@ def test_batch_of_equal_and_different_lengths_answers_the_right_query(make, mode
 
 
 def test_answer_does_not_depend_on_the_other_queries_of_the_batch(make, queries):
-    one, other = make(n_candidates=4), make(n_candidates=4)
-    assert one.generate(queries)[1] == other.generate([queries[2], queries[1], queries[1]])[1]
+    sampler, fresh_sampler = make(n_candidates=4), make(n_candidates=4)
+    assert sampler.generate(queries)[1] == fresh_sampler.generate([queries[2], queries[1], queries[1]])[1]
 
 
 def test_attention_mask_reaches_the_model_at_every_step(make, model, queries):
-    seen = []
+    widths = []
     hook = model.register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append(kwargs["attention_mask"].shape[1]), with_kwargs=True
+        lambda _, args, kwargs: widths.append(kwargs["attention_mask"].shape[1]), with_kwargs=True
     )
     try:
         make(draw=lambda: 3).generate(queries[0], eos_token_id=None)
     finally:
         hook.remove()
-    assert seen == [len(queries[0]) + i for i in range(3)]
+    assert widths == [len(queries[0]) + i for i in range(3)]
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -397,7 +397,7 @@ def test_attention_mask_drops_padding(side, form, make, tokenizer, queries):
     assert texts == make().generate(queries)
 
 
-def test_padding_of_a_tensor_is_known_by_a_pad_token_of_its_own(make, tokenizer, queries):
+def test_padding_of_a_tensor_is_recognised_by_the_pad_token_id(make, tokenizer, queries):
     width = max(map(len, queries))
     assert not any(300 in ids for ids in queries)
     padded = torch.tensor([[300] * (width - len(ids)) + ids for ids in queries])
@@ -409,15 +409,15 @@ def test_mask_of_another_shape_is_refused(make, queries):
         make().generate(queries[0], attention_mask=[1])
 
 
-def test_model_is_in_eval_mode_while_it_generates_and_given_back_as_it_was(make, tokenizer, queries):
+def test_model_is_in_eval_mode_while_it_generates_and_restored_afterwards(make, tokenizer, queries):
     model = tiny.gpt2().train()
     model.transformer.h[0].eval()
     before = {name: part.training for name, part in model.named_modules()}
-    seen = []
-    model.transformer.drop.register_forward_pre_hook(lambda part, _: seen.append(part.training))
+    modes = []
+    model.transformer.drop.register_forward_pre_hook(lambda part, _: modes.append(part.training))
     make(model=ValueHead(model)).generate(queries)
-    assert seen
-    assert not any(seen)
+    assert modes
+    assert not any(modes)
     assert {name: part.training for name, part in model.named_modules()} == before
 
     def broken(texts):
@@ -440,7 +440,7 @@ def test_last_results_hold_every_candidate_with_its_score(make, queries):
         assert len(result.candidates) == result.settings.n == 5
 
 
-def test_texts_are_those_that_the_scorer_saw_even_where_a_query_ends_within_a_character(make, tokenizer):
+def test_texts_are_the_scored_ones_even_where_a_query_ends_within_a_character(make, tokenizer):
     ids = tokenizer("I love caf\u00e9")["input_ids"][:-1]
     scorer = Scripted(1)
     (text,), = make(scorer).generate(ids)
@@ -462,10 +462,10 @@ def test_argument_that_cannot_work_is_named_at_construction(argument, value, mak
 
 
 @pytest.mark.parametrize("place", ["model", "tokenizer", "queries_to_scores", "length_sampler"])
-def test_argument_of_the_wrong_kind_is_named_at_construction(place, model, tokenizer):
-    given = {"model": model, "tokenizer": tokenizer, "queries_to_scores": len, "length_sampler": lambda: 3}
+def test_argument_of_the_wrong_type_is_named_at_construction(place, model, tokenizer):
+    arguments = {"model": model, "tokenizer": tokenizer, "queries_to_scores": len, "length_sampler": lambda: 3}
     with pytest.raises(bon.InputError, match=place) as caught:
-        bon.BestOfNSampler(**given | {place: "gpt2"})
+        bon.BestOfNSampler(**arguments | {place: "gpt2"})
     assert caught.value.field == place
 
 
@@ -473,13 +473,13 @@ def test_sequence_to_sequence_model_is_refused_by_name(make):
     seq2seq = T5ForConditionalGeneration(
         T5Config(vocab_size=50, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0)
     )
-    for model in (seq2seq, AsWrapped(seq2seq)):
+    for model in (seq2seq, BareWrapper(seq2seq)):
         with pytest.raises(bon.ModelError, match="T5ForConditionalGeneration is a sequence-to-sequence model"):
             make(model=model)
 
 
-class AsWrapped:
-    """The least that a wrapper has."""
+class BareWrapper:
+    """A wrapper with nothing but the model."""
 
     def __init__(self, model):
         self.pretrained_model = model
@@ -514,12 +514,12 @@ def test_query_longer_than_the_model_is_an_error_with_both_numbers(make):
 
 
 @pytest.mark.parametrize(
-    ("scores", "said"),
+    ("scores", "message"),
     [([1.0], "1 scores for 4"), ([1.0] * 5, "5 scores for 4"), ([1.0, float("nan"), 2.0, 3.0], "nan"),
      ([1.0, float("inf"), 2.0, 3.0], "inf"), (None, "NoneType"), ([{"score": 1.0}] * 4, "dict")],
 )  # fmt: skip
-def test_scores_that_cannot_work_are_an_error_that_names_the_scorer(scores, said, make, queries):
-    with pytest.raises(bon.ScoringError, match=f"queries_to_scores.*{said}"):
+def test_scores_that_cannot_work_are_an_error_that_names_the_scorer(scores, message, make, queries):
+    with pytest.raises(bon.ScoringError, match=f"queries_to_scores.*{message}"):
         make(lambda texts: scores).generate(queries[0])
 
 
@@ -531,7 +531,7 @@ def test_device_where_the_model_is_not_is_named(device, make, queries):
 
 
 @pytest.mark.parametrize("length", [0, -3, 2.5, True])
-def test_length_that_is_none_is_an_error_that_names_the_sampler(length, make, queries):
+def test_invalid_length_is_an_error_that_names_the_sampler(length, make, queries):
     with pytest.raises(bon.InputError, match="length") as caught:
         make(draw=lambda: length).generate(queries[0])
     assert caught.value.field == "length_sampler"
