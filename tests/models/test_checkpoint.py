@@ -1,4 +1,4 @@
-"""What lies in a model's folder: what would give wrong numbers is refused by name, what does no harm is loaded."""
+"""Model folders: weights that would give wrong logits are refused by name, harmless extra tensors are loaded."""
 
 import importlib.util
 import json
@@ -42,7 +42,7 @@ def llama(tmp_path_factory) -> str:
 
 @pytest.fixture
 def folder(llama, tmp_path):
-    """A copy of the Llama's folder, with its weights changed by a function of all or of each layer, its config too."""
+    """Copies the Llama's folder with its weights changed, by a function of all or of each layer, and its config."""
     def make(weights=None, layer=None, pickled=False, **config) -> str:
         shutil.copytree(llama, tmp_path, dirs_exist_ok=True)
         tensors = load_file(tmp_path / "model.safetensors")
@@ -64,16 +64,16 @@ def change(file, **values) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
-def refused(place, *parts: str, scorer: bool = False) -> None:
-    """The model cannot be loaded as a writer, or as a scorer; the error holds its folder and these parts."""
+def assert_refused(path, *parts: str, scorer: bool = False) -> None:
+    """Asserts that the model cannot be loaded as a generator, or as a scorer, and that the error holds these parts."""
     with pytest.raises(ModelError) as raised:
-        SentimentScorer(str(place)) if scorer else bon.load(str(place), "logprob")
-    for part in (str(place), *parts):
+        SentimentScorer(str(path)) if scorer else bon.load(str(path), "logprob")
+    for part in (str(path), *parts):
         assert part in str(raised.value)
 
 
-def scaled(scale: str):
-    """A matrix in FP8 with one scale for all."""
+def fp8_tensors(scale: str):
+    """Gives a function for the tensors of a matrix in FP8 with its scale under this name."""
     def rounded(weight):
         factor = weight.abs().max() / 448
         return {"weight": (weight / factor).to(torch.float8_e4m3fn), scale: factor.reshape(1, 1)}
@@ -81,36 +81,36 @@ def scaled(scale: str):
     return rounded
 
 
-def in_int8(weight):
+def int8_tensors(weight):
     rows = weight.abs().amax(1) / 127
     return {"weight": (weight / rows.unsqueeze(1)).round().to(torch.int8), "SCB": rows * 127}
 
 
-def in_four_bits(weight):
-    """A matrix as bitsandbytes keeps it."""
+def bitsandbytes_tensors(weight):
+    """The tensors of a matrix in the 4-bit format of bitsandbytes."""
     packed = torch.zeros(weight.numel() // 2, 1, dtype=torch.uint8)
     return {"weight": packed, "weight.absmax": torch.zeros(8), "weight.quant_map": torch.zeros(16)}
 
 
-def in_columns(weight):
-    """A matrix as GPTQ and AWQ keep it."""
+def gptq_tensors(weight):
+    """The tensors of a matrix in the format of GPTQ and AWQ."""
     rows, columns = weight.shape
     return {"qweight": torch.zeros(columns // 8, rows, dtype=torch.int32), "scales": torch.ones(1, rows),
             "qzeros": torch.zeros(1, rows // 8, dtype=torch.int32), "g_idx": torch.zeros(columns, dtype=torch.int32)}
 
 
-def in_blocks(weight):
-    """A matrix as compressed-tensors keeps it."""
+def compressed_tensors(weight):
+    """The tensors of a matrix in the format of compressed-tensors."""
     return {"weight_packed": torch.zeros(len(weight), 4, dtype=torch.int32), "weight_scale": torch.ones(len(weight), 1)}
 
 
 @pytest.mark.parametrize("pickled", [False, True])
 @pytest.mark.parametrize(("layer", "named"), [
-    (scaled("weight_scale"), ".weight"), (scaled("weight_scale_inv"), ".weight"), (in_int8, ".weight"),
-    (in_four_bits, ".weight"), (in_columns, ".qweight"), (in_blocks, ".weight_packed"),
+    (fp8_tensors("weight_scale"), ".weight"), (fp8_tensors("weight_scale_inv"), ".weight"), (int8_tensors, ".weight"),
+    (bitsandbytes_tensors, ".weight"), (gptq_tensors, ".qweight"), (compressed_tensors, ".weight_packed"),
 ])
-def test_quantised_weights_without_a_method_are_refused_by_the_name_of_one(layer, named, pickled, folder):
-    refused(folder(layer=layer, pickled=pickled), named, "quantised", "bfloat16")
+def test_quantised_weights_without_a_method_are_refused_and_one_of_them_is_named(layer, named, pickled, folder):
+    assert_refused(folder(layer=layer, pickled=pickled), named, "quantised", "bfloat16")
 
 
 @pytest.mark.parametrize("method", [
@@ -118,7 +118,7 @@ def test_quantised_weights_without_a_method_are_refused_by_the_name_of_one(layer
 ])
 def test_a_method_of_quantisation_that_transformers_does_not_know_is_refused(method, folder):
     named = method.get("quant_method", str(method))
-    refused(folder(layer=scaled("weight_scale"), quantization_config=method), f"({named})", "does not know")
+    assert_refused(folder(layer=fp8_tensors("weight_scale"), quantization_config=method), f"({named})", "does not know")
 
 
 @pytest.mark.parametrize(("method", "package"), [
@@ -129,18 +129,18 @@ def test_a_method_of_quantisation_that_transformers_does_not_know_is_refused(met
 def test_a_known_method_without_its_package_says_what_is_missing(method, package, folder):
     if importlib.util.find_spec(package.replace("-", "_")):
         pytest.skip(f"{package} is here")
-    refused(folder(layer=in_columns, quantization_config=method), "quantised", "pip install", package)
+    assert_refused(folder(layer=gptq_tensors, quantization_config=method), "quantised", "pip install", package)
 
 
 def test_weights_in_fp8_by_a_known_method_are_read_with_their_scales(folder, llama):
     pytest.importorskip("accelerate")
-    place = folder(layer=scaled("weight_scale_inv"), quantization_config={
+    path = folder(layer=fp8_tensors("weight_scale_inv"), quantization_config={
         "quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128],
     })
-    read, original = loading.causal(place)[0].state_dict(), load_file(f"{llama}/model.safetensors")
+    weights, original = loading.causal(path)[0].state_dict(), load_file(f"{llama}/model.safetensors")
     for name in LAYERS:
-        kept = scaled("scale")(original[f"{name}.weight"])
-        assert torch.equal(read[f"{name}.weight"], kept["weight"].float() * kept["scale"])
+        quantised = fp8_tensors("scale")(original[f"{name}.weight"])
+        assert torch.equal(weights[f"{name}.weight"], quantised["weight"].float() * quantised["scale"])
 
 
 @pytest.mark.parametrize("weights", [
@@ -150,40 +150,40 @@ def test_weights_in_fp8_by_a_known_method_are_read_with_their_scales(folder, lla
     lambda w: w | {"model.layers.0.adapters.reviews.adapter_down.0.weight": torch.ones(4, 32)},
 ])
 def test_adapters_among_the_weights_are_refused(weights, folder):
-    refused(folder(weights), "adapter", "Merge it")
+    assert_refused(folder(weights), "adapter", "Merge it")
 
 
-def test_a_part_of_a_layer_that_would_be_left_out_is_refused(folder):
-    refused(folder(lambda w: w | {f"{LAYERS[0]}.bias": torch.ones(32)}), f"{LAYERS[0]}.bias", "does not have")
+def test_a_tensor_of_a_layer_that_would_be_ignored_is_refused(folder):
+    assert_refused(folder(lambda w: w | {f"{LAYERS[0]}.bias": torch.ones(32)}), f"{LAYERS[0]}.bias", "does not have")
 
 
 def test_a_reward_model_for_single_tokens_is_no_scorer_of_texts(tmp_path):
     model = transformers.LlamaForTokenClassification(LlamaConfig(**SIZE, num_labels=2))
-    refused(tiny.save(model, tmp_path), "score.bias", scorer=True)
+    assert_refused(tiny.save(model, tmp_path), "score.bias", scorer=True)
 
 
 def test_weights_of_another_size_are_refused_with_both_sizes(folder):
-    refused(folder(lambda w: w | {f"{LAYERS[1]}.weight": torch.zeros(16, 32)}), f"{LAYERS[1]}.weight", "16 x 32",
-            "32 x 32")
+    assert_refused(folder(lambda w: w | {f"{LAYERS[1]}.weight": torch.zeros(16, 32)}), f"{LAYERS[1]}.weight", "16 x 32",
+                   "32 x 32")
 
 
-def test_experts_that_do_not_fit_together_are_told_from_the_report(tmp_path):
+def test_experts_of_different_sizes_are_named(tmp_path):
     config = transformers.MixtralConfig(**SIZE | {"num_hidden_layers": 1}, num_local_experts=2, num_key_value_heads=2)
     tiny.save(transformers.MixtralForCausalLM(config), tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     weights["model.layers.0.block_sparse_moe.experts.1.w1.weight"] = torch.zeros(16, 32)
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    refused(tmp_path, "model.layers.0.mlp.experts.gate_up_proj", "[16, 32]")
+    assert_refused(tmp_path, "model.layers.0.mlp.experts.gate_up_proj", "[16, 32]")
 
 
-def test_what_belongs_to_other_heads_or_is_worked_out_does_no_harm(folder, llama):
-    place = folder(lambda w: w | {
+def test_tensors_of_other_heads_and_computed_buffers_are_ignored(folder, llama):
+    path = folder(lambda w: w | {
         f"{ATTENTION}.rotary_emb.inv_freq": torch.ones(8), f"{ATTENTION}.bias": torch.ones(1, 1, 4, 4).byte(),
         f"{ATTENTION}.masked_bias": torch.tensor(-1e4), f"{LAYERS[1]}.k_scale": torch.ones(1),
         "score.weight": torch.ones(2, 32), "v_head.summary.weight": torch.ones(1, 32),
         "pooler.dense.bias": torch.ones(4),
     })
-    result = bon.load(place, "logprob").run("This movie", n=2, seed=1)
+    result = bon.load(path, "logprob").run("This movie", n=2, seed=1)
     assert result.notes == ()
     assert [c.text for c in result.candidates] == [
         c.text for c in bon.load(llama, "logprob").run("This movie", n=2, seed=1).candidates
@@ -200,10 +200,10 @@ ENCODERS = {
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_a_model_that_reads_in_both_directions_is_no_writer(name, tmp_path):
+def test_an_encoder_is_refused_as_generator(name, tmp_path):
     model = AutoModelForCausalLM.from_config(ENCODERS[name])
-    refused(tiny.save(model, tmp_path), "both directions", "causal language model")
-    for make in (LocalEngine, lambda *both: bon.BestOfNSampler(*both, len, lambda: 4)):
+    assert_refused(tiny.save(model, tmp_path), "both directions", "causal language model")
+    for make in (LocalEngine, lambda *arguments: bon.BestOfNSampler(*arguments, len, lambda: 4)):
         with pytest.raises(ModelError, match=f"{type(model).__name__} reads a text in both directions"):
             make(model.train(), tiny.tokenizer())
 
@@ -216,7 +216,7 @@ def test_a_model_that_reads_in_both_directions_is_no_writer(name, tmp_path):
         is_encoder_decoder=False, is_decoder=True,
     ),
 ])
-def test_decoders_of_encoders_kin_write(config, tmp_path):
+def test_encoder_architectures_with_is_decoder_generate(config, tmp_path):
     sampler = bon.load(tiny.save(AutoModelForCausalLM.from_config(config), tmp_path), "logprob")
     assert sampler.run("This movie", n=2, seed=1).best.tokens > 0
 
@@ -225,10 +225,10 @@ def test_decoders_of_encoders_kin_write(config, tmp_path):
 def test_a_file_that_git_lfs_has_not_fetched_is_named(file, folder, tmp_path):
     folder()
     (tmp_path / file).write_text(POINTER)
-    refused(tmp_path, f"The file {file}", "Git LFS", "git lfs pull")
+    assert_refused(tmp_path, f"The file {file}", "Git LFS", "git lfs pull")
 
 
-def test_a_pointer_that_nothing_reads_does_no_harm(folder, tmp_path):
+def test_a_git_lfs_pointer_that_is_not_read_is_ignored(folder, tmp_path):
     folder()
     (tmp_path / "tf_model.h5").write_text(POINTER)
     bon.load(str(tmp_path), "logprob")
@@ -238,47 +238,47 @@ def test_a_pointer_that_nothing_reads_does_no_harm(folder, tmp_path):
 @pytest.mark.parametrize(("file", "advice"), [
     ("adapter_config.json", "Merge the two"), ("model.Q4_K_M.gguf", "endpoint"), ("tf_model.h5", ""),
 ])
-def test_what_a_folder_holds_in_place_of_weights_is_named(file, advice, with_config, folder, tmp_path):
+def test_a_folder_with_another_format_in_place_of_weights_says_what_to_do(file, advice, with_config, folder, tmp_path):
     folder()
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / file).write_text("{}")
     if not with_config:
         (tmp_path / "config.json").unlink()
-    refused(tmp_path, advice or ("neither model.safetensors nor" if with_config else "no config.json"))
+    assert_refused(tmp_path, advice or ("neither model.safetensors nor" if with_config else "no config.json"))
 
 
 def test_weights_that_are_missing_in_part_or_broken_are_named(folder, tmp_path):
     folder()
-    whole = (tmp_path / "model.safetensors").read_bytes()
-    (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    refused(tmp_path, "model.safetensors", "not a complete safetensors file")
+    content = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(content[: len(content) // 2])
+    assert_refused(tmp_path, "model.safetensors", "not a complete safetensors file")
     (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-2.safetensors"}}))
-    refused(tmp_path, "file model-2.safetensors", "is missing or broken")
+    assert_refused(tmp_path, "file model-2.safetensors", "is missing or broken")
     assert presets.state(str(tmp_path)) == "partly here"
     index.unlink()
-    refused(tmp_path, "file model.safetensors.index.json", "is missing or broken")
+    assert_refused(tmp_path, "file model.safetensors.index.json", "is missing or broken")
 
 
-def without_tokenizer(place) -> None:
-    for file in place.glob("tokenizer*"):
+def delete_tokenizer(path) -> None:
+    for file in path.glob("tokenizer*"):
         file.unlink()
 
 
 def test_a_model_without_a_vocabulary_is_refused(tmp_path):
     tiny.save(tiny.gpt2(), tmp_path)
-    without_tokenizer(tmp_path)
-    refused(tmp_path, "without a tokenizer", "tokenizer.json")
+    delete_tokenizer(tmp_path)
+    assert_refused(tmp_path, "without a tokenizer", "tokenizer.json")
 
 
 def test_a_vocabulary_that_transformers_does_not_read_is_refused(tmp_path):
     """XGLM's, which it reads from tokenizer.json alone: without it there are eleven tokens."""
     config = transformers.XGLMConfig(vocab_size=350, d_model=32, ffn_dim=32, num_layers=1, attention_heads=2)
     tiny.save(transformers.XGLMForCausalLM(config), tmp_path)
-    without_tokenizer(tmp_path)
+    delete_tokenizer(tmp_path)
     put_sentencepiece(tmp_path / "sentencepiece.bpe.model")
-    refused(tmp_path, "knows 11 tokens where the model has 350")
+    assert_refused(tmp_path, "knows 11 tokens where the model has 350")
 
 
 def put_sentencepiece(file) -> None:
@@ -294,36 +294,36 @@ def test_the_package_that_a_tokenizer_needs_is_the_one_of_its_format(package, fo
     if importlib.util.find_spec(package):
         pytest.skip(f"{package} is here")
     folder()
-    without_tokenizer(tmp_path)
+    delete_tokenizer(tmp_path)
     if package == "sentencepiece":
         put_sentencepiece(tmp_path / "tokenizer.model")
     else:
         (tmp_path / "tokenizer.model").write_text("YQ== 0\nYg== 1\n")
-    refused(tmp_path, "(tokenizer.model)", f"pip install {package}")
+    assert_refused(tmp_path, "(tokenizer.model)", f"pip install {package}")
 
 
-def test_a_broken_tokenizer_is_called_so(folder, tmp_path):
+def test_a_broken_tokenizer_is_refused(folder, tmp_path):
     folder()
     (tmp_path / "tokenizer.json").write_text("{}")
-    refused(tmp_path, "The tokenizer of", "cannot be read")
+    assert_refused(tmp_path, "The tokenizer of", "cannot be read")
 
 
 def test_every_vocabulary_that_transformers_reads_is_fetched_and_known():
     for name in filter(None, set(TOKENIZER_MAPPING_NAMES.values())):
         try:
             files = [*(tokenizer_class_from_name(name).vocab_files_names or {}).values()]
-        except (ImportError, AttributeError):  # for want of a package, or of a vocabulary of its own
+        except (ImportError, AttributeError):  # a package is missing, or the tokenizer has no vocabulary
             continue
         assert not set(files).difference(presets.needed(["model.safetensors", *files])), name
         assert not files or name == "MyT5Tokenizer" or any(map(presets.TOKENIZERS.fullmatch, files)), name
 
 
-def test_what_transformers_warns_of_is_a_note_each_time(folder):
-    place = folder(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0,
-                                    "original_max_position_embeddings": 16})
-    for _ in range(2):  # transformers itself says it once in a process
-        (note,) = bon.load(place, "logprob").run("This movie", n=2, seed=1).notes
-        assert note.startswith(f"transformers warned while loading {place}: ")
+def test_a_warning_of_transformers_is_a_note_on_each_load(folder):
+    path = folder(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0,
+                                   "original_max_position_embeddings": 16})
+    for _ in range(2):  # transformers itself warns once per process
+        (note,) = bon.load(path, "logprob").run("This movie", n=2, seed=1).notes
+        assert note.startswith(f"transformers warned while loading {path}: ")
         assert "does not match the ratio" in note
         loading.LIVE.clear()
 
@@ -348,8 +348,8 @@ POSITIONS = {
 
 
 @pytest.mark.parametrize("name", POSITIONS)
-def test_a_text_up_to_the_last_place_is_written_and_a_longer_one_refused(name):
-    """What a config calls the number of its places differs, and in some tables the first ones are padding's."""
+def test_a_text_up_to_the_last_position_is_written_and_a_longer_one_refused(name):
+    """Configs differ in the name of the number of positions, and some tables reserve their first rows for padding."""
     engine = LocalEngine(AutoModelForCausalLM.from_config(POSITIONS[name]).eval(), tiny.tokenizer())
     sampler = bon.Sampler(engine, MeanLogprobScorer(), "tiny")
     assert engine.context == 20
@@ -359,7 +359,7 @@ def test_a_text_up_to_the_last_place_is_written_and_a_longer_one_refused(name):
 
 
 @pytest.mark.parametrize("number", [-1, 0])
-def test_a_number_of_places_that_is_none_sets_no_limit(number, folder):
+def test_a_number_of_positions_below_one_sets_no_limit(number, folder):
     sampler = bon.load(folder(max_position_embeddings=number), "logprob")
     assert sampler.engine.context is None
     assert sampler.run("This movie", n=2, seed=1).best.tokens > 0
@@ -367,6 +367,6 @@ def test_a_number_of_places_that_is_none_sets_no_limit(number, folder):
 
 @pytest.mark.parametrize("scorer", ["embedded", "judge", "weak"])
 @pytest.mark.parametrize("dtype", ["float32", "bf16", None])
-def test_of_the_models_in_the_box_there_is_nothing_to_warn_of(scorer, dtype):
+def test_the_embedded_models_load_without_a_note(scorer, dtype):
     loading.LIVE.clear()
     assert bon.load("embedded", scorer, dtype=dtype).run("This movie", n=2, seed=1).notes == ()

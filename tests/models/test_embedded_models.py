@@ -1,4 +1,4 @@
-"""The models in the box and the corpus behind them: what they reach, measured on the shipped weights."""
+"""The embedded models and their corpus: how good they are, measured on the shipped weights."""
 
 import json
 import re
@@ -53,14 +53,14 @@ def test_corpus_has_more_than_3000_distinct_phrases_about_at_least_12_subjects()
 def test_the_test_sentences_are_200_and_in_no_training_text(folder):
     test = held_out("test")
     assert len({text for text, _ in test}) == 200
-    written = " ".join(line for lines in sentences(folder=folder).values() for line in lines)
-    written += " ".join(p for bank in banks().values() for lines in bank.sections.values() for p in lines)
-    runs_of_seven = _runs(written, 7)
-    shared = [text for text, _ in test if _runs(text, 7) & runs_of_seven]
+    training_text = " ".join(line for lines in sentences(folder=folder).values() for line in lines)
+    training_text += " ".join(p for bank in banks().values() for lines in bank.sections.values() for p in lines)
+    runs_of_seven = _word_runs(training_text, 7)
+    shared = [text for text, _ in test if _word_runs(text, 7) & runs_of_seven]
     assert shared == []
 
 
-def _runs(text, length):
+def _word_runs(text, length):
     words = re.findall(r"[a-z']+", text.lower())
     return {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
 
@@ -82,10 +82,10 @@ def test_grammar_writes_no_content_twice_in_a_review_and_labels_its_mood():
 
 
 def test_corpus_is_the_same_for_the_same_seed():
-    one, two, other = documents(3), documents(3), documents(4)
-    first = [next(one) for _ in range(50)]
-    assert first == [next(two) for _ in range(50)]
-    assert first != [next(other) for _ in range(50)]
+    seed_3, seed_3_again, seed_4 = documents(3), documents(3), documents(4)
+    expected = [next(seed_3) for _ in range(50)]
+    assert expected == [next(seed_3_again) for _ in range(50)]
+    assert expected != [next(seed_4) for _ in range(50)]
 
 
 def test_training_is_repeatable(tmp_path, monkeypatch):
@@ -105,8 +105,8 @@ def test_files_are_safetensors_below_10_mb_with_a_card(name):
     assert any(file.suffix == ".safetensors" for file in files)
     assert not any(file.suffix in {".bin", ".pt", ".pickle"} for file in files)
     card = (folder / "README.md").read_text(encoding="utf-8")
-    for said in ("Trained on", "How well it does", "Limits"):
-        assert said in card
+    for heading in ("Trained on", "How well it does", "Limits"):
+        assert heading in card
 
 
 def test_language_model_has_3_to_8_million_parameters_and_the_scorer_names_its_labels(sampler):
@@ -119,33 +119,34 @@ def test_scorer_gets_92_percent_of_the_hand_written_test_right_and_the_judge_90(
     assert report.right(api.load("embedded", "judge"), held_out("test")) >= 0.90
 
 
-def test_the_judge_is_of_another_kind_and_learned_from_other_sentences(models):
+def test_the_judge_is_of_another_architecture_and_learned_from_other_sentences(models):
     assert isinstance(models.judge.classifier, NgramClassifier)
-    theirs, ours = (
+    scorer_sentences, judge_sentences = (
         {line.lower() for lines in sentences(folder=folder).values() for line in lines}
         for folder in ("sentences", "judged")
     )
-    assert len(ours) > 20_000
-    assert len(ours & theirs) / len(ours) < 0.005  # what two people happen to say alike
+    assert len(judge_sentences) > 20_000
+    # Two people may write a few sentences alike by chance.
+    assert len(judge_sentences & scorer_sentences) / len(judge_sentences) < 0.005
 
 
-def test_more_samples_please_the_weak_scorer_and_soon_not_the_judge(sampler):
+def test_optimising_the_weak_scorer_soon_stops_improving_the_judge(sampler):
     assert report.right(api.load("embedded", "weak"), held_out("test")) < 0.75
-    written = [[Item(run.prompt, c) for c in run.candidates]
-               for run in report.runs(api.load("embedded", "logprob"), shipped_prompts(), 64, count())]
-    watched = [api.load("embedded", "judge").scorer.score(items).values for items in written]
+    items_by_prompt = [[Item(run.prompt, c) for c in run.candidates]
+                       for run in report.runs(api.load("embedded", "logprob"), shipped_prompts(), 64, count())]
+    judge_scores = [api.load("embedded", "judge").scorer.score(items).values for items in items_by_prompt]
 
     def curves(scorer):
-        """Over the 32 prompts: best of k by the scorer, in its own eyes and in the judge's."""
-        rated = [scorer.score(items).values for items in written]
-        judged = [estimates.expected_best(*pair) for pair in zip(rated, watched, strict=True)]
-        return np.mean([estimates.expected_best(scores) for scores in rated], axis=0), np.mean(judged, axis=0)
+        """The expected best of k by the scorer over the 32 prompts: its own mean score and the judge's."""
+        rated = [scorer.score(items).values for items in items_by_prompt]
+        judge_curve = [estimates.expected_best(*pair) for pair in zip(rated, judge_scores, strict=True)]
+        return np.mean([estimates.expected_best(scores) for scores in rated], axis=0), np.mean(judge_curve, axis=0)
 
-    own, judged = curves(api.load("embedded", "weak").scorer)
-    assert own[63] - own[0] > 0.35
-    assert judged[63] - judged[15] < 0.5 * (judged[15] - judged[0])  # it levels off
-    assert own[63] - judged[63] > 0.2  # and what is picked is overrated
-    assert curves(sampler.scorer)[1][63] > judged[63] + 0.1  # which is the scorer's fault, not the judge's
+    weak_curve, judge_curve = curves(api.load("embedded", "weak").scorer)
+    assert weak_curve[63] - weak_curve[0] > 0.35
+    assert judge_curve[63] - judge_curve[15] < 0.5 * (judge_curve[15] - judge_curve[0])  # the judge's curve levels off
+    assert weak_curve[63] - judge_curve[63] > 0.2  # the scorer overrates its winners
+    assert curves(sampler.scorer)[1][63] > judge_curve[63] + 0.1  # a better scorer does better by the same judge
 
 
 def test_training_of_the_judge_is_repeatable(tmp_path):
@@ -157,11 +158,11 @@ def test_training_of_the_judge_is_repeatable(tmp_path):
     trained = [ngrams.train(judge_examples(seed), 2, seed, lambda _: None) for seed in range(2)]
     texts = ["not bad at all", "I want my two hours back!", "x"]
     expected = sum(torch.logit(model.judge(texts)) for model in trained) / 2
-    got = saved.score([Item("", Candidate(index=i, text=text)) for i, text in enumerate(texts)]).values
-    assert got == pytest.approx(expected.tolist(), abs=0.02)
+    margins = saved.score([Item("", Candidate(index=i, text=text)) for i, text in enumerate(texts)]).values
+    assert margins == pytest.approx(expected.tolist(), abs=0.02)
 
 
-# Tuned, and compared.
+# The tuned model and the comparison.
 
 
 @pytest.fixture(scope="module")
@@ -170,14 +171,14 @@ def models():
 
 
 @pytest.fixture(scope="module")
-def compared():
-    """The comparison over the 32 prompts in the box, as the page makes it and opens with it."""
+def comparison():
+    """The comparison over the 32 shipped prompts with which the page opens."""
     return page_samples.comparison()
 
 
-def test_tuned_model_scores_025_above_base_within_3_nats(compared):
-    assert not compared.notes
-    rows = {row.kind: row for row in compared.rows() if row.kind in ("base", "tuned")}
+def test_tuned_model_scores_025_above_base_within_3_nats(comparison):
+    assert not comparison.notes
+    rows = {row.kind: row for row in comparison.rows() if row.kind in ("base", "tuned")}
     assert rows["tuned"].score.mean >= rows["base"].score.mean + 0.25
     assert rows["tuned"].kl <= 3
 
@@ -187,20 +188,20 @@ def test_tuned_model_has_not_collapsed():
     assert len(set(report.sample(tuned, 10))) >= 450
 
 
-def test_best_of_n_and_the_tuned_points_share_a_range_of_kl(compared):
-    found = compared.differences()
-    assert len(found) == 4
-    assert sum(d["difference"] is not None for d in found) >= 2
-    points = compared.checkpoints
+def test_best_of_n_and_the_tuned_points_share_a_range_of_kl(comparison):
+    differences = comparison.differences()
+    assert len(differences) == 4
+    assert sum(d["difference"] is not None for d in differences) >= 2
+    points = comparison.checkpoints
     assert all(point["low"] < point["score"] < point["high"] and point["kl_error"] > 0 for point in points)
-    assert "nats" in compared.sentence()
+    assert "nats" in comparison.sentence()
 
 
 def test_the_tuned_models_training_begins_with_prompts_of_equal_length():
     tokenizer = AutoTokenizer.from_pretrained(presets.find("embedded").model)
-    begun = [next(texts) for texts in [tune.prompts(tokenizer, 3)] for _ in range(50)]
-    assert {len(tokenizer(prompt)["input_ids"]) for prompt in begun} == {tune.PROMPT_TOKENS}
-    assert len(set(begun)) > 25
+    prompts = [next(texts) for texts in [tune.prompts(tokenizer, 3)] for _ in range(50)]
+    assert {len(tokenizer(prompt)["input_ids"]) for prompt in prompts} == {tune.PROMPT_TOKENS}
+    assert len(set(prompts)) > 25
 
 
 def test_classifier_gets_95_percent_of_new_clear_grammar_texts_right(sampler):
@@ -218,8 +219,8 @@ def test_95_percent_of_500_samples_from_50_openings_are_distinct():
 
 def test_card_shows_the_first_20_samples_of_seed_0(sampler):
     card = (assets_folder() / "models" / "reviews" / "README.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^\d+\. (.*)$", card, re.MULTILINE)
-    assert shown == [" ".join(text.split()) for text in report.sample(sampler, 1)[:20]]
+    samples = re.findall(r"^\d+\. (.*)$", card, re.MULTILINE)
+    assert samples == [" ".join(text.split()) for text in report.sample(sampler, 1)[:20]]
 
 
 def test_best_of_16_beats_one_sample_by_035_over_50_prompts(runs):
@@ -244,36 +245,37 @@ def test_scores_spread_over_the_whole_range(runs):
 
 
 @pytest.fixture(scope="module")
-def known() -> set[str]:
+def corpus_words() -> set[str]:
     """The words of some texts of the corpus."""
     return {word for text in islice(documents(12), 5_000) for word in re.findall(r"[a-z]+", text.lower())}
 
 
 @pytest.mark.parametrize("prompt", ["مرحبا", "🙂🎉", "zxqv 77", "SELECT * FROM", "el gato", "\u0007bell", "The"])
-def test_prompts_that_the_grammar_never_starts_with_lead_to_readable_text(sampler, known, prompt):
+def test_prompts_that_the_grammar_never_starts_with_lead_to_readable_text(sampler, corpus_words, prompt):
     result = sampler.run(prompt, n=16, seed=3, min_tokens=24)
-    words = re.findall(r"[a-z]+", " ".join(c.text for c in result.candidates).lower())
-    assert len(words) > 100
-    assert sum(w in known for w in words) / len(words) > 0.9
+    result_words = re.findall(r"[a-z]+", " ".join(c.text for c in result.candidates).lower())
+    assert len(result_words) > 100
+    assert sum(word in corpus_words for word in result_words) / len(result_words) > 0.9
 
 
-def test_sample_run_of_the_page_is_made_again_from_its_seed(sampler):
-    shown = json.loads((assets_folder() / "ui" / "sample.json").read_text(encoding="utf-8"))
-    again = sampler.run(shown["prompt"], **{k: v for k, v in shown["settings"].items() if k not in ("model", "scorer")})
-    assert [c["text"] for c in shown["candidates"]] == [c.text for c in again.candidates]
-    assert [c["score"] for c in shown["candidates"]] == pytest.approx([c.score for c in again.candidates], abs=1e-4)
+def test_the_pages_sample_run_is_repeated_by_its_seed(sampler):
+    sample = json.loads((assets_folder() / "ui" / "sample.json").read_text(encoding="utf-8"))
+    settings = {k: v for k, v in sample["settings"].items() if k not in ("model", "scorer")}
+    repeated = sampler.run(sample["prompt"], **settings)
+    assert [c["text"] for c in sample["candidates"]] == [c.text for c in repeated.candidates]
+    assert [c["score"] for c in sample["candidates"]] == pytest.approx([c.score for c in repeated.candidates], abs=1e-4)
 
 
-def test_sample_comparison_of_the_page_is_made_again_from_its_seed(compared):
+def test_the_pages_sample_comparison_is_repeated_by_its_seed(comparison):
     """Processors that round otherwise may flip a candidate or two of its 1,088."""
-    shown = json.loads((assets_folder() / "ui" / "comparison.json").read_text(encoding="utf-8"))
-    again = json.loads(sample_text(compared))
-    assert [row[0] for row in shown["rows"]] == [row[0] for row in again["rows"]]
+    sample = json.loads((assets_folder() / "ui" / "comparison.json").read_text(encoding="utf-8"))
+    repeated = json.loads(sample_text(comparison))
+    assert [row[0] for row in sample["rows"]] == [row[0] for row in repeated["rows"]]
     for column in (1, 4):  # the scorer's and the judge's mean
-        means = [[float(row[column][0]) for row in made["rows"]] for made in (shown, again)]
+        means = [[float(row[column][0]) for row in file["rows"]] for file in (sample, repeated)]
         assert means[0] == pytest.approx(means[1], abs=0.02)
-    assert shown["about"] == again["about"]
-    assert [card["prompt"] for card in shown["cards"]] == [card["prompt"] for card in again["cards"]]
+    assert sample["about"] == repeated["about"]
+    assert [card["prompt"] for card in sample["cards"]] == [card["prompt"] for card in repeated["cards"]]
 
 
 def test_nothing_of_the_corpus_is_imported_by_the_app():

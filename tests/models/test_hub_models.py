@@ -28,8 +28,8 @@ RUN = ["This movie", "-n", "3", "--seed", "7", "--json"]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """The stand-in, and a process that takes it for the Hub."""
+def machine(tmp_path_factory):
+    """The stand-in, and a process whose Hub it is."""
     root = tmp_path_factory.mktemp("hub")
     marker = root / "code-was-run"
     stand_in.put_gpt2(root / "lvwerra/gpt2-imdb")
@@ -68,29 +68,29 @@ def token(text: str | None) -> None:
 
 
 @pytest.fixture
-def logged_in(place):
+def logged_in(machine):
     """Logs the process in with the given token, until the test ends."""
-    yield lambda text: place.call(token, text)
-    place.call(token, None)
+    yield lambda text: machine.call(token, text)
+    machine.call(token, None)
 
 
 @pytest.fixture
-def hub(place):
-    """The stand-in as it is on a machine that never asked it anything."""
-    emptied(place)
-    return place.hub
+def hub(machine):
+    """The stand-in without any requests so far; the machine has no files of it."""
+    clear_machine(machine)
+    return machine.hub
 
 
-def emptied(place) -> None:
-    shutil.rmtree(place.home, ignore_errors=True)
-    place.call(forget)
-    place.hub.calm()
+def clear_machine(machine) -> None:
+    shutil.rmtree(machine.home, ignore_errors=True)
+    machine.call(forget)
+    machine.hub.calm()
 
 
 @pytest.fixture
-def bon(place, hub):
+def bon(machine, hub):
     """The command line in the process whose Hub is the stand-in: status, standard output and standard error."""
-    return lambda *argv: place.call(command_line, list(argv))
+    return lambda *argv: machine.call(command_line, list(argv))
 
 
 def forget() -> None:
@@ -98,8 +98,8 @@ def forget() -> None:
 
 
 def command_line(argv: list[str]) -> tuple[int, str, str]:
-    """The command line. Standard error is that of the whole process, whoever holds on to it."""
-    out, kept = io.StringIO(), os.dup(2)
+    """Runs the command line; standard error is the file descriptor's, since libraries may hold on to the stream."""
+    out, stderr_copy = io.StringIO(), os.dup(2)
     with tempfile.TemporaryFile() as err:
         os.dup2(err.fileno(), 2)
         try:
@@ -107,8 +107,8 @@ def command_line(argv: list[str]) -> tuple[int, str, str]:
                 status = main(argv)
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr_copy, 2)
+            os.close(stderr_copy)
         err.seek(0)
         return status, out.getvalue(), err.read().decode()
 
@@ -125,17 +125,18 @@ def assert_one_line(err: str, *parts: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def classic(place):
-    """The classic pair as a user first runs it, and then again, and then something else, with the Hub switched off."""
-    emptied(place)
-    first = place.call(command_line, [*RUN, "--model", "gpt2-imdb"])
-    asked = place.hub.asked(".bin", "GET")
-    place.hub.calm()
-    both = [[*RUN, "--model", "gpt2-imdb"], [*RUN, "--model", "new/small"]]
-    command = [sys.executable, "-c", f"from bon.cli.main import main; print(*[main(argv) for argv in {both!r}])"]
-    env = {**place.env, "HF_HUB_OFFLINE": "1"}
-    off = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    return SimpleNamespace(first=first, asked=asked, off=off, asked_when_off=list(place.hub.requests))
+def classic(machine):
+    """The classic pair on first use, and then, with the Hub switched off, the pair again and another model."""
+    clear_machine(machine)
+    first = machine.call(command_line, [*RUN, "--model", "gpt2-imdb"])
+    downloads = machine.hub.asked(".bin", "GET")
+    machine.hub.calm()
+    commands = [[*RUN, "--model", "gpt2-imdb"], [*RUN, "--model", "new/small"]]
+    command = [sys.executable, "-c", f"from bon.cli.main import main; print(*[main(argv) for argv in {commands!r}])"]
+    env = {**machine.env, "HF_HUB_OFFLINE": "1"}
+    offline = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return SimpleNamespace(first=first, downloads=downloads, offline=offline,
+                           offline_requests=list(machine.hub.requests))
 
 
 def test_the_classic_pair_loads_from_the_files_of_the_originals(classic):
@@ -144,20 +145,20 @@ def test_the_classic_pair_loads_from_the_files_of_the_originals(classic):
     result = json.loads(out)
     assert (result["model"], result["target"], result["unit"]) == ("gpt2-imdb", "POSITIVE", "probability")
     assert [c["rank"] for c in result["candidates"]] == [1, 2, 3]
-    assert {(model, file) for _, model, file, _ in classic.asked} == {
+    assert {(model, file) for _, model, file, _ in classic.downloads} == {
         ("lvwerra/gpt2-imdb", "pytorch_model.bin"), ("lvwerra/distilbert-imdb", "pytorch_model.bin"),
     }
 
 
-def test_with_the_hub_switched_off_a_copy_serves_and_an_absent_model_is_refused(classic):
-    out, statuses = classic.off.stdout.splitlines()
+def test_offline_a_local_copy_is_used_and_an_absent_model_is_refused(classic):
+    out, statuses = classic.offline.stdout.splitlines()
     assert statuses == "0 2"
     assert json.loads(out)["candidates"] == json.loads(classic.first[1])["candidates"]
-    assert_one_line(classic.off.stderr, "new/small", "HF_HUB_OFFLINE", "hf download new/small", "`embedded`")
-    assert classic.asked_when_off == []
+    assert_one_line(classic.offline.stderr, "new/small", "HF_HUB_OFFLINE", "hf download new/small", "`embedded`")
+    assert classic.offline_requests == []
 
 
-def test_safetensors_are_taken_where_there_are_any(bon, hub):
+def test_safetensors_are_preferred(bon, hub):
     (hub.root / "new/small/pytorch_model.bin").write_bytes(b"not to be read")
     try:
         status, _, err = bon(*RUN, "--model", "new/small")
@@ -168,15 +169,15 @@ def test_safetensors_are_taken_where_there_are_any(bon, hub):
     assert not hub.asked(".bin")
 
 
-def test_a_second_load_asks_for_no_file(bon, hub, place):
-    first = bon(*RUN, "--model", "new/small")
-    place.call(forget)
+def test_a_second_load_asks_for_no_file(bon, hub, machine):
+    loaded = bon(*RUN, "--model", "new/small")
+    machine.call(forget)
     hub.calm()
-    assert texts(bon(*RUN, "--model", "new/small")[1]) == texts(first[1])
+    assert texts(bon(*RUN, "--model", "new/small")[1]) == texts(loaded[1])
     assert {file.split("/")[0] for _, _, file, _ in hub.requests} == {"api"}
 
 
-def test_what_is_loaded_is_used_without_asking_the_hub(bon, hub):
+def test_a_loaded_model_is_used_without_a_request_to_the_hub(bon, hub):
     bon(*RUN, "--model", "new/small")
     hub.calm()
     assert bon(*RUN, "--model", "new/small")[0] == 0
@@ -185,20 +186,20 @@ def test_what_is_loaded_is_used_without_asking_the_hub(bon, hub):
 
 @pytest.mark.parametrize("where", ["--model", "--scorer"])
 def test_a_model_that_is_absent_is_named(bon, hub, where, lm_folder):
-    own = () if where == "--model" else ("--model", lm_folder)
-    status, out, err = bon(*RUN, *own, where, "nobody/nothing")
+    model_option = () if where == "--model" else ("--model", lm_folder)
+    status, out, err = bon(*RUN, *model_option, where, "nobody/nothing")
     assert (status, out) == (2, "")
     assert_one_line(err, "nobody/nothing", "Check its name", "hf auth login", "embedded")
 
 
-def test_a_model_behind_a_token_says_how_to_log_in(bon, hub):
+def test_a_gated_model_without_a_token_says_how_to_log_in(bon, hub):
     hub.gated = {"new/small"}
     status, _, err = bon(*RUN, "--model", "new/small")
     assert status == 2
     assert_one_line(err, "new/small", "hf auth login", f"{hub.url}/new/small")
 
 
-def test_a_token_whose_owner_has_not_accepted_the_terms_is_told_where_to_do_so(bon, hub, logged_in):
+def test_a_gated_model_whose_terms_are_not_accepted_says_where_to_accept_them(bon, hub, logged_in):
     logged_in("hf_of_somebody")
     hub.gated = {"new/small"}
     status, _, err = bon(*RUN, "--model", "new/small")
@@ -207,7 +208,7 @@ def test_a_token_whose_owner_has_not_accepted_the_terms_is_told_where_to_do_so(b
     assert "auth login" not in err
 
 
-def test_with_a_token_an_absent_model_is_no_matter_of_logging_in(bon, hub, logged_in):
+def test_with_a_token_the_error_of_an_absent_model_does_not_mention_logging_in(bon, hub, logged_in):
     logged_in("hf_of_somebody")
     status, _, err = bon(*RUN, "--model", "nobody/nothing")
     assert status == 2
@@ -215,7 +216,7 @@ def test_with_a_token_an_absent_model_is_no_matter_of_logging_in(bon, hub, logge
     assert "auth login" not in err
 
 
-def test_a_token_that_the_hub_does_not_take_is_the_reason_that_is_told(bon, hub, logged_in):
+def test_an_invalid_token_is_named_as_the_reason(bon, hub, logged_in):
     logged_in("hf_expired")
     status, _, err = bon(*RUN, "--model", "new/small")
     assert status == 2
@@ -223,20 +224,20 @@ def test_a_token_that_the_hub_does_not_take_is_the_reason_that_is_told(bon, hub,
 
 
 @pytest.mark.parametrize(("name", "advice"), [("bad/adapter", "Merge the two"), ("bad/gguf", "endpoint")])
-def test_what_stands_in_a_repository_in_place_of_a_model_is_named(name, advice, bon, hub):
+def test_a_repository_with_another_format_says_what_to_do(name, advice, bon, hub):
     status, _, err = bon(*RUN, "--model", name)
     assert status == 2
     assert_one_line(err, name, advice)
 
 
-def test_a_vocabulary_of_any_name_is_fetched_and_found_offline(bon, hub, place):
+def test_a_vocabulary_of_any_name_is_fetched_and_found_offline(bon, hub, machine):
     """BERTweet's: bpe.codes beside vocab.txt."""
     run = [*RUN, "--model", "new/small", "--scorer", "new/tweets"]
     status, out, err = bon(*run)
     assert (status, err) == (0, "")
     assert hub.asked("bpe.codes", "GET")
-    assert place.call(presets.state, "new/tweets") == "here"
-    place.call(forget)
+    assert machine.call(presets.state, "new/tweets") == "here"
+    machine.call(forget)
     hub.stop()
     try:
         offline = bon(*run)
@@ -252,39 +253,39 @@ def test_a_repository_without_a_model_is_refused(bon):
     assert_one_line(err, "bad/empty", "config.json")
 
 
-def test_a_download_that_breaks_off_goes_on_where_it_stopped(bon, hub):
+def test_an_interrupted_download_resumes_where_it_stopped(bon, hub):
     hub.breaks = 1
     status, out, err = bon(*RUN, "--model", "new/large")
     assert (status, err) == (0, "")
     assert len(texts(out)) == 3
-    first, second = hub.asked("model.safetensors", "GET")[-2:]
-    assert first[3] is None
-    assert second[3] not in (None, "bytes=0-")
+    start, rest = hub.asked("model.safetensors", "GET")[-2:]
+    assert start[3] is None
+    assert rest[3] not in (None, "bytes=0-")
 
 
-def test_a_download_that_is_cut_off_fails_by_name_and_the_next_call_works(bon, hub, place):
+def test_a_download_that_is_cut_off_fails_by_name_and_the_next_call_works(bon, hub, machine):
     hub.breaks, hub.reset = 1, True
     status, out, err = bon(*RUN, "--model", "new/small")
     assert (status, out) == (2, "")
     assert_one_line(err, "download of new/small was interrupted", "Try again")
-    assert place.call(presets.state, "new/small") == "partly here"
+    assert machine.call(presets.state, "new/small") == "partly here"
 
-    kept = len(hub.asked("tokenizer.json", "GET"))
+    tokenizer_downloads = len(hub.asked("tokenizer.json", "GET"))
     status, out, err = bon(*RUN, "--model", "new/small")
     assert (status, err) == (0, "")
     assert len(texts(out)) == 3
-    assert len(hub.asked("tokenizer.json", "GET")) == kept
-    assert place.call(presets.state, "new/small") == "here"
+    assert len(hub.asked("tokenizer.json", "GET")) == tokenizer_downloads
+    assert machine.call(presets.state, "new/small") == "here"
 
 
-def test_a_slow_download_is_waited_for(bon, hub):
+def test_a_slow_download_does_not_time_out(bon, hub):
     hub.pace = 0.07  # in all longer than HF_HUB_DOWNLOAD_TIMEOUT, which counts the time without any news
     status, out, err = bon(*RUN, "--model", "new/small")
     assert (status, err) == (0, "")
     assert len(texts(out)) == 3
 
 
-def test_a_hub_out_of_reach_is_an_error_that_names_ways_to_go_on(bon, hub):
+def test_an_unreachable_hub_is_an_error_that_names_alternatives(bon, hub):
     hub.stop()
     try:
         status, out, err = bon(*RUN, "--model", "new/small")
@@ -294,45 +295,45 @@ def test_a_hub_out_of_reach_is_an_error_that_names_ways_to_go_on(bon, hub):
     assert_one_line(err, "new/small", "could not be reached", "hf download new/small", "folder", "`embedded`")
 
 
-def test_an_answer_that_is_not_the_hubs_is_not_taken_for_an_absent_model(bon, hub):
+def test_an_answer_of_a_proxy_is_not_taken_for_an_absent_model(bon, hub):
     hub.blocked = True
     status, _, err = bon(*RUN, "--model", "new/small")
     assert status == 2
     assert_one_line(err, "new/small", "could not be reached", "status 403", "hf download new/small")
 
 
-def test_a_complete_copy_serves_while_the_hub_is_out_of_reach(bon, hub, place):
-    there = bon(*RUN, "--model", "new/small")
-    place.call(forget)
+def test_a_complete_copy_is_used_while_the_hub_is_unreachable(bon, hub, machine):
+    loaded = bon(*RUN, "--model", "new/small")
+    machine.call(forget)
     hub.stop()
     try:
         status, out, err = bon(*RUN, "--model", "new/small")
     finally:
         hub.start()
     assert (status, err) == (0, "")
-    assert texts(out) == texts(there[1])
+    assert texts(out) == texts(loaded[1])
 
 
-def test_pickled_code_is_refused_and_not_run(bon, place):
+def test_pickled_code_is_refused_and_not_run(bon, machine):
     status, out, err = bon(*RUN, "--model", "bad/pickle")
     assert (status, out) == (2, "")
     assert_one_line(err, "bad/pickle", "pickled code", "safetensors")
-    assert not place.marker.exists()
+    assert not machine.marker.exists()
 
 
-def test_a_model_that_needs_code_of_its_repository_is_refused(bon, hub, place):
+def test_a_model_that_needs_code_of_its_repository_is_refused(bon, hub, machine):
     status, out, err = bon(*RUN, "--model", "bad/code")
     assert (status, out) == (2, "")
     assert_one_line(err, "bad/code", "its own code")
-    assert not place.marker.exists()
+    assert not machine.marker.exists()
     assert not hub.asked(".py")
 
 
-def test_a_known_model_that_offers_code_is_loaded_without_it(bon, hub, place):
+def test_a_known_model_that_offers_code_is_loaded_without_it(bon, hub, machine):
     status, out, err = bon(*RUN, "--model", "bad/known")
     assert (status, err) == (0, "")
     assert len(texts(out)) == 3
-    assert not place.marker.exists()
+    assert not machine.marker.exists()
     assert not hub.asked(".py")
 
 
@@ -348,7 +349,7 @@ def test_a_classifier_is_refused_as_language_model(bon):
     assert_one_line(err, "lvwerra/distilbert-imdb", "causal language model")
 
 
-def test_the_list_of_models_tells_what_of_them_is_here(bon, place):
+def test_the_list_of_models_says_which_files_are_downloaded(bon, machine):
     def states() -> tuple[str, str]:
         rows = {row["name"]: row for row in json.loads(bon("models", "--json")[1])["models"]}
         return rows["gpt2-imdb"]["model_state"], rows["gpt2-imdb"]["scorer_state"]
@@ -356,5 +357,5 @@ def test_the_list_of_models_tells_what_of_them_is_here(bon, place):
     assert states() == ("not here", "not here")
     bon(*RUN, "--model", "lvwerra/gpt2-imdb")
     assert states() == ("here", "not here")
-    Path(next((place.home / "hub").rglob("pytorch_model.bin")).resolve()).unlink()
+    Path(next((machine.home / "hub").rglob("pytorch_model.bin")).resolve()).unlink()
     assert states() == ("partly here", "not here")

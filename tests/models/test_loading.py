@@ -1,4 +1,4 @@
-"""What is loaded stays loaded, once; and the choice of device and number type."""
+"""The cache of loaded models, and the choice of device and number type."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ from tests.support import tiny
 
 
 class Maker:
-    """Makes values slowly enough for others to come in between, and counts."""
+    """Makes values once the event `open` is set; `made` lists the keys."""
 
     def __init__(self, failures: int = 0):
         self.made, self.failures, self.open = [], failures, threading.Event()
@@ -28,25 +28,25 @@ class Maker:
         return object()
 
 
-def in_threads(number: int, work) -> list:
-    """What `number` threads get from `work`, a caught exception among it; ends them before it returns."""
-    got: list = [None] * number
+def results_of_threads(number: int, work) -> list:
+    """The values or OSErrors of `work` in `number` threads, which have ended when it returns."""
+    results: list = [None] * number
 
     def run(i: int) -> None:
         try:
-            got[i] = work(i)
+            results[i] = work(i)
         except OSError as error:
-            got[i] = error
+            results[i] = error
 
     threads = [threading.Thread(target=run, args=(i,)) for i in range(number)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
-    return got
+    return results
 
 
-def opened_when(cache_calls: int, started: list, maker: Maker) -> None:
+def open_maker(cache_calls: int, started: list, maker: Maker) -> None:
     """Lets the maker finish once all callers are on their way."""
     while len(started) < cache_calls:
         time.sleep(0.001)
@@ -56,32 +56,32 @@ def opened_when(cache_calls: int, started: list, maker: Maker) -> None:
 
 def test_threads_that_ask_for_the_same_key_get_one_value_made_once():
     cache, maker, started = LiveCache(), Maker(), []
-    opener = threading.Thread(target=opened_when, args=(8, started, maker))
+    opener = threading.Thread(target=open_maker, args=(8, started, maker))
     opener.start()
-    got = in_threads(8, lambda i: (started.append(i), cache.get("a", lambda: maker("a")))[1])
+    values = results_of_threads(8, lambda i: (started.append(i), cache.get("a", lambda: maker("a")))[1])
     opener.join()
     assert maker.made == ["a"]
-    assert len({id(value) for value in got}) == 1
+    assert len({id(value) for value in values}) == 1
 
 
-def test_a_slow_key_holds_up_no_other():
+def test_a_slow_key_does_not_delay_another():
     cache, maker = LiveCache(), Maker()
     slow = threading.Thread(target=cache.get, args=("slow", lambda: maker("slow")))
     slow.start()
-    assert cache.get("quick", lambda: "here") == "here"  # would wait for ever
+    assert cache.get("quick", lambda: "here") == "here"  # would wait forever
     assert slow.is_alive()
     maker.open.set()
     slow.join(5)
 
 
-def test_a_bounded_number_stays_the_most_recently_used():
+def test_only_the_most_recently_used_values_stay_within_the_limit():
     cache = LiveCache(limit=2)
     for key in ("a", "b", "a", "c"):
         cache.get(key, object)
     assert list(cache) == ["a", "c"]
 
 
-def test_a_value_that_was_let_go_is_made_again():
+def test_an_evicted_value_is_made_again():
     cache, maker = LiveCache(limit=1), Maker()
     maker.open.set()
     for key in ("a", "b", "a"):
@@ -99,15 +99,15 @@ def test_a_failure_is_raised_and_the_next_caller_tries_again():
     assert maker.made == ["a", "a"]
 
 
-def test_those_who_waited_for_a_failure_try_again_one_at_a_time():
+def test_callers_that_waited_for_a_failure_try_again_one_at_a_time():
     cache, maker, started = LiveCache(), Maker(failures=1), []
-    opener = threading.Thread(target=opened_when, args=(4, started, maker))
+    opener = threading.Thread(target=open_maker, args=(4, started, maker))
     opener.start()
-    got = in_threads(4, lambda i: (started.append(i), cache.get("a", lambda: maker("a")))[1])
+    values = results_of_threads(4, lambda i: (started.append(i), cache.get("a", lambda: maker("a")))[1])
     opener.join()
     assert maker.made == ["a", "a"]
-    assert sum(isinstance(value, OSError) for value in got) == 1
-    assert len({id(value) for value in got}) == 2
+    assert sum(isinstance(value, OSError) for value in values) == 1
+    assert len({id(value) for value in values}) == 2
 
 
 def test_clearing_while_a_value_is_made_does_not_make_it_twice_at_once():
@@ -134,25 +134,25 @@ def live(monkeypatch) -> LiveCache:
 
 
 def test_two_threads_that_ask_for_a_model_get_the_same_weights(live, lm_folder):
-    both = in_threads(2, lambda i: loading.causal(lm_folder, "cpu"))
-    assert both[0][0] is both[1][0]
+    loaded = results_of_threads(2, lambda i: loading.causal(lm_folder, "cpu"))
+    assert loaded[0][0] is loaded[1][0]
     assert len(list(live)) == 1
 
 
 def test_different_models_can_be_asked_for_at_once(live, tmp_path):
     folders = [tiny.save(tiny.gpt2(seed=seed), tmp_path / str(seed)) for seed in range(4)]
-    loaded = in_threads(4, lambda i: loading.causal(folders[i], "cpu")[0])
+    loaded = results_of_threads(4, lambda i: loading.causal(folders[i], "cpu")[0])
     for seed, model in enumerate(loaded):
         assert torch.equal(model.lm_head.weight, tiny.gpt2(seed=seed).lm_head.weight)
 
 
-def test_a_generator_and_a_scorer_are_both_there(live, classifier_folder, lm_folder):
+def test_a_generator_and_a_scorer_stay_loaded_together(live, classifier_folder, lm_folder):
     loading.causal(lm_folder, "cpu")
     loading.classifier(classifier_folder, "cpu")
     assert [place for _, place, *_ in live] == [lm_folder, classifier_folder]
 
 
-def test_what_was_let_go_is_no_longer_loaded(live, lm_folder, classifier_folder, reward_folder):
+def test_an_evicted_model_is_no_longer_loaded(live, lm_folder, classifier_folder, reward_folder):
     loading.causal(lm_folder, "cpu")
     loading.classifier(classifier_folder, "cpu")
     loading.classifier(reward_folder, "cpu")
@@ -181,8 +181,8 @@ def test_a_large_model_is_in_bf16_exactly_where_the_device_has_it(monkeypatch):
         assert devices.choose_dtype(None, "cpu", 124_000_000) == expected
 
 
-class Heard(logging.Handler):
-    """Takes what a library says."""
+class LogCollector(logging.Handler):
+    """Collects the messages of a logger."""
 
     def __init__(self):
         super().__init__()
@@ -192,30 +192,30 @@ class Heard(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def test_the_libraries_speak_as_before_once_the_last_of_several_loads_is_over():
-    def talk() -> tuple[int, bool, list[str]]:
-        heard.lines.clear()
+def test_the_libraries_log_again_once_the_last_of_several_loads_has_ended():
+    def logged() -> tuple[int, bool, list[str]]:
+        collector.lines.clear()
         transformers.logging.get_logger("transformers.modeling_utils").warning("The weights are new.")
         bars = transformers.utils.logging.is_progress_bar_enabled()
-        return transformers.logging.get_verbosity(), bars, [*heard.lines]
+        return transformers.logging.get_verbosity(), bars, [*collector.lines]
 
-    heard = Heard()
-    transformers.logging.add_handler(heard)
+    collector = LogCollector()
+    transformers.logging.add_handler(collector)
     try:
-        before = talk()
+        before = logged()
         loading._quiet.__enter__()
         loading._quiet.__enter__()
         loading._quiet.__exit__()
-        assert talk()[1:] == (False, [])
+        assert logged()[1:] == (False, [])
         loading._quiet.__exit__()
-        assert talk() == before
+        assert logged() == before
     finally:
-        transformers.logging.remove_handler(heard)
+        transformers.logging.remove_handler(collector)
     assert before[1:] == (True, ["The weights are new."])
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "cpu:x", "mps", "tpu", "-1", "\x1b[31m"])
-def test_a_device_that_is_not_here_is_an_error_that_names_it(device, lm_folder, live):
+def test_a_device_that_does_not_exist_is_an_error_that_names_it(device, lm_folder, live):
     if device == "mps" and torch.backends.mps.is_available():
         pytest.skip("this machine has it")
     with pytest.raises(InputError, match="There is no device") as caught:
@@ -230,8 +230,8 @@ def test_an_unknown_number_type_is_refused_before_anything_is_read(live):
     assert caught.value.field == "dtype"
 
 
-@pytest.mark.parametrize("said", ["0", "-1", "many", "", "²"])
-def test_a_bound_that_is_no_number_of_models_is_refused(said, monkeypatch):
-    monkeypatch.setenv("BON_CACHE", said)
+@pytest.mark.parametrize("limit", ["0", "-1", "many", "", "²"])
+def test_a_cache_limit_that_is_no_number_of_models_is_refused(limit, monkeypatch):
+    monkeypatch.setenv("BON_CACHE", limit)
     with pytest.raises(InputError, match="BON_CACHE"):
         loading._cache_limit()
