@@ -1,4 +1,4 @@
-"""The speed table: everybody does the same work, and the figures are what was measured."""
+"""The speed table: all programs do the same work, and its numbers are the measured ones."""
 
 import json
 import sys
@@ -34,29 +34,30 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def _begun_once(work, begun, monkeypatch):
-    """Processes of the one work are started once for all tests: each takes seconds to import torch."""
-    def process(program, given, dtype, python=sys.executable):
-        assert (str(given.folder), given.n, given.prompt, given.lengths) == (str(work.folder), 3, 4, (3, 6))
-        return nullcontext(begun(program, dtype, python))
+def _processes_started_once(workload, start_once, monkeypatch):
+    """Starts each process once for all tests, since each takes seconds to import torch."""
+    def process(program, requested, dtype, python=sys.executable):
+        assert str(requested.folder) == str(workload.folder)
+        assert (requested.n, requested.prompt, requested.lengths) == (3, 4, (3, 6))
+        return nullcontext(start_once(program, dtype, python))
 
     monkeypatch.setattr(speed_table, "TimedProcess", process)
 
 
 @pytest.fixture(scope="module")
-def work(folder):
+def workload(folder):
     return speed_table.Work(folder, 3, 4, (3, 6))
 
 
 @pytest.fixture(scope="module")
-def begun(work):
-    """Starts a process, where it has not started."""
+def start_once(workload):
+    """Gives the process of a program, started on the first call."""
     with ExitStack() as stack:
-        real = speed_table.TimedProcess
-        yield cache(lambda program, dtype, python: stack.enter_context(real(program, work, dtype, python)))
+        timed_process = speed_table.TimedProcess
+        yield cache(lambda program, dtype, python: stack.enter_context(timed_process(program, workload, dtype, python)))
 
 
-def test_a_texts_tokens_are_as_many_for_the_scorer_as_for_the_writer(folder):
+def test_a_text_has_as_many_tokens_for_the_scorer_as_for_the_generator(folder):
     from transformers import AutoTokenizer
 
     writer, judge = (AutoTokenizer.from_pretrained(folder / name) for name in ("gpt2", "distilbert"))
@@ -64,29 +65,29 @@ def test_a_texts_tokens_are_as_many_for_the_scorer_as_for_the_writer(folder):
     assert judge(writer.decode(ids))["input_ids"] == ids
 
 
-@pytest.mark.usefixtures("_begun_once")
-def test_the_command_prints_one_object_a_line_for_exactly_the_work_asked_for(folder, capsys):
+@pytest.mark.usefixtures("_processes_started_once")
+def test_the_command_prints_one_json_object_per_line_for_the_requested_work(folder, capsys):
     status = main(["bench", "--models", str(folder), "-n", "3", "--prompt-tokens", "4", "--lengths", "3,6",
                        "--dtype", "float32", "--json"])
     (line,) = capsys.readouterr().out.splitlines()
-    told = json.loads(line)
+    record = json.loads(line)
     assert status == 0
-    assert (told["n"], told["prompt_tokens"], told["lengths"]) == (3, 4, [3, 6])
-    assert len(told["seconds"]) == 2
-    assert told["total"] == pytest.approx(sum(told["seconds"]), abs=1e-3)
-    assert 0 < told["generation"] + told["scoring"] <= told["total"]
-    assert (told["writes_in"], told["scores_in"]) == ("float32", "float32")
+    assert (record["n"], record["prompt_tokens"], record["lengths"]) == (3, 4, [3, 6])
+    assert len(record["seconds"]) == 2
+    assert record["total"] == pytest.approx(sum(record["seconds"]), abs=1e-3)
+    assert 0 < record["generation"] + record["scoring"] <= record["total"]
+    assert (record["writes_in"], record["scores_in"]) == ("float32", "float32")
 
 
-@pytest.mark.usefixtures("_begun_once")
-def test_a_line_of_the_table_comes_from_turns_of_everybody(work):
-    line, other = speed_table.lines("tiny", work, ["float32", "bf16"], turns=3)
-    assert other.types["writes_in"] == "bf16"
+@pytest.mark.usefixtures("_processes_started_once")
+def test_a_line_of_the_table_comes_from_alternating_turns_of_all_programs(workload):
+    line, bf16_line = speed_table.lines("tiny", workload, ["float32", "bf16"], turns=3)
+    assert bf16_line.types["writes_in"] == "bf16"
     assert line.total >= line.prefill + line.score > 0
     assert line.rate == pytest.approx(3 * 9 / (2 * line.prefill + 9 * line.step), rel=0.5)
     assert set(line.times_longer) == set(line.writes_longer) == set(line.memory_of_peers) == {"transformers"}
-    head, under, row = speed_table.markdown([line])
-    assert head.count("|") == under.count("|") == row.count("|")
+    header, separator, row = speed_table.markdown([line])
+    assert header.count("|") == separator.count("|") == row.count("|")
     assert "tiny (float32, scored in float32)" in row
 
 
@@ -101,10 +102,10 @@ def test_turns_alternate_and_ratios_are_of_neighbours():
             order.append(self.name)
             return {"queries": [{"total": 1.0}, {"total": 0.5}]}
 
-    taken = speed_table.in_turns([Scripted("a"), Scripted("b")], 3)
+    turns_by_process = speed_table.in_turns([Scripted("a"), Scripted("b")], 3)
     assert order == ["a", "b"] * 3
-    assert [len(turns) for turns in taken] == [3, 3]
-    assert speed_table.seconds(taken[0][0]) == 1.5
+    assert [len(turns) for turns in turns_by_process] == [3, 3]
+    assert speed_table.seconds(turns_by_process[0][0]) == 1.5
 
 
 def test_a_program_that_cannot_run_is_an_error_that_names_it(folder):
@@ -113,16 +114,16 @@ def test_a_program_that_cannot_run_is_an_error_that_names_it(folder):
         speed_table.TimedProcess("ctranslate2", speed_table.Work(folder, 2, 4), "int9", bare)
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
+@pytest.mark.parametrize(("arguments", "message"), [
     (["--models", "nowhere"], "two models"), (["-n", "0"], "at least 1"), (["--lengths", "3,x"], "whole number"),
     (["--sizes", "huge"], "sizes must be"), (["--turns", "0"], "at least 1"),
     (["--users", "0"], "at least 1"),
 ])
-def test_work_that_cannot_be_done_is_refused_in_one_line(arguments, said, capsys):
+def test_work_that_cannot_be_done_is_refused_in_one_line(arguments, message, capsys):
     assert main(["bench", *arguments]) == 2
     out, err = capsys.readouterr()
     assert not out
-    assert said in err
+    assert message in err
     assert err.count("\n") == 1
 
 
@@ -132,16 +133,16 @@ def _one_prompt(monkeypatch):
 
 
 @pytest.mark.usefixtures("_one_prompt")
-def test_early_rejection_is_measured_against_plain_samples_of_equal_worth():
-    said = []
-    few, many = experiments.rejection(n=(4, 16), most=32, report=said.append)
+def test_early_rejection_is_measured_against_plain_samples_of_equal_score():
+    reports = []
+    few, many = experiments.rejection(n=(4, 16), most=32, report=reports.append)
     assert few.tokens < many.tokens
-    for found in (few, many):
-        assert (found.plain is None) == (found.saves is None)
-        assert found.plain is None or 1 <= found.plain <= 32
-    each = bon.best_of_n("This movie", n=32, seed=0).timing.tokens / 32
-    assert few.saves == pytest.approx(few.plain * each / few.tokens)
-    assert said[-1].startswith("plain best of M")
+    for measured in (few, many):
+        assert (measured.plain is None) == (measured.saves is None)
+        assert measured.plain is None or 1 <= measured.plain <= 32
+    tokens_per_candidate = bon.best_of_n("This movie", n=32, seed=0).timing.tokens / 32
+    assert few.saves == pytest.approx(few.plain * tokens_per_candidate / few.tokens)
+    assert reports[-1].startswith("plain best of M")
 
 
 @pytest.mark.usefixtures("_one_prompt")
@@ -153,7 +154,7 @@ def test_the_cost_of_a_number_type_is_none_for_float32_and_small_for_others():
     assert bf16.lost >= 0
 
 
-def test_callers_at_once_are_measured_against_the_same_callers_in_turn():
-    found = experiments.users(count=3, n=2, turns=1)
-    assert (found.users, found.n) == (3, 2)
-    assert found.times == pytest.approx(found.alone / found.together)
+def test_concurrent_users_are_measured_against_the_same_users_one_after_another():
+    measured = experiments.users(count=3, n=2, turns=1)
+    assert (measured.users, measured.n) == (3, 2)
+    assert measured.times == pytest.approx(measured.alone / measured.together)

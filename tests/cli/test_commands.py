@@ -1,4 +1,4 @@
-"""The command line: what it prints where, and the status it ends with."""
+"""The command line: its standard output, standard error and exit status."""
 
 import json
 import os
@@ -25,9 +25,9 @@ PROMPT = "This movie"
 def run(capsys, lm_folder, classifier_folder):
     """The command line on tiny models: status, standard output and standard error."""
     def run(*argv: str) -> tuple[int, str, str]:
-        named = () if argv[:1] == ("models",) else ("--model", lm_folder, "--scorer", classifier_folder)
-        capsys.readouterr()  # what the making of the models said
-        status = main([*named, *argv])
+        models = () if argv[:1] == ("models",) else ("--model", lm_folder, "--scorer", classifier_folder)
+        capsys.readouterr()  # what making the models printed
+        status = main([*models, *argv])
         return status, *capsys.readouterr()
 
     return run
@@ -35,7 +35,7 @@ def run(capsys, lm_folder, classifier_folder):
 
 @pytest.fixture
 def result_of(run):
-    """The dict that --json prints, of a run that worked and said nothing else."""
+    """The dict that --json prints, of a run that succeeds with an empty standard error."""
     def result_of(*argv: str) -> dict:
         status, out, err = run("--json", *argv)
         assert (status, err) == (0, "")
@@ -64,9 +64,9 @@ def test_plain_output_shows_winner_runners_up_and_facts(run):
 
 
 def test_json_is_the_dict_of_the_result_on_one_line(result_of, lm_folder, classifier_folder):
-    got = result_of(PROMPT, "-n", "4", "--seed", "7")
-    want = bon.best_of_n(PROMPT, model=lm_folder, scorer=classifier_folder, n=4, seed=7).to_dict()
-    assert {**got, "timing": None} == {**json.loads(json.dumps(want)), "timing": None}
+    record = result_of(PROMPT, "-n", "4", "--seed", "7")
+    expected = bon.best_of_n(PROMPT, model=lm_folder, scorer=classifier_folder, n=4, seed=7).to_dict()
+    assert {**record, "timing": None} == {**json.loads(json.dumps(expected)), "timing": None}
 
 
 def test_the_same_seed_repeats_the_run_and_fewer_candidates_are_the_first_of_more(result_of):
@@ -79,22 +79,22 @@ def test_the_same_seed_repeats_the_run_and_fewer_candidates_are_the_first_of_mor
 
 
 def test_every_option_reaches_the_settings(result_of, lm_folder, classifier_folder):
-    given = {"n": 5, "target": "NEGATIVE", "min_tokens": 2, "max_tokens": 6, "temperature": 0.5, "top_p": 0.75,
-             "top_k": 20, "seed": 11, "unit": "logit", "keep": 3}
-    argv = [word for name, value in given.items() for word in ("--" + name.replace("_", "-"), str(value))]
+    options = {"n": 5, "target": "NEGATIVE", "min_tokens": 2, "max_tokens": 6, "temperature": 0.5, "top_p": 0.75,
+               "top_k": 20, "seed": 11, "unit": "logit", "keep": 3}
+    argv = [argument for name, value in options.items() for argument in ("--" + name.replace("_", "-"), str(value))]
     result = result_of(PROMPT, *argv)
-    expected = {**given, "model": lm_folder, "scorer": classifier_folder}
+    expected = {**options, "model": lm_folder, "scorer": classifier_folder}
     assert {name: result["settings"][name] for name in expected} == expected
     assert (result["target"], result["unit"], len(result["candidates"])) == ("NEGATIVE", "logit", 3)
     assert all(2 <= c["cap"] <= 6 for c in result["candidates"])
 
 
 def test_without_a_seed_each_run_has_a_fresh_one_and_shows_it(result_of):
-    first, second = (result_of(PROMPT, "-n", "2")["settings"]["seed"] for _ in range(2))
-    assert first != second
+    seed, other_seed = (result_of(PROMPT, "-n", "2")["settings"]["seed"] for _ in range(2))
+    assert seed != other_seed
 
 
-def test_a_scorer_may_be_the_models_own_probability(result_of):
+def test_the_scorer_may_be_the_models_log_probability(result_of):
     assert result_of(PROMPT, "-n", "2", "--scorer", "logprob")["unit"] == "nats per token"
 
 
@@ -106,7 +106,7 @@ def test_unconditional_needs_no_prompt(result_of):
     assert len(result_of("--unconditional", "-n", "2")["candidates"]) == 2
 
 
-@pytest.mark.parametrize(("argv", "said"), [
+@pytest.mark.parametrize(("argv", "message"), [
     ((), "prompt is empty"),
     (("",), "prompt is empty"),
     ((" \n\t ",), "prompt is empty"),
@@ -150,8 +150,8 @@ def test_unconditional_needs_no_prompt(result_of):
     ((PROMPT, "another"), "another"),
     (("models", "more"), "more"),
 ])
-def test_input_that_cannot_work_ends_with_2_and_one_line(run, argv, said):
-    assert_refused(run(*argv), said)
+def test_input_that_cannot_work_ends_with_2_and_one_line(run, argv, message):
+    assert_refused(run(*argv), message)
 
 
 def test_a_prompt_of_100_000_characters_is_refused_with_both_numbers(run):
@@ -175,9 +175,9 @@ def test_a_folder_with_broken_weights_is_refused(run, tmp_path):
     "caf\udce9", "--".join("ab"),
 ])
 def test_any_text_can_be_a_prompt(result_of, prompt):
-    said = result_of(prompt, "-n", "2")
-    assert said["prompt"] == re.sub("[\ud800-\udfff]", "\ufffd", prompt)
-    assert len(said["candidates"]) == 2
+    record = result_of(prompt, "-n", "2")
+    assert record["prompt"] == re.sub("[\ud800-\udfff]", "\ufffd", prompt)
+    assert len(record["candidates"]) == 2
 
 
 def test_a_prompt_that_is_a_subcommand_or_an_option_follows_two_dashes(result_of):
@@ -216,24 +216,24 @@ def test_a_non_breaking_space_is_shown_as_a_space(run):
 
 @pytest.mark.parametrize("option", ["--csv", "--html"])
 @pytest.mark.parametrize("name", ["none/x", ".", "x" * 300, "/sys/x"])
-def test_a_file_that_cannot_be_written_is_told_before_the_work(run, monkeypatch, tmp_path, option, name):
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(run, monkeypatch, tmp_path, option, name):
     monkeypatch.setattr("bon.api.stream", None)
     monkeypatch.chdir(tmp_path)
     assert_refused(run(PROMPT, option, name), option, "Name")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("read", ["--messages", "--file"])
-def test_what_is_read_is_not_overwritten(capsys, tmp_path, read):
+@pytest.mark.parametrize("option", ["--messages", "--file"])
+def test_an_input_file_is_not_overwritten(capsys, tmp_path, option):
     (tmp_path / "in").write_text('[{"role": "user", "content": "Hi"}]')
     (tmp_path / "link").symlink_to("in")
-    command = ("compare",) if read == "--file" else ()
-    status = main([*command, read, str(tmp_path / "in"), "--csv", str(tmp_path / "link")])
+    command = ("compare",) if option == "--file" else ()
+    status = main([*command, option, str(tmp_path / "in"), "--csv", str(tmp_path / "link")])
     assert (status, (tmp_path / "in").read_text()[:2]) == (2, "[{")
     assert "is also the input" in capsys.readouterr().err
 
 
-def test_a_file_that_fails_after_the_work_costs_nothing_else(run, monkeypatch, tmp_path):
+def test_a_file_that_fails_after_the_work_loses_no_other_output(run, monkeypatch, tmp_path):
     csv, html = tmp_path / "a.csv", tmp_path / "a.html"
     monkeypatch.setattr("bon.report.result_files.run_csv", lambda result: csv.mkdir() or "")
     status, out, err = run(PROMPT, "-n", "2", "--seed", "7", "--csv", str(csv), "--html", str(html))
@@ -251,7 +251,7 @@ def test_a_failure_while_scoring_ends_with_1_and_one_line(run, monkeypatch):
     assert "ZeroDivisionError" in err
 
 
-def test_a_failure_that_nobody_foresaw_ends_with_1_and_one_line(run, monkeypatch):
+def test_an_unexpected_failure_ends_with_1_and_one_line(run, monkeypatch):
     monkeypatch.setattr("bon.engines.local.engine.LocalEngine.generate", lambda self, jobs: 1 / 0)
     status, out, err = run(PROMPT, "-n", "2")
     assert (status, out) == (1, "")
@@ -259,16 +259,16 @@ def test_a_failure_that_nobody_foresaw_ends_with_1_and_one_line(run, monkeypatch
     assert "division by zero" in err
 
 
-def test_ctrl_c_prints_what_is_done(run, monkeypatch):
+def test_ctrl_c_prints_the_candidates_so_far(run, monkeypatch):
     from bon import api
 
     def interrupted(*args):
-        for event in whole(*args):
+        for event in stream_request(*args):
             yield event
             if isinstance(event, Scored):
                 raise KeyboardInterrupt
 
-    whole = api.Sampler.stream_request
+    stream_request = api.Sampler.stream_request
     monkeypatch.setattr(api.Sampler, "stream_request", interrupted)
     status, out, err = run("--json", PROMPT, "-n", "16", "--seed", "7")
     assert (status, err) == (130, "")
@@ -284,7 +284,7 @@ def test_ctrl_c_before_anything_is_written_ends_quietly(run, monkeypatch):
     assert run(PROMPT, "-n", "2") == (130, "", "")
 
 
-def test_models_lists_the_presets_and_what_of_them_is_here(run, monkeypatch, tmp_path):
+def test_models_lists_the_presets_and_which_files_exist(run, monkeypatch, tmp_path):
     monkeypatch.setattr("bon.models.presets.assets_folder", lambda: tmp_path)
     (tmp_path / "models").mkdir()
     tiny.save(tiny.gpt2(), tmp_path / "models/reviews")
@@ -295,7 +295,7 @@ def test_models_lists_the_presets_and_what_of_them_is_here(run, monkeypatch, tmp
     assert "lvwerra/gpt2-imdb (" in out
 
 
-def test_models_tells_a_model_in_shards_that_lacks_one(run, monkeypatch, tmp_path):
+def test_models_reports_a_missing_shard(run, monkeypatch, tmp_path):
     monkeypatch.setattr("bon.models.presets.assets_folder", lambda: tmp_path)
     folder = tmp_path / "models/reviews"
     tiny.gpt2().save_pretrained(folder, max_shard_size="40KB")
@@ -331,25 +331,25 @@ print([name for name in ("torch", "transformers", "gradio") if name in sys.modul
 
 
 def test_neither_import_nor_help_nor_wrong_input_loads_torch_or_gradio():
-    done = subprocess.run([sys.executable, "-c", LIGHT], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.stderr.splitlines()[-1] == "[]"
+    process = subprocess.run([sys.executable, "-c", LIGHT], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert process.stderr.splitlines()[-1] == "[]"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")
 def test_progress_is_shown_on_a_terminal_and_ctrl_c_stops_there_and_then(lm_folder, classifier_folder):
     import pty
 
-    terminal, of_child = pty.openpty()
+    terminal, terminal_of_child = pty.openpty()
     command = [sys.executable, "-m", "bon", PROMPT, "-n", "1024", "--max-tokens", "240", "--json",
                "--model", lm_folder, "--scorer", classifier_folder]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=of_child, env=env, cwd=ROOT, text=True, preexec_fn=HEED
+        command, stdout=subprocess.PIPE, stderr=terminal_of_child, env=env, cwd=ROOT, text=True, preexec_fn=HEED
     )
-    os.close(of_child)
-    seen, end = "", time.monotonic() + 300
-    while not re.search(r"scored [1-9]\d* of 1024", seen) and time.monotonic() < end:
-        seen += os.read(terminal, 4096).decode()
+    os.close(terminal_of_child)
+    shown, end = "", time.monotonic() + 300
+    while not re.search(r"scored [1-9]\d* of 1024", shown) and time.monotonic() < end:
+        shown += os.read(terminal, 4096).decode()
     child.send_signal(signal.SIGINT)
     out = child.communicate(timeout=300)[0]
     os.close(terminal)
@@ -359,7 +359,7 @@ def test_progress_is_shown_on_a_terminal_and_ctrl_c_stops_there_and_then(lm_fold
     assert candidates[-1]["ended"] == "stopped"
 
 
-def test_a_reader_that_goes_away_is_no_traceback():
+def test_a_closed_pipe_gives_no_traceback():
     command = [sys.executable, "-m", "bon", "models"]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     child.stdout.close()

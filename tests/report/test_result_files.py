@@ -1,4 +1,4 @@
-"""Runs as files: opened again and compared with the run."""
+"""Result files and charts: read back and compared with the run."""
 
 import csv
 import dataclasses
@@ -22,7 +22,7 @@ TEXTS = (" was <b>fine</b>.", "=1+1", " said \"no\", twice", "\nnew line", " @im
 SCORES = (0.5, 0.9, 0.1, 0.7, None)
 
 
-def made(texts=TEXTS, scores=SCORES, unit="probability", **settings):
+def make_run(texts=TEXTS, scores=SCORES, unit="probability", **settings):
     """A run with these texts and scores; None was never scored."""
     state = RunState()
     n = len(texts)
@@ -52,21 +52,21 @@ class Page(HTMLParser):
 
 
 def test_numbers_that_json_lacks_are_null():
-    run = made(scores=SCORES[:4], texts=TEXTS[:4])
+    run = make_run(scores=SCORES[:4], texts=TEXTS[:4])
     run = dataclasses.replace(run, candidates=tuple(
         dataclasses.replace(c, logprob=-math.inf, parts={"x": math.nan}) for c in run.candidates))
-    read = json.loads(result_files.run_json(run), parse_constant=pytest.fail)
-    assert {(c["logprob"], c["parts"]["x"]) for c in read["candidates"]} == {(None, None)}
-    assert [c["score"] for c in read["candidates"]] == [0.9, 0.7, 0.5, 0.1]
+    record = json.loads(result_files.run_json(run), parse_constant=pytest.fail)
+    assert {(c["logprob"], c["parts"]["x"]) for c in record["candidates"]} == {(None, None)}
+    assert [c["score"] for c in record["candidates"]] == [0.9, 0.7, 0.5, 0.1]
 
 
-def test_the_json_is_the_dict():
-    run = made()
+def test_the_json_is_that_of_to_dict():
+    run = make_run()
     assert json.loads(result_files.run_json(run)) == json.loads(json.dumps(run.to_dict()))
 
 
 def test_the_csv_has_every_candidate_best_first():
-    rows = list(csv.DictReader(io.StringIO(result_files.run_csv(made()), newline="")))
+    rows = list(csv.DictReader(io.StringIO(result_files.run_csv(make_run()), newline="")))
     assert [row["index"] for row in rows] == ["1", "3", "0", "2", "4"]
     assert [row["score"] for row in rows] == ["0.9", "0.7", "0.5", "0.1", ""]
     assert rows[2]["text"] == " was <b>fine</b>."
@@ -76,13 +76,13 @@ def test_the_csv_has_every_candidate_best_first():
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\r=1"])
 def test_no_text_becomes_a_formula(text):
-    row = next(csv.DictReader(io.StringIO(result_files.run_csv(made((text,), (0.5,))), newline="")))
+    row = next(csv.DictReader(io.StringIO(result_files.run_csv(make_run((text,), (0.5,))), newline="")))
     assert row["text"] == f"'{text}"
     assert float(row["logprob"]) == -1.25  # numbers stay numbers
 
 
-def test_the_page_needs_nothing_else_and_runs_nothing():
-    source = result_files.run_html(made())
+def test_the_html_file_loads_nothing_and_has_no_scripts():
+    source = result_files.run_html(make_run())
     page = Page(source)
     assert not {"script", "link", "img", "iframe", "b", "i", "note"} & set(page.tags)
     assert not [name for name, _ in page.attributes if name.startswith("on") or name in ("src", "href")]
@@ -92,8 +92,8 @@ def test_the_page_needs_nothing_else_and_runs_nothing():
     assert page.tags.count("svg") == 2
 
 
-def test_the_page_of_a_run_without_a_score_has_no_winner_and_no_charts():
-    page = Page(result_files.run_html(made((" a", " b"), (None, None))))
+def test_the_html_file_of_a_run_without_a_score_has_no_winner_and_no_charts():
+    page = Page(result_files.run_html(make_run((" a", " b"), (None, None))))
     assert "blockquote" not in page.tags
     assert "svg" not in page.tags
     assert "(stopped)" in page.text
@@ -102,50 +102,50 @@ def test_the_page_of_a_run_without_a_score_has_no_winner_and_no_charts():
 @pytest.mark.parametrize("n", [1, 2, 5, 64, 256])
 def test_the_dots_stand_at_their_scores(n):
     scores = [i / n for i in range(n)]
-    run = made([" x"] * n, scores)
+    run = make_run([" x"] * n, scores)
     xs = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', run_charts.strip(run))]
-    wanted = [run_charts._x(score) for score in sorted(scores)]
-    assert xs == pytest.approx(wanted, abs=0.11)
+    expected = [run_charts._x(score) for score in sorted(scores)]
+    assert xs == pytest.approx(expected, abs=0.11)
     heights = [float(y) for y in re.findall(r'cy="([\d.]+)"', run_charts.strip(run))]
     assert min(heights) >= run_charts.TOP - 1
 
 
 def test_equal_scores_are_piled_and_not_hidden():
-    svg = run_charts.strip(made([" x"] * 9, [0.5] * 9))
+    svg = run_charts.strip(make_run([" x"] * 9, [0.5] * 9))
     assert len(set(re.findall(r'cy="([\d.]+)"', svg))) == 9
 
 
 @pytest.mark.parametrize(("seconds", "text"), [
     (0, "0 s"), (0.01, "0.1 s"), (0.94, "0.9 s"), (3, "3 s"), (99, "99 s"), (600, "10 min"), (7200, "2.0 h"),
 ])
-def test_durations_are_told_at_the_precision_of_an_estimate(seconds, text):
+def test_durations_have_the_precision_of_an_estimate(seconds, text):
     assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(("mean", "anchor"), [(0.1, "start"), (0.45, "start"), (0.55, "end"), (0.9, "end")])
-def test_the_words_at_the_mean_run_to_where_there_is_room(mean, anchor):
-    svg = run_charts.strip(made([" x"] * 2, [mean - 0.05, mean + 0.05]))
+def test_the_label_of_the_mean_extends_to_the_wider_side(mean, anchor):
+    svg = run_charts.strip(make_run([" x"] * 2, [mean - 0.05, mean + 0.05]))
     assert re.search(f'text-anchor="{anchor}"[^>]*>one sample {mean:.3f}', svg)
 
 
-def test_the_curve_names_what_one_and_all_bring():
-    svg = run_charts.curve(made([" x"] * 4, [0.0, 1.0, 0.5, 0.5]))
+def test_the_curve_labels_the_expected_scores_of_one_and_of_all_candidates():
+    svg = run_charts.curve(make_run([" x"] * 4, [0.0, 1.0, 0.5, 0.5]))
     assert ">0.500<" in svg
     assert ">1.000<" in svg
     assert 'aria-label="Expected score by number of candidates: 1: 0.500, 2: 0.750, 4: 1.000"' in svg
 
 
-@pytest.mark.parametrize("run", [made([" x"], [0.5]), made([" x"] * 3, [None] * 3)])
-def test_there_is_no_curve_of_one_or_none(run):
+@pytest.mark.parametrize("run", [make_run([" x"], [0.5]), make_run([" x"] * 3, [None] * 3)])
+def test_there_is_no_curve_of_one_candidate_or_without_scores(run):
     assert run_charts.curve(run) == ""
 
 
 def test_margins_have_an_axis_of_their_own():
-    svg = run_charts.strip(made([" x"] * 3, [-2.0, 0.0, 3.5], unit="margin"))
+    svg = run_charts.strip(make_run([" x"] * 3, [-2.0, 0.0, 3.5], unit="margin"))
     assert "−" in svg
 
 
-def test_the_command_line_writes_both(tmp_path, lm_folder, classifier_folder, capsys):
+def test_the_command_line_writes_csv_and_html(tmp_path, lm_folder, classifier_folder, capsys):
     files = ["--csv", str(tmp_path / "r.csv"), "--html", str(tmp_path / "r.html")]
     argv = ["This movie", "-n", "3", "--model", lm_folder, "--scorer", classifier_folder, "--json", *files]
     capsys.readouterr()
@@ -157,7 +157,7 @@ def test_the_command_line_writes_both(tmp_path, lm_folder, classifier_folder, ca
 
 
 @pytest.mark.parametrize("command", [["x"], ["compare", "x"]])
-def test_a_folder_that_is_not_there_is_said_before_the_work(command, tmp_path, capsys):
+def test_a_missing_output_folder_is_refused_before_the_work(command, tmp_path, capsys):
     assert main([*command, "--html", str(tmp_path / "no" / "r.html")]) == 2
     assert "its folder does not exist" in capsys.readouterr().err
     assert main([*command, "--csv", str(tmp_path)]) == 2
