@@ -1,4 +1,4 @@
-"""The forms of a batch's output: pure functions, writers, and trainers that take what was written."""
+"""The export formats of a batch: the rows of each form, and the writers of each file format."""
 
 import csv
 import datetime
@@ -27,8 +27,8 @@ FORMULA = '=HYPERLINK("http://x","y")'
 def result(*candidates: tuple[str, float], **settings) -> Result:
     """A result of candidates with text and score, best first."""
     ranked = [Candidate(i, text, score, i + 1, tokens=3, ended="eos") for i, (text, score) in enumerate(candidates)]
-    chosen = Settings(n=len(ranked), seed=0, **settings)
-    return Result("p", "m", "s", None, "reward", chosen, tuple(ranked), None, Timing())
+    settings_of_run = Settings(n=len(ranked), seed=0, **settings)
+    return Result("p", "m", "s", None, "reward", settings_of_run, tuple(ranked), None, Timing())
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def dataset(tmp_path):
     return Dataset(tmp_path / "in.csv")
 
 
-def made(form, dataset, *candidates, margin=0.0, row=None) -> export_formats.ExportedRows:
+def exported_rows(form, dataset, *candidates, margin=0.0, row=None) -> export_formats.ExportedRows:
     row = row or next(dataset.rows())
     record = export_formats.result_record(row.number, result(*candidates), form)
     return export_formats.output_rows(form, dataset, row, record, margin)
@@ -47,8 +47,8 @@ def made(form, dataset, *candidates, margin=0.0, row=None) -> export_formats.Exp
 TWO = ((" good", 0.9), (" bad", 0.25))
 
 
-def test_the_plain_form_adds_the_winner_to_the_rows_own_columns(dataset):
-    (row,) = made(BEST, dataset, *TWO).rows
+def test_the_plain_form_adds_the_winner_to_the_columns_of_the_row(dataset):
+    (row,) = exported_rows(BEST, dataset, *TWO).rows
     assert row == {"id": "7", "prompt": "The plot", "input_score": "5", "completion": " good", "score": 0.9,
                    "mean_score": None, "n": 2, "tokens": 3, "ended": "eos", "error": None}
     assert export_formats.output_columns(BEST, dataset, dataset.survey()) == list(row)
@@ -67,13 +67,13 @@ def test_training_data_has_no_rows_that_failed(dataset, form):
     assert exported == export_formats.ExportedRows((), "failed")
 
 
-def test_completions(dataset):
-    (row,) = made(SFT, dataset, *TWO).rows
+def test_the_sft_form_has_the_completion_of_the_winner(dataset):
+    (row,) = exported_rows(SFT, dataset, *TWO).rows
     assert row == {"row": 0, "prompt": "The plot", "completion": " good", "score": 0.9, "id": "7", "input_score": "5"}
 
 
-def test_preferences_are_best_and_worst_with_what_lies_between(dataset):
-    (row,) = made(PREFERENCE, dataset, (" good", 0.9), (" so", 0.5), (" bad", 0.25)).rows
+def test_preferences_are_best_and_worst_with_their_margin(dataset):
+    (row,) = exported_rows(PREFERENCE, dataset, (" good", 0.9), (" so", 0.5), (" bad", 0.25)).rows
     assert (row["prompt"], row["chosen"], row["rejected"]) == ("The plot", " good", " bad")
     assert (row["score_chosen"], row["score_rejected"], row["margin"]) == (0.9, 0.25, 0.65)
 
@@ -82,35 +82,35 @@ def test_preferences_are_best_and_worst_with_what_lies_between(dataset):
     ([(" a", 0.5), (" a", 0.5)], 0.0, "equal"), ([(" a", 0.5), (" b", 0.5)], 0.0, "margin"),
     ([(" a", 0.5), (" b", 0.25)], 0.3, "margin"), ([(" a", 0.5), (" b", 0.25)], 0.25, None),
 ])
-def test_pairs_that_teach_nothing_are_left_out(dataset, candidates, margin, reason):
-    got = made(PREFERENCE, dataset, *candidates, margin=margin)
-    assert (got.left_out, len(got.rows)) == (reason, 0 if reason else 1)
+def test_pairs_without_a_preference_are_left_out(dataset, candidates, margin, reason):
+    exported = exported_rows(PREFERENCE, dataset, *candidates, margin=margin)
+    assert (exported.left_out, len(exported.rows)) == (reason, 0 if reason else 1)
 
 
-def test_every_candidate_with_its_score(dataset):
-    got = made(SCORED, dataset, *TWO).rows
-    assert [(row["row"], row["prompt"], row["completion"], row["score"]) for row in got] == [
+def test_the_scored_form_has_every_candidate_with_its_score(dataset):
+    rows = exported_rows(SCORED, dataset, *TWO).rows
+    assert [(row["row"], row["prompt"], row["completion"], row["score"]) for row in rows] == [
         (0, "The plot", " good", 0.9), (0, "The plot", " bad", 0.25)]
 
 
-def test_labels_compare_with_the_mean_of_all_that_were_scored_in_full(dataset):
+def test_labels_compare_with_the_mean_of_all_complete_candidates(dataset):
     ranked = ((" a", 0.9), (" b", 0.8), (" c", 0.1))
-    assert [row["label"] for row in made(SCORED, dataset, *ranked).rows] == [True, True, False]
-    kept = export_formats.result_record(0, result(*ranked), SCORED, keep=2)
-    rows = export_formats.output_rows(SCORED, dataset, next(dataset.rows()), kept).rows
+    assert [row["label"] for row in exported_rows(SCORED, dataset, *ranked).rows] == [True, True, False]
+    record = export_formats.result_record(0, result(*ranked), SCORED, keep=2)
+    rows = export_formats.output_rows(SCORED, dataset, next(dataset.rows()), record).rows
     assert [row["label"] for row in rows] == [True, True]
 
 
 @pytest.mark.parametrize("scores", [[0.7] * 3, [0.1] * 3, [0.5]])
-def test_candidates_of_which_none_is_above_another_have_no_labels(dataset, scores):
+def test_candidates_with_equal_scores_have_no_labels(dataset, scores):
     texts = [(f" {i}", score) for i, score in enumerate(scores)]
-    assert made(SCORED, dataset, *texts) == export_formats.ExportedRows([], "same")
+    assert exported_rows(SCORED, dataset, *texts) == export_formats.ExportedRows([], "same")
 
 
 def test_rejected_candidates_are_no_examples(dataset):
     dropped = Candidate(2, " half", 0.99, 3, ended="rejected")
-    whole = result(*TWO)
-    with_dropped = Result(**{**vars(whole), "candidates": (*whole.candidates, dropped)})
+    complete = result(*TWO)
+    with_dropped = Result(**{**vars(complete), "candidates": (*complete.candidates, dropped)})
     record = export_formats.result_record(0, with_dropped, PREFERENCE)
     assert [c["text"] for c in record["candidates"]] == [" good", " bad"]
 
@@ -120,31 +120,31 @@ def test_rejected_candidates_are_no_examples(dataset):
     (SCORED, {"prompt", "completion"})])
 def test_chats_become_messages(dataset, form, names):
     row = Row(0, messages=CHAT, columns={"messages": CHAT})
-    for out in made(form, dataset, *TWO, row=row).rows:
+    for out in exported_rows(form, dataset, *TWO, row=row).rows:
         for name in names:
             assert {message["role"] for message in out[name]} == {"user" if name == "prompt" else "assistant"}
 
 
 @pytest.mark.parametrize(("form", "name"), [(SFT, "completion"), (PREFERENCE, "chosen"), (SCORED, "completion")])
 def test_a_continued_message_is_one_turn(dataset, form, name):
-    begun = [*CHAT, {"role": "assistant", "content": "It is"}]
-    row = Row(0, messages=begun, columns={"messages": begun})
-    out = made(form, dataset, *TWO, row=row).rows[0]
-    assert (out["prompt"], out[name]) == (CHAT, [{"role": "assistant", "content": "It is good"}])
+    messages = [*CHAT, {"role": "assistant", "content": "It is"}]
+    row = Row(0, messages=messages, columns={"messages": messages})
+    row_written = exported_rows(form, dataset, *TWO, row=row).rows[0]
+    assert (row_written["prompt"], row_written[name]) == (CHAT, [{"role": "assistant", "content": "It is good"}])
 
 
-def test_columns_that_a_trainer_would_take_for_its_own_are_renamed(tmp_path):
+def test_columns_with_names_that_trainers_use_are_renamed(tmp_path):
     (tmp_path / "in.jsonl").write_text(json.dumps({"prompt": "a", "text": "b", "input_text": "c", "messages": CHAT}))
     dataset = Dataset(tmp_path / "in.jsonl")
-    (row,) = made(SFT, dataset, *TWO).rows
+    (row,) = exported_rows(SFT, dataset, *TWO).rows
     assert (row["input_text"], row["input_input_text"], row["input_messages"]) == ("b", "c", CHAT)
     assert set(row).isdisjoint({"text", "messages"})
 
 
-def test_the_prompt_of_a_template_is_told(tmp_path):
+def test_the_prompt_of_a_template_is_a_column(tmp_path):
     (tmp_path / "in.csv").write_text("title,prompt\nDune,old\n")
     dataset = Dataset(tmp_path / "in.csv", template="On {title}:")
-    (row,) = made(BEST, dataset, *TWO).rows
+    (row,) = exported_rows(BEST, dataset, *TWO).rows
     assert (row["title"], row["input_prompt"], row["prompt"]) == ("Dune", "old", "On Dune:")
     assert export_formats.output_columns(BEST, dataset, dataset.survey()) == list(row)
 
@@ -155,9 +155,9 @@ def test_the_prompt_of_a_template_is_told(tmp_path):
     (PREFERENCE, {}, -1, "margin"), (BEST, {"keep": 2}, 0, "keep"),
 ])
 def test_settings_that_make_no_data_are_refused(form, settings, margin, field):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) as raised:
         form.check(Settings(**settings), margin)
-    assert caught.value.field == field
+    assert raised.value.field == field
 
 
 # Files.
@@ -171,13 +171,13 @@ ROWS = [
 def test_csv_is_read_back_and_no_cell_is_a_formula(tmp_path):
     writers.write_csv(ROWS, list(ROWS[0]), tmp_path / "a.csv")
     with open(tmp_path / "a.csv", encoding="utf-8", newline="") as file:
-        first, second = csv.DictReader(file)
+        first, last = csv.DictReader(file)
     assert (first["prompt"], first["completion"]) == ('a,b\n"c"', "'" + FORMULA)
     assert (first["id"], first["tags"], first["none"]) == ("-5", '["x"]', "")
-    assert (second["prompt"], second["completion"]) == ("é😀", "' - x")
+    assert (last["prompt"], last["completion"]) == ("é😀", "' - x")
 
 
-def test_numbers_that_came_as_text_stay_numbers_in_csv(tmp_path):
+def test_numbers_in_text_columns_stay_numbers_in_csv(tmp_path):
     writers.write_csv([{"a": "-5.25", "b": "-x", "c": "+1e3"}], "abc", tmp_path / "a.csv")
     assert (tmp_path / "a.csv").read_text().splitlines()[1] == "-5.25,'-x,+1e3"
 
@@ -190,24 +190,24 @@ def test_jsonl_is_read_back(tmp_path):
 def test_parquet_has_the_types_of_all_rows_and_text_for_a_mixture(tmp_path, monkeypatch):
     monkeypatch.setattr(writers, "ROW_GROUP", 1)
     writers.write_parquet(ROWS, list(ROWS[0]), tmp_path / "a.parquet")
-    read = pyarrow.parquet.read_table(tmp_path / "a.parquet")
-    assert read.to_pylist() == [{**ROWS[0], "mixed": "1"}, ROWS[1]]
-    assert read.schema.field("none").type == pyarrow.string()
+    table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    assert table.to_pylist() == [{**ROWS[0], "mixed": "1"}, ROWS[1]]
+    assert table.schema.field("none").type == pyarrow.string()
 
 
 @pytest.mark.parametrize("values", [
     [{}, {}], [[{"x": {}}], None], [2**60 + 1, 0.5], [True, 3], [[1], 3], [10**30, None], [[1, "x"], None],
     [{"x": 1}, {"x": "z"}],
 ])
-def test_parquet_takes_what_it_has_no_type_for_as_text(tmp_path, values):
+def test_parquet_stores_values_without_a_common_type_as_text(tmp_path, values):
     rows = [{"meta": value, "n": i} for i, value in enumerate(values)]
     writers.write_parquet(rows, ["meta", "n"], tmp_path / "a.parquet")
-    read = pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pylist()
-    assert [row["n"] for row in read] == [0, 1]
-    assert [row["meta"] and json.loads(row["meta"]) for row in read] == values
+    stored = pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pylist()
+    assert [row["n"] for row in stored] == [0, 1]
+    assert [row["meta"] and json.loads(row["meta"]) for row in stored] == values
 
 
-def test_what_parquet_holds_and_json_does_not_is_told_in_words(tmp_path):
+def test_types_of_parquet_that_json_lacks_become_text(tmp_path):
     row = {"when": datetime.datetime(2026, 1, 2, 3, 4), "raw": b"x"}
     writers.write_jsonl([row], (), tmp_path / "a.jsonl")
     assert json.loads((tmp_path / "a.jsonl").read_text()) == {"when": "2026-01-02T03:04:00", "raw": "x"}
@@ -215,7 +215,7 @@ def test_what_parquet_holds_and_json_does_not_is_told_in_words(tmp_path):
     assert pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pylist() == [row]
 
 
-def test_any_value_of_a_parquet_file_has_some_json(tmp_path):
+def test_every_value_of_a_parquet_file_can_be_written_as_json(tmp_path):
     moment = datetime.timedelta(seconds=1)
     row = {"uuid": uuid.UUID(int=1), "price": decimal.Decimal("NaN"), "spent": moment, "array": numpy.array([1.5, NAN]),
            "number": numpy.float32(NAN), "map": [("a", NAN)], "raw": b"\xff", "day": datetime.date(2026, 1, 2)}
@@ -240,6 +240,6 @@ def test_a_file_of_no_rows_still_has_its_columns(tmp_path, name):
         assert (tmp_path / name).read_text() == ("prompt,chosen\n" if name.endswith("csv") else "")
 
 
-def test_an_ending_that_nobody_writes_is_refused(tmp_path):
+def test_an_unknown_file_ending_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"\.jsonl, \.ndjson, \.csv, \.parquet"):
         writers.writer(tmp_path / "a.xlsx")

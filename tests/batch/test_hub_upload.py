@@ -18,9 +18,9 @@ from tests.support.hub_stand_in import WrittenHub
 class Hub(WrittenHub):
     """Takes the calls of `HfApi` that pushing makes."""
 
-    def create_commit(self, name: str, operations, **how) -> None:
-        sent = {operation.path_in_repo: operation.path_or_fileobj for operation in operations}
-        self.calls.append(("commit", name, how | {"sent": sent}))
+    def create_commit(self, name: str, operations, **arguments) -> None:
+        files = {operation.path_in_repo: operation.path_or_fileobj for operation in operations}
+        self.calls.append(("commit", name, arguments | {"sent": files}))
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def task(tmp_path) -> Task:
 
 @pytest.fixture
 def scorer():
-    """Likes many letters."""
+    """A scorer that prefers texts with many different letters."""
     return CallableScorer(lambda texts: [float(len(set(text))) for text in texts])
 
 
@@ -42,11 +42,11 @@ def test_file_and_card_go_in_one_commit(task, engine, scorer):
     *_, done = batch_run.stream(task, engine, scorer)
     hub = Hub()
     assert hub_upload.push("ada/pairs", task.output, done, private=True, api=hub).endswith("/datasets/ada/pairs")
-    (_, _, made), (_, name, sent) = hub.calls
-    assert (made, name) == ({"repo_type": "dataset", "private": True, "exist_ok": True}, "ada/pairs")
-    assert sent["repo_type"] == "dataset"
-    assert sent["sent"]["data/train.jsonl"] == str(task.output)
-    card = DatasetCard(sent["sent"]["README.md"].decode())
+    (_, _, creation), (_, name, commit) = hub.calls
+    assert (creation, name) == ({"repo_type": "dataset", "private": True, "exist_ok": True}, "ada/pairs")
+    assert commit["repo_type"] == "dataset"
+    assert commit["sent"]["data/train.jsonl"] == str(task.output)
+    card = DatasetCard(commit["sent"]["README.md"].decode())
     assert card.data.configs == [{"config_name": "default", "data_files": [{"split": "train",
                                                                            "path": "data/train.jsonl"}]}]
     assert card.data.size_categories == ["n<1K"]
@@ -55,20 +55,20 @@ def test_file_and_card_go_in_one_commit(task, engine, scorer):
         assert part in card.text
 
 
-def test_a_delivery_that_fails_is_resumed_without_the_work(task, engine, scorer):
-    def gone(_):
+def test_a_failed_upload_is_resumed_without_new_texts(task, engine, scorer):
+    def fail(_):
         raise BonError("no network")
 
     with pytest.raises(BonError, match="no network"):
-        list(batch_run.stream(task, engine, scorer, deliver=gone))
+        list(batch_run.stream(task, engine, scorer, deliver=fail))
     assert resume_journal.journal_path(task.output).exists()
-    taken = []
-    first, *_ = batch_run.stream(task, engine, scorer, deliver=taken.append)
-    assert (first.done, len(taken), taken[0].written) == (3, 1, 2)
+    deliveries = []
+    start, *_ = batch_run.stream(task, engine, scorer, deliver=deliveries.append)
+    assert (start.done, len(deliveries), deliveries[0].written) == (3, 1, 2)
     assert not resume_journal.journal_path(task.output).exists()
 
 
-def test_what_would_fail_after_hours_is_said_at_once(tmp_path, capsys, monkeypatch):
+def test_a_missing_token_or_invalid_name_is_refused_before_the_work(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("bon.report.hub_writing.get_token", lambda: None)
     argv = ["batch", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "--push-to-hub"]
     assert main([*argv, "ada/pairs"]) == 2
@@ -88,7 +88,7 @@ def test_the_command_sends_what_it_wrote(task, tmp_path, lm_folder, capsys, monk
     assert "rows that failed: 1" in hub.calls[1][2]["sent"]["README.md"].decode()
 
 
-def test_a_bad_name_is_said_before_anything_is_sent(task, engine, scorer):
+def test_an_invalid_name_is_refused_before_anything_is_sent(task, engine, scorer):
     *_, done = batch_run.stream(task, engine, scorer)
     hub = Hub()
     with pytest.raises(InputError, match="USER/DATASET"):
@@ -96,9 +96,9 @@ def test_a_bad_name_is_said_before_anything_is_sent(task, engine, scorer):
     assert hub.calls == []
 
 
-@pytest.mark.parametrize(("rows", "words"), [
+@pytest.mark.parametrize(("rows", "category"), [
     (0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (99_999, "10K<n<100K"), (2_000_000, "1M<n<10M"),
     (20_000_000, "10M<n<100M"), (300_000_000, "100M<n<1B"),
 ])
-def test_sizes_are_told_as_the_hub_tells_them(rows, words):
-    assert hub_upload._size_category(rows) == words
+def test_sizes_are_the_categories_of_the_hub(rows, category):
+    assert hub_upload._size_category(rows) == category

@@ -1,4 +1,4 @@
-"""Prompts from files: every format, and what people really have in such files."""
+"""Prompts from files of every format, and the irregularities of real files."""
 
 import json
 import sys
@@ -23,14 +23,14 @@ def file(tmp_path):
     return file
 
 
-def prompts(path: Path, **how) -> list[str]:
-    return [row.prompt for row in Dataset(path, **how).rows()]
+def prompts(path: Path, **options) -> list[str]:
+    return [row.prompt for row in Dataset(path, **options).rows()]
 
 
-def refused(path: Path, **how) -> str:
-    with pytest.raises(InputError) as caught:
-        Dataset(path, **how).survey()
-    return str(caught.value)
+def survey_error(path: Path, **options) -> str:
+    with pytest.raises(InputError) as raised:
+        Dataset(path, **options).survey()
+    return str(raised.value)
 
 
 @pytest.mark.parametrize(("name", "content"), [
@@ -67,7 +67,7 @@ def test_equal_prompts_stay_apart_and_rows_are_numbered_from_any_start(file):
     assert [row.number for row in dataset.rows(2)] == [2]
 
 
-def test_the_survey_counts_and_knows_the_columns_of_all_rows(file):
+def test_the_survey_has_the_number_and_the_columns_of_all_rows(file):
     path = file("a.jsonl", '{"prompt": "a"}\n{"prompt": "b", "id": 1}\n')
     survey = Dataset(path).survey()
     assert (survey.rows, survey.unreadable, survey.columns) == (2, 0, ("prompt", "id"))
@@ -77,27 +77,27 @@ def test_the_survey_counts_and_knows_the_columns_of_all_rows(file):
 def test_a_column_can_be_named(file):
     path = file("a.csv", "prompt,title\nx,Dune\n")
     assert prompts(path, column="title") == ["Dune"]
-    assert "The columns are: prompt, title" in refused(path, column="name")
+    assert "The columns are: prompt, title" in survey_error(path, column="name")
 
 
-def test_without_a_prompt_column_it_says_which_there_are(file):
-    said = refused(file("a.csv", "title,stars\nDune,5\n"))
-    assert "title, stars" in said
-    assert "--prompt-column" in said
+def test_without_a_prompt_column_the_columns_are_listed(file):
+    message = survey_error(file("a.csv", "title,stars\nDune,5\n"))
+    assert "title, stars" in message
+    assert "--prompt-column" in message
 
 
 def test_the_only_column_is_the_prompts(file):
     assert prompts(file("a.csv", "title\nDune\n")) == ["Dune"]
 
 
-def test_a_template_makes_prompts_of_columns(file):
+def test_a_template_makes_prompts_from_columns(file):
     path = file("a.csv", "title,film year\nDune,1984\nAlien,\n")
     first, second = Dataset(path, template="A {{review}} of {title} ({film year}):").rows()
     assert first.prompt == "A {review} of Dune (1984):"
     assert (second.prompt, second.error) == (None, "This row has no film year, which the template needs.")
 
 
-def test_a_number_that_pandas_had_none_for_is_missing_in_a_template(tmp_path):
+def test_a_nan_counts_as_missing_in_a_template(tmp_path):
     table = pyarrow.table({"title": ["Dune", "Alien"], "stars": [5.0, float("nan")]})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     first, second = Dataset(tmp_path / "a.parquet", template="{title}, {stars}:").rows()
@@ -105,17 +105,17 @@ def test_a_number_that_pandas_had_none_for_is_missing_in_a_template(tmp_path):
         "Dune, 5.0:", None, "This row has no stars, which the template needs.")
 
 
-@pytest.mark.parametrize(("template", "words"), [
+@pytest.mark.parametrize(("template", "message"), [
     ("A review", "names no column"), ("{name}:", "{name}, which is not a column"), ("{title", "cannot be read"),
     ("{title.__class__}", "not a column"), ("{title!r}", "not a column"), ("{title:>20}", "not a column"),
     ("{}", "not a column"),
 ])
-def test_a_template_that_cannot_work_is_refused(file, template, words):
-    assert words in refused(file("a.csv", "title\nDune\n"), template=template)
+def test_a_template_that_cannot_work_is_refused(file, template, message):
+    assert message in survey_error(file("a.csv", "title\nDune\n"), template=template)
 
 
 def test_column_and_template_together_are_refused(file):
-    assert "not both" in refused(file("a.csv", "title\nDune\n"), template="{title}", column="title")
+    assert "not both" in survey_error(file("a.csv", "title\nDune\n"), template="{title}", column="title")
 
 
 CHAT = [{"role": "user", "content": "Hi"}]
@@ -131,7 +131,7 @@ def test_messages_are_a_chat(file, tmp_path):
         assert (row.prompt, row.messages, row.error) == (None, CHAT, None)
 
 
-@pytest.mark.parametrize(("name", "content", "words"), [
+@pytest.mark.parametrize(("name", "content", "message"), [
     ("a.jsonl", '{"prompt": "a"}\n' * 6 + '{"prompt": "b"\n', "line 7 is not JSON"),
     ("a.jsonl", '{"prompt": "a"}\n' + "[" * 100_000 + "\n", "line 2 is not JSON"),
     ("a.jsonl", '{"prompt": "a"}\n"b"\n', "line 2 is not a JSON object"),
@@ -139,49 +139,49 @@ def test_messages_are_a_chat(file, tmp_path):
     ("a.csv", 'id,prompt\n1,"a"b\n', "line 2 cannot be read"),
     ("a.csv", 'id,prompt\n1,a\n2,"never closed\n3,c\n', "cannot be read (unexpected end of data)"),
 ])
-def test_a_row_that_cannot_be_read_is_told_by_its_line_and_can_be_skipped(file, name, content, words):
+def test_a_row_that_cannot_be_read_is_named_by_its_line_and_can_be_skipped(file, name, content, message):
     path = file(name, content)
-    assert words in refused(path)
-    assert "--skip-bad" in refused(path)
+    assert message in survey_error(path)
+    assert "--skip-bad" in survey_error(path)
     if content.startswith("id,prompt\n1,\"a\"b"):
-        assert "no row that can be read" in refused(path, skip_bad=True)
+        assert "no row that can be read" in survey_error(path, skip_bad=True)
     else:
         rows = list(Dataset(path, skip_bad=True).rows())
         assert rows[0].error is None
-        assert words in rows[-1].error
+        assert message in rows[-1].error
         assert Dataset(path, skip_bad=True).survey().unreadable == 1
 
 
-@pytest.mark.parametrize(("name", "content", "words"), [
+@pytest.mark.parametrize(("name", "content", "message"), [
     ("a.csv", "", "no rows"), ("a.csv", "prompt\n", "no rows"), ("a.jsonl", "\n\n", "no rows"),
     ("a.txt", " \n", "no rows"),
     ("a.csv", b"prompt\n\x00\x01\x02", "not text"), ("a.txt", "a\n".encode("utf-16"), "UTF-16"),
     ("a.csv", "prompt\ncafé\n".encode("latin-1"), "UTF-8"), ("a.csv", "prompt,prompt\na,b\n", "twice"),
     ("a.parquet", b"PAR1 not really", "cannot be read as Parquet"), ("a.xlsx", b"PK", "one of .csv"),
 ])
-def test_a_file_that_cannot_work_is_refused(file, name, content, words):
-    assert words in refused(file(name, content))
+def test_a_file_that_cannot_work_is_refused(file, name, content, message):
+    assert message in survey_error(file(name, content))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a file of /proc that nobody can read")
-def test_what_the_system_says_of_a_file_is_told(tmp_path):
+def test_an_error_of_the_system_is_in_the_message(tmp_path):
     (tmp_path / "a.txt").symlink_to("/proc/self/mem")
     for path in (tmp_path / "a.txt", tmp_path / ("x" * 300 + ".txt")):
-        assert "cannot be read" in refused(path)
+        assert "cannot be read" in survey_error(path)
 
 
 def test_an_absent_file_is_named(tmp_path):
-    assert "There is no file" in refused(tmp_path / "a.csv")
+    assert "There is no file" in survey_error(tmp_path / "a.csv")
 
 
-@pytest.mark.parametrize(("value", "words"), [(5, "not int"), ({"a": 1}, "not dict")])
-def test_a_prompt_that_is_no_text_fails_in_its_row_alone(file, value, words):
+@pytest.mark.parametrize(("value", "message"), [(5, "not int"), ({"a": 1}, "not dict")])
+def test_a_prompt_that_is_no_text_fails_in_its_row_alone(file, value, message):
     first, second = Dataset(file("a.jsonl", json.dumps({"prompt": value}) + '\n{"prompt": "b"}')).rows()
-    assert words in first.error
+    assert message in first.error
     assert (second.prompt, second.error) == ("b", None)
 
 
-def test_what_json_cannot_carry_further_is_made_whole(file):
+def test_values_that_json_cannot_hold_are_replaced(file):
     (row,) = Dataset(file("a.jsonl", '{"prompt": "a\\ud800", "x": NaN, "y": "\\ude00\\uD83D\\uDE00"}')).rows()
     assert dict(row.columns) == {"prompt": "a\ufffd", "x": None, "y": "\ufffd\U0001f600"}
 

@@ -1,4 +1,4 @@
-"""Batches on a Ray cluster: a real one, of two node processes on loopback that the tests start and stop."""
+"""Batches on a real Ray cluster of two node processes on loopback, which the tests start and stop."""
 
 import importlib.util
 import json
@@ -23,14 +23,14 @@ from bon.scorers.base import Item
 from bon.settings import Settings
 from tests.support.processes import HEED
 
-if importlib.util.find_spec("ray") is None:  # not imported here: what the environment says of it counts from then on
+if importlib.util.find_spec("ray") is None:  # not imported here: Ray reads its environment variables on import
     pytest.skip("Ray is an extra: pip install 'ray[data]'", allow_module_level=True)
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = Settings(n=8, seed=7, min_tokens=2, max_tokens=8)
 PROMPTS = ["This movie", "The plot of the film", "The hotel room", "This movie", "I was surprised that"]
-#: Nothing may listen beyond loopback; workers are not to starve where a test machine has other work. Ray writes its
-#: tokens into the home folder, where a test has nothing to write.
+#: Nothing may listen beyond loopback, and workers keep their priority on a busy machine. Without authentication Ray
+#: writes no tokens into the home folder.
 ENV = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled",
        "RAY_ENABLE_AUTO_CONNECT": "0", "RAY_worker_niceness": "0", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
@@ -92,7 +92,7 @@ class Troubled:
         return list(api.as_scorer(self.classifier).score(items).values)
 
 
-def test_workers_without_bon_are_told(cluster, file, tmp_path, capsys, monkeypatch):
+def test_workers_without_bon_are_an_error_in_one_line(cluster, file, tmp_path, capsys, monkeypatch):
     import ray
 
     monkeypatch.chdir(tmp_path)  # workers find bon by the folder of the command, and here is none
@@ -105,7 +105,7 @@ def test_workers_without_bon_are_told(cluster, file, tmp_path, capsys, monkeypat
 
 def test_a_killed_worker_a_stop_and_an_error_lose_nothing_and_the_bytes_are_those_of_a_plain_run(
         cluster, file, lm_folder, classifier_folder, tmp_path, monkeypatch):
-    """In few runs, since each worker of each takes seconds to begin."""
+    """All in a few runs, since each worker takes seconds to start."""
     import ray
 
     loading = {"model": lm_folder, "scorer": Troubled(classifier_folder, tmp_path)}
@@ -119,8 +119,8 @@ def test_a_killed_worker_a_stop_and_an_error_lose_nothing_and_the_bytes_are_thos
         events.close()
         assert (tmp_path / "fell").exists()
 
-        workers.count = 1  # what so many began, any other number ends
-        monkeypatch.setattr(ray_workers, "PIPELINE_GROUPS", 1)  # and between two lots nothing is lost either
+        workers.count = 1  # another number of workers can resume the run
+        monkeypatch.setattr(ray_workers, "PIPELINE_GROUPS", 1)  # nothing is lost between two groups either
         events = batch_run.stream_with(workers, task_of(file, out.name, resume=True))
         assert [next(events).done for _ in range(2)] == [96, 128]
         (tmp_path / "gone").touch()
@@ -147,25 +147,25 @@ def command(file: Path, *more: str, **env: str) -> subprocess.Popen:
 
 
 def listeners(session: int) -> set[str]:
-    """The addresses, as the kernel writes them, at which the processes of a session listen."""
+    """The addresses, as the kernel writes them, on which the processes of a session listen."""
     inodes = {}
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A":
                 inodes[f"socket:[{fields[9]}]"] = fields[1].split(":")[0]
-    found = set()
+    addresses = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if os.getsid(int(folder.name)) == session:
-                found |= {inodes[link] for fd in (folder / "fd").iterdir() if (link := os.readlink(fd)) in inodes}
+                addresses |= {inodes[link] for fd in (folder / "fd").iterdir() if (link := os.readlink(fd)) in inodes}
         except OSError:  # it ended meanwhile
             continue
-    return found
+    return addresses
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="who listens is read from /proc")
-def test_local_listens_on_loopback_alone_and_ctrl_c_keeps_what_is_done(file, lm_folder, classifier_folder):
+def test_local_listens_on_loopback_alone_and_ctrl_c_keeps_the_finished_rows(file, lm_folder, classifier_folder):
     loading = {"model": lm_folder, "scorer": classifier_folder}
     models = ("--model", lm_folder, "--scorer", classifier_folder)
     process = command(file, *models, "--ray", "local", "--ray-workers", "1", HOME=str(file.parent),
@@ -173,29 +173,29 @@ def test_local_listens_on_loopback_alone_and_ctrl_c_keeps_what_is_done(file, lm_
     journal = resume_journal.journal_path(file.with_name("out.jsonl"))
     while process.poll() is None and not (journal.exists() and journal.stat().st_size > 5000):
         time.sleep(0.05)
-    heard = listeners(process.pid)
+    addresses = listeners(process.pid)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "of 150 rows are kept; the same command with --resume goes on." in err
     assert err.count("\n") == 1
-    assert heard
-    assert all(address.endswith("0100007F") for address in heard)
+    assert addresses
+    assert all(address.endswith("0100007F") for address in addresses)
     sampler = api.load(**loading)
     list(batch_run.stream(task_of(file, "out.jsonl", resume=True), sampler.engine, sampler.scorer))
     assert file.with_name("out.jsonl").read_bytes() == plain(file, loading)
 
 
-@pytest.mark.parametrize(("argv", "words"), [
+@pytest.mark.parametrize(("argv", "message"), [
     (["--ray", "127.0.0.1:1"], "There is no Ray cluster at 127.0.0.1:1"), (["--ray", "here"], "HOST:PORT"),
     (["--ray", "ray://127.0.0.1:10001"], "ray job submit"), (["--ray-workers", "2"], "needs --ray"),
     (["--ray", "local", "--ray-workers", "0"], "ray_workers must be"), (["--ray", "local", "--dry-run"], "leave --ray"),
 ])
-def test_what_cannot_work_is_said_in_one_line_before_ray_starts(file, capsys, argv, words):
+def test_arguments_that_cannot_work_are_refused_in_one_line_before_ray_starts(file, capsys, argv, message):
     assert main(["batch", str(file), str(file.with_name("out.jsonl")), *argv]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert words in err
+    assert message in err
 
 
 def test_without_ray_its_extra_is_named(file, capsys, monkeypatch):
@@ -204,15 +204,15 @@ def test_without_ray_its_extra_is_named(file, capsys, monkeypatch):
     assert "pip install 'ray[data]'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("nodes", "count", "device", "want"), [
+@pytest.mark.parametrize(("nodes", "count", "device", "expected"), [
     ([{"CPU": 2.0}], None, None, (2, {"num_cpus": 1})),
     ([{"CPU": 8.0}], 2, None, (2, {"num_cpus": 4})),
     ([{"CPU": 3.0}, {"CPU": 3.0}], 1, None, (1, {"num_cpus": 3})),
     ([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0}], None, None, (4, {"num_gpus": 1})),
     ([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0}], None, "cpu", (24, {"num_cpus": 1})),
 ])
-def test_each_worker_has_a_gpu_or_its_share_of_the_cores(nodes, count, device, want):
-    assert ray_workers.worker_resources(nodes, count, device) == want
+def test_each_worker_has_a_gpu_or_its_share_of_the_cores(nodes, count, device, expected):
+    assert ray_workers.worker_resources(nodes, count, device) == expected
 
 
 def test_more_workers_than_fit_are_refused():

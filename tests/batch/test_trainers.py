@@ -1,4 +1,4 @@
-"""TRL's trainers take the training data of a batch as it is. Runs where TRL is installed (`pip install .[train]`)."""
+"""TRL's trainers train on the exported data unchanged. Runs where TRL is installed (`pip install .[train]`)."""
 
 import json
 
@@ -25,9 +25,9 @@ STEP = {"max_steps": 1, "per_device_train_batch_size": 2, "report_to": [], "use_
 @pytest.fixture
 def tokenizer():
     """A tokenizer with a chat template."""
-    made = tiny.tokenizer()
-    made.chat_template = CHAT
-    return made
+    chat_tokenizer = tiny.tokenizer()
+    chat_tokenizer.chat_template = CHAT
+    return chat_tokenizer
 
 
 def letters(texts):
@@ -50,8 +50,8 @@ def data(request, tmp_path, tokenizer, chat):
         task = batch_run.Task(Dataset(tmp_path / "in.jsonl"), out, Settings(n=4, seed=1, max_tokens=8), form)
         *_, done = batch_run.stream(task, LocalEngine(tiny.gpt2(), tokenizer, name="tiny"), CallableScorer(letters))
         assert (done.failed, done.left_out) == (0, {})
-        kind = "parquet" if request.param == ".parquet" else "json"
-        return datasets.load_dataset(kind, data_files=str(out), split="train", cache_dir=str(tmp_path / "cache"))
+        format_name = "parquet" if request.param == ".parquet" else "json"
+        return datasets.load_dataset(format_name, data_files=str(out), split="train", cache_dir=str(tmp_path / "cache"))
 
     return data
 

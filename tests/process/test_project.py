@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def tracked() -> list[str]:
-    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()
+    process = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return process.stdout.splitlines()
 
 
 def test_top_level_is_as_agreed():
@@ -48,7 +48,7 @@ def test_every_requirement_is_imported_by_the_product_and_every_import_is_requir
     assert outside - required <= {"tokenizers"}, "tokenizers comes with transformers and serves the training alone"
 
 
-def test_requirements_admit_the_spaces_torch_and_stop_at_the_tested_one():
+def test_requirements_allow_the_spaces_torch_and_end_at_the_tested_version():
     from packaging.requirements import Requirement
 
     lines = (ROOT / "requirements.txt").read_text().splitlines()
@@ -57,7 +57,7 @@ def test_requirements_admit_the_spaces_torch_and_stop_at_the_tested_one():
     assert "2.14.0" not in torch.specifier
 
 
-def test_readme_opens_with_the_two_commands():
+def test_readme_begins_with_the_two_commands():
     commands = re.findall(r"^    (\S.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert commands[:2] == ["pip install -r requirements.txt && python app.py", "bash tests/run"]
 
@@ -139,23 +139,23 @@ def installed(tmp_path_factory):
         (source / file).parent.mkdir(parents=True, exist_ok=True)
         (source / file).write_bytes((ROOT / file).read_bytes())
     # What `python -m build` does, without an environment made anew for each step.
-    built_from(source, "sdist", folder)
+    build_distribution(source, "sdist", folder)
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
         archive.extractall(folder, filter="data")
-    built_from(next(folder.glob("bon-*/")), "wheel", folder)
+    build_distribution(next(folder.glob("bon-*/")), "wheel", folder)
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
         wheel.extractall(folder / "site")
     return folder / "site"
 
 
-def built_from(source: Path, form: str, folder: Path) -> None:
+def build_distribution(source: Path, form: str, folder: Path) -> None:
     """Builds a wheel or a source distribution (`sdist`) of the project in `source`."""
-    build = f"from setuptools import build_meta; build_meta.build_{form}({str(folder)!r})"
-    done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    code = f"from setuptools import build_meta; build_meta.build_{form}({str(folder)!r})"
+    process = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
-def test_wheel_carries_models_page_types_and_command_and_no_training(installed):
+def test_wheel_contains_models_page_types_and_command_and_no_training(installed):
     names = {str(file.relative_to(installed)) for file in installed.rglob("*") if file.is_file()}
     modules = {name for name in tracked() if name.startswith("bon/") and name.endswith(".py")}
     assert {name for name in names if name.endswith(".py")} == {
@@ -184,11 +184,11 @@ def test_wheel_installed_elsewhere_serves_the_page(installed, tmp_path):
 
 def test_wheel_installed_elsewhere_runs_the_embedded_models(installed, tmp_path):
     code = "import bon; r = bon.best_of_n('This movie', n=4, seed=7); print(bon.__file__); print(r.best.text)"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
         env={"PYTHONPATH": str(installed), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    where, text = done.stdout.split("\n", 1)
+    assert process.returncode == 0, process.stderr
+    where, text = process.stdout.split("\n", 1)
     assert Path(where).is_relative_to(installed)
     assert len(text.strip()) > 10

@@ -59,7 +59,7 @@ def test_the_models_of_the_front_matter_are_the_presets_from_the_hub():
     assert set(front()["models"]) == {place for place in places if not Path(place).is_absolute()}
 
 
-def test_nothing_is_fetched_ahead():
+def test_no_model_is_preloaded():
     # The page's own models travel with the code; the trio from the Hub would add 1.3 GB to each build for few visits.
     assert "preload_from_hub" not in front()
 
@@ -77,13 +77,13 @@ class Hub(WrittenHub):
 def test_publishing_makes_the_space_and_sends_the_folder_once():
     hub = Hub()
     assert publish.publish("ada/best-of-n", private=True, api=hub) == "https://huggingface.co/spaces/ada/best-of-n"
-    (_, _, made), (_, name, sent) = hub.calls
-    assert made == {"repo_type": "space", "space_sdk": "gradio", "private": True, "exist_ok": True}
-    assert (name, sent["repo_type"]) == ("ada/best-of-n", "space")
-    assert Path(sent["folder_path"]) == ROOT
+    (_, _, creation), (_, name, upload) = hub.calls
+    assert creation == {"repo_type": "space", "space_sdk": "gradio", "private": True, "exist_ok": True}
+    assert (name, upload["repo_type"]) == ("ada/best-of-n", "space")
+    assert Path(upload["folder_path"]) == ROOT
 
 
-def test_what_is_sent_is_what_the_page_runs_with(tmp_path):
+def test_the_uploaded_files_run_the_page(tmp_path):
     files = dict(publish.files())
     assert {"app.py", "README.md", "requirements.txt", "assets/ui/view.js"} <= set(files)
     assert "assets/models/sentiment/config.json" in files
@@ -98,10 +98,10 @@ from bon.ui.app_state import AppState
 from bon.ui.hosting.deployment import Deployment
 app.launch.build(AppState(Deployment()))
 print(bon.best_of_n('This movie', n=2, seed=7).best.text)"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
-                          env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"})
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.strip()) > 10
+    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+                             env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"})
+    assert process.returncode == 0, process.stderr
+    assert len(process.stdout.strip()) > 10
 
 
 def test_a_dry_run_lists_the_files_and_sends_nothing(capsys, monkeypatch):
@@ -113,7 +113,7 @@ def test_a_dry_run_lists_the_files_and_sends_nothing(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["best-of-n", "ada/", "/ada", "a/b/c", "ada/best of n", "ada/-n", "ada/n--1", ""])
-def test_a_bad_name_is_said_before_anything_is_sent(name):
+def test_an_invalid_name_is_refused_before_anything_is_sent(name):
     with pytest.raises(InputError, match="USER/SPACE"):
         publish.publish(name, api=Hub())
 
@@ -128,13 +128,13 @@ def refusal(status: int) -> HfHubHTTPError:
     return HfHubHTTPError("no", response=httpx.Response(status, request=httpx.Request("POST", "https://hub")))
 
 
-@pytest.mark.parametrize(("error", "kind", "words"), [
+@pytest.mark.parametrize(("error", "error_class", "message"), [
     (refusal(403), InputError, "does not let this token write to ada/n"),
     (refusal(500), BonError, "status 500"),
     (ConnectionError("no route"), BonError, "could not be reached .*no route"),
 ])
-def test_what_the_hub_says_is_told_in_words(error, kind, words):
-    with pytest.raises(kind, match=words):
+def test_an_error_of_the_hub_is_explained(error, error_class, message):
+    with pytest.raises(error_class, match=message):
         publish.publish("ada/n", api=Hub(error))
 
 
