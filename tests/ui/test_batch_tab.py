@@ -1,4 +1,4 @@
-"""The Batch tab in a real browser: files in, the batch on the server whoever looks on, files out."""
+"""The Batch tab in a real browser: uploads, batches that run on the server without their tab, and downloads."""
 
 import csv
 import json
@@ -33,8 +33,8 @@ PROMPTS = ["This movie", "The plot of the film", "The hotel room"]
 SETTINGS = Settings(n=4, seed=7, min_tokens=2, max_tokens=8)
 
 
-class Gate:
-    """An engine that waits, while `open` is not set, before it works on any rows but the first."""
+class GatedEngine:
+    """An engine that, while `open` is not set, waits before it works on any group of rows but the first."""
 
     def __init__(self, engine):
         self._engine, self.open, self.calls = engine, threading.Event(), 0
@@ -53,7 +53,7 @@ class Gate:
 
 @pytest.fixture(scope="module")
 def gate():
-    return Gate(engine_of(0))
+    return GatedEngine(engine_of(0))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def served(served, page_state, sampler, monkeypatch):
 
 @pytest.fixture
 def open_tab(served, visit, gate):
-    """Opens the Batch tab; at the end nothing goes on."""
+    """Opens the Batch tab; at the end of the test no engine waits."""
     gate.open.set()
     gate.calls = 0
 
@@ -91,37 +91,37 @@ def page(open_tab):
     return open_tab()
 
 
-def rows(count: int) -> list[dict]:
+def make_rows(count: int) -> list[dict]:
     return [{"id": i, "prompt": PROMPTS[i % 3]} for i in range(count)]
 
 
-def file_of(folder: Path, name: str, made: list[dict]) -> Path:
-    """The rows as a file of the format that the name says."""
+def write_rows(folder: Path, name: str, rows: list[dict]) -> Path:
+    """Writes the rows to a file in the format of its ending."""
     path = folder / name
     if path.suffix == ".parquet":
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(made), path)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     elif path.suffix == ".csv":
         with open(path, "w", newline="", encoding="utf-8") as file:
-            out = csv.DictWriter(file, list(made[0]))
+            out = csv.DictWriter(file, list(rows[0]))
             out.writeheader()
-            out.writerows(made)
+            out.writerows(rows)
     elif path.suffix == ".txt":
-        path.write_text("".join(row["prompt"] + "\n" for row in made), encoding="utf-8")
+        path.write_text("".join(row["prompt"] + "\n" for row in rows), encoding="utf-8")
     else:
-        path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
-def give(page, path: Path) -> None:
+def choose_file(page, path: Path) -> None:
     if (before := page.locator("#batch-file [aria-label=Clear]")).count():
         before.click()
         expect(page.locator(".preview")).to_be_empty()
     page.set_input_files("#batch-file input[type=file]", path)
 
 
-def choose(page, field: str, words: str) -> None:
+def choose(page, field: str, option: str) -> None:
     page.click(f"#batch-{field} input")
-    page.get_by_role("option", name=re.compile(f"^{words}")).click()
+    page.get_by_role("option", name=re.compile(f"^{option}")).click()
 
 
 def start(page, **numbers) -> None:
@@ -130,108 +130,108 @@ def start(page, **numbers) -> None:
     page.click("#batch-start")
 
 
-def phase(page, name) -> None:
+def expect_phase(page, name) -> None:
     expect(page.locator(".batch")).to_have_attribute("data-phase", name)
 
 
-def done(page, name: str) -> None:
-    """Waits until the batch of this name is shown, and done."""
+def wait_until_done(page, name: str) -> None:
+    """Waits until the batch of this name is shown and done."""
     expect(page.locator(".batch .under").first).to_contain_text(name)
-    phase(page, "done")
+    expect_phase(page, "done")
 
 
-def started(page, path: Path, name="running", **numbers) -> None:
-    give(page, path)
+def start_batch(page, path: Path, name="running", **numbers) -> None:
+    choose_file(page, path)
     expect(page.locator(".preview b")).to_be_visible()
     start(page, **numbers)
-    phase(page, name)
+    expect_phase(page, name)
 
 
-def downloaded(page) -> Path:
+def download_result(page) -> Path:
     with page.expect_download() as download:
         page.locator(".batch .head .download").first.click()
     return download.value.path()
 
 
-def alone(path: Path, output: Path, sampler, **how) -> bytes:
-    """What the same task comes to without the page."""
+def output_without_page(path: Path, output: Path, sampler, **how) -> bytes:
+    """The output of the same task without the page."""
     for _ in batch_run.stream(Task(Dataset(path), output, SETTINGS, **how), sampler.engine, sampler.scorer):
         pass
     return output.read_bytes()
 
 
-def test_files_of_every_kind_come_in_and_go_out(page, tmp_path, sampler):
+def test_files_of_every_format_can_be_uploaded_and_downloaded(page, tmp_path, sampler):
     pasted_lines_are_prompts(page)
     for count, name in enumerate(("in.csv", "in.jsonl", "in.parquet", "in.txt"), 70):
-        a_format_is_shown_done_and_brought_home(page, tmp_path, sampler, name, count)
+        a_format_is_previewed_processed_and_downloaded(page, tmp_path, sampler, name, count)
     the_result_has_the_chosen_form_and_format(page, tmp_path, "preference", "preference", ".parquet", 6)
     the_result_has_the_chosen_form_and_format(page, tmp_path, "sft", "SFT", ".csv", 5)
-    an_earlier_batch_is_a_click_away(page)
-    remove_deletes_all_of_it(page)
+    an_earlier_batch_can_be_opened(page)
+    remove_deletes_the_files_of_a_batch(page)
 
 
 def pasted_lines_are_prompts(page):
     page.fill("#batch-paste textarea", "This movie\n\n  The hotel room  \n")
     expect(page.locator(".preview")).to_contain_text("2 rows")
     start(page)
-    phase(page, "done")
-    made = [json.loads(line) for line in downloaded(page).read_text("utf-8").splitlines()]
-    assert [row["prompt"] for row in made] == ["This movie", "The hotel room"]
+    expect_phase(page, "done")
+    results = [json.loads(line) for line in download_result(page).read_text("utf-8").splitlines()]
+    assert [row["prompt"] for row in results] == ["This movie", "The hotel room"]
     page.fill("#batch-paste textarea", "")
     expect(page.locator(".preview")).to_be_empty()
 
 
-def a_format_is_shown_done_and_brought_home(page, tmp_path, sampler, name, count):
-    path = file_of(tmp_path, name, rows(count))
-    give(page, path)
+def a_format_is_previewed_processed_and_downloaded(page, tmp_path, sampler, name, count):
+    path = write_rows(tmp_path, name, make_rows(count))
+    choose_file(page, path)
     expect(page.locator(".preview")).to_contain_text(f"{count} rows")
     assert page.locator(".preview li").all_inner_texts() == PROMPTS
     start(page)
-    done(page, name)
+    wait_until_done(page, name)
     expect(page.locator(".batch .winners li")).to_have_count(5)
     expect(page.locator(".batch .winners .prompt").first).to_have_text(PROMPTS[(count - 1) % 3])
-    assert downloaded(page).read_bytes() == alone(path, tmp_path / f"{name}.out.jsonl", sampler)
+    assert download_result(page).read_bytes() == output_without_page(path, tmp_path / f"{name}.out.jsonl", sampler)
 
 
-def the_result_has_the_chosen_form_and_format(page, tmp_path, form, words, ending, count):
-    give(page, file_of(tmp_path, f"for-{form}.jsonl", rows(count)))
+def the_result_has_the_chosen_form_and_format(page, tmp_path, form, option, ending, count):
+    choose_file(page, write_rows(tmp_path, f"for-{form}.jsonl", make_rows(count)))
     expect(page.locator(".preview")).to_contain_text(f"{count} rows")
-    choose(page, "as", words)
+    choose(page, "as", option)
     choose(page, "format", ending[1:].upper())
     start(page)
-    done(page, f"for-{form}.jsonl")
+    wait_until_done(page, f"for-{form}.jsonl")
     expect(page.locator(".batch .head .download").first).to_contain_text(f"for-{form}.{form}{ending}")
-    path = downloaded(page)
+    path = download_result(page)
     if ending == ".parquet":
-        found = pyarrow.parquet.read_table(path).to_pylist()
+        results = pyarrow.parquet.read_table(path).to_pylist()
     else:
         with open(path, newline="", encoding="utf-8") as file:
-            found = list(csv.DictReader(file))
-    assert {"prompt", "input_id" if "input_id" in found[0] else "id"} <= set(found[0])
-    assert ({"chosen", "rejected"} if form == "preference" else {"completion"}) <= set(found[0])
+            results = list(csv.DictReader(file))
+    assert {"prompt", "input_id" if "input_id" in results[0] else "id"} <= set(results[0])
+    assert ({"chosen", "rejected"} if form == "preference" else {"completion"}) <= set(results[0])
 
 
-def an_earlier_batch_is_a_click_away(page):
+def an_earlier_batch_can_be_opened(page):
     expect(page.locator(".batch .under").first).to_contain_text("for-sft.jsonl")
     page.get_by_role("button", name="Open: in.csv").click()
     expect(page.locator(".batch .under").first).to_contain_text("in.csv")
 
 
-def remove_deletes_all_of_it(page):
-    kept = "JSON.parse(localStorage['bon-batches'])"
-    folder = jobs.root() / page.evaluate(f"{kept}[0]")
+def remove_deletes_the_files_of_a_batch(page):
+    stored_ids = "JSON.parse(localStorage['bon-batches'])"
+    folder = jobs.root() / page.evaluate(f"{stored_ids}[0]")
     assert folder.is_dir()
     page.on("dialog", lambda dialog: dialog.accept())
-    for left in range(page.evaluate(f"{kept}.length") - 1, -1, -1):
+    for remaining in range(page.evaluate(f"{stored_ids}.length") - 1, -1, -1):
         page.locator("[data-do=remove]").click()
-        page.wait_for_function(f"{kept}.length === {left}")
-        expect(page.locator(".batch .others li")).to_have_count(max(0, left - 1))
-    phase(page, "empty")
+        page.wait_for_function(f"{stored_ids}.length === {remaining}")
+        expect(page.locator(".batch .others li")).to_have_count(max(0, remaining - 1))
+    expect_phase(page, "empty")
     assert not folder.exists()
 
 
-#: Files that cannot work: their names, what is in them, and what is said.
-UNFIT = [
+#: Invalid files: their names, their contents and parts of the errors.
+INVALID_FILES = [
     ("a.csv", b"prompt\n", "a.csv has no row"),
     ("a.txt", b"", "a.txt has no row"),
     ("b.txt", b"\x00\x01\x02", "b.txt is not text"),
@@ -242,16 +242,16 @@ UNFIT = [
 ]
 
 
-def test_what_cannot_work_is_said_where_it_is(page, tmp_path):
-    nothing_to_do_is_said(page)
-    for name, content, said in UNFIT:
-        a_file_that_cannot_work_is_said_so_without_the_servers_paths(page, tmp_path, name, content, said)
-    the_column_is_found_or_asked_for(page, tmp_path)
-    rows_that_fail_are_counted_and_shown(page, tmp_path)
-    texts_stay_texts(page, tmp_path)
+def test_errors_are_shown_where_they_arise(page, tmp_path):
+    a_missing_file_and_a_wrong_number_are_errors(page)
+    for name, content, message in INVALID_FILES:
+        an_invalid_file_is_an_error_without_the_servers_paths(page, tmp_path, name, content, message)
+    the_prompt_column_is_found_or_asked_for(page, tmp_path)
+    failed_rows_are_counted_and_listed(page, tmp_path)
+    markup_in_texts_is_not_interpreted(page, tmp_path)
 
 
-def nothing_to_do_is_said(page):
+def a_missing_file_and_a_wrong_number_are_errors(page):
     start(page)
     expect(page.locator(".batch > .alert")).to_have_text("Choose a file of prompts, or paste some.")
     page.fill("#batch-paste textarea", "This movie")
@@ -262,125 +262,125 @@ def nothing_to_do_is_said(page):
     expect(page.locator(".preview")).to_be_empty()
 
 
-def a_file_that_cannot_work_is_said_so_without_the_servers_paths(page, tmp_path, name, content, said):
+def an_invalid_file_is_an_error_without_the_servers_paths(page, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    give(page, tmp_path / name)
-    expect(page.locator(".preview .alert")).to_contain_text(said)
+    choose_file(page, tmp_path / name)
+    expect(page.locator(".preview .alert")).to_contain_text(message)
     start(page)
-    expect(page.locator(".batch > .alert")).to_contain_text(said)
+    expect(page.locator(".batch > .alert")).to_contain_text(message)
     assert "gradio" not in page.locator(".preview").inner_text() + page.locator(".batch").inner_text()
-    if "10,000" in said:
+    if "10,000" in message:
         expect(page.locator(".preview code")).to_have_text(f"python -m bon batch {name} results.jsonl")
-    deadline = time.monotonic() + 60  # previews, too, put a file into a folder for a moment
+    deadline = time.monotonic() + 60  # a preview also stores its file for a moment
     while (without_batch := folders_without_batch()) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert without_batch == []
 
 
 def folders_without_batch() -> list[Path]:
-    """What refused files have left on the server."""
+    """The folders on the server that refused files have left."""
     return [folder for folder in jobs.root().iterdir() if folder.is_dir() and not (folder / "job.json").exists()]
 
 
-def the_column_is_found_or_asked_for(page, tmp_path):
-    made = [{"title": "Night", "words": f"The film {i}"} for i in range(3)]
-    give(page, file_of(tmp_path, "odd.csv", made))
+def the_prompt_column_is_found_or_asked_for(page, tmp_path):
+    rows = [{"title": "Night", "words": f"The film {i}"} for i in range(3)]
+    choose_file(page, write_rows(tmp_path, "odd.csv", rows))
     expect(page.locator(".preview")).to_have_text("Which column holds the prompts? ")
     start(page)
     expect(page.locator(".batch .alert")).to_contain_text("title, words")
     choose(page, "column", "words")
     expect(page.locator(".preview")).to_contain_text("prompts in the column words")
     start(page)
-    phase(page, "done")
+    expect_phase(page, "done")
     expect(page.locator(".batch .winners .prompt").first).to_have_text("The film 2")
 
 
-def rows_that_fail_are_counted_and_shown(page, tmp_path):
+def failed_rows_are_counted_and_listed(page, tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_text('{"prompt": "This movie"}\n{"prompt": ""}\nno json\n', encoding="utf-8")
-    give(page, path)
+    choose_file(page, path)
     expect(page.locator(".preview")).to_contain_text("1 row cannot be read and will count as failed")
     start(page)
-    done(page, "in.jsonl")
+    wait_until_done(page, "in.jsonl")
     assert page.locator(".batch .errors li").count() == 2
     expect(page.locator(".batch .errors")).to_contain_text("line 3 is not JSON")
     expect(page.locator(".batch .facts")).to_contain_text("rows failed")
-    made = [json.loads(line) for line in downloaded(page).read_text("utf-8").splitlines()]
-    assert [bool(row["error"]) for row in made] == [False, True, True]
+    results = [json.loads(line) for line in download_result(page).read_text("utf-8").splitlines()]
+    assert [bool(row["error"]) for row in results] == [False, True, True]
 
 
-def texts_stay_texts(page, tmp_path):
-    give(page, file_of(tmp_path, "nasty.jsonl", [{"prompt": NASTY, NASTY: "x"}]))
+def markup_in_texts_is_not_interpreted(page, tmp_path):
+    choose_file(page, write_rows(tmp_path, "nasty.jsonl", [{"prompt": NASTY, NASTY: "x"}]))
     expect(page.locator(".preview li")).to_have_count(1)
     expect(page.locator(".preview li")).to_have_text(NASTY)
     start(page)
-    done(page, "nasty.jsonl")
+    wait_until_done(page, "nasty.jsonl")
     expect(page.locator(".batch .winners .prompt")).to_have_text(NASTY)
     page.locator(".batch summary").click()
     assert page.evaluate("window.hacked") is None
 
 
-def test_a_batch_goes_on_without_its_tab_and_from_where_it_was_stopped(open_tab, served, gate, tmp_path, sampler):
+def test_a_batch_continues_without_its_tab_and_resumes_where_it_stopped(open_tab, served, gate, tmp_path, sampler):
     page = open_tab()
-    path = file_of(tmp_path, "in.csv", rows(200))
-    wanted = alone(path, tmp_path / "out.jsonl", sampler)
+    path = write_rows(tmp_path, "in.csv", make_rows(200))
+    expected = output_without_page(path, tmp_path / "out.jsonl", sampler)
     gate.calls = 0
-    a_batch_goes_on_without_its_tab_and_is_found_again(page, served, gate, path, wanted)
-    stop_keeps_what_is_done_and_resume_comes_to_the_same(page, gate, path.rename(tmp_path / "again.csv"), wanted)
-    visitors_see_their_own_batches_alone(open_tab())
+    a_batch_continues_without_its_tab_and_is_found_again(page, served, gate, path, expected)
+    a_stopped_batch_resumes_to_the_same_result(page, gate, path.rename(tmp_path / "again.csv"), expected)
+    visitors_see_only_their_own_batches(open_tab())
 
 
-def a_batch_goes_on_without_its_tab_and_is_found_again(page, served, gate, path, wanted):
+def a_batch_continues_without_its_tab_and_is_found_again(page, served, gate, path, expected):
     gate.open.clear()
-    started(page, path)
+    start_batch(page, path)
     expect(page.locator(".batch .status")).to_contain_text("64 of 200 rows")
     page.goto("about:blank")
     gate.open.set()
     page.goto(served)
     opened(page)
     page.get_by_role("tab", name="Batch").click()
-    phase(page, "done")
-    assert downloaded(page).read_bytes() == wanted
+    expect_phase(page, "done")
+    assert download_result(page).read_bytes() == expected
 
 
-def stop_keeps_what_is_done_and_resume_comes_to_the_same(page, gate, path, wanted):
+def a_stopped_batch_resumes_to_the_same_result(page, gate, path, expected):
     gate.calls = 0
     gate.open.clear()
-    started(page, path)
+    start_batch(page, path)
     expect(page.locator(".batch .status")).to_contain_text("64 of 200 rows")
     page.locator("[data-do=stop]").click()
-    phase(page, "stopped")
+    expect_phase(page, "stopped")
     expect(page.locator(".batch .status")).to_contain_text("Stopped at 64 of 200.")
     gate.open.set()
     page.locator("[data-do=resume]").click()
-    done(page, path.name)
-    assert downloaded(page).read_bytes() == wanted
+    wait_until_done(page, path.name)
+    assert download_result(page).read_bytes() == expected
 
 
-def visitors_see_their_own_batches_alone(other):
-    phase(other, "empty")
-    # Nor by a made-up id, or one that would lead elsewhere.
-    other.evaluate("localStorage['bon-batches'] = JSON.stringify(['x'.repeat(32), '../../etc', ''])")
-    other.reload()
-    opened(other)
-    other.get_by_role("tab", name="Batch").click()
-    expect(other.locator(".batch > .alert")).to_have_text("A batch from this browser is no longer on the server.")
-    assert "again.csv" not in other.content()
-    assert "in.csv" not in other.content()
+def visitors_see_only_their_own_batches(other_page):
+    expect_phase(other_page, "empty")
+    # Not with an invented id either, or one that would lead to another folder.
+    other_page.evaluate("localStorage['bon-batches'] = JSON.stringify(['x'.repeat(32), '../../etc', ''])")
+    other_page.reload()
+    opened(other_page)
+    other_page.get_by_role("tab", name="Batch").click()
+    expect(other_page.locator(".batch > .alert")).to_have_text("A batch from this browser is no longer on the server.")
+    assert "again.csv" not in other_page.content()
+    assert "in.csv" not in other_page.content()
 
 
 def test_the_tab_is_accessible_and_fits(page, axe, tmp_path):
-    phase(page, "empty")
+    expect_phase(page, "empty")
     assert unfit(page, axe) == []
-    give(page, file_of(tmp_path, f"{'long' * 20}.csv", rows(70)))
+    choose_file(page, write_rows(tmp_path, f"{'long' * 20}.csv", make_rows(70)))
     expect(page.locator(".preview b")).to_be_visible()
     assert unfit(page, axe) == []
     start(page)
-    phase(page, "done")
+    expect_phase(page, "done")
     assert unfit(page, axe) == []
 
 
-# A page for strangers, and the rules without a browser.
+# A public page, and the rules of batches without a browser.
 
 
 def visitor(address="1.2.3.4"):
@@ -400,86 +400,87 @@ def public(monkeypatch, tmp_path, sampler, gate):
     state.batches.close()
 
 
-def asked(state: AppState, path: Path | None, who="1.2.3.4", pasted="", **changes) -> dict:
-    own = {"n": 4, "min_tokens": 2, "max_tokens": 8, "seed": "7"}
+def start_publicly(state: AppState, path: Path | None, address="1.2.3.4", pasted="", **changes) -> dict:
+    batch_settings = {"n": 4, "min_tokens": 2, "max_tokens": 8, "seed": "7"}
     form = {"prompt": "", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
             "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "", "reject": False, "select": "best",
             "softness": 0.1, "chat": None, **changes}
-    values = [*({**own, **changes}[name] for name in TAB_SETTINGS), *(form[name] for name in FIELDS)]
-    return BatchHandlers(state).start(visitor(who), path and str(path), pasted, None, "results", ".jsonl", *values)
+    values = [*({**batch_settings, **changes}[name] for name in TAB_SETTINGS), *(form[name] for name in FIELDS)]
+    return BatchHandlers(state).start(visitor(address), path and str(path), pasted, None, "results", ".jsonl", *values)
 
 
-@pytest.mark.parametrize(("made", "changes", "said"), [
-    (rows(71), {}, "at most 70"),
+@pytest.mark.parametrize(("rows", "changes", "message"), [
+    (make_rows(71), {}, "at most 70"),
     ([{"prompt": "x" * 41}], {}, "at most 40"),
-    (rows(2), {"n": 65}, "at most 64"),
-    (rows(2), {"model": "/etc"}, "offers the models"),
-    (rows(2), {"scorer": "someone/else"}, "offers the scorers"),
+    (make_rows(2), {"n": 65}, "at most 64"),
+    (make_rows(2), {"model": "/etc"}, "offers the models"),
+    (make_rows(2), {"scorer": "someone/else"}, "offers the scorers"),
 ])
-def test_a_public_page_refuses_more_than_it_gives_away(public, tmp_path, made, changes, said):
-    assert said in asked(public, file_of(tmp_path, "in.csv", made), **changes)["error"]
+def test_a_public_page_refuses_more_than_its_limits(public, tmp_path, rows, changes, message):
+    assert message in start_publicly(public, write_rows(tmp_path, "in.csv", rows), **changes)["error"]
     assert list(jobs.root().glob("*")) == []
 
 
-def test_strangers_parquet_is_not_read(public, tmp_path):
-    path = file_of(tmp_path, "in.parquet", rows(2))
-    assert "does not accept Parquet" in asked(public, path)["error"]
+def test_a_public_page_reads_no_parquet(public, tmp_path):
+    path = write_rows(tmp_path, "in.parquet", make_rows(2))
+    assert "does not accept Parquet" in start_publicly(public, path)["error"]
     assert "does not accept Parquet" in BatchHandlers(public).preview(str(path), "")[0]["error"]
 
 
-def test_a_stranger_has_one_batch_at_a_time_and_all_have_a_few(public, gate, tmp_path):
-    path = file_of(tmp_path, "in.csv", rows(70))
+def test_each_visitor_may_run_one_batch_and_all_together_a_few(public, gate, tmp_path):
+    path = write_rows(tmp_path, "in.csv", make_rows(70))
     gate.open.clear()
     gate.calls = 1
-    first = asked(public, path, "1.1.1.1")["started"]
-    assert "You already have a batch running" in asked(public, path, "1.1.1.1")["error"]
+    first_id = start_publicly(public, path, "1.1.1.1")["started"]
+    assert "You already have a batch running" in start_publicly(public, path, "1.1.1.1")["error"]
     for i in range(2, 5):
-        assert "started" in asked(public, path, f"{i}.1.1.1")
-    assert "4 batches are already running here" in asked(public, path, "9.1.1.1")["error"]
-    BatchHandlers(public).act({"id": first, "do": "stop"}, visitor("1.1.1.1"))
-    public.batches.find(first).join()
-    assert "started" in asked(public, path, "1.1.1.1")
+        assert "started" in start_publicly(public, path, f"{i}.1.1.1")
+    assert "4 batches are already running here" in start_publicly(public, path, "9.1.1.1")["error"]
+    BatchHandlers(public).act({"id": first_id, "do": "stop"}, visitor("1.1.1.1"))
+    public.batches.find(first_id).join()
+    assert "started" in start_publicly(public, path, "1.1.1.1")
     gate.open.set()
 
 
-def test_batches_are_swept_when_their_time_is_over(public, tmp_path):
-    made = public.batches.find(asked(public, file_of(tmp_path, "in.csv", rows(3)))["started"])
-    made.join()
+def test_expired_batches_are_deleted(public, tmp_path):
+    batch = public.batches.find(start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(3)))["started"])
+    batch.join()
     public.batches.sweep(3600)
-    assert made.folder.is_dir()
+    assert batch.folder.is_dir()
     public.batches.sweep(-1)
-    assert not made.folder.exists()
-    assert public.batches.find(made.id) is None
+    assert not batch.folder.exists()
+    assert public.batches.find(batch.id) is None
 
 
-def test_folders_can_be_read_by_their_owner_alone(public, tmp_path):
-    made = public.batches.find(asked(public, file_of(tmp_path, "in.csv", rows(3)))["started"])
-    assert (made.folder.stat().st_mode & 0o777, made.folder.parent) == (0o700, jobs.root())
-    made.join()
+def test_folders_of_batches_are_readable_only_by_their_owner(public, tmp_path):
+    batch = public.batches.find(start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(3)))["started"])
+    assert (batch.folder.stat().st_mode & 0o777, batch.folder.parent) == (0o700, jobs.root())
+    batch.join()
 
 
-def test_a_batch_gives_way_to_a_visitor_and_comes_to_the_same(public, gate, sampler, tmp_path):
-    path = file_of(tmp_path, "in.csv", rows(70))
+def test_a_batch_waits_for_a_visitor_and_gives_the_same_result(public, gate, sampler, tmp_path):
+    path = write_rows(tmp_path, "in.csv", make_rows(70))
     gate.open.clear()
     gate.calls = 1
-    made = public.batches.find(asked(public, path)["started"])
+    batch = public.batches.find(start_publicly(public, path)["started"])
     while gate.calls < 2:
         time.sleep(0.01)
     with public.waiting.count_run():
         while gate.calls < 2 or public.batches._shared.turn.locked():
             time.sleep(0.01)
-        gate.open.set()  # nothing goes on while somebody waits
+        gate.open.set()  # the batch makes no progress while a visitor waits
         time.sleep(0.2)
-        assert made.progress["done"] == 0
-    made.join()
-    assert made.phase == "done"
-    assert (made.folder / made.order.output).read_bytes() == alone(path, tmp_path / "out.jsonl", sampler)
+        assert batch.progress["done"] == 0
+    batch.join()
+    assert batch.phase == "done"
+    expected = output_without_page(path, tmp_path / "out.jsonl", sampler)
+    assert (batch.folder / batch.order.output).read_bytes() == expected
 
 
-def test_a_failure_is_said_in_the_pages_words(public, tmp_path):
+def test_an_error_is_worded_for_the_page(public, tmp_path):
     path = tmp_path / "in.csv"
-    made = jobs.Batch(path.parent, jobs.Order("mine.csv", "in.csv", "o", {}, None, None, 1, 0, 0.0))
-    assert "--resume" not in made.explain(InputError("output", "free some disk space and continue with --resume."))
-    assert made.explain(InputError("input", f"{path} is odd")) == "mine.csv is odd"
-    assert "has changed since this batch began" in made.explain(InputError("resume", "x --overwrite"))
+    batch = jobs.Batch(path.parent, jobs.Order("mine.csv", "in.csv", "o", {}, None, None, 1, 0, 0.0))
+    assert "--resume" not in batch.explain(InputError("output", "free some disk space and continue with --resume."))
+    assert batch.explain(InputError("input", f"{path} is odd")) == "mine.csv is odd"
+    assert "has changed since this batch began" in batch.explain(InputError("resume", "x --overwrite"))
     assert issubclass(LimitError, Exception)

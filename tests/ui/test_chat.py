@@ -1,4 +1,4 @@
-"""Chats everywhere but in the engine: page, links, endpoint, agents, command line, over tiny real chat models."""
+"""Chats on the page, in links, at the endpoint, for agents and on the command line, with tiny real chat models."""
 
 import json
 import re
@@ -22,12 +22,12 @@ from tests.cli.test_commands import assert_refused
 from tests.support import tiny
 from tests.support.browser import DESK, PHONE_SIZE, App, unfit, variant
 from tests.support.forms import accept, faults, request_of
-from tests.ui.test_history_tab import history
-from tests.ui.test_keyboard import to
-from tests.ui.test_mcp import in_session
-from tests.ui.test_page import CLIPBOARD, NASTY, phase, ran, run, settings, winner
+from tests.ui.test_history_tab import open_history
+from tests.ui.test_keyboard import move_focus_to
+from tests.ui.test_mcp import result_of_session
+from tests.ui.test_page import CLIPBOARD, NASTY, complete_run, expect_phase, fill_settings, run, winner
 from tests.ui.test_run_view import page as form_of
-from tests.ui.test_share_links import copied
+from tests.ui.test_share_links import copy_link
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}> {{ m.content }}\n{% endfor %}<assistant>"
 REFUSING = (
@@ -46,19 +46,19 @@ def chatty(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def refusing(tmp_path_factory) -> str:
-    """One whose template takes no system."""
+    """A folder with a model whose template refuses system messages."""
     return tiny.save(tiny.gpt2(positions=2048), tmp_path_factory.mktemp("refusing"), REFUSING)
 
 
 @pytest.fixture(scope="module")
 def app(chatty, classifier_folder):
-    """The real app, which begins with the chat model."""
+    """The real app with the chat model."""
     app = App(BON_MODEL=chatty, BON_SCORER=classifier_folder)
     yield app.wait()
     app.end()
 
 
-def answered(messages=CHAT) -> RunState:
+def chat_run(messages=CHAT) -> RunState:
     """A run of two answers to a chat."""
     state = RunState()
     prompt = messages[-1]["content"]
@@ -69,10 +69,10 @@ def answered(messages=CHAT) -> RunState:
     return state
 
 
-# What the form says.
+# The form.
 
 
-def test_the_entry_is_the_last_message_of_a_chat_or_a_text():
+def test_the_form_gives_the_last_message_of_a_chat_or_a_text():
     assert request_of(form_of(prompt="Well?", chat=BEFORE)).messages == tuple(CHAT)
     for text in (None, False, ""):
         request = request_of(form_of(chat=text))
@@ -83,34 +83,34 @@ def test_the_entry_is_the_last_message_of_a_chat_or_a_text():
     ({"chat": [], "prompt": " "}, "prompt"), ({"chat": "yes"}, "chat"), ({"chat": {"role": "user"}}, "chat"),
     ({"chat": [1]}, "prompt"), ({"chat": [{"role": "user"}]}, "prompt"),
 ])
-def test_what_is_no_chat_is_said_at_its_field(changes, field):
+def test_an_invalid_chat_is_an_error_at_its_field(changes, field):
     assert next(iter(faults(form_of(**changes)))) == field
     with pytest.raises(InputError):
         request_of(form_of(**changes))
 
 
 def test_a_public_page_counts_every_message():
-    here = Deployment(public=True, prompt=20)
-    here.check(Request(settings=Settings(), messages=[{"role": "user", "content": "x" * 20}]))
+    deployment = Deployment(public=True, prompt=20)
+    deployment.check(Request(settings=Settings(), messages=[{"role": "user", "content": "x" * 20}]))
     for messages in (
         [{"role": "system", "content": "x" * 15}, {"role": "user", "content": "x" * 6}],
         [*[{"role": "user", "content": ""}] * 20, {"role": "user", "content": "x"}],
         [{"role": "r" * 21, "content": "x"}], [{"role": "user", "content": "x", "tool_calls": ["y" * 30]}],
     ):
         with pytest.raises(InputError, match="at most 20") as error:
-            here.check(Request(settings=Settings(), messages=messages))
+            deployment.check(Request(settings=Settings(), messages=messages))
         assert error.value.field == "prompt"
-    long = answered([{"role": "system", "content": "x" * 30}, {"role": "user", "content": "x"}]).result()
+    long = chat_run([{"role": "system", "content": "x" * 30}, {"role": "user", "content": "x"}]).result()
     with pytest.raises(InputError, match="at most 20"):
-        here.check_record(long)
+        deployment.check_record(long)
 
 
 def test_a_record_keeps_the_chat_and_a_forged_one_is_refused():
-    told = json.dumps(run_view.record(answered().result()))
-    assert list(run_view.read_record(told).messages) == CHAT
-    assert run_view.ended_view(run_view.read_record(told))["messages"] == CHAT
+    record_text = json.dumps(run_view.record(chat_run().result()))
+    assert list(run_view.read_record(record_text).messages) == CHAT
+    assert run_view.ended_view(run_view.read_record(record_text))["messages"] == CHAT
     for messages in (5, "x", [], [{"role": "user"}], [[]]):
-        forged = json.dumps(json.loads(told) | {"messages": messages})
+        forged = json.dumps(json.loads(record_text) | {"messages": messages})
         with pytest.raises(InputError):
             run_view.read_record(forged)
 
@@ -120,8 +120,8 @@ def test_a_record_keeps_the_chat_and_a_forged_one_is_refused():
 
 def test_a_link_carries_the_chat():
     pairs = json.dumps([[m["role"], m["content"]] for m in BEFORE])
-    wanted = {"prompt": "Well?", "chat": BEFORE}
-    assert accept({"prompt": "Well?", "chat": pairs}, form_of()) == (wanted, [])
+    expected = {"prompt": "Well?", "chat": BEFORE}
+    assert accept({"prompt": "Well?", "chat": pairs}, form_of()) == (expected, [])
     assert accept({"chat": "[]"}, form_of()) == ({"chat": []}, [])
     assert accept({"chat": "0"}, form_of()) == ({"chat": False}, [])
 
@@ -129,15 +129,15 @@ def test_a_link_carries_the_chat():
 @pytest.mark.parametrize("chat", [
     "yes", "1", "{}", "[1]", '["ab"]', '[["user"]]', '[["user", 1]]', '[{"role": "user"}]', "[" * 5000, NASTY,
 ])
-def test_a_chat_that_cannot_be_read_is_left_out_with_a_word(chat):
-    given, ignored = accept({"prompt": "Hi", "chat": chat}, form_of())
-    assert (given, ignored) == ({"prompt": "Hi"}, ["The chat in this link cannot be read and was ignored."])
+def test_a_chat_that_cannot_be_read_is_ignored_with_a_message(chat):
+    accepted, ignored = accept({"prompt": "Hi", "chat": chat}, form_of())
+    assert (accepted, ignored) == ({"prompt": "Hi"}, ["The chat in this link cannot be read and was ignored."])
 
 
-def test_a_chat_longer_than_a_public_page_takes_is_left_out():
+def test_a_chat_longer_than_a_public_page_accepts_is_ignored():
     public = Deployment(public=True, prompt=40)
-    given, ignored = accept({"chat": json.dumps([["user", "x" * 50]])}, form_of(), public)
-    assert given == {}
+    accepted, ignored = accept({"chat": json.dumps([["user", "x" * 50]])}, form_of(), public)
+    assert accepted == {}
     assert "at most 40" in ignored[0]
 
 
@@ -145,7 +145,7 @@ def test_a_chat_longer_than_a_public_page_takes_is_left_out():
 
 
 def test_answers_are_shown_without_the_question_before_them():
-    result = answered([{"role": "system", "content": NASTY}, *CHAT]).result()
+    result = chat_run([{"role": "system", "content": NASTY}, *CHAT]).result()
     for page in (result_files.run_html(result), as_html(result)):
         assert "Well?</span>" not in page
         assert "<script>window" not in page
@@ -155,7 +155,7 @@ def test_answers_are_shown_without_the_question_before_them():
 
 
 def test_a_continued_message_is_shown_in_one_piece():
-    result = answered([*CHAT, {"role": "assistant", "content": "It is"}]).result()
+    result = chat_run([*CHAT, {"role": "assistant", "content": "It is"}]).result()
     page = result_files.run_html(result)
     assert page.count("It is") == 1
     assert "<b>user</b> Well?" in page
@@ -166,25 +166,26 @@ def test_a_continued_message_is_shown_in_one_piece():
 # The endpoint, agents, the command line.
 
 
-def test_the_endpoint_takes_messages(app):
+def test_the_endpoint_accepts_messages(app):
     client = Client(app.url, verbose=False)
-    found = client.predict(messages=CHAT, n=3, seed=7, api_name="/best_of_n")
-    assert (found["messages"], found["prompt"], len(found["candidates"])) == (CHAT, "Well?", 3)
-    again = client.predict("", messages=CHAT, n=3, seed=7, api_name="/best_of_n")
-    assert [c["text"] for c in again["candidates"]] == [c["text"] for c in found["candidates"]]
-    for wrong, words in (({"messages": CHAT, "prompt": "x"}, "not both"), ({"messages": []}, "messages must be a list"),
-                         ({}, "prompt is empty"), ({"messages": [{"role": "user"}]}, "needs a text as role")):
-        with pytest.raises(Exception, match=words):
+    result = client.predict(messages=CHAT, n=3, seed=7, api_name="/best_of_n")
+    assert (result["messages"], result["prompt"], len(result["candidates"])) == (CHAT, "Well?", 3)
+    repeated = client.predict("", messages=CHAT, n=3, seed=7, api_name="/best_of_n")
+    assert [c["text"] for c in repeated["candidates"]] == [c["text"] for c in result["candidates"]]
+    for wrong, message in (({"messages": CHAT, "prompt": "x"}, "not both"),
+                           ({"messages": []}, "messages must be a list"), ({}, "prompt is empty"),
+                           ({"messages": [{"role": "user"}]}, "needs a text as role")):
+        with pytest.raises(Exception, match=message):
             client.predict(**wrong, n=2, api_name="/best_of_n")
 
 
 def test_an_agent_chats(app):
     pytest.importorskip("mcp")
-    asked = {"messages": CHAT, "n": 3, "seed": 7}
-    tools = in_session(app, lambda session: session.list_tools()).tools
+    arguments = {"messages": CHAT, "n": 3, "seed": 7}
+    tools = result_of_session(app, lambda session: session.list_tools()).tools
     schema = tools[0].inputSchema["properties"]["messages"]
     assert "role (system, user, assistant)" in schema["description"]
-    answer = in_session(app, lambda session: session.call_tool("best_of_n", asked))
+    answer = result_of_session(app, lambda session: session.call_tool("best_of_n", arguments))
     assert not answer.isError, answer.content
     assert json.loads(answer.content[0].text)["messages"] == CHAT
 
@@ -203,21 +204,21 @@ def shell(capsys, chatty, classifier_folder):
 def test_the_command_line_chats(shell, tmp_path):
     status, out, err = shell("--chat", "Which film tonight?", "--system", "Be brief.", "--seed", "7", "--json")
     assert (status, err) == (0, "")
-    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which film tonight?"}]
-    assert json.loads(out)["messages"] == said
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which film tonight?"}]
+    assert json.loads(out)["messages"] == messages
     file = tmp_path / "chat.json"
-    file.write_text(json.dumps(said), encoding="utf-8")
-    again = json.loads(shell("--messages", str(file), "--seed", "7", "--json")[1])
-    assert again["candidates"] == json.loads(out)["candidates"]
+    file.write_text(json.dumps(messages), encoding="utf-8")
+    repeated = json.loads(shell("--messages", str(file), "--seed", "7", "--json")[1])
+    assert repeated["candidates"] == json.loads(out)["candidates"]
     assert "prompt: Which film tonight?" in shell("--chat", "Which film tonight?")[1]
 
 
 def test_a_command_line_that_cannot_work_is_refused_in_one_line(shell, tmp_path, lm_folder, refusing):
     file = tmp_path / "chat.json"
     assert_refused(shell("--messages", str(file)), "cannot be read")
-    for text, words in (("{", "not JSON"), ("{}", "not hold a"), ("[]", "must be a list"), ("[1]", "needs a text")):
+    for text, message in (("{", "not JSON"), ("{}", "not hold a"), ("[]", "must be a list"), ("[1]", "needs a text")):
         file.write_text(text)
-        assert_refused(shell("--messages", str(file)), words)
+        assert_refused(shell("--messages", str(file)), message)
     assert_refused(shell("--messages", str(file), "--chat", "Hi"), "--chat")
     assert_refused(shell("--system", "Be brief."), "--chat")
     assert_refused(shell("A prompt", "--chat", "Hi"), "not both")
@@ -229,18 +230,18 @@ def test_a_command_line_that_cannot_work_is_refused_in_one_line(shell, tmp_path,
 # The page.
 
 
-def chats(page) -> None:
-    """Waits until the entry is a chat."""
+def wait_until_chat(page) -> None:
+    """Waits until the form takes a chat message."""
     expect(page.locator("#prompt label")).to_contain_text("Your message", timeout=60_000)
 
 
-def said(page, message: str) -> None:
+def send_message(page, message: str) -> None:
     """Sends a message and waits for the winner."""
     page.fill("#prompt textarea", message)
-    ran(page, timeout=120_000)
+    complete_run(page, timeout=120_000)
 
 
-def brief(page) -> None:
+def write_system_message(page) -> None:
     """Writes a system message."""
     if page.locator(".chat details[open]").count() == 0:
         page.click(".chat summary")
@@ -248,11 +249,11 @@ def brief(page) -> None:
 
 
 def begin(page, *messages) -> None:
-    """Begins another chat, and forgets the way back from what was before."""
+    """Begins another chat; the earlier one can no longer be restored."""
     page.evaluate("(messages) => bon.chatEntry.set(messages)", list(messages))
 
 
-def go_on(page) -> None:
+def press_continue(page) -> None:
     page.get_by_role("button", name="Continue", exact=True).click()
 
 
@@ -266,20 +267,20 @@ def entry(page):
 
 @pytest.fixture
 def page(app, visit):
-    """The page, its entry a chat, runs small."""
+    """The page with a chat model and three candidates."""
     page = visit(app, **CLIPBOARD)
-    chats(page)
+    wait_until_chat(page)
     page.fill("#n input", "3")
     return page
 
 
-def test_a_chat_is_held_begun_anew_and_turned_into_a_text(page, lm_folder, chatty):
+def test_a_chat_is_continued_begun_again_and_turned_into_a_text(page, lm_folder, chatty):
     the_entry_is_a_message_of_a_chat(page)
-    an_empty_message_is_said_at_the_entry(page)
+    an_empty_message_is_an_error_at_the_form(page)
     a_winner_becomes_the_models_turn_and_the_way_back_works(page)
     a_new_chat_keeps_the_system_and_can_be_taken_back(page)
     begin(page)
-    the_same_words_can_be_a_text(page)
+    the_same_message_can_be_a_plain_text(page)
     the_entry_changes_with_the_model(page, lm_folder, chatty)
 
 
@@ -288,28 +289,28 @@ def the_entry_is_a_message_of_a_chat(page):
     expect(page.locator("#examples .question").first).to_be_visible()
 
 
-def an_empty_message_is_said_at_the_entry(page):
+def an_empty_message_is_an_error_at_the_form(page):
     page.fill("#prompt textarea", " ")
     run(page)
     expect(page.locator("#prompt div.validation-error")).to_contain_text("last message is empty")
 
 
 def a_winner_becomes_the_models_turn_and_the_way_back_works(page):
-    said(page, "Hi")
-    first = winner(page)
-    assert not first.startswith("Hi")
-    go_on(page)
+    send_message(page, "Hi")
+    answer = winner(page)
+    assert not answer.startswith("Hi")
+    press_continue(page)
     expect(entry(page)).to_have_value("")
-    assert turns(page) == ["Hi", first.strip()]
-    brief(page)
-    said(page, "And then?")
-    sent = page.evaluate("bon.chatEntry.get()")
-    assert [m["role"] for m in sent] == ["system", "user", "assistant"]
-    go_on(page)
+    assert turns(page) == ["Hi", answer.strip()]
+    write_system_message(page)
+    send_message(page, "And then?")
+    chat_before = page.evaluate("bon.chatEntry.get()")
+    assert [m["role"] for m in chat_before] == ["system", "user", "assistant"]
+    press_continue(page)
     assert turns(page)[2:] == ["And then?", winner(page).strip()]
     page.click(".back")
     expect(entry(page)).to_have_value("And then?")
-    assert page.evaluate("bon.chatEntry.get()") == sent
+    assert page.evaluate("bon.chatEntry.get()") == chat_before
     page.click(".back")
     expect(entry(page)).to_have_value("Hi")
     assert page.evaluate("bon.chatEntry.get()") == []
@@ -317,9 +318,9 @@ def a_winner_becomes_the_models_turn_and_the_way_back_works(page):
 
 
 def a_new_chat_keeps_the_system_and_can_be_taken_back(page):
-    brief(page)
-    said(page, "Hi")
-    go_on(page)
+    write_system_message(page)
+    send_message(page, "Hi")
+    press_continue(page)
     page.get_by_role("button", name="New chat").click()
     expect(page.locator(".chat .turns")).to_be_hidden()
     assert page.evaluate("bon.chatEntry.get()") == [{"role": "system", "content": "Be brief."}]
@@ -327,24 +328,24 @@ def a_new_chat_keeps_the_system_and_can_be_taken_back(page):
     assert turns(page)[0] == "Hi"
 
 
-def the_same_words_can_be_a_text(page):
+def the_same_message_can_be_a_plain_text(page):
     page.get_by_role("button", name="as plain text").click()
     expect(page.locator("#prompt label")).to_contain_text("Prompt")
-    said(page, "Hi")
+    send_message(page, "Hi")
     assert winner(page).startswith("Hi")
-    link = copied(page)
+    link = copy_link(page)
     assert parse_qs(urlsplit(link).query)["chat"] == ["0"]
-    go_on(page)
+    press_continue(page)
     assert entry(page).input_value().startswith("Hi")
     page.get_by_role("button", name="as a chat").click()
-    chats(page)
+    wait_until_chat(page)
 
 
 def the_entry_changes_with_the_model(page, lm_folder, chatty):
     begin(page)
-    said(page, "Hi")
-    go_on(page)
-    settings(page)
+    send_message(page, "Hi")
+    press_continue(page)
+    fill_settings(page)
     for model, named in ((lm_folder, "Prompt"), (chatty, "Your message")):
         page.fill("#model input", model)
         page.press("#model input", "Enter")
@@ -366,17 +367,17 @@ def the_chat_survives_a_change_of_language(page):
     expect(entry(page)).to_have_value("Well?")
 
 
-def test_a_chat_is_kept_carried_by_links_and_written_by_keyboard(visit, page):
+def test_a_chat_is_stored_shared_by_links_and_written_by_keyboard(visit, page):
     the_keyboard_is_enough(page)
     begin(page)
-    a_chat_is_kept_opened_run_again_and_ranked_anew(page)
+    a_chat_is_stored_opened_and_reranked(page)
     begin(page)
-    a_link_brings_the_chat_and_the_same_answers(visit, page)
+    a_link_restores_the_chat_and_the_same_answers(visit, page)
     begin(page)
-    code_for_a_chat_is_what_its_user_would_write(page)
+    the_code_of_a_chat_uses_the_fitting_options(page)
 
 
-def code_for_a_chat_is_what_its_user_would_write(page):
+def the_code_of_a_chat_uses_the_fitting_options(page):
     entry(page).fill("Which film tonight?")
     page.get_by_role("tab", name="About and API").click()
     code = page.locator("code[data-code=shell]")
@@ -393,30 +394,30 @@ def code_for_a_chat_is_what_its_user_would_write(page):
 
 
 def the_keyboard_is_enough(page):
-    said(page, "Hi")
-    to(page, ".hero .acts button:nth-of-type(2)")
+    send_message(page, "Hi")
+    move_focus_to(page, ".hero .acts button:nth-of-type(2)")
     page.keyboard.press("Enter")
     expect(page.locator(".turn")).to_have_count(2)
-    to(page, ".chat summary", "Shift+Tab")
+    move_focus_to(page, ".chat summary", "Shift+Tab")
     page.keyboard.press("Enter")
-    to(page, ".chat details textarea")
+    move_focus_to(page, ".chat details textarea")
     page.keyboard.type("Be brief.")
-    to(page, ".chat .turns")
-    to(page, "#prompt textarea")
+    move_focus_to(page, ".chat .turns")
+    move_focus_to(page, "#prompt textarea")
     page.keyboard.type("And then?")
-    ran(page, lambda page: page.keyboard.press("Control+Enter"), timeout=120_000)
-    to(page, ".chat .new", "Shift+Tab")
+    complete_run(page, lambda page: page.keyboard.press("Control+Enter"), timeout=120_000)
+    move_focus_to(page, ".chat .new", "Shift+Tab")
     page.keyboard.press("Enter")
     expect(page.locator(".turn")).to_have_count(0)
 
 
-def a_chat_is_kept_opened_run_again_and_ranked_anew(page):
-    said(page, "Hi")
-    go_on(page)
-    said(page, "And then?")
+def a_chat_is_stored_opened_and_reranked(page):
+    send_message(page, "Hi")
+    press_continue(page)
+    send_message(page, "And then?")
     before = turns(page), winner(page)
     page.get_by_role("button", name="New chat").click()
-    history(page)
+    open_history(page)
     expect(page.locator(".history .run .message").first).to_have_text("And then?")
     page.locator(".history .run").first.get_by_role("button", name=re.compile("^Open")).click()
     expect(entry(page)).to_have_value("And then?")
@@ -432,44 +433,44 @@ def a_chat_is_kept_opened_run_again_and_ranked_anew(page):
     assert json.loads(download.value.path().read_text())["messages"][0]["content"] == "Hi"
 
 
-def a_link_brings_the_chat_and_the_same_answers(visit, page):
-    brief(page)
-    said(page, "Hi")
-    go_on(page)
-    said(page, NASTY)
-    other = visit(SimpleNamespace(url=copied(page)))
-    chats(other)
-    expect(entry(other)).to_have_value(NASTY)
-    assert turns(other) == turns(page)
-    expect(other.locator(".chat .preview-line")).to_have_text("Be brief.")
-    run(other)
-    phase(other, "done", timeout=120_000)
-    assert winner(other) == winner(page)
+def a_link_restores_the_chat_and_the_same_answers(visit, page):
+    write_system_message(page)
+    send_message(page, "Hi")
+    press_continue(page)
+    send_message(page, NASTY)
+    linked_page = visit(SimpleNamespace(url=copy_link(page)))
+    wait_until_chat(linked_page)
+    expect(entry(linked_page)).to_have_value(NASTY)
+    assert turns(linked_page) == turns(page)
+    expect(linked_page.locator(".chat .preview-line")).to_have_text("Be brief.")
+    run(linked_page)
+    expect_phase(linked_page, "done", timeout=120_000)
+    assert winner(linked_page) == winner(page)
 
 
 def test_hostile_turns_do_not_execute_and_turns_survive_a_change_of_language(app, visit):
     pairs = json.dumps([["system", NASTY], ["user", NASTY], ["assistant", NASTY], [NASTY, NASTY]])
     page = visit(SimpleNamespace(url=f"{app.url}/?{urlencode({'prompt': NASTY, 'chat': pairs, 'n': 2})}"))
-    chats(page)
+    wait_until_chat(page)
     assert turns(page) == [NASTY] * 3
     run(page)
-    phase(page, "done", timeout=120_000)
-    go_on(page)
+    expect_phase(page, "done", timeout=120_000)
+    press_continue(page)
     assert turns(page)[-2] == NASTY
     page.get_by_role("tab", name="About and API").click()
     expect(page.locator("code[data-code=python]")).to_contain_text("messages=")
-    history(page)
+    open_history(page)
     assert page.evaluate("window.hacked") is None
     page.get_by_role("tab", name="Generate").click()
     the_chat_survives_a_change_of_language(page)
 
 
-def test_a_template_that_refuses_the_system_says_so_at_the_field(app, visit, refusing):
+def test_a_template_that_refuses_system_messages_is_an_error_at_the_field(app, visit, refusing):
     pairs = json.dumps([["system", "Be brief."]])
     page = visit(SimpleNamespace(url=f"{app.url}/?{urlencode({'prompt': 'Hi', 'chat': pairs, 'model': refusing})}"))
-    chats(page)
+    wait_until_chat(page)
     run(page)
-    phase(page, "failed", timeout=120_000)
+    expect_phase(page, "failed", timeout=120_000)
     expect(page.locator("#form .chat .fault")).to_contain_text("System role not supported")
     expect(page.locator(".chat details textarea")).to_be_visible()
     expect(page.locator(".chat details textarea")).to_have_value("Be brief.")
@@ -477,27 +478,27 @@ def test_a_template_that_refuses_the_system_says_so_at_the_field(app, visit, ref
     page.fill(".chat details textarea", "")
     expect(page.locator("#form .chat .fault")).to_be_hidden()
     run(page)
-    phase(page, "done", timeout=120_000)
+    expect_phase(page, "done", timeout=120_000)
 
 
 def test_a_chat_is_accessible_and_fits(app, visit, axe):
     pairs = json.dumps([["system", "Be brief."], ["user", "w" * 300], ["assistant", "Hello. " * 60], ["user", "Hi"]])
     page = visit(SimpleNamespace(url=f"{app.url}/?{urlencode({'prompt': 'Well?', 'chat': pairs, 'n': 2})}"))
-    chats(page)
+    wait_until_chat(page)
     page.click(".chat summary")
     run(page)
-    phase(page, "done", timeout=120_000)
+    expect_phase(page, "done", timeout=120_000)
     assert unfit(page, axe) == []
     for size in (PHONE_SIZE, DESK):
         variant(page, size, "light")
         page.locator(".presents").click()
-        present_mode_shows_what_was_said_last(page)
+        present_mode_shows_the_last_turn(page)
         page.locator(".presents").click()
     page.locator(".presents").click()
     assert unfit(page, axe) == []
 
 
-def present_mode_shows_what_was_said_last(page):
+def present_mode_shows_the_last_turn(page):
     expect(page.locator(".turn").last).to_be_in_viewport(ratio=0.9)
     assert page.evaluate("scrollY") == 0
     expect(page.locator(".chat details")).to_be_hidden()

@@ -51,49 +51,50 @@ def start(page, prompts, n=4):
     page.click("#compare-start")
 
 
-def phase(page, name):
+def expect_phase(page, name):
     expect(page.locator(".comparison")).to_have_attribute("data-phase", name)
 
 
-def done(page, last):
-    """Waits for the comparison whose last prompt this is: what an earlier one left may be shown until then."""
-    expect(page.locator(".comparison .card .prompt").first).to_have_text(last)
-    phase(page, "done")
+def wait_until_done(page, last_prompt):
+    """Waits until the comparison that ends with this prompt is done; an earlier one may be shown until then."""
+    expect(page.locator(".comparison .card .prompt").first).to_have_text(last_prompt)
+    expect_phase(page, "done")
 
 
-def heads(page):
+def system_names(page):
     return page.locator(".comparison tbody th").all_inner_texts()
 
 
-def test_systems_are_compared_and_all_of_it_is_shown_and_kept(page, page_state, models, compared_with, monkeypatch):
+def test_comparisons_are_shown_stopped_and_downloaded_and_errors_named(
+        page, page_state, models, compared_with, monkeypatch):
     the_tab_opens_with_a_finished_comparison_that_says_what_it_is(page)
-    three_systems_stand_side_by_side_with_table_and_figure(page)
-    the_downloads_are_the_comparison_on_the_page(page)
-    texts_stay_texts(page)
-    what_is_missing_is_said_and_the_rest_stands(page, models, compared_with)
-    stop_keeps_the_prompts_that_are_done(page, models, compared_with)
-    a_failure_midway_says_why_and_keeps_what_was_done(page, models, compared_with)
-    what_cannot_work_is_said_in_the_tab(page, "This movie", 0, "from 1")
-    what_cannot_work_is_said_in_the_tab(page, "word " * 400, 4, "Prompt 1")
-    models_that_cannot_be_loaded_are_said(page, page_state, monkeypatch)
+    three_systems_are_shown_with_table_and_figure(page)
+    the_downloads_hold_the_comparison_of_the_page(page)
+    markup_in_texts_is_not_interpreted(page)
+    a_missing_model_is_named_and_the_others_are_compared(page, models, compared_with)
+    stop_keeps_the_finished_prompts(page, models, compared_with)
+    a_failure_midway_shows_its_reason_and_keeps_finished_prompts(page, models, compared_with)
+    errors_are_shown_in_the_tab(page, "This movie", 0, "from 1")
+    errors_are_shown_in_the_tab(page, "word " * 400, 4, "Prompt 1")
+    models_that_cannot_be_loaded_are_an_error_in_the_tab(page, page_state, monkeypatch)
 
 
 def the_tab_opens_with_a_finished_comparison_that_says_what_it_is(page):
-    phase(page, "sample")
+    expect_phase(page, "sample")
     expect(page.locator(".comparison .status")).to_contain_text("An example over the 32 built-in prompts.")
     assert page.locator(".comparison .card h2").all_inner_texts() == ["Base model", "Tuned model", "Best of 16"]
-    assert heads(page)[:2] == ["base", "tuned"]
+    assert system_names(page)[:2] == ["base", "tuned"]
     expect(page.locator(".comparison svg")).to_be_visible()
     assert page.evaluate("() => { const t = document.querySelector('.comparison table');"
                          "return t.scrollWidth - t.parentElement.clientWidth; }") == 0
 
 
-def three_systems_stand_side_by_side_with_table_and_figure(page):
+def three_systems_are_shown_with_table_and_figure(page):
     start(page, "This movie\nThe hotel room")
-    done(page, "The hotel room")
+    wait_until_done(page, "The hotel room")
     assert page.locator(".comparison .card h2").all_inner_texts() == ["Base model", "Tuned model", "Best of 4"]
-    assert heads(page) == ["base", "tuned", "best of 2", "best of 4", "soft best of 4", "average of the best 4",
-                           "worst of 4"]
+    assert system_names(page) == ["base", "tuned", "best of 2", "best of 4", "soft best of 4", "average of the best 4",
+                                  "worst of 4"]
     expect(page.locator(".comparison .card blockquote .prompt").first).to_have_text("The hotel room")
     scores = [float(text) for text in page.locator(".comparison .card .score").all_inner_texts()]
     assert scores[2] >= scores[0]
@@ -101,44 +102,44 @@ def three_systems_stand_side_by_side_with_table_and_figure(page):
     expect(page.locator(".comparison .sentence")).to_contain_text(re.compile("nats|ahead"))
 
 
-def the_downloads_are_the_comparison_on_the_page(page):
-    shown = page.locator(".comparison tbody tr:first-child td").first.inner_text().split()[0]
-    found = {}
-    for kind in ("CSV", "JSON", "HTML"):
+def the_downloads_hold_the_comparison_of_the_page(page):
+    base_score = page.locator(".comparison tbody tr:first-child td").first.inner_text().split()[0]
+    files = {}
+    for form in ("CSV", "JSON", "HTML"):
         with page.expect_download() as download:
-            page.get_by_role("button", name=f"Download {kind}").click()
-        found[kind] = download.value.path().read_text(encoding="utf-8")
-    told = json.loads(found["JSON"])
-    assert [sample["prompt"] for sample in told["samples"]] == ["This movie", "The hotel room"]
-    assert f"{told['table'][0]['score']['mean']:.3f}" == shown
-    assert float(next(csv.DictReader(io.StringIO(found["CSV"])))["score"]) == told["table"][0]["score"]["mean"]
-    assert shown in found["HTML"]
-    # The report needs nothing else: it opens alone.
+            page.get_by_role("button", name=f"Download {form}").click()
+        files[form] = download.value.path().read_text(encoding="utf-8")
+    record = json.loads(files["JSON"])
+    assert [sample["prompt"] for sample in record["samples"]] == ["This movie", "The hotel room"]
+    assert f"{record['table'][0]['score']['mean']:.3f}" == base_score
+    assert float(next(csv.DictReader(io.StringIO(files["CSV"])))["score"]) == record["table"][0]["score"]["mean"]
+    assert base_score in files["HTML"]
+    # The report loads no other files.
     report = page.context.browser.new_page()
-    asked = []
-    report.on("request", lambda request: asked.append(request.url))
-    report.set_content(found["HTML"])
+    requests = []
+    report.on("request", lambda request: requests.append(request.url))
+    report.set_content(files["HTML"])
     assert report.locator("table").count() == 2
-    assert asked == []
+    assert requests == []
     report.close()
 
 
-def texts_stay_texts(page):
+def markup_in_texts_is_not_interpreted(page):
     start(page, NASTY)
-    done(page, NASTY)
+    wait_until_done(page, NASTY)
     assert page.evaluate("window.hacked") is None
 
 
-def what_is_missing_is_said_and_the_rest_stands(page, models, compared_with):
+def a_missing_model_is_named_and_the_others_are_compared(page, models, compared_with):
     compared_with(ComparisonModels(models.base, models.scorer, notes=("The tuned model is missing: no such folder.",)))
     start(page, "This movie")
-    done(page, "This movie")
+    wait_until_done(page, "This movie")
     assert page.locator(".comparison .card h2").all_inner_texts() == ["Base model", "Best of 4"]
     expect(page.locator(".comparison .notes")).to_contain_text("The tuned model is missing: no such folder.")
 
 
-def slow(models) -> tuple[ComparisonModels, threading.Event]:
-    """Models whose judge waits after the first prompts until it is released, so that the test need not be quick."""
+def models_with_waiting_judge(models) -> tuple[ComparisonModels, threading.Event]:
+    """Models whose judge waits after the first prompts, and the event that releases it."""
     calls, goes_on = [], threading.Event()
 
     def judge(texts):
@@ -150,22 +151,22 @@ def slow(models) -> tuple[ComparisonModels, threading.Event]:
     return ComparisonModels(models.base, models.scorer, models.tuned, CallableScorer(judge)), goes_on
 
 
-def stop_keeps_the_prompts_that_are_done(page, models, compared_with):
-    slowly, goes_on = slow(models)
-    compared_with(slowly)
+def stop_keeps_the_finished_prompts(page, models, compared_with):
+    waiting, goes_on = models_with_waiting_judge(models)
+    compared_with(waiting)
     start(page, "\n".join(f"This movie number {i}" for i in range(60)), n=16)
     expect(page.locator(".comparison .status b")).to_have_text(re.compile(r"Prompt ([3-9]|\d\d) of 60"))
     page.click("#compare-stop")
-    phase(page, "stopped")
+    expect_phase(page, "stopped")
     expect(page.locator(".comparison .status")).to_contain_text("Finished work is kept.")
-    assert "best of 16" in heads(page)
+    assert "best of 16" in system_names(page)
     goes_on.set()
     compared_with(models)
     start(page, "The next movie")
-    done(page, "The next movie")
+    wait_until_done(page, "The next movie")
 
 
-def a_failure_midway_says_why_and_keeps_what_was_done(page, models, compared_with):
+def a_failure_midway_shows_its_reason_and_keeps_finished_prompts(page, models, compared_with):
     calls = []
 
     def judge(texts):
@@ -177,63 +178,63 @@ def a_failure_midway_says_why_and_keeps_what_was_done(page, models, compared_wit
     compared_with(ComparisonModels(models.base, models.scorer, models.tuned, CallableScorer(judge)))
     start(page, "This movie\nThe hotel room\nThe end")
     expect(page.locator(".comparison [role=alert]")).to_contain_text("no more tea")
-    phase(page, "failed")
-    assert "best of 4" in heads(page)
+    expect_phase(page, "failed")
+    assert "best of 4" in system_names(page)
     expect(page.get_by_role("button", name="Download CSV")).to_be_visible()
 
 
-def what_cannot_work_is_said_in_the_tab(page, prompts, n, said):
+def errors_are_shown_in_the_tab(page, prompts, n, message):
     start(page, prompts, n)
-    expect(page.locator(".comparison [role=alert]")).to_contain_text(said)
-    phase(page, "failed")
+    expect(page.locator(".comparison [role=alert]")).to_contain_text(message)
+    expect_phase(page, "failed")
 
 
-def models_that_cannot_be_loaded_are_said(page, page_state, monkeypatch):
+def models_that_cannot_be_loaded_are_an_error_in_the_tab(page, page_state, monkeypatch):
     def missing(settings):
         raise ModelError("There is no folder nowhere.")
 
     monkeypatch.setattr(page_state.models, "comparison_models", missing)
     start(page, "This movie")
     expect(page.locator(".comparison [role=alert]")).to_have_text("There is no folder nowhere.")
-    phase(page, "failed")
+    expect_phase(page, "failed")
 
 
 def test_every_state_fits_and_is_accessible(page, axe, models, compared_with):
-    found = {"sample": unfit(page, axe)}
+    faults_by_state = {"sample": unfit(page, axe)}
     start(page, "This movie\nThe hotel room")
-    done(page, "The hotel room")
-    found["done"] = unfit(page, axe)
-    slowly, goes_on = slow(models)
-    compared_with(slowly)
+    wait_until_done(page, "The hotel room")
+    faults_by_state["done"] = unfit(page, axe)
+    waiting, goes_on = models_with_waiting_judge(models)
+    compared_with(waiting)
     start(page, "\n".join(f"This movie number {i}" for i in range(60)), n=16)
-    phase(page, "writing")
-    found["writing"] = unfit(page, axe)
-    phase(page, "writing")
+    expect_phase(page, "writing")
+    faults_by_state["writing"] = unfit(page, axe)
+    expect_phase(page, "writing")
     page.click("#compare-stop")
-    phase(page, "stopped")
+    expect_phase(page, "stopped")
     goes_on.set()
-    found["stopped"] = unfit(page, axe)
+    faults_by_state["stopped"] = unfit(page, axe)
     start(page, "This movie", n=0)
-    phase(page, "failed")
-    found["failed"] = unfit(page, axe)
-    assert {name: faults for name, faults in found.items() if faults} == {}
+    expect_phase(page, "failed")
+    faults_by_state["failed"] = unfit(page, axe)
+    assert {name: faults for name, faults in faults_by_state.items() if faults} == {}
 
 
 def test_without_its_sample_the_tab_says_what_it_is_for(tmp_path):
-    shown = comparison_view.sample_view(tmp_path / "comparison.json")
-    assert (shown["phase"], shown["title"]) == ("empty", "Does tuning beat sampling?")
+    view = comparison_view.sample_view(tmp_path / "comparison.json")
+    assert (view["phase"], view["title"]) == ("empty", "Does tuning beat sampling?")
 
 
-def test_a_view_is_made_anew_for_few_of_many_prompts(models):
+def test_the_table_is_computed_for_few_of_many_prompts(models):
     models = ComparisonModels(models.base, models.scorer)
-    showing, tables = comparison_view.ComparisonProgress(60), []
+    progress, tables = comparison_view.ComparisonProgress(60), []
     settings = request_of(dict.fromkeys(form_values.FIELDS) | {
         "prompt": "-", "n": 1, "min_tokens": 1, "max_tokens": 1, "temperature": 1, "top_p": 1, "top_k": 0, "seed": "3",
         "select": "best", "softness": 0.1,
     }).settings
     for event in comparison_run.stream(["This"] * 60, models, settings):
-        showing.add(event)
+        progress.add(event)
         if isinstance(event, PromptDone):
-            tables.append(json.dumps(showing.view()["about"]))
+            tables.append(json.dumps(progress.view()["about"]))
     assert len(set(tables)) < 45
-    assert showing.view("done")["about"].startswith("60 prompts")
+    assert progress.view("done")["about"].startswith("60 prompts")

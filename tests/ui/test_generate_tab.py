@@ -1,4 +1,4 @@
-"""What can be done with a run on the page once it is there: rank anew, look closer, go on, take home, present."""
+"""A finished run on the page: reranking, details, continuing, downloads and present mode."""
 
 import csv
 import io
@@ -15,10 +15,9 @@ from bon.ui.generate import run_view
 from bon.ui.generate.handlers import GenerateHandlers
 from bon.ui.hosting.deployment import Deployment
 from tests.support.browser import sideways, unfit
-from tests.ui.test_page import PHONE, rows, settings, winner
-from tests.ui.test_page import ran as whole_run
+from tests.ui.test_page import PHONE, complete_run, fill_settings, row_indices, winner
 
-N, SEED = 8, 8  # a seed without near-ties, which turn where others are decoded along
+N, SEED = 8, 8  # a seed without near-ties, which other rows in the batch could turn
 
 
 @pytest.fixture
@@ -26,8 +25,8 @@ def ran(app, visit):
     """A page on which best of 8 has run."""
     def ran(**context) -> Page:
         page = visit(app, **context)
-        settings(page, n=N, seed=SEED)
-        whole_run(page, timeout=60_000)
+        fill_settings(page, n=N, seed=SEED)
+        complete_run(page, timeout=60_000)
         return page
 
     return ran
@@ -48,51 +47,51 @@ def result(sampler):
     return sampler.run("This movie", n=N, seed=SEED)
 
 
-def expected(result, page: Page) -> None:
-    """The page shows this ranking."""
+def expect_ranking(result, page: Page) -> None:
+    """Asserts that the page shows this ranking."""
     expect(page.locator(".bon blockquote")).to_have_text("This movie" + result.best.text)
-    assert rows(page) == [c.index for c in result.candidates[1:]]
+    assert row_indices(page) == [c.index for c in result.candidates[1:]]
     assert page.text_content(".bon .points b") == run_view.format_score(result.best.score)
 
 
-def saved(page: Page, kind: str) -> tuple[str, str]:
-    """The name and the text of a download."""
+def save(page: Page, form: str) -> tuple[str, str]:
+    """Downloads the run in a form of the menu; the name and the text of the file."""
     page.locator(".menu summary").click()
     with page.expect_download() as download:
-        page.locator(".menu .choices").get_by_role("button", name=kind).click()
+        page.locator(".menu .choices").get_by_role("button", name=form).click()
     return download.value.suggested_filename, download.value.path().read_bytes().decode("utf-8")
 
 
 def the_downloads_hold_the_run(page, result, browser):
-    name, text = saved(page, "JSON")
+    name, text = save(page, "JSON")
     assert name == f"best-of-{N}-seed-{SEED}.json"
-    found = json.loads(text)
-    assert [c["text"] for c in found["candidates"]] == [c.text for c in result.candidates]
-    assert [c["score"] for c in found["candidates"]] == pytest.approx([c.score for c in result.candidates], abs=1e-5)
-    assert found["settings"]["seed"] == SEED
-    _, text = saved(page, "CSV")
+    record = json.loads(text)
+    assert [c["text"] for c in record["candidates"]] == [c.text for c in result.candidates]
+    assert [c["score"] for c in record["candidates"]] == pytest.approx([c.score for c in result.candidates], abs=1e-5)
+    assert record["settings"]["seed"] == SEED
+    _, text = save(page, "CSV")
     table = list(csv.DictReader(io.StringIO(text, newline="")))
     assert [int(line["index"]) for line in table] == [c.index for c in result.candidates]
-    _, text = saved(page, "Report")
+    _, text = save(page, "Report")
     report = browser.new_page()
-    asked = []
-    report.on("request", lambda request: asked.append(request.url))
+    requests = []
+    report.on("request", lambda request: requests.append(request.url))
     report.set_content(text)
     assert report.text_content("blockquote") == winner(page)
     assert report.locator("svg").count() == 2
     assert report.locator("tbody tr").count() == N
-    assert asked == []
+    assert requests == []
     report.close()
 
 
-def test_a_run_is_ranked_anew_looked_at_and_taken_home(ran, sampler, result, axe, browser):
+def test_a_run_is_reranked_inspected_and_downloaded(ran, sampler, result, axe, browser):
     page = ran()
     the_page_says_how_long_it_will_take(page)
     a_candidate_opens_by_keyboard_and_shows_its_tokens(page, result)
     the_downloads_hold_the_run(page, result, browser)
-    another_label_ranks_the_same_texts_anew(page, sampler, result)
-    another_rule_of_selection_ranks_them_anew(page, sampler, result)
-    what_cannot_be_ranked_leaves_the_run_and_says_why(page)
+    another_label_reranks_the_same_texts(page, sampler, result)
+    another_selection_rule_reranks_them(page, sampler, result)
+    a_failed_reranking_leaves_the_run_and_shows_its_reason(page)
     details_menu_and_present_mode_are_accessible_and_fit(page, axe)
 
 
@@ -104,42 +103,42 @@ def the_page_says_how_long_it_will_take(page):
 
 
 def a_candidate_opens_by_keyboard_and_shows_its_tokens(page, result):
-    second = result.candidates[1]
-    row = page.locator(f".bon .row[data-index='{second.index}']")
+    runner_up = result.candidates[1]
+    row = page.locator(f".bon .row[data-index='{runner_up.index}']")
     row.locator(".more").focus()
     page.keyboard.press("Enter")
     pieces = row.locator(".piece")
-    assert "".join(pieces.all_text_contents()) == "".join(text for text, _ in second.pieces) == second.text
+    assert "".join(pieces.all_text_contents()) == "".join(text for text, _ in runner_up.pieces) == runner_up.text
     tips = pieces.evaluate_all("all => all.map(piece => piece.dataset.tip)")
     assert all(re.fullmatch(r"−?\d+\.\d\d nats", tip) for tip in tips)
     logprobs = [float(tip.split()[0].replace("−", "-")) for tip in tips]
-    assert logprobs == pytest.approx([logprob for _, logprob in second.pieces], abs=0.02)
-    assert f"{second.tokens} tokens" in row.locator(".detail dl").text_content()
+    assert logprobs == pytest.approx([logprob for _, logprob in runner_up.pieces], abs=0.02)
+    assert f"{runner_up.tokens} tokens" in row.locator(".detail dl").text_content()
     page.keyboard.press("Enter")
     expect(row.locator(".detail")).to_have_count(0)
 
 
-def another_label_ranks_the_same_texts_anew(page, sampler, result):
-    expected(result, page)
+def another_label_reranks_the_same_texts(page, sampler, result):
+    expect_ranking(result, page)
     page.get_by_label("negative").check()
     expect(page.locator(".bon .points .unit")).to_have_text("probability of negative")
-    anew = sampler.rerank(result, target="NEGATIVE")
-    expected(anew, page)
-    assert {c.text for c in anew.candidates} == {c.text for c in result.candidates}
+    reranked = sampler.rerank(result, target="NEGATIVE")
+    expect_ranking(reranked, page)
+    assert {c.text for c in reranked.candidates} == {c.text for c in result.candidates}
     expect(page.locator(".bon")).to_have_attribute("data-phase", "done")
     page.get_by_label("positive").check()
     expect(page.locator(".bon .points .unit")).to_have_text("probability of positive")
-    expected(result, page)
+    expect_ranking(result, page)
 
 
-def another_rule_of_selection_ranks_them_anew(page, sampler, result):
+def another_selection_rule_reranks_them(page, sampler, result):
     page.click("#select input")
     page.get_by_role("option", name="the worst").click()
     expect(page.locator(".bon .tag")).to_have_text(f"The worst of {N}")
-    expected(sampler.rerank(result, select="worst"), page)
+    expect_ranking(sampler.rerank(result, select="worst"), page)
 
 
-def what_cannot_be_ranked_leaves_the_run_and_says_why(page):
+def a_failed_reranking_leaves_the_run_and_shows_its_reason(page):
     before = winner(page)
     page.evaluate("() => bon.rerank('POSITIVE', 'nonsense', 0.1)")
     expect(page.locator(".bon .alert")).to_contain_text("select must be one of")
@@ -156,17 +155,17 @@ def details_menu_and_present_mode_are_accessible_and_fit(page, axe):
     assert unfit(page, axe) == []
 
 
-def test_the_winner_can_be_gone_on_with_on_a_phone_too(ran, result):
+def test_the_winner_can_be_continued_on_a_phone(ran, result):
     page = ran(**PHONE)
     the_winner_has_its_detail_and_a_new_run_closes_it(page, result)
     the_winner_becomes_the_prompt_and_there_is_a_way_back(page, result)
-    all_of_it_is_shown_without_sideways_scrolling(page)
+    nothing_scrolls_sideways(page)
 
 
 def the_winner_has_its_detail_and_a_new_run_closes_it(page, result):
     page.click(".bon .hero .more")
     assert "".join(page.locator(".hero .piece").all_text_contents()) == result.best.text
-    whole_run(page)
+    complete_run(page)
     expect(page.locator(".bon .detail")).to_have_count(0)
 
 
@@ -174,14 +173,14 @@ def the_winner_becomes_the_prompt_and_there_is_a_way_back(page, result):
     page.get_by_role("button", name="Continue").click()
     longer = "This movie" + result.best.text
     expect(page.locator("#prompt textarea")).to_have_value(longer)
-    whole_run(page)
+    complete_run(page)
     assert page.text_content(".bon blockquote .prompt") == longer
     page.get_by_role("button", name="Back to “This movie”").click()
     expect(page.locator("#prompt textarea")).to_have_value("This movie")
     expect(page.locator(".back")).to_be_hidden()
 
 
-def all_of_it_is_shown_without_sideways_scrolling(page):
+def nothing_scrolls_sideways(page):
     page.click(".bon .hero .more")
     page.locator(".bon .row .more").first.click()
     assert sideways(page) <= 0
@@ -206,7 +205,7 @@ def digits_typed_into_the_prompt_start_nothing(page):
 
 def present_mode_shows_winner_and_axis_on_a_projector(page):
     expect(page.locator("#n")).to_be_hidden()
-    whole_run(page, lambda page: page.keyboard.press("2"))
+    complete_run(page, lambda page: page.keyboard.press("2"))
     assert winner(page).startswith("The hotel room")
     assert page.evaluate("scrollY") == 0
     prompt, generate = (page.locator(part).bounding_box() for part in ("#prompt textarea", "#generate"))
@@ -229,7 +228,7 @@ def other_parameters_of_the_address_stay(page):
     assert page.url.endswith("?a=b")
 
 
-def test_a_record_that_is_none_is_refused():
+def test_an_invalid_record_is_refused():
     view = run_view.unpack(GenerateHandlers(AppState(Deployment())).open_record('{"candidates": 3}'))
     assert view["phase"] == "failed"
     assert "cannot be opened" in view["error"]

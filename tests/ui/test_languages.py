@@ -1,4 +1,4 @@
-"""The page's languages: the tables hold the same texts, all are used, and the page says nothing outside them."""
+"""The page's languages: all tables have the same keys, all are used, and every text of the page is in them."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from bon import messages
 from bon.ui.generate.form import EXAMPLES
 from bon.ui.generate.form_values import PAGE_SETTINGS
 from tests.support.browser import DRAWN, ROOT, App, open_page, violations
-from tests.ui.test_page import to_tab
+from tests.ui.test_page import open_tab
 
 UI, TEXTS = ROOT / "assets" / "ui", ROOT / "assets" / "text"
 ENGLISH = messages.tables()["en"]
@@ -48,17 +48,17 @@ def sources() -> str:
 def test_no_text_is_unused_and_none_is_missing():
     code = sources()
     literals = set(re.findall(r"""["'`]([a-z][\w.${}()? \-]*?)["'`]""", code))
-    made = [re.compile(re.escape(re.sub(r"\$?\{.*?\}", "\0", one)).replace("\0", r"[\w.-]+"))
-            for one in literals if re.match(r"[a-z._]+\.\$?\{", one)]
-    used = {key for key in ENGLISH if key in literals or any(one.fullmatch(key) for one in made)}
+    key_patterns = [re.compile(re.escape(re.sub(r"\$?\{.*?\}", "\0", literal)).replace("\0", r"[\w.-]+"))
+                    for literal in literals if re.match(r"[a-z._]+\.\$?\{", literal)]
+    used = {key for key in ENGLISH if key in literals or any(pattern.fullmatch(key) for pattern in key_patterns)}
     used |= {f"{key}.info" for key in re.findall(r'label_and_info\("([\w.]+)"\)', code)}
     for name, setting in PAGE_SETTINGS.items():  # keys that the form makes of a declaration
         used |= {setting.label, f"{setting.label}.info", f"{setting.label}.empty"}
         used |= {f"{name}.{choice}" for choice in getattr(setting.control, "choices", ())}
     elsewhere = ("unit.", "label.", "common.")
     assert [key for key in ENGLISH if key not in used and not key.startswith(elsewhere)] == []
-    asked = re.findall(r"""(?:say|label|label_and_info)\(\s*"([\w.-]+)"|data-say="([\w.-]+)\"""", code)
-    assert [key for pair in asked for key in pair if key and key not in ENGLISH] == []
+    keys_used = re.findall(r"""(?:say|label|label_and_info)\(\s*"([\w.-]+)"|data-say="([\w.-]+)\"""", code)
+    assert [key for pair in keys_used for key in pair if key and key not in ENGLISH] == []
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def open_page_in(browser, url, tag, width=1280, **more):
     return page
 
 
-def test_every_message_is_said_in_the_visitors_language_whatever_its_english(spanish):
+def test_every_message_is_translated_by_its_key(spanish):
     carried, expected = [], []
     for key, text in messages.tables()["es"].items():
         values = {name: f"⟨{name}⟩" for name in values_in(forms(ENGLISH[key])[-1])} | {"n": 5}
@@ -95,14 +95,14 @@ def test_every_message_is_said_in_the_visitors_language_whatever_its_english(spa
 
 
 def test_numbers_choose_their_plural_and_keep_the_decimal_point(spanish, app, browser):
-    say = "([key, n, type]) => bon.say(key, { n }, type)"
-    assert [spanish.evaluate(say, ["candidates", n]) for n in (1, 2)] == ["1 candidato", "2 candidatos"]
-    assert spanish.evaluate(say, ["tokens", 12345]) == "12\u202f345 tokens"
-    assert spanish.evaluate(say, ["ordinal", 3, "ordinal"]) == "3.º"
+    say_script = "([key, n, type]) => bon.say(key, { n }, type)"
+    assert [spanish.evaluate(say_script, ["candidates", n]) for n in (1, 2)] == ["1 candidato", "2 candidatos"]
+    assert spanish.evaluate(say_script, ["tokens", 12345]) == "12\u202f345 tokens"
+    assert spanish.evaluate(say_script, ["ordinal", 3, "ordinal"]) == "3.º"
     english = open_page_in(browser, app.url, "en-US")
-    assert [english.evaluate(say, ["ordinal", n, "ordinal"]) for n in (1, 2, 3, 4, 11, 22)] == [
+    assert [english.evaluate(say_script, ["ordinal", n, "ordinal"]) for n in (1, 2, 3, 4, 11, 22)] == [
         "1st", "2nd", "3rd", "4th", "11th", "22nd"]
-    assert english.evaluate(say, ["tokens", 12345]) == "12,345 tokens"
+    assert english.evaluate(say_script, ["tokens", 12345]) == "12,345 tokens"
     assert english.evaluate("values => bon.summarize(Object.keys(values), Object.values(values))", {
         "min_tokens": None, "max_tokens": 64, "temperature": 0.7, "top_p": 0.9, "top_k": 40, "seed": " 7 ",
         "reject": True, "select": "soft", "softness": 0.3,
@@ -191,14 +191,14 @@ def tour(page, folder):
     page.click(".bon .hero .more")
     page.click(".bon .fold summary")
     yield "done"
-    to_tab(page, word("tab.compare"))
+    open_tab(page, word("tab.compare"))
     yield "compare"
     page.fill("#compare-prompts textarea", "This movie\nThe hotel room")
     page.fill("#compare-n input", "16")
     page.click("#compare-start")
     page.wait_for_selector(".comparison[data-phase=done]", timeout=120_000)
     yield "compared"
-    to_tab(page, word("tab.batch"))
+    open_tab(page, word("tab.batch"))
     (folder / "empty.csv").write_text("prompt\n", encoding="utf-8")
     page.set_input_files("#batch-file input[type=file]", folder / "empty.csv")
     page.wait_for_selector(".preview .alert")
@@ -214,7 +214,7 @@ def tour(page, folder):
     page.wait_for_selector(".batch[data-phase=done]")
     page.click(".batch summary")
     yield "batch"
-    to_tab(page, word("tab.history"))
+    open_tab(page, word("tab.history"))
     page.locator(".history .run").nth(1).wait_for()
     for box in page.locator(".history .choose").all()[:2]:
         box.click()
@@ -223,7 +223,7 @@ def tour(page, folder):
     page.locator(".history .run .quiet").last.click()
     page.get_by_role("button", name=word("undo")).wait_for()
     yield "history"
-    to_tab(page, word("tab.about"))
+    open_tab(page, word("tab.about"))
     page.wait_for_selector(".play svg")
     yield "about"
     page.click(".presents")
@@ -256,7 +256,7 @@ def rewritten(tmp_path_factory):
 
     def table(change):
         return json.dumps({
-            key: change(text) if isinstance(text, str) else {form: change(one) for form, one in text.items()}
+            key: change(text) if isinstance(text, str) else {name: change(form) for name, form in text.items()}
             for key, text in ENGLISH.items()
         })
 
@@ -312,12 +312,12 @@ def test_a_third_language_is_one_more_file_and_no_text_stands_outside_the_tables
     page.context.close()
 
 
-def test_style_sheets_write_no_words():
+def test_style_sheets_contain_no_texts():
     sheets = (ROOT / "assets" / "ui").glob("*.css")
     assert [line for sheet in sheets for line in re.findall(r'content: ".*[A-Za-z].*', sheet.read_text())] == []
 
 
-def test_a_link_or_the_switch_chooses_another_language_than_the_browsers_and_keeps_the_form(app, browser):
+def test_a_link_or_the_switch_overrides_the_browsers_language_and_keeps_the_form(app, browser):
     page = open_page_in(browser, f"{app.url}/?lang=es&n=8", "en-US")
     expect(page.locator("#tabs [role=tab]").nth(1)).to_have_text("Comparar")
     expect(page.locator("#generate")).to_have_text("Generar")
@@ -327,7 +327,7 @@ def test_a_link_or_the_switch_chooses_another_language_than_the_browsers_and_kee
     expect(page.locator("#generate")).to_have_text("Generate")
     expect(page.locator("#prompt textarea")).to_have_value("My dog")
     expect(page.locator("#n input")).to_have_value("8")
-    page.goto(app.url)  # the choice is kept
+    page.goto(app.url)  # the choice is stored
     expect(page.locator("html")).to_have_attribute("lang", "en")
     page.context.close()
 

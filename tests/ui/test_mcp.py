@@ -7,17 +7,17 @@ import json
 import pytest
 from gradio_client import Client
 
-ASKED = {"prompt": "This movie", "n": 4, "seed": 8}
+ARGUMENTS = {"prompt": "This movie", "n": 4, "seed": 8}
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("mcp"), reason="gradio[mcp] is not installed")
 
 
-def in_session(app, act):
-    """What `act` brings back from a session with the app's MCP server."""
+def result_of_session(app, act):
+    """The result of `act` in a session with the app's MCP server."""
     from mcp import ClientSession
     from mcp.client.streamable_http import streamablehttp_client
 
-    async def talk():
+    async def run_session():
         async with (
             streamablehttp_client(f"{app.url}/gradio_api/mcp/") as (read, write, _),
             ClientSession(read, write) as session,
@@ -25,11 +25,11 @@ def in_session(app, act):
             await session.initialize()
             return await act(session)
 
-    return asyncio.run(talk())
+    return asyncio.run(run_session())
 
 
-def test_there_is_one_tool_with_a_schema_that_explains_itself(app):
-    tools = in_session(app, lambda session: session.list_tools()).tools
+def test_there_is_one_tool_with_a_documented_schema(app):
+    tools = result_of_session(app, lambda session: session.list_tools()).tools
     assert [tool.name for tool in tools] == ["best_of_n"]
     schema = tools[0].inputSchema
     assert schema["properties"]["n"]["type"] in ("integer", "number")
@@ -38,18 +38,18 @@ def test_there_is_one_tool_with_a_schema_that_explains_itself(app):
     assert "best first" in tools[0].description
 
 
-def test_an_agent_gets_the_winner_that_the_endpoint_gives(app):
-    app.cpu_when_idle()  # the app warms up: decoded together with that, a near-tie may turn
-    answer = in_session(app, lambda session: session.call_tool("best_of_n", ASKED))
+def test_an_agent_gets_the_winner_of_the_endpoint(app):
+    app.cpu_when_idle()  # once it has warmed up: other rows in the batch could turn a near-tie
+    answer = result_of_session(app, lambda session: session.call_tool("best_of_n", ARGUMENTS))
     assert not answer.isError
-    found = json.loads(answer.content[0].text)
-    wanted = Client(app.url, verbose=False).predict(**ASKED, api_name="/best_of_n")
-    assert [c["text"] for c in found["candidates"]] == [c["text"] for c in wanted["candidates"]]
-    assert found["candidates"][0]["score"] == pytest.approx(wanted["candidates"][0]["score"], abs=1e-5)
-    assert found["settings"] == wanted["settings"]
+    tool_result = json.loads(answer.content[0].text)
+    expected = Client(app.url, verbose=False).predict(**ARGUMENTS, api_name="/best_of_n")
+    assert [c["text"] for c in tool_result["candidates"]] == [c["text"] for c in expected["candidates"]]
+    assert tool_result["candidates"][0]["score"] == pytest.approx(expected["candidates"][0]["score"], abs=1e-5)
+    assert tool_result["settings"] == expected["settings"]
 
 
-def test_what_cannot_work_is_an_error_in_words(app):
-    answer = in_session(app, lambda session: session.call_tool("best_of_n", {**ASKED, "n": 0}))
+def test_a_wrong_argument_is_an_error_with_its_message(app):
+    answer = result_of_session(app, lambda session: session.call_tool("best_of_n", {**ARGUMENTS, "n": 0}))
     assert answer.isError
     assert "n must be a whole number from 1 to 4096" in answer.content[0].text

@@ -29,16 +29,16 @@ def run(page: Page) -> None:
     page.click("#generate")
 
 
-def ran(page: Page, start=run, **wait) -> None:
-    """A whole run, however quick it is and whatever was there before. start: what begins it."""
+def complete_run(page: Page, start=run, **wait) -> None:
+    """Runs to the end, however quick the run is and whatever was shown before. start: what begins it."""
     page.evaluate("""() => { window.over = false;
         document.addEventListener("bon:ended", () => { window.over = true; }, { once: true }); }""")
     start(page)
     page.wait_for_function("window.over", **wait)
-    phase(page, "done")
+    expect_phase(page, "done")
 
 
-def phase(page: Page, name: str, **wait) -> None:
+def expect_phase(page: Page, name: str, **wait) -> None:
     """Waits for the result to be in a state."""
     expect(page.locator(".bon")).to_have_attribute("data-phase", name, **wait)
     if name in ("done", "failed", "stopped"):  # the next run can begin, and all is drawn before anything is read
@@ -47,7 +47,7 @@ def phase(page: Page, name: str, **wait) -> None:
         page.evaluate(ARRIVED)
 
 
-def rows(page: Page) -> list[int]:
+def row_indices(page: Page) -> list[int]:
     """The numbers of the candidates in the order of their rows, folded ones included."""
     return page.eval_on_selector_all(".bon .row", "rows => rows.map(row => Number(row.dataset.index))")
 
@@ -56,7 +56,7 @@ def winner(page: Page) -> str:
     return page.text_content(".bon blockquote")
 
 
-def to_tab(page: Page, name: str) -> None:
+def open_tab(page: Page, name: str) -> None:
     """Goes to a tab, which on a narrow screen may be in the menu of those that have no room."""
     more = page.get_by_role("button", name="More tabs")
     if more.is_visible():
@@ -64,30 +64,30 @@ def to_tab(page: Page, name: str) -> None:
     page.locator("#tabs :is([role=tab], .overflow-dropdown button):visible", has_text=name).click()
 
 
-def settings(page: Page, **values) -> None:
+def fill_settings(page: Page, **values) -> None:
     """Opens the settings and fills them in."""
     page.click("#settings-line")
     for name, value in values.items():
         page.fill(f"#{name} input", str(value))
 
 
-def rest(stage, page: Page) -> None:
-    """Brings the page back to a run of five that nothing holds."""
+def reset_page(stage, page: Page) -> None:
+    """Sets the page back to a scripted run of five candidates that does not wait."""
     stage.play, stage.loads = Play(TEXTS, SCORES), None
     page.fill("#prompt textarea", "This movie")
 
 
-# The states, one after the other, with a run that waits where the test wants it.
+# Each state of a run, with a scripted run that waits where the test says.
 
 
-def test_a_run_is_shown_from_its_loading_to_its_end(stage, visit):
+def test_a_run_is_shown_from_loading_to_its_end(stage, visit):
     page = visit(stage, **CLIPBOARD)
     stop_while_loading_works(stage, page)
     loading_says_so_and_writing_shows_the_leader(stage, page)
     done_shows_winner_facts_and_charts(page)
     terms_explain_themselves_to_the_keyboard(page)
     copy_gives_prompt_and_text(page)
-    losers_are_folded_away_but_there(stage, page)
+    low_ranks_are_folded_and_can_be_opened(stage, page)
     a_single_candidate_is_shown_without_comparison(stage, page)
     the_worst_can_be_selected(stage, page)
 
@@ -95,9 +95,9 @@ def test_a_run_is_shown_from_its_loading_to_its_end(stage, visit):
 def stop_while_loading_works(stage, page):
     stage.loads = Future()
     run(page)
-    phase(page, "loading")
+    expect_phase(page, "loading")
     page.click("#stop")
-    phase(page, "stopped")
+    expect_phase(page, "stopped")
     stage.loads.set_result(stage)
     assert stage.runs == 0
 
@@ -105,20 +105,20 @@ def stop_while_loading_works(stage, page):
 def loading_says_so_and_writing_shows_the_leader(stage, page):
     stage.loads, stage.play = Future(), Play(TEXTS, SCORES, hold=4)
     run(page)
-    phase(page, "loading")
+    expect_phase(page, "loading")
     expect(page.locator(".bon .status")).to_contain_text("Loading the model…")
     stage.loads.set_result(stage)
     expect(page.locator(".bon .status b")).to_have_text("Scored 4 of 5")
-    assert rows(page) == [1, 3, 0, 2, 4]
+    assert row_indices(page) == [1, 3, 0, 2, 4]
     assert winner(page) == BEST
     expect(page.locator(".bon .tag")).to_have_text("Leading so far")
     expect(page.locator(".bon .row[data-index='4'] .words")).to_have_text("is a sandwich. It ha")
     expect(page.locator(".bon")).to_have_attribute("aria-busy", "true")
     expect(page.locator(".bon .facts")).to_be_hidden()
     stage.play.go.set()
-    phase(page, "done")
+    expect_phase(page, "done")
     expect(page.locator(".bon")).to_have_attribute("aria-busy", "false")
-    assert rows(page) == [3, 0, 4, 2]
+    assert row_indices(page) == [3, 0, 4, 2]
 
 
 def done_shows_winner_facts_and_charts(page):
@@ -151,10 +151,10 @@ def copy_gives_prompt_and_text(page):
     assert page.evaluate("navigator.clipboard.readText()") == BEST
 
 
-def losers_are_folded_away_but_there(stage, page):
+def low_ranks_are_folded_and_can_be_opened(stage, page):
     stage.play = Play([f" number {i}." for i in range(20)], [i / 20 for i in range(20)])
-    ran(page)
-    assert rows(page) == list(range(18, -1, -1))
+    complete_run(page)
+    assert row_indices(page) == list(range(18, -1, -1))
     expect(page.locator(".row[data-index='12']")).to_be_visible()
     expect(page.locator(".row[data-index='11']")).to_be_hidden()
     page.get_by_text("The other 12").click()
@@ -163,99 +163,99 @@ def losers_are_folded_away_but_there(stage, page):
 
 def a_single_candidate_is_shown_without_comparison(stage, page):
     stage.play = Play(TEXTS[:1], SCORES[:1])
-    ran(page)
+    complete_run(page)
     expect(page.locator(".bon .tag")).to_have_text("The only candidate")
     expect(page.locator(".bon .gain")).to_have_text("")
-    assert rows(page) == []
+    assert row_indices(page) == []
 
 
 def the_worst_can_be_selected(stage, page):
-    rest(stage, page)
+    reset_page(stage, page)
     page.click("#settings-line")
     page.click("#select input")
     page.get_by_role("option", name="the worst").click()
     expect(page.locator("#settings-line")).to_contain_text("the worst first")
-    ran(page)
+    complete_run(page)
     expect(page.locator(".bon .tag")).to_have_text("The worst of 5")
     assert winner(page) == "This movie was dull."
 
 
-def test_queue_shows_the_place_and_stop_leaves_it(stage, visit):
+def test_the_queue_shows_the_position_and_stop_leaves_it(stage, visit):
     stage.play.hold = 2
-    first, second, third = visit(stage), visit(stage), visit(stage)
-    run(first)
-    phase(first, "writing")
-    run(second)
-    expect(second.locator(".bon .status b")).to_have_text("Next in the queue.")
-    expect(second.locator(".bon")).to_have_attribute("data-waits", "")
-    expect(second.locator(".bon .hero")).to_have_css("filter", "grayscale(1)")
-    run(third)
-    expect(third.locator(".bon .status b")).to_have_text("Waiting, 2nd in the queue.")
-    second.click("#stop")
-    expect(second.locator("#generate")).not_to_have_attribute("data-running", "")
-    expect(second.locator(".bon .hero")).to_have_css("filter", "none")
+    running, next_in_queue, last_in_queue = visit(stage), visit(stage), visit(stage)
+    run(running)
+    expect_phase(running, "writing")
+    run(next_in_queue)
+    expect(next_in_queue.locator(".bon .status b")).to_have_text("Next in the queue.")
+    expect(next_in_queue.locator(".bon")).to_have_attribute("data-waits", "")
+    expect(next_in_queue.locator(".bon .hero")).to_have_css("filter", "grayscale(1)")
+    run(last_in_queue)
+    expect(last_in_queue.locator(".bon .status b")).to_have_text("Waiting, 2nd in the queue.")
+    next_in_queue.click("#stop")
+    expect(next_in_queue.locator("#generate")).not_to_have_attribute("data-running", "")
+    expect(next_in_queue.locator(".bon .hero")).to_have_css("filter", "none")
     stage.play.go.set()
-    phase(first, "done")
-    phase(third, "done")
+    expect_phase(running, "done")
+    expect_phase(last_in_queue, "done")
     assert stage.runs == 2
 
 
-def test_every_early_end_says_so_keeps_what_is_done_and_ends_the_work(stage, visit, caplog):
+def test_every_early_end_is_shown_keeps_finished_candidates_and_ends_the_work(stage, visit, caplog):
     page = visit(stage)
     for how in ("click", "Escape"):
-        stop_keeps_what_is_done_and_ends_the_work(stage, page, how)
-    failure_midway_says_why_and_keeps_what_was_done(stage, page)
-    unexpected_failure_is_plain_and_logged(stage, page, caplog)
+        stop_keeps_finished_candidates_and_ends_the_work(stage, page, how)
+    failure_midway_shows_its_reason_and_keeps_finished_candidates(stage, page)
+    unexpected_failure_has_a_plain_message_and_is_logged(stage, page, caplog)
     closing_the_tab_ends_the_work(stage, page)
 
 
-def stop_keeps_what_is_done_and_ends_the_work(stage, page, how):
+def stop_keeps_finished_candidates_and_ends_the_work(stage, page, how):
     stage.play = Play(TEXTS, SCORES, hold=3)
     run(page)
     expect(page.locator(".bon .status b")).to_have_text("Scored 3 of 5")
     page.click("#stop") if how == "click" else page.keyboard.press("Escape")
-    phase(page, "stopped")
+    expect_phase(page, "stopped")
     expect(page.locator(".bon .status b")).to_have_text("Stopped after 3 of 5.")
     expect(page.locator(".bon .tag")).to_have_text("Best of the 3 that were scored")
     assert winner(page) == BEST
-    assert rows(page) == [0, 2, 3, 4]
+    assert row_indices(page) == [0, 2, 3, 4]
     assert stage.play.closed.wait(10)
-    # The device is free again: the next run begins although the first was never let go on.
+    # The device is free again: the next run begins although the stopped one was never released.
     stage.play = Play(TEXTS, SCORES)
-    ran(page)
+    complete_run(page)
 
 
-def failure_midway_says_why_and_keeps_what_was_done(stage, page):
+def failure_midway_shows_its_reason_and_keeps_finished_candidates(stage, page):
     stage.play = Play(TEXTS, SCORES, hold=3, error=EngineError("Memory ran out. Ask for fewer candidates."))
     run(page)
-    phase(page, "writing")
+    expect_phase(page, "writing")
     stage.play.go.set()
-    phase(page, "failed")
+    expect_phase(page, "failed")
     expect(page.locator(".bon [role=alert]")).to_have_text("Memory ran out. Ask for fewer candidates.")
     expect(page.locator(".bon .status")).to_contain_text("3 of 5 had been scored")
     assert winner(page) == BEST
 
 
-def unexpected_failure_is_plain_and_logged(stage, page, caplog):
+def unexpected_failure_has_a_plain_message_and_is_logged(stage, page, caplog):
     stage.play = Play(TEXTS, SCORES, hold=0, error=RuntimeError("a secret of the machine"))
     stage.play.go.set()
     run(page)
     expect(page.locator(".bon [role=alert]")).to_have_text(error_log.UNEXPECTED)
-    phase(page, "failed")
+    expect_phase(page, "failed")
     assert "secret" not in page.content()
     assert "RuntimeError" in caplog.text
-    assert "secret" not in caplog.text  # an error's message may quote the prompt
+    assert "secret" not in caplog.text  # the message of an error may quote the prompt
 
 
 def closing_the_tab_ends_the_work(stage, page):
     stage.play = Play(TEXTS, SCORES, hold=1)
     run(page)
-    phase(page, "writing")
+    expect_phase(page, "writing")
     page.context.close()
     assert stage.play.closed.wait(20)
 
 
-# What goes in.
+# The form.
 
 
 def test_the_form_is_filled_in_checked_and_sent(stage, visit):
@@ -263,7 +263,7 @@ def test_the_form_is_filled_in_checked_and_sent(stage, visit):
     control_enter_generates(stage, page)
     example_slider_dice_and_summary(page)
     faults_are_shown_at_their_fields_and_nothing_runs(stage, page)
-    texts_stay_texts(stage, page)
+    markup_in_texts_is_not_interpreted(stage, page)
 
 
 def control_enter_generates(stage, page):
@@ -271,7 +271,7 @@ def control_enter_generates(stage, page):
     page.keyboard.press("End")
     page.keyboard.type(" again")
     page.keyboard.press("Control+Enter")
-    phase(page, "done")
+    expect_phase(page, "done")
     assert winner(page).startswith("This movie again")
     assert stage.runs == 1
 
@@ -284,7 +284,7 @@ def example_slider_dice_and_summary(page):
     expect(page.locator("#n input")).to_have_value("64")
     page.fill("#n input", "200")
     expect(page.locator("#n-slider input[type=range]")).to_have_value("64")
-    settings(page, max_tokens=48, top_p=0.9)
+    fill_settings(page, max_tokens=48, top_p=0.9)
     page.get_by_role("button", name="Random seed").click()
     expect(page.locator("#seed input")).to_have_value(re.compile(r"\d+"))
     seed = page.input_value("#seed input")
@@ -303,28 +303,28 @@ def faults_are_shown_at_their_fields_and_nothing_runs(stage, page):
     page.click("#settings-line")
     expect(page.locator("#temperature input")).to_be_hidden()
     run(page)
-    for field, words in {
+    for field, message in {
         "prompt": "Write a few words", "n": "from 1 to 256", "min_tokens": "is above max_tokens",
         "temperature": "must be above 0", "top_p": "at most 1", "top_k": "at least 0", "seed": "whole number",
     }.items():
-        expect(page.locator(f"#{field} div.validation-error")).to_contain_text(words)
+        expect(page.locator(f"#{field} div.validation-error")).to_contain_text(message)
     expect(page.locator("#temperature input")).to_be_visible()
     assert page.locator("div.validation-error").count() == 7
-    phase(page, "done")  # as it was
+    expect_phase(page, "done")  # as it was
     assert winner(page).startswith("This movie again")
     assert stage.runs == runs
     page.fill("#prompt textarea", "This movie")
     page.fill("#n input", "5")
     for field, value in {"min_tokens": 8, "temperature": 1, "top_p": 1, "top_k": 0, "seed": 7}.items():
         page.fill(f"#{field} input", str(value))
-    ran(page)
+    complete_run(page)
     assert page.locator(".validation-error").count() == 0
 
 
-def texts_stay_texts(stage, page):
+def markup_in_texts_is_not_interpreted(stage, page):
     stage.play = Play([f" {NASTY} one", f" {NASTY} two"], [0.2, 0.9])
     page.fill("#prompt textarea", NASTY)
-    ran(page)
+    complete_run(page)
     assert winner(page) == f"{NASTY} {NASTY} two"
     expect(page.locator(".row .words")).to_have_text(f"{NASTY} one")
     page.hover(".dot.best")
@@ -341,7 +341,7 @@ def texts_stay_texts(stage, page):
     assert page.evaluate("window.hacked") is None
 
 
-# How it looks and who can use it.
+# Layout and accessibility.
 
 
 def test_every_state_is_accessible_fits_and_has_the_systems_colours(stage, visit, axe):
@@ -349,43 +349,43 @@ def test_every_state_is_accessible_fits_and_has_the_systems_colours(stage, visit
     assert light(page)
     variant(page, PHONE_SIZE, "dark")
     assert dark(page)
-    found = {"sample": unfit(page, axe)}
+    faults_by_state = {"sample": unfit(page, axe)}
     assert light(page)
     stage.loads = Future()
     run(page)
-    phase(page, "loading")
-    found["loading"] = unfit(page, axe)
+    expect_phase(page, "loading")
+    faults_by_state["loading"] = unfit(page, axe)
     stage.loads.set_result(stage)
     stage.loads, stage.play = None, Play(TEXTS, SCORES, hold=0)
     page.click("#stop")
-    phase(page, "stopped")
+    expect_phase(page, "stopped")
     run(page)
-    phase(page, "writing")
+    expect_phase(page, "writing")
     page.click("#stop")
     expect(page.locator(".bon .tag")).to_have_text("Nothing was scored")
     expect(page.locator(".bon .board h2")).to_have_text("Candidates")
-    phase(page, "stopped")
-    found["nothing scored"] = unfit(page, axe)
+    expect_phase(page, "stopped")
+    faults_by_state["nothing scored"] = unfit(page, axe)
     stage.play = Play(TEXTS, SCORES, hold=3, error=EngineError("Memory ran out. Ask for fewer candidates."))
     stage.play.go.set()
     run(page)
-    phase(page, "failed")
-    found["failed"] = unfit(page, axe)
+    expect_phase(page, "failed")
+    faults_by_state["failed"] = unfit(page, axe)
     stage.play = Play(TEXTS, SCORES, hold=3)
     run(page)
     expect(page.locator(".bon .status b")).to_have_text("Scored 3 of 5")
-    found["writing"] = unfit(page, axe)
+    faults_by_state["writing"] = unfit(page, axe)
     stage.play.go.set()
-    phase(page, "done")
-    found["done"] = unfit(page, axe)
-    settings(page, temperature=0)
+    expect_phase(page, "done")
+    faults_by_state["done"] = unfit(page, axe)
+    fill_settings(page, temperature=0)
     run(page)
     expect(page.locator("div.validation-error")).to_have_count(1)
-    found["faults"] = unfit(page, axe)
-    to_tab(page, "About and API")
+    faults_by_state["faults"] = unfit(page, axe)
+    open_tab(page, "About and API")
     expect(page.get_by_role("heading", name="How it works")).to_be_visible()
-    found["about"] = unfit(page, axe)
-    assert {name: faults for name, faults in found.items() if faults} == {}
+    faults_by_state["about"] = unfit(page, axe)
+    assert {name: faults for name, faults in faults_by_state.items() if faults} == {}
 
 
 def grounds(page: Page) -> list[int]:
@@ -405,18 +405,18 @@ def dark(page: Page) -> bool:
     return all(ground < 3 * 40 for ground in grounds(page))
 
 
-def test_a_phone_in_the_dark_shows_it_all_in_its_width_and_for_fingers(stage, visit):
+def test_a_phone_in_dark_mode_needs_no_sideways_scrolling_and_has_large_targets(stage, visit):
     page = visit(stage, **PHONE, color_scheme="dark")
     assert dark(page)
     for width in (360, 390):
         page.set_viewport_size({"width": width, "height": 780})
         assert sideways(page) <= 0
-    settings(page)
+    fill_settings(page)
     for width in (360, 390):
         narrow_screens_do_not_scroll_sideways(stage, page, width)
     page.set_viewport_size(PHONE_SIZE)
-    rest(stage, page)
-    ran(page)
+    reset_page(stage, page)
+    complete_run(page)
     targets_are_large_enough_for_a_finger(page)
 
 
@@ -425,12 +425,12 @@ def narrow_screens_do_not_scroll_sideways(stage, page, width):
     page.set_viewport_size({"width": width, "height": 780})
     page.evaluate("scrollTo(0, 0)")
     run(page)
-    phase(page, "writing")
+    expect_phase(page, "writing")
     assert sideways(page) <= 0
     # The result is below the form there, so the first words bring it up.
     page.wait_for_function("document.querySelector('.bon').getBoundingClientRect().top < innerHeight / 3")
     stage.play.go.set()
-    phase(page, "done")
+    expect_phase(page, "done")
     assert sideways(page) <= 0
 
 
@@ -450,13 +450,13 @@ def test_rows_glide_unless_the_visitor_wants_no_motion(stage, visit):
     page = visit(stage)
     rows_glide(stage, page)
     stage.play.go.set()
-    phase(page, "done")
+    expect_phase(page, "done")
     page.emulate_media(reduced_motion="reduce")
     reduced_motion_is_respected(stage, page)
 
 
 def rows_glide(stage, page):
-    # What moves is caught in the act: it would be over by the time that a test looks.
+    # Animations are counted when they begin, since they end before a test could look.
     page.evaluate("""() => { const animate = Element.prototype.animate; window.moved = 0;
         Element.prototype.animate = function (frames, ...more) {
             moved += this.matches('.row') && Boolean(frames[0].transform);
@@ -469,14 +469,14 @@ def rows_glide(stage, page):
         if page.evaluate("moved") > 0:
             return
         stage.play.go.set()
-        phase(page, "done")
+        expect_phase(page, "done")
     pytest.fail("no row glided")
 
 
 def reduced_motion_is_respected(stage, page):
     stage.play = Play(TEXTS, SCORES, hold=3)
     run(page)
-    phase(page, "writing")
+    expect_phase(page, "writing")
     longest = "Math.max(0, ...document.getAnimations().map(a => a.effect.getTiming().duration))"
     assert page.evaluate(longest) <= 1
     stage.play.go.set()
@@ -496,20 +496,20 @@ from bon.ui.hosting.deployment import Deployment
 from bon.ui.page import build
 build(AppState(Deployment()))
 print('torch' in sys.modules)"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "False"
 
 
-def test_visitors_of_the_real_app_are_served_and_get_what_the_endpoint_gives(app, visit):
-    page, other = visit(app), visit(app)
+def test_visitors_of_the_real_app_get_the_results_of_the_endpoint(app, visit):
+    page, other_page = visit(app), visit(app)
     empty_page_shows_the_sample(page)
-    two_at_once_are_served_together_and_get_their_own(app, [page, other])
+    two_concurrent_visitors_each_get_their_own_run(app, [page, other_page])
     a_run_grows_sorts_and_agrees_with_the_endpoint(app, page)
-    early_rejection_strikes_out_what_it_dropped(app, page)
-    negative_is_looked_for(page)
+    early_rejection_strikes_out_dropped_candidates(app, page)
+    the_negative_target_changes_the_winner(page)
 
 
-def filled(page: Page, values: dict) -> None:
+def fill_fields(page: Page, values: dict) -> None:
     """Fills in fields that can be seen."""
     for name, value in values.items():
         page.fill(f"#{name} input", str(value))
@@ -517,25 +517,25 @@ def filled(page: Page, values: dict) -> None:
 
 def empty_page_shows_the_sample(page):
     sample = json.loads((assets_folder() / "ui" / "sample.json").read_text(encoding="utf-8"))
-    phase(page, "sample")
+    expect_phase(page, "sample")
     assert winner(page) == sample["prompt"] + sample["candidates"][0]["text"]
     expect(page.locator(".bon .tag")).to_contain_text("sample")
     expect(page.locator(".bon .status")).to_contain_text("press Generate")
 
 
-def two_at_once_are_served_together_and_get_their_own(app, pages):
-    asked = [{"n": 32, "min_tokens": 100, "max_tokens": 200, "seed": seed} for seed in (1, 2)]
-    for page, wanted in zip(pages, asked, strict=True):
-        settings(page, **wanted)
+def two_concurrent_visitors_each_get_their_own_run(app, pages):
+    settings_by_page = [{"n": 32, "min_tokens": 100, "max_tokens": 200, "seed": seed} for seed in (1, 2)]
+    for page, settings in zip(pages, settings_by_page, strict=True):
+        fill_settings(page, **settings)
     for page in pages:
         run(page)
     for page in pages:
-        # Neither waits in line for the other.
+        # Neither waits in the queue for the other.
         expect(page.locator('.bon[data-phase="writing"], .bon[data-phase="done"]')).to_be_visible()
     client = Client(app.url, verbose=False)
-    for page, wanted in zip(pages, asked, strict=True):
-        phase(page, "done", timeout=120_000)
-        best = client.predict("This movie", **wanted, api_name="/best_of_n")["candidates"][0]
+    for page, settings in zip(pages, settings_by_page, strict=True):
+        expect_phase(page, "done", timeout=120_000)
+        best = client.predict("This movie", **settings, api_name="/best_of_n")["candidates"][0]
         assert winner(page) == "This movie" + best["text"]
 
 
@@ -543,28 +543,28 @@ def a_run_grows_sorts_and_agrees_with_the_endpoint(app, page):
     page.evaluate("""() => { window.seen = new Set(); const bon = document.querySelector('.bon');
         new MutationObserver(() => bon.dataset.phase === 'writing' && seen.add(bon.querySelector('.board').textContent))
             .observe(bon, {subtree: true, childList: true, characterData: true}) }""")
-    asked = {"n": 64, "min_tokens": 64, "max_tokens": 200, "seed": 11}
-    filled(page, asked)
-    ran(page, timeout=120_000)
+    settings = {"n": 64, "min_tokens": 64, "max_tokens": 200, "seed": 11}
+    fill_fields(page, settings)
+    complete_run(page, timeout=120_000)
     assert page.evaluate("seen.size") >= 3
-    result = Client(app.url, verbose=False).predict("This movie", **asked, api_name="/best_of_n")
+    result = Client(app.url, verbose=False).predict("This movie", **settings, api_name="/best_of_n")
     best, *others = result["candidates"]
     assert winner(page) == "This movie" + best["text"]
-    assert rows(page) == [c["index"] for c in others]
+    assert row_indices(page) == [c["index"] for c in others]
     assert page.text_content(".points b") in (f"{best['score']:.3f}", "> 0.999")
 
 
-def early_rejection_strikes_out_what_it_dropped(app, page):
-    asked = {"n": 16, "min_tokens": 20, "max_tokens": 60, "seed": 5}
-    filled(page, asked)
+def early_rejection_strikes_out_dropped_candidates(app, page):
+    settings = {"n": 16, "min_tokens": 20, "max_tokens": 60, "seed": 5}
+    fill_fields(page, settings)
     page.check("#reject input")
     expect(page.locator("#settings-line")).to_contain_text("early rejection")
-    ran(page, timeout=120_000)
+    complete_run(page, timeout=120_000)
     client = Client(app.url, verbose=False)
-    best, *others = client.predict("This movie", **asked, reject=0.5, api_name="/best_of_n")["candidates"]
+    best, *others = client.predict("This movie", **settings, reject=0.5, api_name="/best_of_n")["candidates"]
     assert winner(page) == "This movie" + best["text"]
     assert best["ended"] != "rejected"
-    assert rows(page) == [c["index"] for c in others]
+    assert row_indices(page) == [c["index"] for c in others]
     dropped = page.locator('.bon .row[data-state="rejected"]')
     assert dropped.count() == sum(c["ended"] == "rejected" for c in others) > 4
     assert "line-through" in dropped.first.locator(".words").evaluate("node => getComputedStyle(node).textDecoration")
@@ -575,66 +575,66 @@ def early_rejection_strikes_out_what_it_dropped(app, page):
     page.uncheck("#reject input")
 
 
-def negative_is_looked_for(page):
-    filled(page, {"n": 16, "min_tokens": 8, "max_tokens": 32, "seed": 3})
-    ran(page, timeout=60_000)
+def the_negative_target_changes_the_winner(page):
+    fill_fields(page, {"n": 16, "min_tokens": 8, "max_tokens": 32, "seed": 3})
+    complete_run(page, timeout=60_000)
     best = winner(page)
     page.locator("#target label", has_text="negative").click()
     run(page)
     expect(page.locator(".points .unit")).to_have_text("probability of negative", timeout=60_000)
-    phase(page, "done", timeout=60_000)
+    expect_phase(page, "done", timeout=60_000)
     assert winner(page) != best
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads processor time from /proc")
 def test_stop_ends_the_computation(app, visit):
     page = visit(app)
-    settings(page, n=256, min_tokens=150, max_tokens=200)
+    fill_settings(page, n=256, min_tokens=150, max_tokens=200)
     before = app.cpu_when_idle()
-    ran(page, timeout=300_000)
-    whole = app.cpu_when_idle() - before
+    complete_run(page, timeout=300_000)
+    cpu_of_full_run = app.cpu_when_idle() - before
     run(page)
-    phase(page, "writing", timeout=60_000)
+    expect_phase(page, "writing", timeout=60_000)
     page.keyboard.press("Escape")
-    phase(page, "stopped")
-    # How long the key took to arrive is the browser's affair.
-    stopped = app.cpu()
-    assert app.cpu_when_idle() - stopped < whole / 4
+    expect_phase(page, "stopped")
+    # The time until the key press arrived does not count.
+    cpu_at_stop = app.cpu()
+    assert app.cpu_when_idle() - cpu_at_stop < cpu_of_full_run / 4
 
 
 def test_another_model_can_be_chosen_and_an_unknown_one_is_refused_by_name(app, visit, lm_folder, reward_folder):
     page = visit(app)
     expect(page.locator("#target")).to_be_visible()
-    settings(page)
+    fill_settings(page)
     for field, folder in {"model": lm_folder, "scorer": reward_folder}.items():
         page.fill(f"#{field} input", folder)
         page.keyboard.press("Enter")
     expect(page.locator(".chips")).to_contain_text(f"scorer: {reward_folder}", timeout=60_000)
     expect(page.locator("#target")).to_be_hidden()
     run(page)
-    phase(page, "done", timeout=60_000)
+    expect_phase(page, "done", timeout=60_000)
     expect(page.locator(".points .unit")).to_have_text("reward")
     page.fill("#model input", "./nowhere")
     page.keyboard.press("Enter")
     expect(page.locator(".chips")).to_contain_text("not available", timeout=60_000)
     run(page)
-    phase(page, "failed", timeout=60_000)
+    expect_phase(page, "failed", timeout=60_000)
     expect(page.locator(".bon [role=alert]")).to_contain_text("./nowhere")
 
 
-def test_endpoint_is_typed_grows_and_names_what_is_wrong(app):
+def test_the_endpoint_is_typed_streams_and_names_wrong_arguments(app):
     client = Client(app.url, verbose=False)
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert [name for name in endpoints if name != "/best_of_n_as_json"] == ["/best_of_n"]
     required = [p["parameter_name"] for p in endpoints["/best_of_n"]["parameters"] if not p["parameter_has_default"]]
     assert required == []
     job = client.submit("This movie", n=16, min_tokens=24, api_name="/best_of_n")
-    last = job.result()
+    result = job.result()
     tokens = [sum(c["tokens"] for c in part["candidates"]) for part in job.outputs()]
     assert tokens == sorted(tokens)
     assert len(set(tokens)) > 1
-    assert [c["rank"] for c in last["candidates"]] == list(range(1, 17))
+    assert [c["rank"] for c in result["candidates"]] == list(range(1, 17))
     assert len(client.predict("This movie", n=4, keep=2, api_name="/best_of_n")["candidates"]) == 2
-    for wrong, words in {"n": (0, "from 1 to 4096"), "target": ("JOY", "JOY"), "model": ("no such", "no such")}.items():
-        with pytest.raises(Exception, match=words[1]):
-            client.predict("This movie", **{wrong: words[0]}, api_name="/best_of_n")
+    for name, value, message in (("n", 0, "from 1 to 4096"), ("target", "JOY", "JOY"), ("model", "no such", "no such")):
+        with pytest.raises(Exception, match=message):
+            client.predict("This movie", **{name: value}, api_name="/best_of_n")

@@ -1,4 +1,4 @@
-"""A page that strangers come to: what it refuses at every door, how often it lets one in, what its log keeps quiet."""
+"""The public mode of the page: what each entry point refuses, the rate limit, and what is kept out of the log."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.rate_limit import Visitors, visitor_id
 from bon.ui.page import build
 from tests.support.browser import Play, Stage, free_port
-from tests.ui.test_mcp import in_session
+from tests.ui.test_mcp import result_of_session
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a visitor's own words"
@@ -32,30 +32,31 @@ PUBLIC = {"BON_PUBLIC": "1", "BON_MAX_PROMPT": "40", "BON_RATE": "1000"}
 OUTSIDE = ["/etc", "./models", "someone/else", "gpt2-imdb"]
 
 
-# What the environment says.
+# Environment variables.
 
 
-def test_without_variables_the_page_is_private_and_takes_everything():
-    here = Deployment.of({})
-    assert here == Deployment()
-    assert not here.public
-    here.check(Request("word " * 10_000, Settings(n=4096, max_tokens=5000, model="some/model", scorer="/a/folder")))
+def test_without_variables_the_page_is_private_and_has_no_limits():
+    deployment = Deployment.of({})
+    assert deployment == Deployment()
+    assert not deployment.public
+    settings = Settings(n=4096, max_tokens=5000, model="some/model", scorer="/a/folder")
+    deployment.check(Request("word " * 10_000, settings))
     for _ in range(100):
-        here.admit(None)
-    assert here.limits() == ""
+        deployment.admit(None)
+    assert deployment.limits() == ""
 
 
 def test_variables_set_models_and_limits():
-    here = Deployment.of({
+    deployment = Deployment.of({
         "BON_PUBLIC": "yes", "BON_MODEL": "me/mine", "BON_SCORER": "logprob", "BON_MODELS": " embedded, me/other,",
         "BON_MAX_N": "32", "BON_MAX_TOKENS": "64", "BON_MAX_PROMPT": "100", "BON_MAX_QUEUE": "5", "BON_RATE": "3",
     })
-    assert here == Deployment("me/mine", "logprob", True, ("embedded", "me/other", "me/mine"), 32, 64, 100, 5, 3)
-    assert "32 candidates of 64 tokens" in here.limits()
-    assert "3 runs per minute" in here.limits()
+    assert deployment == Deployment("me/mine", "logprob", True, ("embedded", "me/other", "me/mine"), 32, 64, 100, 5, 3)
+    assert "32 candidates of 64 tokens" in deployment.limits()
+    assert "3 runs per minute" in deployment.limits()
 
 
-def test_the_models_of_a_public_page_are_those_in_the_box_and_its_own():
+def test_the_models_of_a_public_page_are_the_embedded_ones_and_its_own():
     assert Deployment.of({"BON_PUBLIC": "1"}).models == ("embedded",)
     assert Deployment.of({"BON_PUBLIC": "1", "BON_MODEL": "gpt2-imdb"}).models == ("embedded", "gpt2-imdb")
 
@@ -74,7 +75,7 @@ def test_a_value_that_cannot_work_is_named(name, value):
     ("BON_MAX_PROMPT", "prompt", 32, 1_000_000), ("BON_MAX_QUEUE", "queue", 1, 10_000),
     ("BON_MAX_ROWS", "rows", 1, 10_000),
 ])
-def test_the_least_and_the_most_of_each_limit_work_and_nothing_beyond(name, field, least, most):
+def test_each_limit_accepts_exactly_its_range(name, field, least, most):
     for value in (least, most):
         assert getattr(Deployment.of({name: str(value)}), field) == value
     for value in (least - 1, most + 1):
@@ -82,7 +83,7 @@ def test_the_least_and_the_most_of_each_limit_work_and_nothing_beyond(name, fiel
             Deployment.of({name: str(value)})
 
 
-def test_the_page_is_not_served_over_a_wrong_variable(monkeypatch):
+def test_the_page_does_not_start_with_a_wrong_variable(monkeypatch):
     monkeypatch.setenv("BON_RATE", "often")
     with pytest.raises(InputError, match="BON_RATE"):
         launch.serve()
@@ -124,7 +125,7 @@ def test_sizes_are_capped(prompt, settings, field):
     assert error.value.field == field
 
 
-# How often.
+# The rate limit.
 
 
 class Time:
@@ -134,13 +135,13 @@ class Time:
         return self.now
 
 
-def test_a_visitor_has_so_many_runs_in_any_minute_and_is_told_when_the_next_may_begin():
+def test_a_visitor_has_a_number_of_runs_per_minute_and_is_told_when_to_try_again():
     time = Time()
     visitors = Visitors(3, clock=time)
     for time.now in (0, 10, 20):
         visitors.admit("a")
     time.now = 30
-    for _ in range(3):  # what is refused does not count
+    for _ in range(3):  # refused requests do not count
         with pytest.raises(LimitError, match=r"more than 3 runs per minute\. Try again in 30 seconds"):
             visitors.admit("a")
     visitors.admit("b")
@@ -159,36 +160,37 @@ def test_a_comparison_counts_by_its_prompts():
     with pytest.raises(LimitError):
         visitors.admit("a", 2)
     visitors.admit("a", 1)
-    Visitors(2, clock=Time()).admit("a", 4)  # more than a minute has: once a minute, not never
+    Visitors(2, clock=Time()).admit("a", 4)  # more prompts than the limit are admitted once a minute
 
 
-def test_visitors_are_forgotten_before_memory_fills():
+def test_the_number_of_remembered_visitors_is_limited():
     visitors = Visitors(2, most=100, clock=Time())
     for i in range(1000):
         visitors.admit(str(i))
     assert len(visitors) == 100
 
 
-def asking(host: str, **headers: str) -> SimpleNamespace:
+def request_from(host: str, **headers: str) -> SimpleNamespace:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return SimpleNamespace(client=SimpleNamespace(host=host), headers=names)
 
 
-def test_a_visitor_is_an_address_and_on_a_space_what_its_proxy_says():
-    assert visitor_id(asking("10.0.0.1", x_forwarded_for="203.0.113.9")) == "10.0.0.1"
-    assert visitor_id(asking("10.0.0.1", x_forwarded_for="203.0.113.9, 10.1.1.1"), spaces=True) == "203.0.113.9"
-    assert visitor_id(asking("10.0.0.1"), spaces=True) == "10.0.0.1"
-    assert visitor_id(asking("2001:db8:1:2:3::1")) == visitor_id(asking("2001:db8:1:2::9")) == "2001:db8:1:2::/64"
-    assert len(visitor_id(asking("10.0.0.1", x_forwarded_for="x" * 10_000), spaces=True)) <= 64
+def test_a_visitor_is_an_address_and_on_a_space_the_forwarded_address():
+    assert visitor_id(request_from("10.0.0.1", x_forwarded_for="203.0.113.9")) == "10.0.0.1"
+    assert visitor_id(request_from("10.0.0.1", x_forwarded_for="203.0.113.9, 10.1.1.1"), spaces=True) == "203.0.113.9"
+    assert visitor_id(request_from("10.0.0.1"), spaces=True) == "10.0.0.1"
+    for address in ("2001:db8:1:2:3::1", "2001:db8:1:2::9"):
+        assert visitor_id(request_from(address)) == "2001:db8:1:2::/64"
+    assert len(visitor_id(request_from("10.0.0.1", x_forwarded_for="x" * 10_000), spaces=True)) <= 64
     assert visitor_id(None) == ""
 
 
-# The page itself, at every door.
+# The page itself, at every entry point.
 
 
 @contextlib.contextmanager
 def serving(**environment: str):
-    """A page over a scripted sampler, its address, and what it logs nothing of."""
+    """A page over a scripted sampler: its stage, state, blocks and address."""
     stage, port, state = Stage(), free_port(), AppState(Deployment.of(environment))
     stage.play = Play(TEXTS, SCORES)
     state.models.load = stage.load
@@ -202,7 +204,7 @@ def serving(**environment: str):
 
 @pytest.fixture(scope="module")
 def _built():
-    """A public page that anybody may come to often enough; what it loads is up to each test."""
+    """A public page with a high rate limit; what it loads is up to each test."""
     with serving(**PUBLIC) as page:
         yield page
 
@@ -227,11 +229,11 @@ def listener(page, name: str) -> int:
     return next(i for i, fn in page.demo.fns.items() if getattr(fn.fn, "__name__", "") == name)
 
 
-def called(page, name: str, data: list, headers: dict | None = None) -> str:
-    """What the queue answers to a listener that is called by hand, as anybody can."""
-    asked = {"fn_index": listener(page, name), "data": data, "session_hash": "s"}
+def call_listener(page, name: str, data: list, headers: dict | None = None) -> str:
+    """The queue's answer to a direct call of a listener, which anybody can make."""
+    call = {"fn_index": listener(page, name), "data": data, "session_hash": "s"}
     with httpx.Client(base_url=f"{page.url}/gradio_api", timeout=60, headers=headers) as client:
-        joined = client.post("/queue/join", json=asked)
+        joined = client.post("/queue/join", json=call)
         if joined.status_code != 200:  # the validator's answer
             return joined.text
         with client.stream("GET", "/queue/data", params={"session_hash": "s"}) as answer:
@@ -243,20 +245,20 @@ BAD = [{"model": "/etc"}, {"model": "someone/else"}, {"scorer": "someone/else"},
 
 
 @pytest.mark.parametrize("bad", BAD, ids=str)
-def test_no_door_lets_in_what_the_page_refuses(page, bad):
+def test_every_entry_point_refuses_what_the_page_refuses(page, bad):
     keys = r"error\.(models|scorers|candidates|tokens|characters)\b"
     form = FORM | bad
-    assert re.search(keys, called(page, "generate", [*form.values()]))
+    assert re.search(keys, call_listener(page, "generate", [*form.values()]))
     compared = [form["prompt"], form["n"], *form.values()]
-    assert re.search(keys, called(page, "compare", compared))
+    assert re.search(keys, call_listener(page, "compare", compared))
     with pytest.raises(Exception, match=r"This page offers|this page accepts at most"):
         Client(page.url, verbose=False).predict(**{"prompt": "a", **bad}, api_name="/best_of_n")
     assert page.stage.runs == 0
 
 
-def test_no_door_lets_in_a_chat_longer_than_a_prompt_may_be(page):
+def test_every_entry_point_refuses_a_chat_longer_than_a_prompt_may_be(page):
     chat = [{"role": "assistant", "content": "a" * 41}]
-    assert "error.characters" in called(page, "generate", [*(FORM | {"chat": chat}).values()])
+    assert "error.characters" in call_listener(page, "generate", [*(FORM | {"chat": chat}).values()])
     messages = [*chat, {"role": "user", "content": "a"}]
     with pytest.raises(Exception, match="this page accepts at most"):
         Client(page.url, verbose=False).predict(messages=messages, n=2, api_name="/best_of_n")
@@ -266,25 +268,26 @@ def test_no_door_lets_in_a_chat_longer_than_a_prompt_may_be(page):
 @pytest.mark.skipif(not theme.serves_agents(), reason="gradio[mcp] is not installed")
 def test_agents_are_refused_and_limited_too(monkeypatch):
     with serving(**{**PUBLIC, "BON_RATE": "1"}) as page:
-        asked = [{"prompt": "a", "model": "someone/else"}, {"prompt": "a"}, {"prompt": "a"}]
-        answers = [in_session(page, lambda session, one=one: session.call_tool("best_of_n", one)) for one in asked]
+        calls = [{"prompt": "a", "model": "someone/else"}, {"prompt": "a"}, {"prompt": "a"}]
+        answers = [result_of_session(page, lambda session, call=call: session.call_tool("best_of_n", call))
+                   for call in calls]
         assert [answer.isError for answer in answers] == [True, False, True]
         assert "This page offers the models embedded" in answers[0].content[0].text
         assert "Try again in" in answers[2].content[0].text
 
 
-def test_no_model_is_loaded_that_is_not_listed():
+def test_a_model_that_is_not_listed_is_never_loaded():
     state = AppState(public())
     handlers = GenerateHandlers(state)
     with pytest.raises(InputError, match="offers the models"):
         state.models.load(Settings(model="someone/else")).result(30)
     (chips, *_), = handlers.prepare("someone/else", None)
     assert chips[1] == "not available"
-    asked = {"target": "", "select": "best", "softness": 0.1}
-    asked["record"] = json.dumps(run_view.record(_result("someone/else")))
-    assert "error.models" in str(handlers.rerank(asked, asking("a")))
-    asked["record"] = json.dumps(run_view.record(_result("embedded", n=65)))
-    refused = messages.decode_messages(json.loads(handlers.rerank(asked, asking("a"))["view"]))
+    values = {"target": "", "select": "best", "softness": 0.1}
+    values["record"] = json.dumps(run_view.record(_result("someone/else")))
+    assert "error.models" in str(handlers.rerank(values, request_from("a")))
+    values["record"] = json.dumps(run_view.record(_result("embedded", n=65)))
+    refused = messages.decode_messages(json.loads(handlers.rerank(values, request_from("a"))["view"]))
     assert "at most 64" in refused["error"]
 
 
@@ -300,16 +303,16 @@ def _result(model: str, n: int = 2):
 
 
 def test_too_many_prompts_are_refused(page):
-    assert "error.prompts" in called(page, "compare", ["a\n" * 33, 2, *FORM.values()])
+    assert "error.prompts" in call_listener(page, "compare", ["a\n" * 33, 2, *FORM.values()])
 
 
 def test_page_endpoint_and_comparison_share_one_limit(monkeypatch):
     with serving(**{**PUBLIC, "BON_RATE": "2"}) as page:
         client = Client(page.url, verbose=False)
         client.predict("This movie", n=2, api_name="/best_of_n")
-        assert "done.title" in called(page, "generate", [*FORM.values()])
-        assert "error.rate" in called(page, "generate", [*FORM.values()])
-        assert "error.rate" in called(page, "compare", ["a", 2, *FORM.values()])
+        assert "done.title" in call_listener(page, "generate", [*FORM.values()])
+        assert "error.rate" in call_listener(page, "generate", [*FORM.values()])
+        assert "error.rate" in call_listener(page, "compare", ["a", 2, *FORM.values()])
         with pytest.raises(Exception, match=r"more than 2 runs per minute\. Try again in \d+ second"):
             client.predict("This movie", n=2, api_name="/best_of_n")
         assert page.stage.runs == 2
@@ -318,12 +321,12 @@ def test_page_endpoint_and_comparison_share_one_limit(monkeypatch):
 def test_on_a_space_each_visitor_has_a_limit_of_their_own(monkeypatch):
     with serving(**{**PUBLIC, "BON_RATE": "1", "SPACE_ID": "me/bon"}) as page:
         form = [*FORM.values()]
-        assert "done.title" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.1"})
-        assert "error.rate" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.1"})
-        assert "done.title" in called(page, "generate", form, {"x-forwarded-for": "203.0.113.2"})
+        assert "done.title" in call_listener(page, "generate", form, {"x-forwarded-for": "203.0.113.1"})
+        assert "error.rate" in call_listener(page, "generate", form, {"x-forwarded-for": "203.0.113.1"})
+        assert "done.title" in call_listener(page, "generate", form, {"x-forwarded-for": "203.0.113.2"})
 
 
-def test_the_page_says_which_limits_hold_and_offers_the_list_alone(page):
+def test_the_page_names_its_limits_and_offers_only_the_listed_models(page):
     config = page.demo.get_config_file()["components"]
     by_id = {c["props"].get("elem_id"): c["props"] for c in config}
     assert "at most 64 candidates of 128 tokens" in messages.decode_messages(by_id["limits"]["value"])
@@ -339,31 +342,31 @@ FAILURES = [RuntimeError(SECRET), ValueError(SECRET), ModelError(f"{SECRET} is n
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=repr)
-def test_nothing_that_is_typed_or_written_reaches_the_log(page, caplog, capfd, error):
+def test_no_prompt_or_text_reaches_the_log(page, caplog, capfd, error):
     caplog.set_level(logging.DEBUG, logger="bon")
     for failing in (None, error):
         page.stage.play = Play([SECRET, SECRET], SCORES, hold=1 if failing else None, error=failing)
         page.stage.play.go.set()
-        called(page, "generate", [*(FORM | {"prompt": SECRET}).values()])
+        call_listener(page, "generate", [*(FORM | {"prompt": SECRET}).values()])
         with contextlib.suppress(Exception):
             Client(page.url, verbose=False).predict(SECRET, n=2, api_name="/best_of_n")
-        called(page, "compare", [SECRET, 2, *(FORM | {"model": SECRET}).values()])
-        called(page, "compare", [SECRET, 2, *FORM.values()])
+        call_listener(page, "compare", [SECRET, 2, *(FORM | {"model": SECRET}).values()])
+        call_listener(page, "compare", [SECRET, 2, *FORM.values()])
     httpx.get(page.url, params={"prompt": SECRET, "model": SECRET})
-    called(page, "prepare", [SECRET, SECRET, SECRET])
-    # What no form sends, but anybody can.
-    called(page, "generate", [*(FORM | {"n": SECRET}).values()])
-    called(page, "generate", [*(FORM | {"select": SECRET}).values()])
+    call_listener(page, "prepare", [SECRET, SECRET, SECRET])
+    # Values that no form sends, but anybody can.
+    call_listener(page, "generate", [*(FORM | {"n": SECRET}).values()])
+    call_listener(page, "generate", [*(FORM | {"select": SECRET}).values()])
     view = next(i for i, block in page.demo.blocks.items() if block.elem_id == "view")
     for name in ("opened", "ranked", "exported"):
-        asked = {"component_id": view, "fn_name": name, "data": {"record": SECRET, "kind": SECRET}}
-        httpx.post(f"{page.url}/gradio_api/component_server", json=asked | {"session_hash": "s"})
+        call = {"component_id": view, "fn_name": name, "data": {"record": SECRET, "kind": SECRET}}
+        httpx.post(f"{page.url}/gradio_api/component_server", json=call | {"session_hash": "s"})
     out, err = capfd.readouterr()
     assert page.stage.runs >= 4
     assert SECRET not in caplog.text + out + err
 
 
-def test_what_failed_is_still_found_by_its_kind_and_line(caplog):
+def test_a_failure_is_logged_with_its_type_and_line(caplog):
     def inner():
         raise KeyError(SECRET)
 

@@ -1,9 +1,9 @@
-"""What a whole visit must survive: hostile texts everywhere, a page that is left, and nothing that jumps."""
+"""Whole visits: hostile texts, layout shifts, a page that is left during a run, and what a page stores."""
 
 from playwright.sync_api import expect
 
 from tests.support.browser import DESK, DRAWN, PHONE_SIZE, Play, leave, open_page
-from tests.ui.test_page import phase, run, settings, to_tab, winner
+from tests.ui.test_page import expect_phase, fill_settings, open_tab, run, winner
 
 #: Each sets window.hacked, or asks for a picture, if it is taken for anything but text.
 PAYLOADS = (
@@ -44,42 +44,43 @@ ${hacked=1}
 )
 
 
-def unharmed(page) -> None:
+def assert_unharmed(page) -> None:
     assert page.evaluate("() => window.hacked") is None
     assert page.left == []
     assert page.errors == []
 
 
-def test_no_text_of_prompt_or_model_is_taken_for_anything_else(browser, stage, visit, tmp_path):
+def test_no_text_of_prompt_or_model_is_interpreted_as_code(browser, stage, visit, tmp_path):
     stage.play = Play([f" {payload}" for payload in PAYLOADS], [i / len(PAYLOADS) for i in range(len(PAYLOADS))])
     page = visit(stage)
-    settings(page, n=len(PAYLOADS), seed=1)
+    fill_settings(page, n=len(PAYLOADS), seed=1)
     page.fill("#prompt textarea", "".join(PAYLOADS))
     run(page)
-    phase(page, "done")
-    shown = page.locator(".bon .words").all_text_contents()
-    assert sorted([winner(page).removeprefix("".join(PAYLOADS)).strip(), *shown]) == sorted(map(str.strip, PAYLOADS))
+    expect_phase(page, "done")
+    row_texts = page.locator(".bon .words").all_text_contents()
+    winner_text = winner(page).removeprefix("".join(PAYLOADS)).strip()
+    assert sorted([winner_text, *row_texts]) == sorted(map(str.strip, PAYLOADS))
     page.locator(".bon .fold summary").click()
     for row in page.locator(".bon .row").all():
         row.locator(".more").click()
         row.hover()
-    unharmed(page)
+    assert_unharmed(page)
     page.locator(".menu summary").click()
     with page.expect_download() as download:
         page.locator(".menu .choices").get_by_role("button", name="Report").click()
-    to_tab(page, "History")
+    open_tab(page, "History")
     expect(page.locator(".history")).to_contain_text(PAYLOADS[0])
-    to_tab(page, "About and API")
+    open_tab(page, "About and API")
     expect(page.locator("code[data-code='python']")).to_contain_text("hacked")
-    unharmed(page)
+    assert_unharmed(page)
     report = browser.new_context().new_page()
-    asked = []
-    report.on("request", lambda request: asked.append(request.url))
+    requests = []
+    report.on("request", lambda request: requests.append(request.url))
     download.value.save_as(tmp_path / "run.html")
     report.goto((tmp_path / "run.html").as_uri())
     report.evaluate(DRAWN)
     assert report.evaluate("() => window.hacked") is None
-    assert len(asked) == 1
+    assert len(requests) == 1
     text = report.text_content("body")
     assert [payload for payload in PAYLOADS if payload not in text] == []
     report.context.close()
@@ -110,36 +111,36 @@ def nothing_shifts_from_the_first_words_on(stage, page):
     page.evaluate(DRAWN)
     page.evaluate(SHIFTS)
     stage.play.go.set()
-    phase(page, "done")
+    expect_phase(page, "done")
     assert page.evaluate("() => window.shifted") < 0.05
 
 
-def test_a_run_that_the_page_is_left_in_is_kept_and_offered(stage, visit):
+def test_a_run_whose_page_is_left_is_kept_and_offered(stage, visit):
     stage.play = Play([f" number {i} is fine." for i in range(6)], [i / 6 for i in range(6)], hold=4)
     page = visit(stage)
     page.fill("#prompt textarea", "My cat")
-    settings(page, seed=5)
+    fill_settings(page, seed=5)
     run(page)
     expect(page.locator(".bon .status b")).to_have_text("Scored 4 of 6")
     page.wait_for_function("sessionStorage.length && sessionStorage['bon-left'].includes('number 3 is fine')")
     page.reload()
     page.locator(".bon .offer").get_by_role("button", name="Open it").click()
-    phase(page, "stopped")
+    expect_phase(page, "stopped")
     expect(page.locator(".bon .status b")).to_have_text("Stopped after 4 of 6.")
     assert winner(page) == "My cat number 3 is fine."
     expect(page.locator("#prompt textarea")).to_have_value("My cat")
     expect(page.locator("#seed input")).to_have_value("5")
     expect(page.locator(".bon .offer")).to_be_hidden()
-    to_tab(page, "History")
+    open_tab(page, "History")
     expect(page.locator(".history .run")).to_have_count(1)
     expect(page.locator(".history .ended")).to_have_text("failed after 4 of 6")
     page.reload()
-    phase(page, "sample")
+    expect_phase(page, "sample")
     expect(page.locator(".bon .offer")).to_be_hidden()
-    unharmed(page)
+    assert_unharmed(page)
 
 
-def test_what_a_page_stored_is_gone_when_its_context_is_lent_to_the_next(browser, stage):
+def test_the_storage_of_a_page_is_cleared_before_its_context_is_reused(browser, stage):
     page = open_page(browser, stage.url)
     lent = page.context
     page.evaluate("localStorage.x = 1; sessionStorage.y = 1; document.cookie = 'z=1'")
