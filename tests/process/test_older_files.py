@@ -23,8 +23,8 @@ from bon.ui.generate.form_values import FIELDS, first_value
 from bon.ui.generate.handlers import GenerateHandlers
 from bon.ui.hosting.deployment import Deployment
 from tests.support.forms import accept, request_of
-from tests.ui.test_history_tab import act, generate, history, listed, plant
-from tests.ui.test_page import phase, winner
+from tests.ui.test_history_tab import listed_texts, open_generate_tab, open_history, plant, press
+from tests.ui.test_page import expect_phase, winner
 
 OLDER = Path(__file__).parents[1] / "support" / "older"
 VISITOR = SimpleNamespace(client=SimpleNamespace(host="1.2.3.4"), headers={})
@@ -178,20 +178,20 @@ def test_a_batch_of_the_page_that_is_done_is_shown(page):
 
 
 def test_the_history_of_a_browser_is_listed_and_opens(stage, visit):
-    page = history(visit(stage))
+    page = open_history(visit(stage))
     for entry in ENTRIES:
         plant(page, **entry)
-    generate(page)
-    assert [text.partition("…")[0][:8] for text in listed(history(page))] == [
+    open_generate_tab(page)
+    assert [text.partition("…")[0][:8] for text in listed_texts(open_history(page))] == [
         json.loads(entry["record"])["prompt"][:8] for entry in ENTRIES]
     for number, (entry, link) in enumerate(zip(ENTRIES, LINKS, strict=True)):
         run = json.loads(entry["record"])
         assert page.evaluate("(run) => bon.formValues(run)", run) == link["values"]
         query = urlsplit(page.evaluate("(run) => bon.shareLink(run)", run)).query
         assert dict(parse_qsl(query)) == dict(parse_qsl(urlsplit(link["link"]).query))
-        act(page, "Open", number)
-        phase(page, entry["phase"])
+        press(page, "Open", number)
+        expect_phase(page, entry["phase"])
         if entry["phase"] == "done":
             assert winner(page).endswith(run["candidates"][0]["text"].strip())
-        history(page)
-    generate(page)
+        open_history(page)
+    open_generate_tab(page)
