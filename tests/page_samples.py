@@ -23,8 +23,8 @@ def comparison():
 
 def main() -> None:
     """Writes both files."""
-    (theme.folder() / "sample.json").write_text(json.dumps(run().to_dict(), indent=1, ensure_ascii=False) + "\n")
-    (theme.folder() / "comparison.json").write_text(comparison_view.sample_text(comparison()))
+    (theme.folder() / "sample_run.json").write_text(json.dumps(run().to_dict(), indent=1, ensure_ascii=False) + "\n")
+    (theme.folder() / "sample_comparison.json").write_text(comparison_view.sample_text(comparison()))
 
 
 if __name__ == "__main__":

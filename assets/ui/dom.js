@@ -1,29 +1,37 @@
 // Helpers that make and update DOM nodes. Text becomes text nodes only, never markup.
 {
-  window.bon = window.bon || {};
-
   // bon.el("p", {class: "tag", hidden: true}, "text", node, ...). An attribute that is true is set empty; one that is
-  // false or null is left out.
-  bon.el = (tag, attributes = {}, ...children) => bon.fill(document.createElement(tag), attributes, children);
+  // false or null is left out. A child that is null is left out.
+  bon.el = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
   bon.svg = (tag, attributes = {}, ...children) =>
-    bon.fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+    fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
-  bon.fill = (node, attributes, children) => {
-    for (const [name, value] of Object.entries(attributes)) bon.set(node, name, value);
+  const fill = (node, attributes, children) => {
+    for (const [name, value] of Object.entries(attributes)) bon.setAttribute(node, name, value);
     node.append(...children.filter((child) => child !== null && child !== undefined));
     return node;
   };
 
-  bon.set = (node, name, value) => {
-    const attribute = value === true ? "" : value === false || value === null || value === undefined ? null : String(value);
-    if (node.getAttribute(name) === attribute) return;
-    if (attribute === null) node.removeAttribute(name);
-    else node.setAttribute(name, attribute);
+  bon.setAttribute = (node, name, value) => {
+    const text = value === true ? "" : value === false || value === null || value === undefined ? null : String(value);
+    if (node.getAttribute(name) === text) return;
+    if (text === null) node.removeAttribute(name);
+    else node.setAttribute(name, text);
   };
 
-  bon.text = (node, text) => {
+  bon.setText = (node, text) => {
     if (node.textContent !== text) node.textContent = text;
   };
 
+  // Replaces a list's items by texts or messages.
+  bon.setItems = (list, texts) =>
+    list.replaceChildren(...(texts ?? []).map((text) => bon.el("li", {}, bon.translate(text))));
+
+  // A group of a description list.
+  bon.fact = (name, value) => bon.el("div", {}, bon.el("dt", {}, name), bon.el("dd", {}, value));
+
   bon.reducedMotion = () => window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+  // block: where in the window the node is put, as in Element.scrollIntoView.
+  bon.scrollIntoView = (node, block) =>
+    node.scrollIntoView({ behavior: bon.reducedMotion() ? "auto" : "smooth", block });
 }

@@ -6,7 +6,7 @@ from bon.assets_folder import assets_folder
 from bon.ui.components import ScriptView, fragment
 from bon.ui.texts import label
 
-SCRIPTS = ("dom.js", "tip.js", "charts.js", "actions.js", "about.js")
+SCRIPTS = ("tooltip.js", "score_chart.js", "clipboard.js", "sampling_demo.js", "code_samples.js")
 MODELS = ("reviews", "sentiment", "reviews-positive", "judge", "weak")
 
 
@@ -14,12 +14,12 @@ def about_tab() -> None:
     """Lays the tab out."""
     with gr.Row(elem_id="about-columns"):
         with gr.Column(min_width=300):
-            fragment("how")
-            ScriptView(None, "demo", SCRIPTS, elem_id="play")
-            fragment("about")
+            fragment("about_sampling")
+            ScriptView(None, "samplingDemo", SCRIPTS, elem_id="play")
+            fragment("about_models")
             _model_cards()
         with gr.Column(min_width=300):
-            fragment("code")
+            fragment("code_samples")
 
 
 def _model_cards() -> None:

@@ -60,14 +60,14 @@ def server_functions(*methods: Callable[..., Any]) -> list[Callable[..., Any]]:
     return [as_function(method) for method in methods]
 
 
-def fragment(name: str) -> gr.HTML:
+def fragment(name: str, elem_id: str | None = None) -> gr.HTML:
     """The HTML file of this name in `assets/ui/`; a script fills in its texts in the visitor's language."""
-    return gr.HTML(theme.read(f"{name}.html"), elem_id=name, js_on_load="bon.dress(element);")
+    return gr.HTML(theme.read(f"{name}.html"), elem_id=elem_id, js_on_load="bon.fillTexts(element);")
 
 
 def text_line(text: str, elem_id: str) -> ScriptView:
     """A component that shows a line of text."""
-    return ScriptView(text, "line", elem_id=elem_id)
+    return ScriptView(text, "textLine", elem_id=elem_id)
 
 
 def label_and_info(key: str) -> Any:

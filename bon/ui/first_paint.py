@@ -1,7 +1,7 @@
 """`FirstPaint`: what the browser paints before Gradio's scripts have built the page.
 
 Gradio answers with an empty page, which its scripts fill in part by part. The middleware adds the page's styles and a
-still image of it in HTML (`assets/ui/arrival.html`), which `assets/ui/page.js` removes once all parts are in place. It
+still image of it in HTML (`assets/ui/first_paint.html`), which `first_paint.js` removes once all parts are in place. It
 compresses the page, and lets the browser cache Gradio's own files, whose names contain a hash of their contents.
 """
 

@@ -16,6 +16,7 @@ from bon.ui.generate.layout import GenerateTab
 from bon.ui.texts import label
 
 TABS = ("tab.generate", "tab.compare", "tab.batch", "tab.history", "tab.about")
+HISTORY_SCRIPTS = ("record_texts.js", "pair_chart.js", "run_pair.js", "history_entries.js", "history_list.js")
 #: How often old uploads are deleted, and the age at which they are, in seconds.
 DELETE_CACHE = (3600, 86_400)
 
@@ -33,14 +34,14 @@ def build(state: AppState) -> gr.Blocks:
             with gr.Tab(label(TABS[2]), id="batch") as batch:
                 batch_tab(state, batch, generate_tab.form)
             with gr.Tab(label(TABS[3]), id="history") as history:
-                ScriptView(None, "history", ("dom.js", "pair.js", "history.js"), elem_id="history")
+                ScriptView(None, "historyList", HISTORY_SCRIPTS, elem_id="history")
             with gr.Tab(label(TABS[4]), id="about") as about:
                 about_tab()
         generate_tab.wire(page, chips)
         fields = [generate_tab.form[name] for name in FIELDS]
-        about.select(None, fields, None, js="(...values) => bon.code(...values)", **QUIET)
+        about.select(None, fields, None, js="(...values) => bon.fillCodeSamples(...values)", **QUIET)
         tabs = [generate, compare, batch, history, about]
-        page.load(None, None, tabs, js=f"() => bon.tabs(...{json.dumps(TABS)})", **QUIET)
+        page.load(None, None, tabs, js=f"() => bon.tabNames(...{json.dumps(TABS)})", **QUIET)
         _offer_over_http(state)
     # With the id of a Space, Gradio's page would fetch fonts and the owner's portrait from other hosts.
     page.space_id = None
@@ -50,10 +51,10 @@ def build(state: AppState) -> gr.Blocks:
 def _header(model: str) -> ScriptView:
     """Lays the header out; returns the component of its chips, which name model, scorer and device."""
     with gr.Row(elem_id="header"):
-        fragment("brand")
+        fragment("brand", "brand")
         loading = [say("chip.model", name=model), say("chip.loading")]
-        chips = ScriptView(loading, "chips", ("dom.js", "chips.js"), elem_id="chips")
-        fragment("present")
+        chips = ScriptView(loading, "headerChips", ("header_chips.js",), elem_id="chips")
+        fragment("present_button", "present")
         ScriptView(None, "languageSelect", elem_id="language")
     return chips
 

@@ -49,6 +49,14 @@ COLOURS = {
 }
 
 
+#: Scripts of the whole page, in the order in which they run; components bring the others.
+PAGE_SCRIPTS = (
+    "browser_storage.js", "texts.js", "dom.js", "buttons.js", "language_switch.js", "first_paint.js",
+    "run_controls.js", "radio_keys.js", "earlier_prompts.js", "settings_summary.js", "form_values.js",
+    "field_errors.js", "present_mode.js",
+)
+
+
 def folder() -> Path:
     """The folder of the page's scripts, styles and HTML."""
     return assets_folder() / "ui"
@@ -88,8 +96,8 @@ def style_tags(*names: str) -> str:
 
 def first_paint() -> tuple[type[FirstPaint], tuple[()], dict[str, str]]:
     """The middleware `FirstPaint` with its arguments, as Starlette takes them."""
-    body = read("arrival.html").replace("<!-- brand -->", read("brand.html"))
-    return FirstPaint, (), {"head": style_tags("colours.css", "arrival.css"), "body": body}
+    body = read("first_paint.html").replace("<!-- brand -->", read("brand.html"))
+    return FirstPaint, (), {"head": style_tags("colours.css", "first_paint.css"), "body": body}
 
 
 def serves_agents() -> bool:
@@ -104,7 +112,7 @@ def launch_options(public: bool = False) -> dict[str, Any]:
         "head": style_tags("colours.css", "page.css", "chat.css", "view.css", "compare.css", "batch.css", "history.css",
                            "present.css")
         + tables_tag()
-        + script_tags("texts.js", "page.js", "present.js"),
+        + script_tags(*PAGE_SCRIPTS),
         "i18n": texts.translations(),
         "app_kwargs": {"middleware": [first_paint()]},
         "max_file_size": "1mb" if public else "50mb",

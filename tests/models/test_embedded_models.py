@@ -259,7 +259,7 @@ def test_prompts_that_the_grammar_never_starts_with_lead_to_readable_text(sample
 
 
 def test_the_pages_sample_run_is_repeated_by_its_seed(sampler):
-    sample = json.loads((assets_folder() / "ui" / "sample.json").read_text(encoding="utf-8"))
+    sample = json.loads((assets_folder() / "ui" / "sample_run.json").read_text(encoding="utf-8"))
     settings = {k: v for k, v in sample["settings"].items() if k not in ("model", "scorer")}
     repeated = sampler.run(sample["prompt"], **settings)
     assert [c["text"] for c in sample["candidates"]] == [c.text for c in repeated.candidates]
@@ -268,7 +268,7 @@ def test_the_pages_sample_run_is_repeated_by_its_seed(sampler):
 
 def test_the_pages_sample_comparison_is_repeated_by_its_seed(comparison):
     """Processors that round otherwise may flip a candidate or two of its 1,088."""
-    sample = json.loads((assets_folder() / "ui" / "comparison.json").read_text(encoding="utf-8"))
+    sample = json.loads((assets_folder() / "ui" / "sample_comparison.json").read_text(encoding="utf-8"))
     repeated = json.loads(sample_text(comparison))
     assert [row[0] for row in sample["rows"]] == [row[0] for row in repeated["rows"]]
     for column in (1, 4):  # the scorer's and the judge's mean

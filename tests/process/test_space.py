@@ -85,7 +85,7 @@ def test_publishing_makes_the_space_and_sends_the_folder_once():
 
 def test_the_uploaded_files_run_the_page(tmp_path):
     files = dict(publish.files())
-    assert {"app.py", "README.md", "requirements.txt", "assets/ui/view.js"} <= set(files)
+    assert {"app.py", "README.md", "requirements.txt", "assets/ui/run_view.js"} <= set(files)
     assert "assets/models/sentiment/config.json" in files
     assert not [name for name in files if re.search(r"^tests/|^bon/training/|__pycache__|\.pyc$|/\.", name)]
     assert sum(files.values()) < 50e6

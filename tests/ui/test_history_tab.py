@@ -35,7 +35,7 @@ def keep(page: Page, *records, ended: str = "done") -> None:
     """Stores runs as if they had ended in this phase."""
     for record_text in records:
         record_text = record_text if isinstance(record_text, str) else json.dumps(record_text)
-        page.evaluate("([record, phase]) => bon.store.keep({record, phase})", [record_text, ended])
+        page.evaluate("([record, phase]) => bon.historyStore.save({record, phase})", [record_text, ended])
 
 
 def plant(page: Page, **entry) -> None:
@@ -69,7 +69,7 @@ def open_history(page: Page) -> Page:
     page.wait_for_selector(".history .runs hr", state="detached")
     page.wait_for_selector(".history .runs", state="attached")
     page.evaluate(DRAWN)
-    page.evaluate("() => bon.store.all().then(() => {})")
+    page.evaluate("() => bon.historyStore.all().then(() => {})")
     page.evaluate(DRAWN)
     expect(page.locator(".history .under")).not_to_be_empty()
     return page
@@ -269,9 +269,9 @@ def the_newest_fifty_stay(page):
 def a_few_megabytes_stay_and_the_newest_run_of_any_size(page):
     clear_storage(page)
     keep(page, *(record(seed, prompt="Much", notes=["x" * 2_000_000]) for seed in range(4)))
-    assert page.evaluate("bon.store.all().then((all) => all.length)") == 2
+    assert page.evaluate("bon.historyStore.all().then((all) => all.length)") == 2
     keep(page, record(9, notes=["x" * 6_000_000]))
-    assert page.evaluate("bon.store.all().then((all) => all.map((one) => one.size > 6e6))") == [True]
+    assert page.evaluate("bon.historyStore.all().then((all) => all.map((one) => one.size > 6e6))") == [True]
 
 
 def test_the_page_works_and_says_so_where_the_browser_stores_nothing(stage, visit):

@@ -183,7 +183,7 @@ def tour(page, folder):
     page.wait_for_selector(".bon[data-phase=stopped]", timeout=10_000)
     yield "stopped"
     follow(prompt="This movie", n=12, seed=7)
-    page.evaluate("() => { window.kept = 0; document.addEventListener('bon:kept', () => window.kept++); }")
+    page.evaluate("() => { window.kept = 0; document.addEventListener('bon:saved', () => window.kept++); }")
     for runs in (1, 2):
         page.click("#generate:not([data-running])")
         page.wait_for_function("runs => window.kept >= runs", arg=runs)

@@ -516,7 +516,7 @@ def fill_fields(page: Page, values: dict) -> None:
 
 
 def empty_page_shows_the_sample(page):
-    sample = json.loads((assets_folder() / "ui" / "sample.json").read_text(encoding="utf-8"))
+    sample = json.loads((assets_folder() / "ui" / "sample_run.json").read_text(encoding="utf-8"))
     expect_phase(page, "sample")
     assert winner(page) == sample["prompt"] + sample["candidates"][0]["text"]
     expect(page.locator(".bon .tag")).to_contain_text("sample")

@@ -145,10 +145,10 @@ def test_the_storage_of_a_page_is_cleared_before_its_context_is_reused(browser, 
     lent = page.context
     page.evaluate("localStorage.x = 1; sessionStorage.y = 1; document.cookie = 'z=1'")
     run(page)
-    page.wait_for_function("bon.store.all().then((all) => all.length)")
+    page.wait_for_function("bon.historyStore.all().then((all) => all.length)")
     leave(page)
     page = open_page(browser, stage.url)
     assert page.context is lent
     assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
-    assert page.evaluate("bon.store.all().then((all) => all.length)") == 0
+    assert page.evaluate("bon.historyStore.all().then((all) => all.length)") == 0
     leave(page)

@@ -13,7 +13,7 @@ from bon.ui.generate.form import EXAMPLES
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.texts import label
 
-SCRIPTS = ("dom.js", "status.js", "batch.js")
+SCRIPTS = ("status_line.js", "batch_ids.js", "batch_preview.js", "batch_view.js")
 
 
 def batch_tab(state: AppState, tab: gr.Tab, form: dict[str, Any]) -> None:
@@ -38,7 +38,7 @@ def batch_tab(state: AppState, tab: gr.Tab, form: dict[str, Any]) -> None:
         shared = text_line("", "batch-shared")
         text_line(handlers.rows_limit(), "batch-limit")
     functions = server_functions(handlers.views, handlers.act)
-    view = ScriptView({}, "batch", SCRIPTS, elem_id="batch", server_functions=functions)
+    view = ScriptView({}, "batchView", SCRIPTS, elem_id="batch", server_functions=functions)
     column, previewed = fields["column"], [preview, fields["column"], rows]
     latest: Any = {"trigger_mode": "always_last", "concurrency_limit": None, **QUIET}
     gr.on([file.change, pasted.change], handlers.preview, [file, pasted], previewed, **latest)

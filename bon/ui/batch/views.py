@@ -1,4 +1,4 @@
-"""The view of one batch, which `assets/ui/batch.js` draws, and its command line."""
+"""The view of one batch, which `assets/ui/batch_view.js` draws, and its command line."""
 
 import shlex
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The views of the Compare tab, made from a comparison or the events of one under way.
 
-`assets/ui/compare.js` draws them. The figure is SVG made in Python from numbers and escaped names, as in the report.
+`comparison_view.js` draws them. The figure is SVG made in Python from numbers and escaped names, as in the report.
 """
 
 import json

@@ -13,7 +13,7 @@ from bon.ui.generate.form import EXAMPLES
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.texts import label
 
-SCRIPTS = ("dom.js", "status.js", "files.js", "compare.js")
+SCRIPTS = ("status_line.js", "queue_status.js", "save_file.js", "comparison_view.js")
 
 
 def compare_tab(state: AppState, form: dict[str, Any]) -> None:
@@ -26,8 +26,8 @@ def compare_tab(state: AppState, form: dict[str, Any]) -> None:
         n = gr.Number(form["n"].value, label=label("compare.n"), elem_id="compare-n", min_width=84, scale=0)
         start = gr.Button(label("compare.start"), variant="primary", elem_id="compare-start", min_width=120, scale=0)
         stop = gr.Button(label("stop"), elem_id="compare-stop", min_width=84, scale=0)
-    sample = comparison_view.sample_view(theme.folder() / "comparison.json")
-    view = ScriptView(sample, "compare", SCRIPTS, elem_id="comparison")
+    sample = comparison_view.sample_view(theme.folder() / "sample_comparison.json")
+    view = ScriptView(sample, "comparisonView", SCRIPTS, elem_id="comparison")
     run = start.click(
         CompareHandlers(state).compare, [texts, n, *(form[name] for name in FIELDS)], view,
         show_progress="minimal", show_progress_on=view, **DEVICE_QUEUE, **PRIVATE,

@@ -12,8 +12,11 @@ from bon.ui.generate.form import SUMMARIZED, form
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.generate.handlers import GenerateHandlers
 
-SCRIPTS = ("dom.js", "status.js", "tip.js", "charts.js", "files.js", "actions.js", "detail.js", "board.js", "share.js",
-           "store.js", "view.js")
+SCRIPTS = (
+    "clipboard.js", "save_file.js", "download_menu.js", "share_links.js", "status_line.js", "queue_status.js",
+    "tooltip.js", "score_chart.js", "expected_best_chart.js", "winner_card.js", "run_facts.js", "candidate_detail.js",
+    "candidate_rows.js", "run_draft.js", "history_store.js", "run_view.js",
+)
 
 
 class RunView(ScriptView):
@@ -38,9 +41,9 @@ class GenerateTab:
             with gr.Column(elem_id="form", scale=0, min_width=300):
                 self.form = form(state.deployment)
             with gr.Column(elem_id="result", scale=1, min_width=300):
-                sample = run_view.sample_view(theme.folder() / "sample.json")
+                sample = run_view.sample_view(theme.folder() / "sample_run.json")
                 functions = server_functions(self._handlers.open_record, self._handlers.rerank, self._handlers.export)
-                self._view = RunView(sample, "view", SCRIPTS, elem_id="view", server_functions=functions)
+                self._view = RunView(sample, "runView", SCRIPTS, elem_id="view", server_functions=functions)
 
     def wire(self, page: gr.Blocks, chips: ScriptView) -> None:
         """Connects the events. chips: the header's component that names model, scorer and device."""

@@ -1,7 +1,7 @@
 """The views of a run, made from its `Result`, and the records that the browser keeps.
 
-A view holds texts and positions, never markup; `assets/ui/view.js` draws it. Its rows keep the order of the candidates'
-numbers, so that successive views differ only in what was generated between them; each row holds its rank.
+A view holds texts and positions, never markup; `assets/ui/run_view.js` draws it. Its rows keep the order of the
+candidates' numbers, so that successive views differ only in what was generated between them; each row holds its rank.
 """
 
 import json

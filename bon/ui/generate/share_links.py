@@ -1,6 +1,6 @@
 """Share links: the form's values from the query string of the page's address.
 
-`assets/ui/share.js` makes the links. Opening one fills in the form and runs nothing.
+`assets/ui/share_links.js` makes the links. Opening one fills in the form and runs nothing.
 """
 
 import difflib

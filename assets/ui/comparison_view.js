@@ -18,14 +18,14 @@
       facts,
     );
     const draw = (data) => {
-      bon.set(node, "data-part", data.part);
-      bon.text(title, bon.translate(data.title));
-      bon.text(under, bon.translate(data.under));
-      bon.text(score, data.score || "–");
-      bon.text(unit, data.score ? bon.translate(data.unit) : "");
-      bon.text(prompt, data.prompt);
-      bon.text(text, data.text);
-      bon.text(facts, bon.translate(data.facts));
+      bon.setAttribute(node, "data-part", data.part);
+      bon.setText(title, bon.translate(data.title));
+      bon.setText(under, bon.translate(data.under));
+      bon.setText(score, data.score || "–");
+      bon.setText(unit, data.score ? bon.translate(data.unit) : "");
+      bon.setText(prompt, data.prompt);
+      bon.setText(text, data.text);
+      bon.setText(facts, bon.translate(data.facts));
     };
     return { node, draw };
   };
@@ -34,33 +34,53 @@
     bon.el(
       "table",
       {},
-      bon.el("thead", {}, bon.el("tr", {}, ...heads.map((head) => bon.el("th", { scope: "col" }, bon.translate(head))))),
+      bon.el(
+        "thead",
+        {},
+        bon.el("tr", {}, ...heads.map((head) => bon.el("th", { scope: "col" }, bon.translate(head)))),
+      ),
       bon.el(
         "tbody",
         {},
         ...rows.map(([[system], ...cells]) =>
-          bon.el("tr", {}, bon.el("th", { scope: "row" }, bon.translate(system)), ...cells.map((cell) => bon.el("td", {}, ...parts(cell)))),
+          bon.el(
+            "tr",
+            {},
+            bon.el("th", { scope: "row" }, bon.translate(system)),
+            ...cells.map((cell) => bon.el("td", {}, ...numberParts(cell))),
+          ),
         ),
       ),
     );
 
   // A number and, in small print, its interval, error or estimate.
-  const parts = ([figure, range]) => (range ? [`${figure} `, bon.el("small", {}, bon.translate(range))] : [figure]);
+  const numberParts = ([figure, range]) =>
+    range ? [`${figure} `, bon.el("small", {}, bon.translate(range))] : [figure];
 
   // Translates the texts of a drawing, which the server sends as message keys.
   const translateDrawing = (node) => {
     const svg = node.querySelector("svg");
-    bon.set(svg, "aria-label", bon.translate(svg.getAttribute("aria-label")));
+    bon.setAttribute(svg, "aria-label", bon.translate(svg.getAttribute("aria-label")));
     const texts = document.createTreeWalker(svg, NodeFilter.SHOW_TEXT);
     while (texts.nextNode()) texts.currentNode.data = bon.translate(texts.currentNode.data);
   };
 
-  bon.compare = (element, props, watch) => {
-    const status = bon.status(),
+  bon.comparisonView = (element, props, watch) => {
+    const status = bon.statusLine(),
       alert = bon.alert();
     const cardsNode = bon.el("div", { class: "cards" }),
-      tableNode = bon.el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": bon.say("compare.table") }),
-      figureNode = bon.el("div", { class: "drawing", tabindex: "0", role: "region", "aria-label": bon.say("compare.figure") }),
+      tableNode = bon.el("div", {
+        class: "scroll",
+        tabindex: "0",
+        role: "region",
+        "aria-label": bon.say("compare.table"),
+      }),
+      figureNode = bon.el("div", {
+        class: "drawing",
+        tabindex: "0",
+        role: "region",
+        "aria-label": bon.say("compare.figure"),
+      }),
       sentence = bon.el("p", { class: "sentence" }),
       notes = bon.el("ul", { class: "notes" }),
       about = bon.el("p", { class: "under" }),
@@ -69,13 +89,7 @@
       "div",
       { class: "results" },
       bon.el("section", { class: "panel" }, bon.el("h2", {}, bon.say("compare.over")), about, tableNode, files),
-      bon.el(
-        "section",
-        { class: "panel" },
-        bon.el("h2", {}, bon.say("compare.against")),
-        figureNode,
-        sentence,
-      ),
+      bon.el("section", { class: "panel" }, bon.el("h2", {}, bon.say("compare.against")), figureNode, sentence),
     );
     const root = bon.el(
       "section",
@@ -95,9 +109,7 @@
       lost = false;
 
     const withConnectionState = (view) =>
-      lost && IN_PROGRESS.includes(view.phase)
-        ? { ...view, phase: "failed", title: bon.say("lost.title"), line: bon.say("lost.line") }
-        : view;
+      lost && IN_PROGRESS.includes(view.phase) ? { ...view, ...bon.connectionLost() } : view;
 
     const draw = () => {
       frame = 0;
@@ -113,22 +125,21 @@
         cards[i].draw(data);
       });
       for (const extra of cards.splice(view.cards?.length ?? 0)) extra.node.remove();
-      notes.replaceChildren(...(view.notes || []).map((text) => bon.el("li", {}, bon.translate(text))));
+      bon.setItems(notes, view.notes);
       files.replaceChildren(
         ...Object.entries(view.files || {}).map(([name, text]) => {
-          const button = bon.el("button", { type: "button", class: "copy" }, bon.say("compare.download", { kind: name.split(".").pop().toUpperCase() }));
-          button.addEventListener("click", () => bon.download(name, text));
-          return button;
+          const label = bon.say("compare.download", { kind: name.split(".").pop().toUpperCase() });
+          return bon.button(label, () => bon.saveFile(name, text), { class: "copy" });
         }),
       );
       const key = JSON.stringify([view.rows, view.figure]);
       if (!view.rows || key === drawnKey) return;
       drawnKey = key;
-      bon.text(about, bon.translate(view.about));
+      bon.setText(about, bon.translate(view.about));
       tableNode.replaceChildren(table(view.heads, view.rows));
       figureNode.innerHTML = view.figure; // drawn by the server: numbers and escaped names only
       translateDrawing(figureNode);
-      bon.text(sentence, bon.translate(view.sentence));
+      bon.setText(sentence, bon.translate(view.sentence));
     };
 
     bon.watchConnection(element, (isLost) => {

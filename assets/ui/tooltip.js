@@ -7,7 +7,7 @@
 
     const hide = () => (box.hidden = true);
     const show = (target, text) => {
-      bon.text(box, text);
+      bon.setText(box, text);
       box.hidden = false;
       const anchor = target.getBoundingClientRect(),
         size = box.getBoundingClientRect();

@@ -1,10 +1,10 @@
 // Present mode, for a projector: settings are hidden, type is larger, number keys run the examples.
-(() => {
+{
   const body = document.body;
   const find = (selector) => document.querySelector(selector);
-  const on = () => body.hasAttribute("data-present");
+  const isOn = () => body.hasAttribute("data-present");
 
-  const set = (present) => {
+  const setOn = (present) => {
     body.toggleAttribute("data-present", present);
     const button = find(".presents");
     button.setAttribute("aria-pressed", present);
@@ -18,22 +18,22 @@
     scrollTo(0, 0);
   };
 
-  const typing = (node) => node?.closest?.("input, textarea, select, [contenteditable='true'], [role='combobox']");
+  const takesText = (node) => node?.closest?.("input, textarea, select, [contenteditable='true'], [role='combobox']");
   document.addEventListener("keydown", (event) => {
-    if (!on() || event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
-    if (event.key === "Escape" && !find("#generate").hasAttribute("data-running")) return set(false);
-    const examples = [...document.querySelectorAll("#examples .example")].filter((node) => node.offsetParent);
-    const example = examples[Number(event.key) - 1];
+    if (!isOn() || event.ctrlKey || event.metaKey || event.altKey || takesText(event.target)) return;
+    if (event.key === "Escape" && !find("#generate").hasAttribute("data-running")) return setOn(false);
+    const shownExamples = [...document.querySelectorAll("#examples .example")].filter((node) => node.offsetParent);
+    const example = shownExamples[Number(event.key) - 1];
     if (!example || find("#generate").hasAttribute("data-running")) return;
     example.click();
     // Gradio must first write the example into the field.
     setTimeout(() => find("#generate").click(), 120);
   });
-  document.addEventListener("click", (event) => event.target.closest?.(".presents") && set(!on()));
+  document.addEventListener("click", (event) => event.target.closest?.(".presents") && setOn(!isOn()));
 
   const begin = () => {
     if (!find(".presents") || !find("#generate")) return setTimeout(begin, 50);
-    if (new URLSearchParams(location.search).get("view") === "present") set(true);
+    if (new URLSearchParams(location.search).get("view") === "present") setOn(true);
   };
   begin();
-})();
+}

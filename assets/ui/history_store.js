@@ -1,12 +1,11 @@
 // The history: the runs that this browser stores in IndexedDB, the newest 50, a few megabytes in all. If the browser
-// forbids storage or it is full, runs stay in memory until the page is closed, and `problem` says which it is. Also the
-// draft of a run that is in progress when the page is left, in the session storage.
+// forbids storage or it is full, runs stay in memory until the page is closed, and `problem` says which it is.
 {
   const VERSION = 1;
   const NEWEST = 50;
   const MOST_CHARACTERS = 5 * 2 ** 20; // of all records together
-  const inMemory = new Map(), // entries that could not be stored
-    removed = new Set();
+  const inMemory = new Map(), // entries that could not be stored, by id
+    removedIds = new Set();
   let opening = null,
     problem = "";
 
@@ -45,7 +44,7 @@
   };
 
   const put = async (entry) => {
-    removed.delete(entry.id);
+    removedIds.delete(entry.id);
     try {
       await transact("readwrite", (store) => {
         // A run that is shown or ranked again is not a new run: its first record stays.
@@ -58,19 +57,21 @@
       if (inMemory.size > NEWEST) inMemory.delete(inMemory.keys().next().value);
     }
   };
-  const announceChange = () => document.dispatchEvent(new Event("bon:kept"));
+  const announceChange = () => document.dispatchEvent(new Event("bon:saved"));
 
   // The id of a run: its prompt, seed, n and timing.
   const identity = ({ prompt, settings, timing }) => JSON.stringify([prompt, settings.seed, settings.n, timing]);
 
-  bon.store = {
+  bon.historyStore = {
     NEWEST,
     version: VERSION,
+    // "full" or "closed" if runs stay in memory, or an empty text.
     problem: () => problem,
 
-    keep: async ({ record, phase }) => {
+    // record: a run as JSON; phase: how it ended.
+    save: async ({ record, phase }) => {
       const id = identity(JSON.parse(record));
-      if (removed.has(id)) return;
+      if (removedIds.has(id)) return;
       await put({ id, v: VERSION, at: Date.now(), size: record.length, phase, record });
       announceChange();
     },
@@ -88,7 +89,7 @@
     },
 
     remove: async (entries) => {
-      for (const { id } of entries) (inMemory.delete(id), removed.add(id));
+      for (const { id } of entries) (inMemory.delete(id), removedIds.add(id));
       await transact("readwrite", (store) => void entries.forEach(({ id }) => store.delete(id))).catch(() => {});
     },
 
@@ -98,25 +99,5 @@
     },
   };
 
-  document.addEventListener("bon:ended", ({ detail }) => bon.store.keep(detail));
-
-  // The draft of a run in progress, for when the page is left during it (also by Gradio's own reload).
-  const DRAFT = "bon-left";
-  bon.saveDraft = (draft) => {
-    try {
-      if (draft) sessionStorage.setItem(DRAFT, draft);
-      else sessionStorage.removeItem(DRAFT);
-    } catch {
-      // This browser forbids storage: the draft is lost.
-    }
-  };
-  bon.takeDraft = () => {
-    try {
-      const draft = sessionStorage.getItem(DRAFT);
-      sessionStorage.removeItem(DRAFT);
-      return draft;
-    } catch {
-      return null;
-    }
-  };
+  document.addEventListener("bon:ended", ({ detail }) => bon.historyStore.save(detail));
 }

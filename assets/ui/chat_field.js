@@ -3,7 +3,7 @@
 {
   const NAMES = { user: "chat.user", assistant: "chat.assistant", system: "form.system" };
 
-  const turn = ({ role, content }) =>
+  const turnItem = ({ role, content }) =>
     bon.el(
       "li",
       { class: "turn", "data-role": role },
@@ -11,28 +11,31 @@
       bon.el("p", {}, content.trim()),
     );
 
-  const makeButton = (label, act) => {
-    const button = bon.el("button", { type: "button" }, label);
-    button.addEventListener("click", act);
-    return button;
-  };
-
-  bon.chat = (element, props, watch, server, trigger) => {
-    const asChat = makeButton(bon.say("chat.as_chat"), () => set(suspendedChat ?? [])),
-      asText = makeButton(bon.say("chat.as_text"), () => set(false));
+  bon.chatField = (element, props, watch, server, trigger) => {
+    const asChat = bon.button(bon.say("chat.as_chat"), () => set(suspendedChat ?? [])),
+      asText = bon.button(bon.say("chat.as_text"), () => set(false));
     const mode = bon.el("div", { class: "mode", role: "group", "aria-label": bon.say("chat.kind") }, asChat, asText);
-    const area = bon.el("textarea", { rows: 2, "aria-label": bon.say("form.system"), placeholder: bon.say("form.system.empty") }),
+    const area = bon.el("textarea", {
+        rows: 2,
+        "aria-label": bon.say("form.system"),
+        placeholder: bon.say("form.system.empty"),
+      }),
       preview = bon.el("span", { class: "preview-line" });
-    const system = bon.el("details", {}, bon.el("summary", {}, bon.el("b", {}, bon.say("form.system")), " ", preview), area);
+    const system = bon.el(
+      "details",
+      {},
+      bon.el("summary", {}, bon.el("b", {}, bon.say("form.system")), " ", preview),
+      area,
+    );
     const turns = bon.el("ol", { class: "turns", tabindex: 0, "aria-label": bon.say("chat.turns") }),
-      newChat = makeButton(bon.say("chat.new"), () => bon.continueFrom("", messages().filter(isSystem)));
+      startNewChat = () => bon.continueFrom("", messages().filter(isSystem)),
+      newChat = bon.button(bon.say("chat.new"), startNewChat, { class: "new" });
     const error = bon.el("p", { class: "fault" }),
-      suspended = bon.el("p", { class: "waits" });
-    newChat.className = "new";
+      suspension = bon.el("p", { class: "waits" });
     const bar = bon.el("div", { class: "bar" }, mode, newChat);
-    element.append(bon.el("div", { class: "chat" }, bar, suspended, system, turns, error));
-    const toLast = () => (turns.scrollTop = turns.scrollHeight);
-    new ResizeObserver(toLast).observe(turns); // present mode shows only the last turns
+    element.append(bon.el("div", { class: "chat" }, bar, suspension, system, turns, error));
+    const scrollToLast = () => (turns.scrollTop = turns.scrollHeight);
+    new ResizeObserver(scrollToLast).observe(turns); // present mode shows only the last turns
 
     let model = "", // the name of the selected model
       chats = null, // whether it has a chat template; null until the server says
@@ -40,7 +43,7 @@
       drawnState = "";
     const value = () => (props.value === "" ? null : (props.value ?? null)); // Gradio has no null
     const messages = () => value() || [];
-    const isSystem = ({ role }, place) => place === 0 && role === "system";
+    const isSystem = ({ role }, index) => index === 0 && role === "system";
 
     const set = (chat) => {
       if (value() && !chat) suspendedChat = value();
@@ -49,39 +52,40 @@
     };
 
     area.addEventListener("input", () => {
-      const rest = messages().filter((message, place) => !isSystem(message, place));
+      const rest = messages().filter((message, index) => !isSystem(message, index));
       set(area.value.trim() ? [{ role: "system", content: area.value }, ...rest] : rest);
     });
 
     const draw = () => {
-      const on = Boolean(value()),
-        systemText = on && messages().some(isSystem) ? messages()[0].content : "",
-        rest = messages().filter((message, place) => !isSystem(message, place));
-      bon.set(document.body, "data-chat", on && (rest.length ? "going" : "new"));
+      const isChat = Boolean(value()),
+        systemText = isChat && messages().some(isSystem) ? messages()[0].content : "",
+        rest = messages().filter((message, index) => !isSystem(message, index));
+      bon.setAttribute(document.body, "data-chat", isChat && (rest.length ? "going" : "new"));
       mode.hidden = !chats;
-      asChat.setAttribute("aria-pressed", on);
-      asText.setAttribute("aria-pressed", !on);
-      system.hidden = !on;
+      asChat.setAttribute("aria-pressed", isChat);
+      asText.setAttribute("aria-pressed", !isChat);
+      system.hidden = !isChat;
       if (area.value.trim() !== systemText.trim()) area.value = systemText;
-      bon.text(preview, systemText.trim());
+      bon.setText(preview, systemText.trim());
       turns.hidden = newChat.hidden = !rest.length;
       const key = JSON.stringify(rest);
       if (key !== turns.dataset.key) {
         turns.dataset.key = key;
-        turns.replaceChildren(...rest.map(turn));
-        toLast();
+        turns.replaceChildren(...rest.map(turnItem));
+        scrollToLast();
       }
-      suspended.hidden = on || !suspendedChat?.length || chats !== false;
-      bon.text(suspended, suspended.hidden ? "" : bon.say("chat.waits", { model }));
+      suspension.hidden = isChat || !suspendedChat?.length || chats !== false;
+      bon.setText(suspension, suspension.hidden ? "" : bon.say("chat.waits", { model }));
       showError("");
-      const state = `${on} ${chats} ${model}`;
-      if (state !== drawnState && (on || chats !== null)) trigger("input"); // the label of the prompt field depends on it
+      const state = `${isChat} ${chats} ${model}`;
+      // The label of the prompt field depends on it.
+      if (state !== drawnState && (isChat || chats !== null)) trigger("input");
       drawnState = state;
     };
 
     // Shows why the model's template refuses the chat, and opens the system message, the likely cause.
     const showError = (message) => {
-      bon.text(error, message);
+      bon.setText(error, message);
       error.hidden = !message;
       if (message && area.value) system.open = true;
     };
@@ -98,8 +102,8 @@
       get: value,
       set,
       showError,
-      setModel: (facts) => {
-        ({ model, chats } = facts);
+      setModel: (support) => {
+        ({ model, chats } = support);
         if (chats && value() === null) set(suspendedChat ?? startChat());
         else if (chats === false) set(null);
         else draw();
@@ -109,23 +113,16 @@
 
     // The update of the prompt field: label, hint and placeholder for a chat or a plain text.
     bon.promptField = () => {
-      const on = Boolean(value());
+      const isChat = Boolean(value());
       return {
         __type__: "update",
-        label: bon.say(on ? "form.message" : "form.prompt"),
-        info: on ? bon.say("hint.chat") : bon.sayOr(`hint.${model}`, bon.say("hint")),
-        placeholder: bon.say(on ? "form.message.empty" : "form.prompt.empty"),
+        label: bon.say(isChat ? "form.message" : "form.prompt"),
+        info: isChat ? bon.say("hint.chat") : bon.sayOr(`hint.${model}`, bon.say("hint")),
+        placeholder: bon.say(isChat ? "form.message.empty" : "form.prompt.empty"),
       };
     };
 
     watch("value", draw);
     draw();
-  };
-
-  // Receives the name of the selected model from the server, and whether it can chat.
-  bon.chats = (element, props, watch) => {
-    const update = () => (bon.chatEntry ? bon.chatEntry.setModel(props.value) : setTimeout(update, 20));
-    watch("value", update);
-    update();
   };
 }

@@ -2,7 +2,7 @@
 // After the run the best few are shown in full and the others are folded away.
 {
   const SHOWN = 7;
-  const LIVE_HEIGHT = 38; // as in view.css
+  const LIVE_HEIGHT = 38; // as in candidate_rows.css
   const LIVE_TEXT = 180; // characters that fit on a line at most
   const MOVE = { duration: 420, easing: "cubic-bezier(0.2, 0.8, 0.2, 1)" };
 
@@ -18,8 +18,10 @@
       tokens: part("tokens"),
     };
     const node = bon.el("li", { class: "row", "data-index": index }, ...Object.values(parts));
-    const more = bon.detailButton(node, bon.el("span", { class: "unseen" }, bon.say("board.details", { number: index + 1 })), () =>
-      detail(index),
+    const more = bon.detailButton(
+      node,
+      bon.el("span", { class: "unseen" }, bon.say("board.details", { number: index + 1 })),
+      () => detail(index),
     );
     node.append(more.button);
     return { node, ...parts, fill, content, more, drawn: {} };
@@ -28,20 +30,20 @@
   const updateRow = (row, data, live) => {
     const old = row.drawn;
     if (old.text !== data.text || old.live !== live || old.state !== data.state)
-      bon.text(row.content, textOfRow(data, live));
+      bon.setText(row.content, textOfRow(data, live));
     if (old.score !== data.score) {
-      bon.text(row.score, data.score ?? "");
+      bon.setText(row.score, data.score ?? "");
       row.fill.style.width = `${100 * Math.max(0, Math.min(1, data.share ?? 0))}%`;
       if (live && old.tokens !== undefined && data.score !== null) flash(row.node);
     }
     const dropped = data.state === "rejected";
     if (old.rank !== data.rank || old.state !== data.state)
-      bon.text(row.rank, data.rank === null || dropped ? "" : String(data.rank));
+      bon.setText(row.rank, data.rank === null || dropped ? "" : String(data.rank));
     if (old.tokens !== data.tokens || old.state !== data.state)
-      bon.text(row.tokens, bon.say(dropped ? "board.dropped" : "tokens", { n: data.tokens }));
-    bon.set(row.node, "data-state", data.state);
-    bon.set(row.score, "data-instead", data.state === "stopped" ? bon.say("board.stopped") : null);
-    bon.set(row.node, "data-cut", data.cut);
+      bon.setText(row.tokens, bon.say(dropped ? "board.dropped" : "tokens", { n: data.tokens }));
+    bon.setAttribute(row.node, "data-state", data.state);
+    bon.setAttribute(row.score, "data-instead", data.state === "stopped" ? bon.say("board.stopped") : null);
+    bon.setAttribute(row.node, "data-cut", data.cut);
     row.drawn = { ...data, live };
   };
 
@@ -103,13 +105,13 @@
     );
   };
 
-  // light: highlights a candidate's dot in the chart; detail: makes the details of the candidate with an index.
-  bon.board = (section, light, detail) => {
+  // highlight: highlights a candidate's dot in the chart; detail: makes the details of the candidate with an index.
+  bon.candidateRows = (section, highlight, detail) => {
     const title = bon.el("h2"),
       list = bon.el("ol", { class: "rows" }),
-      rest = bon.el("ol", { class: "rows" });
+      foldedList = bon.el("ol", { class: "rows" });
     const summary = bon.el("summary"),
-      fold = bon.el("details", { class: "fold" }, summary, rest);
+      fold = bon.el("details", { class: "fold" }, summary, foldedList);
     section.append(title, list, fold);
     const rows = new Map();
     let order = [],
@@ -118,35 +120,40 @@
     const draw = (view) => {
       const live = view.phase === "writing";
       // Rows of a new run are not animated from the places of the last run's rows.
-      if (live && !wasLive) (rows.clear(), (order = []));
+      if (live && !wasLive) {
+        rows.clear();
+        order = [];
+      }
       const winner = live ? -1 : (view.winner?.index ?? -1);
-      const all = displayOrder(view.rows).filter((index) => index !== winner);
-      const cut = live || all.length <= SHOWN + 2 ? all.length : SHOWN;
+      const shownOrder = displayOrder(view.rows).filter((index) => index !== winner);
+      const shownCount = live || shownOrder.length <= SHOWN + 2 ? shownOrder.length : SHOWN;
       for (const index of [...rows.keys()]) if (index >= view.rows.length) rows.delete(index);
-      for (const index of all) if (!rows.has(index)) rows.set(index, makeRow(index, detail));
-      const nodes = (part) => part.map((index) => rows.get(index).node);
+      for (const index of shownOrder) if (!rows.has(index)) rows.set(index, makeRow(index, detail));
+      const nodesOf = (indices) => indices.map((index) => rows.get(index).node);
       const change = () => {
         section.classList.toggle("live", live);
-        arrange(list, nodes(all.slice(0, cut)));
-        arrange(rest, nodes(all.slice(cut)));
-        list.style.height = live ? `${all.length * LIVE_HEIGHT}px` : "";
-        all.forEach((index, i) => {
+        arrange(list, nodesOf(shownOrder.slice(0, shownCount)));
+        arrange(foldedList, nodesOf(shownOrder.slice(shownCount)));
+        list.style.height = live ? `${shownOrder.length * LIVE_HEIGHT}px` : "";
+        shownOrder.forEach((index, i) => {
           put(rows.get(index), live ? i : null);
           updateRow(rows.get(index), view.rows[index], live);
         });
       };
-      bon.text(title, bon.say(view.winner && !live ? "board.done" : "board.live"));
-      bon.text(summary, bon.say("board.rest", { n: all.length - cut }));
-      fold.hidden = cut === all.length;
-      section.hidden = !all.length;
+      bon.setText(title, bon.say(view.winner && !live ? "board.done" : "board.live"));
+      bon.setText(summary, bon.say("board.rest", { n: shownOrder.length - shownCount }));
+      fold.hidden = shownCount === shownOrder.length;
+      section.hidden = !shownOrder.length;
       const finished = wasLive && !live;
-      const still =
-        bon.reducedMotion() || finished || (live === wasLive && all.length === order.length && all.every((index, i) => index === order[i]));
-      const before = still || places(list, rows, order, wasLive);
+      const unmoved =
+        bon.reducedMotion() ||
+        finished ||
+        (live === wasLive && shownOrder.length === order.length && shownOrder.every((index, i) => index === order[i]));
+      const before = unmoved || places(list, rows, order, wasLive);
       change();
-      if (!still) move(before, places(list, rows, all, live));
+      if (!unmoved) move(before, places(list, rows, shownOrder, live));
       if (finished) reappear();
-      [order, wasLive] = [all, live];
+      [order, wasLive] = [shownOrder, live];
     };
 
     // After a run the figures appear above the rows and the rows grow to full texts, so all rows would jump. They are
@@ -171,13 +178,13 @@
 
     const hover = (on) => (event) => {
       const row = event.target.closest?.(".row");
-      if (row) light(Number(row.dataset.index), on);
+      if (row) highlight(Number(row.dataset.index), on);
     };
     section.addEventListener("pointerover", hover(true));
     section.addEventListener("pointerout", hover(false));
     return {
       draw,
-      light: (index, on) => rows.get(index)?.node.classList.toggle("lit", on),
+      highlight: (index, on) => rows.get(index)?.node.classList.toggle("lit", on),
       close: () => rows.forEach((row) => row.more.close()),
     };
   };

@@ -1,0 +1,79 @@
+// The code samples of the About tab: the form's settings as a call from Python, a shell, gradio_client, curl and MCP.
+{
+  const changedValues = (values) =>
+    Object.entries(values).filter(
+      ([name, value]) =>
+        !["prompt", "chat"].includes(name) &&
+        value !== null &&
+        value !== "" &&
+        String(value) !== String(bon.defaults[name]),
+    );
+  // A setting's value in a call or on the command line: a switch stands for a number.
+  const argument = ([name, value]) => [name, value === true ? bon.switches[name] : value];
+  const shellArguments = (values) => changedValues(values).map(argument);
+  const callArguments = (values) =>
+    shellArguments(values).map(([name, value]) => [name, name === "seed" ? Number(value) : value]);
+  const python = (value) => (typeof value === "string" ? JSON.stringify(value) : String(value));
+  const shell = (text) => `'${String(text).replaceAll("'", `'\\''`)}'`;
+
+  // The messages of a chat, or null for a plain text.
+  const messagesOf = ({ prompt, chat }) => chat && [...chat, { role: "user", content: prompt }];
+  // The arguments of a Python call: the prompt or the messages, and the settings that are not at their defaults.
+  const pythonArguments = (values) => {
+    const messages = messagesOf(values);
+    const first = messages ? `messages=${JSON.stringify(messages)}` : python(values.prompt);
+    return [first, ...callArguments(values).map(([name, value]) => `${name}=${python(value)}`)].join(", ");
+  };
+  // The command for a prompt or a chat; a chat of more than one exchange goes through a file.
+  const command = (values) => {
+    const messages = messagesOf(values);
+    if (!messages) return `python -m bon ${shell(values.prompt)}`;
+    const [firstMessage, second] = messages;
+    if (!second) return `python -m bon --chat ${shell(firstMessage.content)}`;
+    if (messages.length === 2 && firstMessage.role === "system")
+      return `python -m bon --chat ${shell(second.content)} --system ${shell(firstMessage.content)}`;
+    return `printf %s ${shell(JSON.stringify(messages))} > chat.json\npython -m bon --messages chat.json`;
+  };
+
+  // The samples by the names that code_samples.html gives them.
+  const SAMPLES = {
+    python: (values) =>
+      `import bon\n\nresult = bon.best_of_n(${pythonArguments(values)})\n` +
+      `print(result.best.score, result.best.text)`,
+    shell: (values) => {
+      const word = (value) => (/^[\w.]+$/.test(value) ? value : shell(value));
+      const options = shellArguments(values).map(([name, value]) => ` --${name.replaceAll("_", "-")} ${word(value)}`);
+      return `${command(values)}${options.join("")} --json`;
+    },
+    client: (values) =>
+      `from gradio_client import Client\n\nclient = Client("${location.origin}")\n` +
+      `result = client.predict(${pythonArguments(values)}, api_name="/best_of_n")\nprint(result["candidates"][0])`,
+    curl: (values) => {
+      const messages = messagesOf(values);
+      const body = {
+        ...(messages ? { messages } : { prompt: values.prompt }),
+        ...Object.fromEntries(callArguments(values)),
+      };
+      return (
+        `BASE=${location.origin}/gradio_api/call\n` +
+        `ID=$(curl -s $BASE/v2/best_of_n -H 'Content-Type: application/json' \\\n` +
+        `  -d ${shell(JSON.stringify(body))} | cut -d '"' -f 4)\ncurl -sN $BASE/best_of_n/$ID`
+      );
+    },
+    mcp: () => JSON.stringify({ mcpServers: { bon: { url: `${location.origin}/gradio_api/mcp/` } } }, null, 2),
+  };
+
+  // Fills every code[data-code] with the form's settings; values are in the order of its fields.
+  bon.fillCodeSamples = (...values) => {
+    const valuesByName = Object.fromEntries(Object.keys(bon.defaults).map((name, i) => [name, values[i]]));
+    for (const node of document.querySelectorAll("code[data-code]"))
+      bon.setText(node, SAMPLES[node.dataset.code](valuesByName));
+  };
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.(".about [data-copies]");
+    if (!button) return;
+    await bon.copy(button.parentElement.querySelector("code").textContent);
+    bon.showOnButton(button, bon.say("copied"), bon.say("copy"));
+  });
+}

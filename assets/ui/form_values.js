@@ -1,0 +1,34 @@
+// The form's values for the run of a record, and filling in the form with them.
+{
+  const SLIDER_MAX = 64; // as in bon/ui/generate/form.py
+  // The slider's position for N, which may be greater.
+  bon.sliderValue = (n) => Math.min(SLIDER_MAX, Math.max(1, n ?? 1));
+
+  // An older record has fewer settings.
+  bon.formValues = ({ prompt, messages, target, settings }) => {
+    const recorded = Object.keys(bon.defaults).filter((name) => settings[name] !== undefined);
+    return {
+      ...bon.defaults,
+      ...Object.fromEntries(recorded.map((name) => [name, settings[name]])),
+      prompt,
+      target: settings.target ?? target ?? null,
+      seed: String(settings.seed),
+      scorer: settings.scorer ?? "",
+      ...Object.fromEntries(Object.keys(bon.switches).map((name) => [name, settings[name] > 0])),
+      // false: a plain text by choice; null: the model cannot chat.
+      chat: messages ? messages.slice(0, -1) : entryWithoutChat(settings.model),
+    };
+  };
+  const entryWithoutChat = (model) => (bon.chatEntry.isChatModel(model) === false ? null : false);
+
+  // Resolves when the form is filled in: a hidden button's event passes the values to Gradio's components.
+  bon.fillForm = (values) =>
+    new Promise((resolve) => {
+      bon.formValuesToFill = () => [
+        ...Object.keys(bon.defaults).map((name) => values[name]),
+        bon.sliderValue(values.n),
+      ];
+      bon.formFilled = resolve;
+      document.querySelector("#enter").click();
+    });
+}

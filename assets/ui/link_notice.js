@@ -1,0 +1,25 @@
+// The notice above a form that a share link has filled in. The run starts only when the visitor presses Generate.
+{
+  bon.linkNotice = (element, props, watch) => {
+    const hide = () => (node.hidden = true);
+    const close = bon.button(bon.say("dismiss"), hide, { class: "copy" });
+    const list = bon.el("ul");
+    const title = bon.el("b"),
+      warning = bon.el("p", {}, bon.say("link.ignored"));
+    const node = bon.el("div", { class: "linked", role: "status" }, bon.el("p", {}, title), warning, list, close);
+    element.append(node);
+    document.addEventListener("click", (event) => event.target.closest?.("#generate") && hide());
+    const draw = () => {
+      const { defaults, switches, linked, ignored } = props.value;
+      // The form's first values by the names of its fields, in their order; and what its switches stand for.
+      bon.defaults = defaults;
+      bon.switches = switches;
+      node.hidden = !linked;
+      bon.setText(title, bon.say("link.filled"));
+      warning.hidden = list.hidden = !ignored.length;
+      bon.setItems(list, ignored);
+    };
+    watch("value", draw);
+    draw();
+  };
+}
