@@ -33,7 +33,7 @@ def read_prompts(path: str) -> list[str]:
     return checked_prompts(lines)
 
 
-def read_messages(path: str) -> list:
+def read_messages(path: str) -> list[dict[str, str]]:
     """The messages of a chat in a JSON file. Raises `InputError` for a file that is absent or holds no JSON list."""
     try:
         messages = json.loads(Path(path).read_text(encoding="utf-8-sig"))
