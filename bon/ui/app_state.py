@@ -11,6 +11,12 @@ from bon.ui.work.speed_estimate import Speeds
 class AppState:
     """A page's deployment, models, runs and batches; made at launch and passed to `page.build`."""
 
+    models: ModelLoader
+    speeds: Speeds
+    waiting: WaitingRuns
+    runs: Runs
+    batches: Batches
+
     def __init__(self, deployment: Deployment):
         self.deployment = deployment
         self.models = ModelLoader(deployment)

@@ -65,7 +65,7 @@ def fragment(name: str, elem_id: str | None = None) -> gr.HTML:
     return gr.HTML(theme.read(f"{name}.html"), elem_id=elem_id, js_on_load="bon.fillTexts(element);")
 
 
-def text_line(text: str, elem_id: str) -> ScriptView:
+def text_line(text: str, elem_id: str) -> gr.HTML:
     """A component that shows a line of text."""
     return ScriptView(text, "textLine", elem_id=elem_id)
 

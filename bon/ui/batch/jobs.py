@@ -89,6 +89,11 @@ class Batch:
     owner: in public mode the visitor that started or resumed it, as `rate_limit.visitor_id` names one.
     """
 
+    folder: Path
+    id: str
+    order: Order
+    end: Mapping[str, Any]
+
     def __init__(self, folder: Path, order: Order, end: Mapping[str, Any] | None = None):
         self.folder, self.id, self.order, self.end = folder, folder.name, order, end or {}
         self.owner: str | None = None
@@ -227,6 +232,9 @@ class Batch:
 
 class Shared:
     """What all batches share: the lock by which their groups of rows take turns, and the visitors' runs to wait for."""
+
+    waiting: WaitingRuns
+    turn: threading.Lock
 
     def __init__(self, waiting: WaitingRuns):
         self.waiting, self.turn = waiting, threading.Lock()

@@ -17,6 +17,9 @@ EXAMPLES_MAX, TEXT_MAX = 5, 1000
 class JournalProgress:
     """The figures of a batch's journal, which is read further as it grows."""
 
+    done: int
+    failed: int
+
     def __init__(self, dataset: Dataset, output: Path):
         self._rows, self._file, self._bytes_read = dataset.rows(), resume_journal.journal_path(output), 0
         self._sum_of_best = 0.0

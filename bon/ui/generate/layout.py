@@ -34,6 +34,8 @@ class RunView(ScriptView):
 class GenerateTab:
     """The tab's components and handlers. form: see `form.form`."""
 
+    form: dict[str, Any]
+
     def __init__(self, state: AppState):
         self._handlers = GenerateHandlers(state)
         self._deployment = state.deployment
@@ -45,7 +47,7 @@ class GenerateTab:
                 functions = server_functions(self._handlers.open_record, self._handlers.rerank, self._handlers.export)
                 self._view = RunView(sample, "runView", SCRIPTS, elem_id="view", server_functions=functions)
 
-    def wire(self, page: gr.Blocks, chips: ScriptView) -> None:
+    def wire(self, page: gr.Blocks, chips: gr.HTML) -> None:
         """Connects the events. chips: the header's component that names model, scorer and device."""
         self._wire_run(page)
         self._wire_settings(page)
@@ -93,7 +95,7 @@ class GenerateTab:
         opened = page.load(fill_form, None, [*fields, self.form["notice"]], concurrency_limit=None, **QUIET)
         return opened.then(None, None, fields, js="() => bon.restoreForm()", **QUIET)
 
-    def _wire_models(self, filled: Any, chips: ScriptView) -> None:
+    def _wire_models(self, filled: Any, chips: gr.HTML) -> None:
         """Loads model and scorer once the form is filled in, and when another one is chosen."""
         model, scorer, target = self.form["model"], self.form["scorer"], self.form["target"]
         prepare = (self._handlers.prepare, [model, scorer, target], [chips, target, self.form["chats"]])

@@ -16,7 +16,7 @@ SERVERS = ("uvicorn.error", "asyncio", "mcp.server.lowlevel.server")
 #: The message that a visitor gets of a failure that `log_failure` logs.
 UNEXPECTED = say("error.unexpected")
 
-log = logging.getLogger("bon.ui")
+log: logging.Logger = logging.getLogger("bon.ui")
 
 
 def log_failure(failure: str, error: BaseException | None) -> None:

@@ -23,6 +23,9 @@ class Visitors:
     seconds.
     """
 
+    rate: int
+    most: int
+
     def __init__(self, rate: int, most: int = 10_000, clock: Callable[[], float] = time.monotonic):
         self.rate, self.most, self._clock = rate, most, clock
         self._runs: OrderedDict[str, deque[float]] = OrderedDict()

@@ -64,6 +64,6 @@ def load_comparison_models(settings: Settings) -> "ComparisonModels":
     return load_models(settings.model or "embedded", scorer=settings.scorer, **target)
 
 
-def is_ready(future: Future, seconds: float = 0.2) -> bool:
+def is_ready(future: Future[Any], seconds: float = 0.2) -> bool:
     """Whether the future has its result or its error, after waiting for it for at most so many seconds."""
     return bool(wait([future], timeout=seconds).done)

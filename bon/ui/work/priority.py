@@ -14,6 +14,8 @@ BATCH_WAIT = 10.0
 class WaitingRuns:
     """Counts the visitors' runs that wait or go on, for which batches wait."""
 
+    count: int
+
     def __init__(self) -> None:
         self.count, self._changed = 0, threading.Condition()
 
@@ -49,6 +51,8 @@ class PreemptibleEngine:
     preemptible: whether it raises `Preempt`; the batch clears it after the first time, so that a group of rows is
     preempted only once. An engine on a server, which does not compute in this process, is never preempted.
     """
+
+    preemptible: bool
 
     def __init__(self, engine: Engine, halt: threading.Event, waiting: WaitingRuns):
         self._engine, self._halt, self._waiting, self.preemptible = engine, halt, waiting, True

@@ -47,7 +47,7 @@ class Runs:
         settings = Settings(model=result.settings.model, scorer=result.settings.scorer)
         return updates.rerank(self._models.load(settings).result(), result, target, select, softness)
 
-    def warm_up(self) -> Future:
+    def warm_up(self) -> Future[None]:
         """Loads the page's model and runs it twice, so that the first visitor does not wait and sees an estimate."""
         deployment = self._models.deployment
 
