@@ -65,9 +65,11 @@ class Sampler:
         )
 
     def stream_request(
-        self, request: Request, length_sampler: DrawLength | None = None
+        self, request: Request, length_sampler: DrawLength | None = None, live: bool = False
     ) -> Generator[Event, None, None]:
         """The events of a request: `stream` for those who have made and hence checked one.
+
+        live: whether a server, too, is to send every text as it grows.
 
         Raises `InputError` where the request names another model or scorer than this sampler's, or a target that its
         scorer does not have.
@@ -81,7 +83,7 @@ class Sampler:
         scorer = self.scorer.for_target(settings.target, settings.unit)
         if isinstance(scorer, SentimentScorer) and scorer.unit in UNITS:
             here["unit"] = scorer.unit
-        return flow.stream(request.with_settings(settings.filled(**here)), self.engine, scorer, length_sampler)
+        return flow.stream(request.with_settings(settings.filled(**here)), self.engine, scorer, length_sampler, live)
 
     def score(self, texts: Sequence[str]) -> list[float]:
         """The scores of complete texts, in the scorer's unit.

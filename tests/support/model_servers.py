@@ -165,8 +165,10 @@ def started(command: list[str], log, ready: str = "/health", **environment: str)
             try:
                 urllib.request.urlopen(url + ready, timeout=5).close()
                 break
-            except urllib.error.HTTPError:
-                break
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # with which a server says that it loads its model
+                    break
+                time.sleep(0.2)
             except OSError:
                 time.sleep(0.2)
         assert process.poll() is None, Path(log).read_text()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bon.engines.server.keys import KEY_VARIABLES, mask_key, read_key
+from bon.engines.server.model_context import context_length, count_slots
 from bon.engines.server.refusals import explain_error
 from bon.errors import InputError, ModelError
 from bon.messages import join, say
@@ -35,18 +36,26 @@ MODELS_SHOWN = 20
 class Server:
     """A server and the model to ask it for.
 
-    software: `vllm`, `sglang`, `llama.cpp`, `transformers`, or empty where the server does not say.
+    software: `vllm`, `sglang`, `llama.cpp`, `transformers`, or empty where the server does not say. context: the
+    tokens that prompt and text may fill together; slots: the most texts of one request; None where it does not say.
     """
 
     url: str
     model: str
     software: str = ""
     key: str | None = field(default=None, repr=False)
+    context: int | None = None
+    slots: int | None = None
 
     @property
     def host(self) -> str:
         """The address without scheme and path."""
         return urlsplit(self.url).netloc
+
+    @property
+    def root(self) -> str:
+        """The address without path, where servers have what is not in the OpenAI protocol."""
+        return f"{urlsplit(self.url).scheme}://{self.host}"
 
     def client(self, **options: Any) -> "OpenAI":
         """The official client. options: its keywords besides the address and the key."""
@@ -69,7 +78,9 @@ def connect(url: str, model: str | None = None) -> Server:
         models = _list_models(client, server)
         if not urlsplit(server.url).path:
             _check_root(client, server)
-        return replace(server, model=_choose_model(models, server), software=_detect_software(client, models, server))
+        name, software = _choose_model(models, server), _detect_software(client, models, server)
+        slots = count_slots(client, server.root) if software == "llama.cpp" else None
+        return replace(server, model=name, software=software, context=context_length(models, name), slots=slots)
 
 
 def check_url(url: object) -> str:
@@ -193,8 +204,7 @@ def _detect_software(client: "OpenAI", models: Sequence["Model"], server: Server
     if software := next((SOFTWARE_BY_OWNER[owner] for owner in owners if owner in SOFTWARE_BY_OWNER), None):
         return software
     try:
-        scheme = urlsplit(server.url).scheme
-        description: Any = client.get(f"{scheme}://{server.host}/openapi.json", cast_to=object)
+        description: Any = client.get(f"{server.root}/openapi.json", cast_to=object)
         title, paths = str(description["info"]["title"]), set(description["paths"])
     except Exception:  # most servers have no such file, and may answer anything in its place
         return ""

@@ -10,7 +10,8 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from bon.engines.base import EncodedPrompt, Job, Step
-from bon.engines.server.connection import Server, connect
+from bon.engines.server.connection import LIST_TIMEOUT, Server, connect
+from bon.engines.server.model_context import count_prompt_tokens, may_exceed
 from bon.engines.server.protocol import IGNORED_PARAMETERS
 from bon.engines.server.retrying_client import IDLE_TIMEOUT, IN_FLIGHT, RetryingClient
 from bon.errors import InputError
@@ -26,8 +27,8 @@ class ServerEngine:
     """
 
     name: str
-    #: The server checks whether a prompt fits.
-    context: int | None = None
+    #: As the server lists it; None where it does not.
+    context: int | None
     server: Server
     in_flight: int
     idle_timeout: float
@@ -36,7 +37,7 @@ class ServerEngine:
 
     def __init__(self, server: Server, in_flight: int = IN_FLIGHT, idle_timeout: float = IDLE_TIMEOUT):
         self.server, self.in_flight, self.idle_timeout = server, in_flight, idle_timeout
-        self.name = f"{server.model} at {server.host}"
+        self.name, self.context = f"{server.model} at {server.host}", server.context
         self.unsupported = set(IGNORED_PARAMETERS.get(server.software, ()))
 
     @classmethod
@@ -48,17 +49,31 @@ class ServerEngine:
     def describe(self) -> dict[str, Any]:
         """Plain facts for people, as far as a server gives them."""
         return {"name": self.server.model, "parameters": None, "device": "server", "dtype": self.server.host,
-                "context": None, "chats": True}
+                "context": self.context, "chats": True}
 
     def encode(self, request: Request) -> EncodedPrompt:
-        """No token ids, since the server tokenizes. Raises `InputError` for what the server cannot do."""
+        """No token ids, since the server tokenizes; their number where they may exceed the context.
+
+        Raises `InputError` for what the server cannot do.
+        """
         if request.prompt_ids is not None:
             raise InputError("tokenized_query", say("error.server_takes_texts", model=self.name))
         if self.server.software == "transformers" and continues(request.messages):
             raise InputError("messages", say("error.server_cannot_continue", model=self.name))
         if request.messages is None and not (request.prompt or "").strip():
             raise InputError("prompt", say("error.server_needs_prompt", model=self.name))
-        return EncodedPrompt(())
+        return EncodedPrompt((), counted=self._count_prompt_tokens(request))
+
+    def _count_prompt_tokens(self, request: Request) -> int:
+        """The prompt's tokens where these may exceed the context, else 0, and where the server does not count them."""
+        longest = request.settings.filled().lengths[1]
+        if self.context is None or not may_exceed(self.context, request.prompt, request.messages, longest):
+            return 0
+        server = self.server
+        with server.client(timeout=LIST_TIMEOUT, max_retries=1) as client:
+            return count_prompt_tokens(
+                client, server.root, server.software, server.model, request.prompt, request.messages
+            ) or 0
 
     def decode(self, ids: Sequence[int]) -> str:
         """An empty text: `encode` gives no token ids."""

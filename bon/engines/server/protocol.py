@@ -11,6 +11,7 @@ import numpy as np
 
 from bon.engines.base import Job
 from bon.engines.server.refusals import EITHER_TEMPERATURE_OR_TOP_P, ReportedError
+from bon.engines.server.token_counts import TokenLogprob, are_complete, completion_tokens, token_logprobs
 from bon.events import Row
 from bon.messages import Message, say
 from bon.result import Candidate
@@ -21,9 +22,13 @@ MAX_N = 16
 #: The cap in tokens from which on texts are streamed: a long one would look like a server that does not answer.
 STREAMED_FROM = 256
 #: The parameters that servers ignore, by their software.
-IGNORED_PARAMETERS = {"transformers": {"n", "logprobs"}, "llama.cpp": {"n"}}
+IGNORED_PARAMETERS = {"transformers": {"n", "logprobs"}}
 #: Servers that count the end of text as a token.
-COUNT_END_OF_TEXT = {"transformers", "vllm", "sglang"}
+COUNT_END_OF_TEXT = {"transformers", "vllm", "sglang", "llama.cpp"}
+#: Servers that return the assistant's message that they continue as the beginning of its continuation.
+RETURN_CONTINUED_MESSAGE = {"llama.cpp"}
+#: Servers that count the tokens of each of several texts only where these are streamed.
+COUNT_EACH_IF_STREAMED = {"llama.cpp"}
 #: Servers that can continue a chat's last message.
 CONTINUE_MESSAGES = {"vllm", "sglang"}
 #: The least temperature and top_p at which equal texts show that a server does not sample.
@@ -44,7 +49,7 @@ class MalformedAnswer(Exception):
 class ServerRequest:
     """One request to the server: candidates of a job that share a cap, by their indices.
 
-    streamed: whether the text is sent as it grows; such a request has one candidate.
+    streamed: whether the texts are sent as they grow.
     """
 
     job_number: int
@@ -67,18 +72,21 @@ class ServerRequest:
         return [ServerRequest(self.job_number, self.job, (i,), self.streamed) for i in indices]
 
 
-def split_job(job_number: int, job: Job, max_n: int) -> list[ServerRequest]:
-    """The requests of a job: at most `max_n` candidates of equal cap in each, or one where texts are streamed.
+def split_job(job_number: int, job: Job, max_n: int, software: str = "") -> list[ServerRequest]:
+    """The requests of a job: at most `max_n` candidates of equal cap in each.
 
-    Streamed are long texts, and those that early rejection compares before they are complete.
+    One candidate in each where texts are long, or where early rejection may drop one of them. Those are streamed, and
+    so are the texts of a live job.
     """
     if job.request.settings.reject or max(job.caps) >= STREAMED_FROM:
         return [ServerRequest(job_number, job, (i,), True) for i in range(len(job.caps))]
     indices_by_cap: dict[int, list[int]] = {}
     for i, cap in enumerate(job.caps):
         indices_by_cap.setdefault(cap, []).append(i)
-    return [ServerRequest(job_number, job, tuple(indices[start : start + max_n]))
-            for indices in indices_by_cap.values() for start in range(0, len(indices), max_n)]
+    groups = [tuple(indices[start : start + max_n])
+              for indices in indices_by_cap.values() for start in range(0, len(indices), max_n)]
+    return [ServerRequest(job_number, job, group,
+                          job.live or (len(group) > 1 and software in COUNT_EACH_IF_STREAMED)) for group in groups]
 
 
 def candidate_seed(request: Request, index: int) -> int:
@@ -184,18 +192,20 @@ class Completion:
 
     request: ServerRequest
     software: str
-    text: str
     finish_reason: str | None
-    token_logprobs: list[tuple[str, float]] | None
+    token_logprobs: list[TokenLogprob] | None
     reported_tokens: int | None
     tokens_estimated: bool
     reasoned: bool
 
     def __init__(self, request: ServerRequest, software: str):
         self.request, self.software = request, software
-        self.text, self.finish_reason, self.token_logprobs = "", None, []
+        self.finish_reason, self.token_logprobs = None, []
         self.reported_tokens, self.tokens_estimated, self.reasoned = None, True, False
-        self._chunks = 0
+        self._received, self._chunks = "", 0
+        messages = request.job.request.messages
+        returns_message = software in RETURN_CONTINUED_MESSAGE and messages is not None and continues(messages)
+        self._continued = str(messages[-1]["content"]) if messages and returns_message else ""
 
     def add(self, choice: object) -> None:
         """Adds a choice of an answer: the whole text, or its next part.
@@ -211,31 +221,47 @@ class Completion:
         self.reasoned |= reasoned or any(getattr(message, name, None) for name in REASONING_FIELDS)
         if message is None or not (isinstance(text, str) or (is_chat and text is None)):
             raise MalformedAnswer("no text")
+        # A token that completes no character comes without text, but with its log-probability.
+        pairs = token_logprobs(choice)
+        if text and pairs is None:
+            self.token_logprobs = None
+        elif pairs and self.token_logprobs is not None:
+            self.token_logprobs += pairs
         if text:
-            self.text += text
+            self._received += text
             self._chunks += 1
-            new = _token_logprobs(choice)
-            self.token_logprobs = None if new is None or self.token_logprobs is None else self.token_logprobs + new
         self.finish_reason = finish_reason or self.finish_reason
+
+    @property
+    def text(self) -> str:
+        """The text so far, without the message that it continues, which some servers return before it."""
+        message = self._continued
+        for prefix in (message, message.rstrip()):
+            if self._received.startswith(prefix):
+                return self._received[len(prefix):]
+        return "" if message.startswith(self._received) else self._received
 
     @property
     def ended(self) -> str:
         """Why the text ended, as `Candidate.ended` has it."""
         return END_REASONS.get(self.finish_reason or "", "eos")
 
-    def row(self) -> Row:
-        """The text so far, for the consumer of the stream."""
+    def row(self, index: int) -> Row:
+        """The text so far as that of the candidate of this index, for the consumer of the stream."""
         pairs = self.token_logprobs
         logprob = sum(logprob for _, logprob in pairs) if pairs else None
-        return Row(self.request.indices[0], self.text, len(pairs) if pairs else self._chunks, logprob)
+        return Row(index, self.text, len(pairs) if pairs else self._chunks, logprob)
 
     def candidate(self, index: int) -> Candidate:
         """The complete text as the candidate of this index."""
         pairs = self._without_end_of_text()
         # Servers do not send the bytes of tokens: an incomplete last character is taken to be cut by the cap.
         text = INCOMPLETE_CHARACTER.sub("", self.text) if self.ended == "length" else self.text
+        tokens = self._count_tokens(pairs)
+        if self.logprobs_incomplete:
+            pairs = None
         return Candidate(
-            index=index, text=text, tokens=self._count_tokens(pairs), cap=self.request.cap, ended=self.ended,
+            index=index, text=text, tokens=tokens, cap=self.request.cap, ended=self.ended,
             logprob=None if pairs is None else math.fsum(logprob for _, logprob in pairs),
             pieces=tuple(pairs) if pairs and "".join(token for token, _ in pairs) == text else (),
             notes=self._notes(text), answerless=self.reasoned and not text.strip(),
@@ -244,9 +270,28 @@ class Completion:
     def _notes(self, text: str) -> tuple[Message, ...]:
         """What the reader of the candidate with this text should know."""
         return (*([] if text == self.text else [say("note.character_cut")]),
+                *([say("note.logprobs_incomplete")] if self.logprobs_incomplete else []),
                 *([say("note.only_reasoning")] if self.reasoned and not text.strip() else []))
 
-    def _without_end_of_text(self) -> list[tuple[str, float]] | None:
+    @property
+    def shortened(self) -> bool:
+        """Whether the server ended the text for its length before the cap, as where it exceeds the context."""
+        pairs = self.token_logprobs
+        counted = bool(pairs) or (self.reported_tokens is not None and not self.tokens_estimated)
+        return self.ended == "length" and counted and not self.reasoned and self._count_tokens(pairs) < self.request.cap
+
+    @property
+    def logprobs_incomplete(self) -> bool:
+        """Whether the server counted more tokens than it gave log-probabilities of."""
+        pairs = self._without_end_of_text()
+        if pairs is None or self.token_logprobs is None or self.reported_tokens is None or self.tokens_estimated:
+            return False
+        if self.reasoned:  # servers may count the reasoning
+            return False
+        entries = len(self.token_logprobs)
+        return not are_complete(entries, len(pairs) < entries, self.reported_tokens, self.ended == "eos")
+
+    def _without_end_of_text(self) -> list[TokenLogprob] | None:
         """The tokens with their log-probabilities, without the end of text, which some servers send too."""
         if not self.token_logprobs:
             return None if self.text else self.token_logprobs
@@ -254,10 +299,13 @@ class Completion:
         last_is_end = self.ended == "eos" and len(before_last) >= len(self.text)
         return self.token_logprobs[:-1] if last_is_end else self.token_logprobs
 
-    def _count_tokens(self, pairs: list[tuple[str, float]] | None) -> int:
-        """How many tokens the text has, by the best source there is: log-probabilities, cap, count, length."""
-        if pairs:
+    def _count_tokens(self, pairs: list[TokenLogprob] | None) -> int:
+        """How many tokens the text has, by the best source there is: log-probabilities, count, cap, length."""
+        if pairs and not self.logprobs_incomplete:
             return len(pairs)
+        if self.reported_tokens is not None and not self.tokens_estimated:
+            counted_end = self.ended == "eos" and self.software in COUNT_END_OF_TEXT and self.reported_tokens > 0
+            return self.reported_tokens - counted_end
         if self.ended == "length":
             return self.request.cap
         if self.reported_tokens is None:
@@ -267,8 +315,8 @@ class Completion:
 
 def enter_usage(completions: Sequence[Completion], answer: object) -> None:
     """Enters how many tokens an answer reports; several texts share the number in proportion to their length."""
-    tokens = getattr(getattr(answer, "usage", None), "completion_tokens", None)
-    if not isinstance(tokens, int):
+    tokens = completion_tokens(answer)
+    if tokens is None:
         return
     characters = sum(len(completion.text) for completion in completions) or 1
     for completion in completions:
@@ -284,16 +332,3 @@ def _read_content(content: object) -> tuple[object, bool]:
     parts = [part if isinstance(part, dict) else {"text": part} for part in content]
     texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
     return "".join(texts), any(part.get("type") in ("thinking", "reasoning") for part in parts)
-
-
-def _token_logprobs(choice: object) -> list[tuple[str, float]] | None:
-    """The tokens of a choice with their log-probabilities, from a chat's form or a text's; None where it lacks any."""
-    logprobs = getattr(choice, "logprobs", None)
-    if content := getattr(logprobs, "content", None):
-        entries = [(getattr(entry, "token", None), getattr(entry, "logprob", None)) for entry in content]
-    else:
-        tokens, values = (getattr(logprobs, name, None) or () for name in ("tokens", "token_logprobs"))
-        entries = list(zip(tokens, values, strict=False))
-    pairs = [(token, logprob) for token, logprob in entries
-             if isinstance(token, str) and isinstance(logprob, float | int)]
-    return pairs if pairs and len(pairs) == len(entries) else None

@@ -80,12 +80,12 @@ class RetryingClient:
         for note in protocol.settings_notes(self._server.software, self._jobs[0].request):
             self._add_note(note)
         self._slots = asyncio.Semaphore(self._in_flight)
-        max_n = 1 if "n" in self._unsupported else protocol.MAX_N
+        max_n = 1 if "n" in self._unsupported else min(protocol.MAX_N, self._server.slots or protocol.MAX_N)
         # No limit for one answer: behind many others, a request may wait long. `_unless_idle` watches over all of them.
         timeout = openai_library().Timeout(None, connect=10.0)
         async with self._server.async_client(max_retries=CLIENT_RETRIES, timeout=timeout) as self._client:
             await _gather(self._put_candidates(request) for number, job in enumerate(self._jobs)
-                          for request in protocol.split_job(number, job, max_n))
+                          for request in protocol.split_job(number, job, max_n, self._server.software))
         self._add_closing_notes()
 
     async def _put_candidates(self, request: ServerRequest) -> None:
@@ -165,7 +165,7 @@ class RetryingClient:
         try:
             answer = raw.parse()
             if request.streamed:
-                completions = [await self._read_stream(request, answer)]
+                completions = await self._read_stream(request, answer)
             else:
                 completions = self._read(request, answer)
         except (ValueError, TypeError, AttributeError) as error:  # the client raises these where it is no JSON object
@@ -184,24 +184,38 @@ class RetryingClient:
         protocol.enter_usage(completions, answer)
         return completions
 
-    async def _read_stream(self, request: ServerRequest, stream: Any) -> Completion:
-        """The text of an answer that is streamed; each part of it is put as a step."""
-        completion = Completion(request, self._server.software)
+    async def _read_stream(self, request: ServerRequest, stream: Any) -> list[Completion]:
+        """The texts of an answer that is streamed, each part of which is put as a step; fewer where n brought fewer."""
+        completions = {number: Completion(request, self._server.software) for number in range(len(request.indices))}
+        begun: set[int] = set()
+        latest: dict[int, Completion] = {}
         async with stream:
             async for chunk in stream:
                 self._last_arrival = time.monotonic()
                 _check_reported(chunk)
-                for choice in (getattr(chunk, "choices", None) or [])[:1]:
-                    completion.add(choice)
-                protocol.enter_usage([completion], chunk)
-                if request.indices[0] in request.job.unwanted:
-                    completion.finish_reason = "rejected"
-                    break
-                if completion.text and not completion.finish_reason:
-                    self._put(Step(grown={request.job_number: [completion.row()]}))
-        if not completion.finish_reason:
+                parts: dict[int, Completion] = {}
+                for choice in getattr(chunk, "choices", None) or []:
+                    number = getattr(choice, "index", None) or 0
+                    if number in completions:
+                        parts[number] = completions[number]
+                        completions[number].add(choice)
+                begun.update(parts)
+                latest = parts or latest
+                # llama.cpp counts the tokens of each text with or after its last part, others those of all together.
+                counts_each = len(latest) == 1 and self._server.software in protocol.COUNT_EACH_IF_STREAMED
+                protocol.enter_usage(list((latest if counts_each else completions).values()), chunk)
+                if request.job.unwanted.issuperset(request.indices):
+                    for completion in completions.values():
+                        completion.finish_reason = "rejected"
+                    return list(completions.values())
+                rows = [completion.row(request.indices[number]) for number, completion in parts.items()
+                        if completion.text and not completion.finish_reason]
+                if rows and request.job.watched:
+                    self._put(Step(grown={request.job_number: rows}))
+        texts = [completions[number] for number in range(max(begun, default=0) + 1)]
+        if not all(completion.finish_reason for completion in texts):
             raise MalformedAnswer("half a text")
-        return completion
+        return texts
 
     def _put_ended(self, request: ServerRequest, ended: list[Candidate]) -> None:
         self._texts[request.job_number] += [candidate.text for candidate in ended]
@@ -214,15 +228,17 @@ class RetryingClient:
 
     def _add_notes_on(self, completion: Completion) -> None:
         """Notes what the server did not do for this text."""
-        pairs = completion.token_logprobs
-        if completion.text and not pairs and "logprobs" not in self._unsupported:
+        pairs, text = completion.token_logprobs, protocol.INCOMPLETE_CHARACTER.sub("", completion.text)
+        if text and not pairs and "logprobs" not in self._unsupported:
             self._add_note(say("note.server_without_logprobs"))
         broken_off = completion.finish_reason == "rejected"  # the count comes at a stream's end
-        if completion.text and not pairs and completion.tokens_estimated and not broken_off:
+        if text and not pairs and completion.tokens_estimated and not broken_off:
             self._add_note(say("note.tokens_estimated"))
         if completion.finish_reason not in protocol.END_REASONS:
             reason = quote_text(str(completion.finish_reason), self._server.key)[:40]
             self._add_note(say("note.server_ended_texts", reason=reason))
+        if completion.shortened:
+            self._add_note(say("note.server_shortened"))
         if pairs and len(pairs) > completion.request.cap + 1:
             self._add_note(say("note.server_wrote_more"))
 

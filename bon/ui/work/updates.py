@@ -27,7 +27,7 @@ CANDIDATES_AT_FULL_RATE = 256
 
 def run_snapshots(request: Request, sampler: "Sampler") -> Snapshots:
     """The snapshots of a request that a loaded `bon.Sampler` runs."""
-    with closing(sampler.stream_request(request)) as events:
+    with closing(sampler.stream_request(request, live=True)) as events:
         yield from snapshots(events, UPDATE_SECONDS * max(1.0, request.settings.n / CANDIDATES_AT_FULL_RATE))
 
 
