@@ -138,7 +138,7 @@ class Task:
             "as": self.format.name, "margin": self.margin, "batch": self.group_size,
             "input's size": self.survey.size, "input's SHA-256": self.survey.sha256, "rows": self.survey.rows,
             "prompt column": self.dataset.column, "template": self.dataset.template,
-            "skip_bad": self.dataset.skip_bad, "version": __version__,
+            "skip_bad": self.dataset.skip_bad, "encoding": self.dataset.encoding, "version": __version__,
         }
 
 
@@ -363,8 +363,10 @@ def _write_output(task: Task, journal: Journal) -> Finished:
     _check_unchanged(task)
     output, columns = _Output(task, journal), export_formats.output_columns(task.format, task.dataset, task.survey)
 
+    notes: list[str] = []
+
     def write(path: Path) -> None:
-        writers.writer(task.output)(output, columns, path)
+        notes.extend(writers.writer(task.output)(output, columns, path))
         _check_unchanged(task)  # again, since writing reads the input
 
     _write_file(task.output, write)
@@ -377,7 +379,7 @@ def _write_output(task: Task, journal: Journal) -> Finished:
         _write_file(failures_path(task.output), lambda path: writers.write_jsonl(errors, (), path))
     summary = output.summary
     return Finished(journal.plan, task.survey.rows, failed, summary.written, dict(summary.left_out), summary.errors,
-                    summary.all_notes())
+                    (*summary.all_notes(), *notes))
 
 
 def _check_unchanged(task: Task) -> None:
@@ -399,7 +401,7 @@ def failures_path(output: Path) -> Path:
     return output.with_name(output.name + ".failed.jsonl")
 
 
-def _write_file(path: Path, write: Callable[[Path], None]) -> None:
+def _write_file(path: Path, write: Callable[[Path], object]) -> None:
     try:
         safe_files.write_atomically(path, write)
     except OSError as error:

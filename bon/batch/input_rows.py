@@ -4,27 +4,35 @@ CSV, JSONL and text are read by the standard library, Parquet by pyarrow. Files 
 time, of Parquet a few hundred.
 """
 
-import csv
+import codecs
 import hashlib
 import json
 import math
 import string
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
+from bon.batch.chat_values import chat, chat_or_text
+from bon.batch.delimited_text import DELIMITERS, DelimitedText
 from bon.errors import InputError
 from bon.messages import say
 from bon.settings import clean
 
 #: Names of a column that holds prompts, tried in this order where nobody names one.
 PROMPT_COLUMNS = ("prompt", "messages", "text", "query", "question", "instruction", "input")
-#: The most characters of a CSV cell: a longer one begins with a quotation mark that is never closed.
-CELL_MAX = 2**24
+#: Byte order marks, and the encodings that they tell; UTF-32's first, since its mark begins with UTF-16's.
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+}
+#: Bytes at a file's start that tell a binary file, and the share of control characters among them that only such have.
+START, BINARY_SHARE = 8192, 0.25
 
 #: The cells of a row by column.
 Columns = dict[str, Any]
@@ -61,45 +69,51 @@ class Dataset:
     """A file of prompts.
 
     path: .csv, .tsv, .jsonl, .ndjson, .parquet or .txt (a prompt a line). column: the one that holds the prompts (None:
-    found by its name, or the only one); a list of messages in it is a chat. template: a text with column names in
-    braces that makes each row's prompt, in place of a column. skip_bad: whether a row that cannot be read comes with
-    an error instead of raising one. Raises `InputError` for a file without rows or of another format, and where no
-    column can be taken for the prompts.
+    found by its name among those of all rows, or the only one); a list of messages in it, also as JSON or as Python
+    prints it, is a chat. template: a text with column names in braces that makes each row's prompt, in place of a
+    column. skip_bad: whether a row that cannot be read comes with an error instead of raising one. encoding: of text
+    (None: UTF-8, or what a byte order mark tells, which also overrules it). Raises `InputError` for a file without rows
+    or of another format or encoding, and where no column can be taken for the prompts.
     """
 
     path: Path
     column: str | None
     template: str | None
     skip_bad: bool
+    encoding: str | None
 
     def __init__(self, path: str | Path, column: str | None = None, template: str | None = None,
-                 skip_bad: bool = False):
-        self.path, self.template, self.skip_bad = Path(path), template, skip_bad
+                 skip_bad: bool = False, encoding: str | None = None):
+        self.path, self.template, self.skip_bad, self.encoding = Path(path), template, skip_bad, encoding
         if column is not None and template is not None:
             raise InputError("template", say("error.column_and_template"))
-        self._read = _reader(self.path)
-        first = next((row for row in self._raw_rows() if isinstance(row, dict)), None)
-        if first is None:
-            next(self.rows(), None)  # raises the error of the first row
+        self._file = _InputFile(self.path, encoding)
+        columns = self._file.columns()
+        if not columns:
+            if isinstance(first := next(self._file.rows(), None), str) and not skip_bad:
+                raise self._unreadable_row(first)
             raise InputError("input", say("error.file_without_readable_rows" if skip_bad else "error.file_without_rows",
                                           path=str(path)))
         self.column = None
         self._make_row: Callable[[int, Columns], Row]
         if template is None:
-            self.column = _prompt_column(column, list(first))
+            self.column = _prompt_column(column, columns)
             self._make_row = _ColumnRows(self.column)
         else:
-            self._make_row = _TemplateRows(template, first)
+            self._make_row = _TemplateRows(template, columns)
 
     def rows(self, start: int = 0) -> Iterator[Row]:
         """The rows from number `start` on. Raises `InputError` for one that cannot be read, unless `skip_bad`."""
-        for number, raw in enumerate(islice(self._raw_rows(), start, None), start):
+        for number, raw in enumerate(islice(self._file.rows(), start, None), start):
             if isinstance(raw, dict):
                 yield self._make_row(number, raw)
             elif self.skip_bad:
                 yield Row(number, error=raw)
             else:
-                raise InputError("input", say("error.unreadable_row", path=str(self.path), error=raw))
+                raise self._unreadable_row(raw)
+
+    def _unreadable_row(self, error: str) -> InputError:
+        return InputError("input", say("error.unreadable_row", path=str(self.path), error=error))
 
     def survey(self) -> Survey:
         """Reads the whole file once."""
@@ -119,46 +133,38 @@ class Dataset:
                 sha256.update(block)
         return sha256.hexdigest()
 
-    def _raw_rows(self) -> Iterator[RawRow]:
-        try:
-            with _os_errors_as_input_errors(self.path):
-                yield from self._read(self.path)
-        except UnicodeDecodeError as error:
-            raise InputError("input", say("error.file_not_utf8", path=str(self.path))) from error
-
 
 class _ColumnRows:
-    """Makes rows whose prompts stand in one column: as texts, as lists of messages, or as such a list in JSON."""
+    """Makes rows whose prompts stand in one column, as texts or as chats."""
 
     def __init__(self, column: str):
-        self._column = column
+        self._column, self._only_chats = column, column.strip().casefold() == "messages"
 
     def __call__(self, number: int, columns: Columns) -> Row:
         value = columns.get(self._column)
-        if self._column.casefold() == "messages" and isinstance(value, str):
-            value = _parsed_or_text(value)
+        if _is_missing(value):
+            return Row(number, "", columns=columns)
+        try:
+            if isinstance(value, str):
+                value = chat_or_text(clean(value), self._only_chats)
+            elif isinstance(value, list):
+                value = chat(value)
+        except InputError as error:
+            return Row(number, columns=columns, error=error.message)
+        if isinstance(value, str):
+            return Row(number, value, columns=columns)
         if isinstance(value, list):
             return Row(number, messages=value, columns=columns)
-        if value is None or isinstance(value, str):
-            return Row(number, clean(value or ""), columns=columns)
         return Row(number, columns=columns, error=say("error.prompt_of_wrong_type", type=type(value).__name__))
-
-
-def _parsed_or_text(cell: str) -> Any:
-    """The value that a cell of text holds as JSON, or the text as it is."""
-    try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell
 
 
 class _TemplateRows:
     """Makes rows whose prompts are a template, filled with the row's cells.
 
-    columns: of a row that shows their names. Raises `InputError` for a template that names others, or none.
+    columns: those of the file. Raises `InputError` for a template that names others, or none.
     """
 
-    def __init__(self, template: str, columns: Columns):
+    def __init__(self, template: str, columns: Sequence[str]):
         try:
             fields = list(string.Formatter().parse(template))
         except ValueError as error:
@@ -167,7 +173,7 @@ class _TemplateRows:
         formatted = [name for _, name, spec, conversion in fields if name is not None and (spec or conversion)]
         unknown = formatted or [name for name in names if name not in columns]
         if unknown or not names:
-            values = {"example": f"{{{next(iter(columns))}}}", "columns": ", ".join(columns)}
+            values = {"example": f"{{{columns[0]}}}", "columns": ", ".join(columns)}
             raise InputError("template", say("error.template_names_no_such_column", name=f"{{{unknown[0]}}}", **values)
                              if unknown else say("error.template_names_no_column", **values))
         #: The template in pieces: a text, and the column whose cell follows it.
@@ -205,9 +211,8 @@ def group_digest(rows: Sequence[Row]) -> str:
 
 
 def column_names(path: str | Path) -> list[str]:
-    """The columns of a file's first row that can be read, for a choice among them."""
-    path = Path(path)
-    return list(next((row for row in _reader(path)(path) if isinstance(row, dict)), ()))
+    """The columns of a file, for a choice among them. Raises `InputError` for a file that cannot be read."""
+    return _InputFile(Path(path), None).columns()
 
 
 def _prompt_column(name: str | None, columns: Sequence[str]) -> str:
@@ -226,33 +231,82 @@ def _prompt_column(name: str | None, columns: Sequence[str]) -> str:
 # The readers of the formats.
 
 
-def _reader(path: Path) -> Callable[[Path], Iterator[RawRow]]:
-    """The reader for a file's ending. Raises `InputError` for another ending, no file, and binary or UTF-16 content."""
-    readers = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet, ".txt": _lines}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise InputError("input", say("error.input_of_unknown_ending", path=str(path), endings=", ".join(readers)))
-    with _os_errors_as_input_errors(path):
-        if not path.is_file():
-            raise InputError("input", say("error.no_such_file", path=str(path)))
-        with open(path, "rb") as file:
-            start = file.read(8192)
-    if reader is not _parquet and b"\0" in start:
-        utf16 = start[:2] in (b"\xff\xfe", b"\xfe\xff")
-        raise InputError("input", say("error.file_in_utf16" if utf16 else "error.file_not_text", path=str(path)))
-    return reader
+class _InputFile:
+    """A file of rows in the format that its ending tells.
+
+    encoding: of text; see `Dataset`. Raises `InputError` for another ending, no file, an unknown encoding and content
+    that is not text.
+    """
+
+    def __init__(self, path: Path, encoding: str | None):
+        self._path, self._ending = path, path.suffix.lower()
+        readers: dict[str, Callable[[], Iterator[RawRow]]] = {
+            ".csv": DelimitedText(path, partial(self._open, newline=""), DELIMITERS).rows,
+            ".tsv": DelimitedText(path, partial(self._open, newline=""), "\t").rows,
+            ".jsonl": self._jsonl, ".ndjson": self._jsonl, ".parquet": partial(_parquet, path), ".txt": self._lines,
+        }
+        if self._ending not in readers:
+            raise InputError("input", say("error.input_of_unknown_ending", path=str(path), endings=", ".join(readers)))
+        self._read = readers[self._ending]
+        if encoding is not None:
+            _check_encoding(encoding)
+        with _os_errors_as_input_errors(path):
+            if not path.is_file():
+                raise InputError("input", say("error.no_such_file", path=str(path)))
+            with open(path, "rb") as file:
+                start = file.read(START)
+        marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), None)
+        self._encoding = marked or encoding or "utf-8"
+        with self._encoding_errors_as_input_errors():
+            if self._ending != ".parquet" and _is_binary(start, self._encoding):
+                raise InputError("input", say("error.file_not_text", path=str(path)))
+
+    def rows(self) -> Iterator[RawRow]:
+        """Its rows. Raises `InputError` where the system refuses, and for text in another encoding."""
+        with self._encoding_errors_as_input_errors(), _os_errors_as_input_errors(self._path):
+            yield from self._read()
+
+    @contextmanager
+    def _encoding_errors_as_input_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except UnicodeError as error:
+            key = "error.file_not_utf8" if self._encoding.startswith("utf-8") else "error.file_not_in_encoding"
+            raise InputError("input", say(key, path=str(self._path), encoding=self._encoding)) from error
+
+    def columns(self) -> list[str]:
+        """The columns of all rows that can be read; only of JSON objects do the first row's not say them all."""
+        rows = (row for row in self.rows() if isinstance(row, dict))
+        return list(dict.fromkeys(
+            column for row in islice(rows, None if self._read == self._jsonl else 1) for column in row))
+
+    def _open(self, newline: str | None = None) -> TextIO:
+        return open(self._path, encoding=self._encoding, newline=newline)
+
+    def _lines(self) -> Iterator[RawRow]:
+        with self._open() as file:
+            yield from ({"prompt": text} for line in file if (text := line.strip()))
+
+    def _jsonl(self) -> Iterator[RawRow]:
+        with self._open() as file:
+            for number, line in enumerate(file, start=1):
+                if text := line.strip():
+                    yield _json_object(number, text)
 
 
-def _lines(path: Path) -> Iterator[RawRow]:
-    with open(path, encoding="utf-8-sig") as file:
-        yield from ({"prompt": text} for line in file if (text := line.strip()))
+def _check_encoding(name: str) -> None:
+    """Raises `InputError` for a name that is not of an encoding of text."""
+    try:
+        "a".encode(name)
+    except (LookupError, ValueError) as error:
+        raise InputError("encoding", say("error.unknown_encoding", name=name)) from error
 
 
-def _jsonl(path: Path) -> Iterator[RawRow]:
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if text := line.strip():
-                yield _json_object(number, text)
+def _is_binary(start: bytes, encoding: str) -> bool:
+    """Whether a file that begins so holds zeros as binary files do; a text may hold a few."""
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(start)
+    controls = sum(character < " " and character not in "\t\r\n\f" for character in text)
+    return "\0" in text and ("\ufffd" in text or controls > BINARY_SHARE * len(text))
 
 
 def _json_object(number: int, line: str) -> RawRow:
@@ -269,43 +323,6 @@ def _json_object(number: int, line: str) -> RawRow:
     if not isinstance(row, dict):
         return say("error.line_no_json_object", line=str(number), example='{"prompt": "This movie"}')
     return row
-
-
-def _csv(path: Path) -> Iterator[RawRow]:
-    """Rows of a CSV file; its delimiter is the one that cuts the heading into most columns."""
-    csv.field_size_limit(CELL_MAX)
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        heading = next(filter(str.strip, iter(file.readline, "")), "")
-        file.seek(0)
-        delimiters = "\t" if path.suffix.lower() == ".tsv" else ",;\t"
-        delimiter = max(delimiters, key=lambda mark: len(next(csv.reader([heading], delimiter=mark), ())))
-        lines = _csv_lines(file, delimiter)
-        _, columns = next(lines, (0, []))
-        if isinstance(columns, str) or len(set(columns)) < len(columns):
-            raise InputError("input", say("error.csv_heading", path=str(path), heading=heading.strip()))
-        for number, cells in lines:
-            if isinstance(cells, str):
-                yield cells
-            elif len(cells) != len(columns):
-                yield say("error.csv_cells", line=str(number), cells=str(len(cells)), columns=str(len(columns)),
-                          delimiter=repr(delimiter))
-            else:
-                yield dict(zip(columns, cells, strict=True))
-
-
-def _csv_lines(file: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
-    """The number of each line that is not blank, with its cells or with what is wrong with it."""
-    reader = csv.reader(file, delimiter=delimiter, strict=True)
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield reader.line_num, say("error.csv_line", line=str(reader.line_num), error=str(error))
-        else:
-            if cells:
-                yield reader.line_num, cells
 
 
 def _parquet(path: Path) -> Iterator[RawRow]:

@@ -16,7 +16,7 @@ from typing import Any
 from bon.errors import BonError, InputError
 from bon.messages import join, say
 from bon.report.json_text import json_text
-from bon.settings import Settings, declared
+from bon.settings import Settings, clean, declared
 
 if sys.platform != "win32":
     import fcntl
@@ -74,7 +74,7 @@ class Journal:
         """The records, in the order of their rows."""
         with open(self.path, "rb") as file:
             next(file)
-            yield from map(json.loads, file)
+            yield from map(parse_record, file)
 
     def remove(self) -> None:
         """Deletes the file, once the output is complete."""
@@ -140,6 +140,11 @@ class Journal:
         except OSError as error:
             raise BonError(say("error.journal_not_written", path=str(self.path), reason=str(error.strerror),
                                done=str(self.done), resume="--resume")) from error
+
+
+def parse_record(line: bytes) -> dict[str, Any]:
+    """The record of a line, with U+FFFD for lone surrogates, which a journal holds escaped and an output cannot."""
+    return json.loads(clean(json.dumps(json.loads(line), ensure_ascii=False)) if b"\\ud" in line else line)
 
 
 def _parsed_line(line: bytes) -> dict[str, Any] | None:

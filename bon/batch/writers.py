@@ -1,6 +1,5 @@
 """Rows into files: JSONL, CSV and Parquet, a few thousand rows in memory at a time."""
 
-import csv
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -10,17 +9,19 @@ from typing import Any
 
 from bon.batch.input_rows import import_pyarrow
 from bon.errors import InputError
-from bon.messages import say
-from bon.report.csv_text import escape_formula
+from bon.messages import Message, say
+from bon.report.csv_text import ESCAPED, write_table
 from bon.report.json_text import json_text
+from bon.settings import clean
 
 #: Rows of a Parquet file's row group.
 ROW_GROUP = 4096
 
 #: A row of the output by column.
 OutputRow = dict[str, Any]
-#: Writes rows with these columns to a path; it may iterate over the rows more than once.
-Writer = Callable[[Iterable[OutputRow], Sequence[str], Path], None]
+#: Writes rows with these columns to a path, and returns what a reader of the file should know. It may iterate over the
+#: rows more than once.
+Writer = Callable[[Iterable[OutputRow], Sequence[str], Path], Sequence[Message]]
 
 
 def writer(path: Path) -> Writer:
@@ -36,35 +37,28 @@ def writer(path: Path) -> Writer:
     return write
 
 
-def write_jsonl(rows: Iterable[OutputRow], columns: Sequence[str], path: Path) -> None:
+def write_jsonl(rows: Iterable[OutputRow], columns: Sequence[str], path: Path) -> Sequence[Message]:
     """One JSON object a line; null stands for numbers that are not finite."""
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         for row in rows:
-            file.write(_json(row) + "\n")
+            file.write(clean(_json(row)) + "\n")
+    return ()
 
 
-def write_csv(rows: Iterable[OutputRow], columns: Sequence[str], path: Path) -> None:
-    """CSV for spreadsheets: a text that they would take for a formula begins with an apostrophe."""
+def write_csv(rows: Iterable[OutputRow], columns: Sequence[str], path: Path) -> Sequence[Message]:
+    """CSV for spreadsheets: what they would take for a formula begins with an apostrophe, and the file says so."""
     with open(path, "w", encoding="utf-8", newline="") as file:
-        out = csv.writer(file)
-        out.writerow([escape_formula(column) for column in columns])
-        for row in rows:
-            out.writerow([_csv_cell(row.get(column)) for column in columns])
+        heads = list(map(clean, columns))
+        escaped = write_table(file, heads, lambda: ([_csv_cell(row.get(column)) for column in columns] for row in rows))
+    return [say("note.csv_escaped", n=escaped, column=ESCAPED)] if escaped else []
 
 
 def _csv_cell(value: Any) -> Any:
-    if isinstance(value, list | dict):
-        return _json(value)
-    return value if isinstance(value, str) and _is_number(value) else escape_formula(value)
-
-
-def _is_number(text: str) -> bool:
-    """Whether a text that begins like a formula is only a number, such as -5."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    """Numbers and nothing as they are, everything else as text; lists and objects are JSON."""
+    if value is None or isinstance(value, int | float):
+        return value
+    return clean(value if isinstance(value, str) else _json(value) if isinstance(value, list | dict) else
+                 str(_json_type(value) if isinstance(value, bytes) else value))
 
 
 def _json(value: Any) -> str:
@@ -80,7 +74,7 @@ def _json_type(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def write_parquet(rows: Iterable[OutputRow], columns: Sequence[str], path: Path) -> None:
+def write_parquet(rows: Iterable[OutputRow], columns: Sequence[str], path: Path) -> Sequence[Message]:
     """Parquet by pyarrow. A column has the type of all its values, or is JSON text where they share none."""
     arrow = import_pyarrow()
     types: dict[str, Any] = {column: arrow.null() for column in columns}
@@ -93,6 +87,7 @@ def write_parquet(rows: Iterable[OutputRow], columns: Sequence[str], path: Path)
     except (arrow.ArrowException, OverflowError, TypeError):  # rare, so values are not tried out beforehand
         _write_table(arrow, rows, {column: type_ if _can_hold(arrow, type_, column, rows) else arrow.string()
                                    for column, type_ in types.items()}, path)
+    return ()
 
 
 def _write_table(arrow: ModuleType, rows: Iterable[OutputRow], types: dict[str, Any], path: Path) -> None:
@@ -137,4 +132,13 @@ def _array(arrow: ModuleType, column: str, type_: Any, rows: Sequence[OutputRow]
 def _row_groups(rows: Iterable[OutputRow]) -> Iterator[list[OutputRow]]:
     it = iter(rows)
     while group := list(islice(it, ROW_GROUP)):
-        yield group
+        yield [_encodable(row) for row in group]
+
+
+def _encodable(value: Any) -> Any:
+    """The value without lone surrogates in its texts, which no file can hold."""
+    if isinstance(value, str):
+        return value if value.isascii() else clean(value)
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    return list(map(_encodable, value)) if isinstance(value, list) else value

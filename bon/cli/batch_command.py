@@ -40,10 +40,10 @@ def run(args: argparse.Namespace) -> int:
     if args.push_to_hub and not args.dry_run:
         _check_hub(args.push_to_hub)
 
+    dataset = Dataset(args.input, args.prompt_column, args.template, args.skip_bad, args.encoding)
     task = Task(
-        Dataset(args.input, args.prompt_column, args.template, args.skip_bad), Path(args.output), settings,
-        export_formats.format_named(args.form), number("margin", parse_number(args.margin)),
-        args.resume, args.overwrite or args.dry_run,
+        dataset, Path(args.output), settings, export_formats.format_named(args.form),
+        number("margin", parse_number(args.margin)), args.resume, args.overwrite or args.dry_run,
     )
     if task.complete:
         print(f"{task.output} is complete: there is nothing to resume.")
@@ -79,6 +79,8 @@ def parser() -> Parser:
     existing.add_argument("--overwrite", action="store_true", help="start again, and replace the output when done")
     parser.add_argument("--skip-bad", action="store_true",
                         help="count unreadable rows as failed instead of refusing the file")
+    parser.add_argument("--encoding", metavar="NAME",
+                        help="the encoding of the input, such as cp1252 (UTF-8, or that of its byte order mark)")
     parser.add_argument("--push-to-hub", metavar="USER/DATASET", help="upload the output, with a card, to the Hub")
     parser.add_argument("--private", action="store_true", help="make a new data set private")
     add_settings(parser)
@@ -144,7 +146,7 @@ def _preview(task: Task, worker: LocalWorker) -> int:
 def _run(task: Task, workers: Workers, args: argparse.Namespace) -> int:
     """Runs the task with a line of progress, and returns the exit status."""
     if task.format.for_training and task.output.suffix.lower() == ".csv":
-        print_to_stderr("in CSV, texts that look like formulas begin with an apostrophe: train from .jsonl or "
+        print_to_stderr("in CSV, texts that look like formulas will begin with an apostrophe: train from .jsonl or "
                         ".parquet.")
     upload = _uploader(args, task) if args.push_to_hub else None
     progress: Progress | None = None

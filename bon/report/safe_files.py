@@ -16,7 +16,7 @@ def scratch_path(path: Path) -> Path:
     return file.with_name(file.name + ".writing")
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Has `write` make a scratch file, then renames it to `path`; a symbolic link stays one. Raises `OSError`."""
     scratch = scratch_path(path)
     try:

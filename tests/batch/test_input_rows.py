@@ -137,7 +137,7 @@ def test_messages_are_a_chat(file, tmp_path):
     ("a.jsonl", '{"prompt": "a"}\n"b"\n', "line 2 is not a JSON object"),
     ("a.csv", "id,prompt\n1,a\n2,b,c\n", "line 3 has 3 cells but the header has 2"),
     ("a.csv", 'id,prompt\n1,"a"b\n', "line 2 cannot be read"),
-    ("a.csv", 'id,prompt\n1,a\n2,"never closed\n3,c\n', "cannot be read (unexpected end of data)"),
+    ("a.csv", 'id,prompt\n1,a\n2,b\n3,"never closed\n', "line 4 cannot be read: a quotation mark begins a cell"),
 ])
 def test_a_row_that_cannot_be_read_is_named_by_its_line_and_can_be_skipped(file, name, content, message):
     path = file(name, content)
@@ -155,7 +155,7 @@ def test_a_row_that_cannot_be_read_is_named_by_its_line_and_can_be_skipped(file,
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("a.csv", "", "no rows"), ("a.csv", "prompt\n", "no rows"), ("a.jsonl", "\n\n", "no rows"),
     ("a.txt", " \n", "no rows"),
-    ("a.csv", b"prompt\n\x00\x01\x02", "not text"), ("a.txt", "a\n".encode("utf-16"), "UTF-16"),
+    ("a.csv", b"prompt\n\x00\x01\x02", "not text"), ("a.txt", "a\n".encode("utf-16-le"), "UTF-16"),
     ("a.csv", "prompt\ncafé\n".encode("latin-1"), "UTF-8"), ("a.csv", "prompt,prompt\na,b\n", "twice"),
     ("a.parquet", b"PAR1 not really", "cannot be read as Parquet"), ("a.xlsx", b"PK", "one of .csv"),
 ])

@@ -74,10 +74,13 @@ def test_the_csv_has_every_candidate_best_first():
     assert rows[4]["ended"] == "stopped"
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\r=1"])
-def test_no_text_becomes_a_formula(text):
+@pytest.mark.parametrize(("text", "escaped"), [
+    ("=1+1", "'=1+1"), ("+x", "'+x"), ("@SUM(A1)", "'@SUM(A1)"), (" =1", "' =1"), ("\t=1", "'\t'=1"),
+    ("\r=1", "'\r'=1"), ("1;=1", "1;'=1"), ("-1", "-1"),
+])
+def test_no_text_becomes_a_formula(text, escaped):
     row = next(csv.DictReader(io.StringIO(result_files.run_csv(make_run((text,), (0.5,))), newline="")))
-    assert row["text"] == f"'{text}"
+    assert row["text"] == escaped
     assert float(row["logprob"]) == -1.25  # numbers stay numbers
 
 

@@ -39,7 +39,7 @@ class JournalProgress:
                 if not line.endswith(b"\n"):
                     break
                 if self._bytes_read:
-                    self._add(json.loads(line))
+                    self._add(resume_journal.parse_record(line))
                 else:
                     self._plan = json.loads(line)
                 self._bytes_read += len(line)
@@ -47,7 +47,8 @@ class JournalProgress:
 
     def _add(self, record: Record) -> None:
         """Counts the record of the next row of the input."""
-        row = next(self._rows)
+        # The journal of an older version may have more rows, where that version read other rows in the same file.
+        row = next(self._rows, Row(self.done))
         self.done += 1
         if "error" in record:
             self.failed += 1

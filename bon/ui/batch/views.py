@@ -61,9 +61,8 @@ def _outcome(batch: Batch) -> View:
     files = [{"path": str(file), "name": file.name, "size": file.stat().st_size}
              for file in (output, failures_path(output)) if file.exists()]
     left_out = [say(f"batch.left_out.{reason}", n=count) for reason, count in batch.end["left_out"].items()]
-    apostrophe = [say("batch.apostrophe")] if batch.order.form and output.suffix == ".csv" else []
     written = say("batch.written", n=batch.end["written"])
-    return {"files": files, "notes": [written, *left_out, *apostrophe, *batch.end["notes"]]}
+    return {"files": files, "notes": [written, *left_out, *batch.end["notes"]]}
 
 
 def command(name: str, order: Order | None = None) -> str:
