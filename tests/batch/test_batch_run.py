@@ -538,7 +538,9 @@ def command(capsys, lm_folder, classifier_folder):
 def test_the_command_says_what_it_did(file, command, tmp_path):
     status, out, err = command(file, tmp_path / "out.csv")
     assert status == 0
-    assert NOTES.fullmatch(err)
+    *notes, on_csv = err.splitlines(keepends=True)
+    assert NOTES.fullmatch("".join(notes))
+    assert "begin with an apostrophe" in on_csv
     assert "out.csv: 150 rows from 150 prompts (seed 7)" in out
     assert "nothing to resume" in command(file, tmp_path / "out.csv", "--resume")[1]
 
