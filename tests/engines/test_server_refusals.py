@@ -16,6 +16,7 @@ from bon.errors import EngineError, InputError, ModelError
 from bon.scorers.callable_scorer import CallableScorer
 from bon.scorers.logprob import SelfCertaintyScorer
 from bon.settings import Request, Settings
+from bon.ui.hosting.deployment import Deployment
 from tests.support.model_servers import Fake, chunks, completion, good
 
 CHAT = [{"role": "user", "content": "Well?"}]
@@ -306,6 +307,52 @@ def test_an_error_within_a_stream_is_an_error_and_no_text(fake, error):
         run(server, min_tokens=300, max_tokens=300, n=1)
 
 
+@pytest.mark.parametrize("line", ['error: {"code": 402, "message": "insufficient credits"}',
+                                  'event: error\ndata: {"detail": "insufficient credits"}'])
+def test_an_error_in_an_event_of_its_own_is_an_error(fake, line):
+    server = fake(lambda handler, body, number: handler.send(200, f"{line}\n\n", Content_Type="text/event-stream"))
+    with pytest.raises(EngineError, match="insufficient credits"):
+        run(server, min_tokens=300, max_tokens=300, n=1)
+
+
+@pytest.mark.parametrize(("cut", "ended"), [(300, "length"), (20, "eos")])
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_stream_without_a_reason_to_finish_is_a_text(fake, cut, ended, chat):
+    def unreasoned(handler, body, number):
+        pieces = chunks({**body, "max_tokens": cut})[:-1]
+        if chat:
+            texts = [piece["choices"][0]["text"] for piece in pieces]
+            pieces = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in texts]
+        handler.stream(pieces)
+
+    server = fake(unreasoned)
+    result = run(server, messages=CHAT if chat else None, min_tokens=300, max_tokens=300, n=1)
+    assert (len(result.best.text.split()), result.best.ended) == (cut, ended)
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize("messages", [None, CHAT])
+def test_a_server_that_does_not_stream_is_read_as_a_whole(fake, messages):
+    server = fake(lambda handler, body, number: handler.send(200, completion(body)))
+    result = run(server, messages=messages, min_tokens=300, max_tokens=300, n=2)
+    assert [(c.tokens, c.ended, c.logprob) for c in result.candidates] == [(300, "length", -150.0)] * 2
+
+
+def test_a_whole_answer_without_a_reason_to_finish_is_a_text(fake):
+    server = fake(lambda handler, body, number: handler.send(200, completion({**body, "n": 1}, [" fine"], finish=None)))
+    result = run(server, n=1)
+    assert result.best.ended == "eos"
+    assert not any("None" in note for note in result.notes)
+
+
+def test_a_stream_of_one_event_over_lines_with_comments_and_no_spaces_is_read(fake):
+    def odd(handler, body, number):
+        text = json.dumps(chunks({**body, "max_tokens": 3})[0], indent=1).replace("\n", "\ndata:")
+        handler.send(200, f": hello\r\n\r\ndata:{text}\n\ndata:[DONE]\n\n", Content_Type="text/event-stream")
+
+    assert run(fake(odd), min_tokens=300, max_tokens=300, n=1).best.tokens == 1
+
+
 def test_an_error_that_passes_is_asked_again(fake):
     def once(handler, body, number):
         handler.send(200, {"error": {"message": "overloaded", "code": 529}}) if number == 0 else good(
@@ -413,6 +460,14 @@ def test_white_space_around_a_key_is_not_sent(fake, monkeypatch, value):
     server = fake()
     run(server, n=1)
     assert {headers["authorization"] for _, headers, _ in server.seen} == {"Bearer sk-a-secret-value"}
+
+
+def test_a_page_with_such_a_key_does_not_start():
+    served = {"BON_ENDPOINT": "http://127.0.0.1:8000/v1", "BON_MODEL": "tiny"}
+    assert Deployment.of({**served, "BON_API_KEY": "sk-a-secret\n"}).endpoint
+    with pytest.raises(InputError, match="BON_API_KEY holds a line end") as error:
+        Deployment.of({**served, "BON_API_KEY": "sk-a-\nsecret"})
+    assert "secret" not in str(error.value)
 
 
 def test_an_empty_key_is_none_and_the_next_variable_counts():

@@ -246,6 +246,12 @@ class Completion:
         """Why the text ended, as `Candidate.ended` has it."""
         return END_REASONS.get(self.finish_reason or "", "eos")
 
+    def end_without_reason(self) -> None:
+        """Ends a text that was sent in full without a reason to finish, as some servers do."""
+        if not self.finish_reason:
+            tokens = len(self.token_logprobs) if self.token_logprobs else self.reported_tokens or self._chunks
+            self.finish_reason = "length" if tokens >= self.request.cap else "stop"
+
     def row(self, index: int) -> Row:
         """The text so far as that of the candidate of this index, for the consumer of the stream."""
         pairs = self.token_logprobs

@@ -8,6 +8,7 @@ from typing import Any
 from bon.engines.base import Job, Step
 from bon.engines.server import protocol
 from bon.engines.server.connection import Server, openai_library
+from bon.engines.server.event_stream import EventStream
 from bon.engines.server.protocol import Completion, MalformedAnswer, ServerRequest
 from bon.engines.server.refusals import (
     ReportedError,
@@ -163,11 +164,10 @@ class RetryingClient:
         raw = await resource.with_raw_response.create(**body)
         self._repeated += raw.retries_taken
         try:
-            answer = raw.parse()
             if request.streamed:
-                completions = await self._read_stream(request, answer)
+                completions = await self._read_stream(request, EventStream(raw.http_response, request.is_chat))
             else:
-                completions = self._read(request, answer)
+                completions = self._read(request, raw.parse())
         except (ValueError, TypeError, AttributeError) as error:  # the client raises these where it is no JSON object
             raise MalformedAnswer("no JSON") from error
         self._answers, self._last_arrival = self._answers + 1, time.monotonic()
@@ -182,9 +182,11 @@ class RetryingClient:
         for completion, choice in zip(completions, choices, strict=False):
             completion.add(choice)
         protocol.enter_usage(completions, answer)
+        for completion in completions:
+            completion.end_without_reason()
         return completions
 
-    async def _read_stream(self, request: ServerRequest, stream: Any) -> list[Completion]:
+    async def _read_stream(self, request: ServerRequest, stream: EventStream) -> list[Completion]:
         """The texts of an answer that is streamed, each part of which is put as a step; fewer where n brought fewer."""
         completions = {number: Completion(request, self._server.software) for number in range(len(request.indices))}
         begun: set[int] = set()
@@ -213,6 +215,9 @@ class RetryingClient:
                 if rows and request.job.watched:
                     self._put(Step(grown={request.job_number: rows}))
         texts = [completions[number] for number in range(max(begun, default=0) + 1)]
+        for completion in texts:
+            if stream.complete and completion.text:
+                completion.end_without_reason()
         if not all(completion.finish_reason for completion in texts):
             raise MalformedAnswer("half a text")
         return texts

@@ -14,6 +14,7 @@ import gradio as gr
 
 from bon import zerogpu
 from bon.engines.server.connection import check_url
+from bon.engines.server.keys import read_key
 from bon.errors import InputError
 from bon.messages import say
 from bon.models import presets
@@ -172,6 +173,7 @@ def _server_address(values: Mapping[str, str]) -> str | None:
         return None
     if zerogpu.is_on() or not values.get("BON_MODEL"):
         raise InputError("BON_ENDPOINT", say("error.bon_endpoint_model"))
+    read_key(values)  # refused now: visitors must not meet it
     try:
         return check_url(url)
     except InputError as error:
