@@ -1,4 +1,4 @@
-"""Batches: nothing lost, nothing twice, whatever happens on the way."""
+"""Batches: every row is processed exactly once, through interruptions, failures and changes of files."""
 
 import csv
 import json
@@ -38,8 +38,8 @@ SETTINGS = Settings(n=4, seed=7, min_tokens=2, max_tokens=8)
 PROMPTS = ["This movie", "The plot of the film", "The hotel room", "This movie", "I was surprised that"]
 
 
-def written(folder: Path) -> Path:
-    """150 rows, of which some prompts are equal."""
+def write_rows(folder: Path) -> Path:
+    """Writes 150 rows, of which some prompts are equal, to a file in the folder."""
     rows = ({"id": i, "prompt": f"{PROMPTS[i % 5]}{' was' * (i % 3)}"} for i in range(150))
     (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder / "in.jsonl"
@@ -48,7 +48,7 @@ def written(folder: Path) -> Path:
 @pytest.fixture
 def file(tmp_path) -> Path:
     """150 rows, of which some prompts are equal."""
-    return written(tmp_path)
+    return write_rows(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -56,78 +56,77 @@ def scorer(classifier_folder):
     return api.as_scorer(classifier_folder)
 
 
-def finished(task: Task, engine, scorer) -> Finished:
-    *_, last = batch_run.stream(task, engine, scorer)
-    return last
+def run_to_end(task: Task, engine, scorer) -> Finished:
+    *_, end = batch_run.stream(task, engine, scorer)
+    return end
 
 
 @pytest.fixture(scope="module")
-def whole(engine, scorer, tmp_path_factory):
-    """What a run over the 150 rows, or so many, that nothing stops writes, in one of the forms; made once."""
+def complete_output(engine, scorer, tmp_path_factory):
+    """The output of an uninterrupted run over the 150 rows, or the first ones, in a form; made once for each."""
     @cache
-    def whole(form=export_formats.BEST, rows: int = 150) -> bytes:
-        file = written(tmp_path_factory.mktemp("whole"))
+    def complete_output(form=export_formats.BEST, rows: int = 150) -> bytes:
+        file = write_rows(tmp_path_factory.mktemp("whole"))
         file.write_text("".join(file.read_text().splitlines(keepends=True)[:rows]))
-        finished(task_of(file, format=form), engine, scorer)
+        run_to_end(task_of(file, format=form), engine, scorer)
         return file.with_name("out.jsonl").read_bytes()
 
-    return whole
+    return complete_output
 
 
-def lines(path: Path) -> list[dict]:
+def read_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def task_of(file: Path, skip_bad: bool = False, **how) -> Task:
-    how = {"settings": SETTINGS, "output": file.with_name("out.jsonl"), **how}
-    return Task(Dataset(file, skip_bad=skip_bad), **how)
+def task_of(file: Path, skip_bad: bool = False, **options) -> Task:
+    options = {"settings": SETTINGS, "output": file.with_name("out.jsonl"), **options}
+    return Task(Dataset(file, skip_bad=skip_bad), **options)
 
 
-def test_each_row_gets_what_a_run_of_its_own_would_get(file, engine, scorer):
+def test_each_row_gets_the_result_of_a_single_run(file, engine, scorer):
     from bon import flow
     from bon.settings import Request
 
-    done = finished(task_of(file), engine, scorer)
-    out = lines(file.with_name("out.jsonl"))
-    assert (done.rows, done.written, done.failed, len(out)) == (150, 150, 0, 150)
+    end = run_to_end(task_of(file), engine, scorer)
+    out = read_lines(file.with_name("out.jsonl"))
+    assert (end.rows, end.written, end.failed, len(out)) == (150, 150, 0, 150)
     for number in (0, 3, 64, 149):
         request = Request(out[number]["prompt"], SETTINGS, query=number)
         alone = flow.run(request, engine, scorer)
         assert (out[number]["id"], out[number]["completion"]) == (number, alone.best.text)
         assert out[number]["score"] == pytest.approx(alone.best.score, abs=1e-4)
         assert out[number]["mean_score"] == pytest.approx(alone.stats.mean, abs=1e-4)
-    assert out[0]["completion"] != out[15]["completion"]  # equal prompts, streams of their own
+    assert out[0]["completion"] != out[15]["completion"]  # equal prompts have different random streams
 
 
-def test_it_tells_how_far_it_is(file, engine, scorer):
-    *events, last = batch_run.stream(task_of(file), engine, scorer)
+def test_progress_events_count_rows_and_estimate_the_time(file, engine, scorer):
+    *events, end = batch_run.stream(task_of(file), engine, scorer)
     assert [event.done for event in events] == [0, 64, 128, 150]
     assert all(isinstance(event, Progress) and event.rows == 150 for event in events)
     assert (events[0].rate, events[0].seconds_left) == (None, None)
     assert events[2].seconds_left == pytest.approx(22 / events[2].rate)
-    assert isinstance(last, Finished)
-    assert last.plan["seed"] == 7
+    assert isinstance(end, Finished)
+    assert end.plan["seed"] == 7
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.parquet"])
-def test_every_format_holds_the_same(file, engine, scorer, whole, name):
-    want = [json.loads(line) for line in whole().splitlines()]
+def test_every_format_has_the_same_rows(file, engine, scorer, complete_output, name):
+    expected = [json.loads(line) for line in complete_output().splitlines()]
     path = file.with_name(name)
-    finished(task_of(file, output=path), engine, scorer)
+    run_to_end(task_of(file, output=path), engine, scorer)
     if name.endswith("parquet"):
-        got = pyarrow.parquet.read_table(path).to_pylist()
+        written = pyarrow.parquet.read_table(path).to_pylist()
     elif name.endswith("csv"):
-        with open(path, newline="", encoding="utf-8") as opened:
-            got = [{**row, "id": int(row["id"])} for row in csv.DictReader(opened)]
-        want = [{**row, "completion": row["completion"]} for row in want]
-        assert [row["completion"].lstrip("'") for row in got] == [row["completion"].lstrip("'") for row in want]
-        got, want = ([row["id"] for row in rows] for rows in (got, want))
+        with open(path, newline="", encoding="utf-8") as csv_file:
+            written = [{**row, "id": int(row["id"])} for row in csv.DictReader(csv_file)]
+        assert [row["completion"].lstrip("'") for row in written] == [row["completion"].lstrip("'") for row in expected]
+        written, expected = ([row["id"] for row in rows] for rows in (written, expected))
     else:
-        got = lines(path)
-    assert got == want
+        written = read_lines(path)
+    assert written == expected
 
 
-def test_the_journal_goes_when_the_output_is_there(file, engine, scorer):
+def test_the_journal_is_deleted_once_the_output_exists(file, engine, scorer):
     events = batch_run.stream(task_of(file), engine, scorer)
     next(events)
     assert resume_journal.journal_path(file.with_name("out.jsonl")).exists()
@@ -140,7 +139,7 @@ def test_the_journal_goes_when_the_output_is_there(file, engine, scorer):
 # Interrupted and resumed.
 
 
-def stopped_after(task: Task, engine, scorer, count: int) -> None:
+def stop_after(task: Task, engine, scorer, count: int) -> None:
     events = batch_run.stream(task, engine, scorer)
     for _ in range(count):
         next(events)
@@ -151,67 +150,67 @@ FORMATS = [export_formats.BEST, *export_formats.TRAINING_FORMATS.values()]
 
 
 @pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
-def test_a_stopped_run_goes_on_and_comes_to_the_same_bytes(file, engine, scorer, whole, form):
+def test_a_stopped_run_resumes_to_the_same_bytes(file, engine, scorer, complete_output, form):
     parts = file.with_name("parts.jsonl")
-    stopped_after(task_of(file, output=parts, format=form), engine, scorer, 2)
+    stop_after(task_of(file, output=parts, format=form), engine, scorer, 2)
     events = list(batch_run.stream(task_of(file, output=parts, format=form, resume=True), engine, scorer))
     assert [event.done for event in events[:-1]] == [64, 128, 150]
     assert events[-2].done_now == 86
-    assert parts.read_bytes() == whole(form)
+    assert parts.read_bytes() == complete_output(form)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, -1, -30, -3000])
-def test_a_journal_cut_anywhere_is_mended(file, engine, scorer, whole, cut):
+def test_a_journal_that_is_cut_anywhere_is_repaired(file, engine, scorer, complete_output, cut):
     parts = file.with_name("parts.jsonl")
-    stopped_after(task_of(file, output=parts), engine, scorer, 3)
+    stop_after(task_of(file, output=parts), engine, scorer, 3)
     journal = resume_journal.journal_path(parts)
     journal.write_bytes(journal.read_bytes()[:cut])
-    finished(task_of(file, output=parts, resume=True), engine, scorer)
-    assert parts.read_bytes() == whole()
+    run_to_end(task_of(file, output=parts, resume=True), engine, scorer)
+    assert parts.read_bytes() == complete_output()
 
 
-def test_rubbish_at_the_end_of_a_journal_is_cut_off(file, engine, scorer, whole):
+def test_invalid_lines_at_the_end_of_a_journal_are_cut_off(file, engine, scorer, complete_output):
     parts = file.with_name("parts.jsonl")
-    stopped_after(task_of(file, output=parts), engine, scorer, 2)
+    stop_after(task_of(file, output=parts), engine, scorer, 2)
     with open(resume_journal.journal_path(parts), "ab") as opened:
         opened.write(b'{"row": 64}\n{"row": 66}\n' + bytes(100) + b"\n")
-    finished(task_of(file, output=parts, resume=True), engine, scorer)
-    assert parts.read_bytes() == whole()
+    run_to_end(task_of(file, output=parts, resume=True), engine, scorer)
+    assert parts.read_bytes() == complete_output()
 
 
-def test_a_run_without_a_seed_is_resumed_with_the_one_it_had(file, engine, scorer):
-    free = Settings(n=4, min_tokens=2, max_tokens=8)
-    stopped_after(task_of(file, settings=free), engine, scorer, 2)
-    seed = finished(task_of(file, settings=free, resume=True), engine, scorer).plan["seed"]
+def test_a_run_without_a_seed_is_resumed_with_its_drawn_seed(file, engine, scorer):
+    without_seed = Settings(n=4, min_tokens=2, max_tokens=8)
+    stop_after(task_of(file, settings=without_seed), engine, scorer, 2)
+    seed = run_to_end(task_of(file, settings=without_seed, resume=True), engine, scorer).plan["seed"]
     out = file.with_name("out.jsonl").read_bytes()
-    same = Settings(n=4, min_tokens=2, max_tokens=8, seed=seed)
-    finished(task_of(file, settings=same, overwrite=True), engine, scorer)
+    with_seed = Settings(n=4, min_tokens=2, max_tokens=8, seed=seed)
+    run_to_end(task_of(file, settings=with_seed, overwrite=True), engine, scorer)
     assert file.with_name("out.jsonl").read_bytes() == out
 
 
-def test_other_settings_are_not_resumed_and_are_named(file, engine, scorer):
-    stopped_after(task_of(file), engine, scorer, 2)
-    begun = resume_journal.journal_path(file.with_name("out.jsonl")).read_bytes()
-    other = Settings(n=2, seed=7, min_tokens=2, max_tokens=8, temperature=0.5)
+def test_a_run_is_not_resumed_with_other_settings_and_they_are_named(file, engine, scorer):
+    stop_after(task_of(file), engine, scorer, 2)
+    journal = resume_journal.journal_path(file.with_name("out.jsonl")).read_bytes()
+    other_settings = Settings(n=2, seed=7, min_tokens=2, max_tokens=8, temperature=0.5)
     with pytest.raises(InputError, match=r"n was 4 and is 2; temperature was 1\.0 and is 0\.5\. "):
-        finished(task_of(file, settings=other, resume=True), engine, scorer)
+        run_to_end(task_of(file, settings=other_settings, resume=True), engine, scorer)
     file.write_text(file.read_text() + '{"prompt": "x"}\n')
     with pytest.raises(InputError, match=r"SHA-256.*rows was 150 and is 151"):
-        finished(task_of(file, resume=True), engine, scorer)
-    assert resume_journal.journal_path(file.with_name("out.jsonl")).read_bytes() == begun
+        run_to_end(task_of(file, resume=True), engine, scorer)
+    assert resume_journal.journal_path(file.with_name("out.jsonl")).read_bytes() == journal
 
 
-def test_two_runs_of_one_output_do_not_meet(file, engine, scorer):
+def test_two_runs_cannot_write_the_same_output(file, engine, scorer):
     events = batch_run.stream(task_of(file), engine, scorer)
     next(events)
     with pytest.raises(InputError, match="Another run"):
-        finished(task_of(file, resume=True), engine, scorer)
+        run_to_end(task_of(file, resume=True), engine, scorer)
     events.close()
 
 
-def test_what_is_there_is_not_overwritten_unasked(file, engine, scorer):
+def test_an_existing_output_is_only_overwritten_on_request(file, engine, scorer):
     out = file.with_name("out.jsonl")
-    stopped_after(task_of(file), engine, scorer, 2)
+    stop_after(task_of(file), engine, scorer, 2)
     with pytest.raises(InputError, match=r"unfinished run\. .* --resume, .* --overwrite\."):
         task_of(file)
     resume_journal.journal_path(out).unlink()
@@ -219,13 +218,13 @@ def test_what_is_there_is_not_overwritten_unasked(file, engine, scorer):
     with pytest.raises(InputError, match="already exists"):
         task_of(file)
     assert task_of(file, resume=True).complete
-    stopped_after(task_of(file, overwrite=True), engine, scorer, 2)
+    stop_after(task_of(file, overwrite=True), engine, scorer, 2)
     assert out.read_text() == "mine"
-    finished(task_of(file, resume=True), engine, scorer)
-    assert len(lines(out)) == 150
+    run_to_end(task_of(file, resume=True), engine, scorer)
+    assert len(read_lines(out)) == 150
 
 
-def test_an_input_that_changes_on_the_way_is_noticed(file, engine, scorer):
+def test_an_input_that_changes_during_the_run_is_an_error(file, engine, scorer):
     events = batch_run.stream(task_of(file), engine, scorer)
     next(events)
     file.write_text(file.read_text().replace("hotel", "motel"))
@@ -245,12 +244,12 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("back", [False, True], ids=["at the end", "on the way"])
-def test_results_of_rows_that_were_others_for_a_while_are_made_again(file, engine, scorer, whole, edit, back):
+def test_results_of_rows_that_had_changed_are_made_again(file, engine, scorer, complete_output, edit, back):
     rows = file.read_text().splitlines()[:80]
     file.write_text(before := "\n".join(rows))
     events = batch_run.stream(task_of(file, skip_bad=True), engine, scorer)
     next(events)
-    with open(file, "r+") as opened:  # as an editor that writes in place, before the first row is read again
+    with open(file, "r+") as opened:  # in place, as some editors write, and before the first row is read again
         opened.write("\n".join(EDITS[edit](rows)))
         opened.truncate()
     if back:
@@ -259,153 +258,153 @@ def test_results_of_rows_that_were_others_for_a_while_are_made_again(file, engin
     with pytest.raises(BonError, match=r"Restore the file and continue with --resume"):
         list(events)
     file.write_text(before)
-    finished(task_of(file, resume=True, skip_bad=True), engine, scorer)
-    assert file.with_name("out.jsonl").read_bytes() == whole(rows=80)
+    run_to_end(task_of(file, resume=True, skip_bad=True), engine, scorer)
+    assert file.with_name("out.jsonl").read_bytes() == complete_output(rows=80)
 
 
-def test_batches_before_the_first_row_that_was_another_are_kept(file, engine, scorer, whole):
+def test_groups_before_the_first_changed_row_are_kept(file, engine, scorer, complete_output):
     parts = file.with_name("parts.jsonl")
-    stopped_after(task_of(file, output=parts), engine, scorer, 4)
+    stop_after(task_of(file, output=parts), engine, scorer, 4)
     journal = resume_journal.journal_path(parts)
-    lines_of = journal.read_text().splitlines(keepends=True)
-    digest = json.loads(lines_of[101])["digest"]
-    journal.write_text("".join(line.replace(digest, "of other rows") for line in lines_of))
-    first, *_ = batch_run.stream(task_of(file, output=parts, resume=True), engine, scorer)
-    assert first.done == 64
-    assert parts.read_bytes() == whole()
+    records = journal.read_text().splitlines(keepends=True)
+    digest = json.loads(records[101])["digest"]
+    journal.write_text("".join(line.replace(digest, "of other rows") for line in records))
+    start, *_ = batch_run.stream(task_of(file, output=parts, resume=True), engine, scorer)
+    assert start.done == 64
+    assert parts.read_bytes() == complete_output()
 
 
-def test_an_input_that_is_gone_at_the_end_can_be_brought_back(file, engine, scorer, whole):
-    events, kept = batch_run.stream(task_of(file), engine, scorer), file.read_text()
+def test_an_input_that_is_missing_at_the_end_can_be_restored(file, engine, scorer, complete_output):
+    events, content = batch_run.stream(task_of(file), engine, scorer), file.read_text()
     for _ in range(4):
         next(events)
     file.unlink()
     with pytest.raises(BonError, match="Restore the file"):
         next(events)
-    file.write_text(kept)
-    first, *_ = batch_run.stream(task_of(file, resume=True), engine, scorer)
-    assert first.done == 150
-    assert file.with_name("out.jsonl").read_bytes() == whole()
+    file.write_text(content)
+    start, *_ = batch_run.stream(task_of(file, resume=True), engine, scorer)
+    assert start.done == 150
+    assert file.with_name("out.jsonl").read_bytes() == complete_output()
 
 
-def test_a_journal_of_a_version_that_kept_no_digests_is_refused_in_words(file, engine, scorer):
-    stopped_after(task_of(file), engine, scorer, 2)
+def test_a_journal_without_digests_is_refused_as_of_an_older_version(file, engine, scorer):
+    stop_after(task_of(file), engine, scorer, 2)
     journal = resume_journal.journal_path(file.with_name("out.jsonl"))
     plan, *records = map(json.loads, journal.read_text().splitlines())
     for record in records:
         del record["digest"]
     journal.write_text("".join(json.dumps(line) + "\n" for line in (plan, *records)))
     with pytest.raises(InputError, match=r"older version of bon, .* Start over with --overwrite\."):
-        finished(task_of(file, resume=True), engine, scorer)
+        run_to_end(task_of(file, resume=True), engine, scorer)
 
 
-# What may be written where.
+# Output files and links.
 
 
 @pytest.fixture
-def one(tmp_path, monkeypatch) -> Path:
-    """A file of one row, in the folder that the test works in."""
+def one_row(tmp_path, monkeypatch) -> Path:
+    """A file of one row in the current folder of the test."""
     monkeypatch.chdir(tmp_path)
     Path("in.jsonl").write_text('{"prompt": "This movie"}\n')
     return Path("in.jsonl")
 
 
-def test_an_output_that_is_a_link_stays_one_and_what_it_leads_to_is_written(one, engine, scorer):
+def test_an_output_that_is_a_link_stays_one_and_its_target_is_written(one_row, engine, scorer):
     Path("far").mkdir()
     for link, target in (("there.jsonl", "far/real.jsonl"), ("new.jsonl", "far/none yet.jsonl")):
         Path(link).symlink_to(target)
     Path("far/real.jsonl").write_text("old\n")
     for link in ("there.jsonl", "new.jsonl"):
-        finished(task_of(one, output=Path(link), overwrite=link == "there.jsonl"), engine, scorer)
+        run_to_end(task_of(one_row, output=Path(link), overwrite=link == "there.jsonl"), engine, scorer)
         assert Path(link).is_symlink()
-    assert {len(lines(path)) for path in Path("far").iterdir()} == {1}
+    assert {len(read_lines(path)) for path in Path("far").iterdir()} == {1}
     assert sorted(map(str, Path().iterdir())) == ["far", "in.jsonl", "new.jsonl", "there.jsonl"]
 
 
-def named_as_failures(one: Path) -> Path:
-    return one.rename("out.jsonl.failed.jsonl")
+def rename_to_failures_file(file: Path) -> Path:
+    return file.rename("out.jsonl.failed.jsonl")
 
 
-def linked_as(name: str, make):
-    def linked(one: Path) -> Path:
-        make(one, name)
-        return one
+def link_input_as(name: str, make):
+    def prepare(file: Path) -> Path:
+        make(file, name)
+        return file
 
-    return linked
+    return prepare
 
 
 @pytest.mark.parametrize("prepare", [
-    named_as_failures, linked_as("out.jsonl", os.link), linked_as("out.jsonl", os.symlink),
-    linked_as("out.jsonl.partial", os.symlink), linked_as("out.jsonl.partial", os.link),
-    linked_as("out.jsonl.writing", os.symlink), linked_as("out.jsonl.failed.jsonl", os.link),
+    rename_to_failures_file, link_input_as("out.jsonl", os.link), link_input_as("out.jsonl", os.symlink),
+    link_input_as("out.jsonl.partial", os.symlink), link_input_as("out.jsonl.partial", os.link),
+    link_input_as("out.jsonl.writing", os.symlink), link_input_as("out.jsonl.failed.jsonl", os.link),
 ])
-def test_nothing_that_is_written_may_be_the_input_under_another_name(one, prepare):
-    path = prepare(one)
-    for how in ({"overwrite": True}, {"resume": True}):
+def test_no_written_file_may_be_a_link_to_the_input(one_row, prepare):
+    path = prepare(one_row)
+    for mode in ({"overwrite": True}, {"resume": True}):
         with pytest.raises(InputError, match="is also the input"):
-            task_of(path, output=Path("out.jsonl"), format=export_formats.SFT, **how)
+            task_of(path, output=Path("out.jsonl"), format=export_formats.SFT, **mode)
     assert path.read_text() == '{"prompt": "This movie"}\n'
 
 
-def test_a_list_of_failures_is_not_overwritten_unasked_and_only_where_one_is_written(one, engine, scorer):
+def test_a_list_of_failures_is_only_overwritten_on_request_where_the_form_has_one(one_row, engine, scorer):
     notes = Path("out.jsonl.failed.jsonl")
     notes.write_text("mine")
     with pytest.raises(InputError, match=r"out\.jsonl\.failed\.jsonl already exists"):
-        task_of(one, format=export_formats.SFT)
-    finished(task_of(one), engine, scorer)
+        task_of(one_row, format=export_formats.SFT)
+    run_to_end(task_of(one_row), engine, scorer)
     assert notes.read_text() == "mine"
 
 
-def a_pipe() -> str:
+def make_pipe() -> str:
     os.mkfifo("pipe")
     return "pipe"
 
 
-@pytest.mark.parametrize(("name", "make", "words"), [
+@pytest.mark.parametrize(("name", "make", "message"), [
     ("x" * 245 + ".jsonl", None, "too long"), ("é" * 125 + ".jsonl", None, "too long"),
     ("x" * 236 + ".jsonl", None, "too long"), ("y/" * 2100 + "x.jsonl", None, "too long"),
-    ("out.jsonl", a_pipe, "not a regular file"), ("out.jsonl", lambda: "out.jsonl", "not a regular file"),
+    ("out.jsonl", make_pipe, "not a regular file"), ("out.jsonl", lambda: "out.jsonl", "not a regular file"),
     ("out.jsonl", lambda: "none/x.jsonl", "folder does not exist"), ("out.jsonl", lambda: ".", "not a regular file"),
     ("in.jsonl/out.jsonl", None, "folder does not exist"),
 ])
-def test_an_output_that_cannot_be_is_refused_before_any_work(one, name, make, words):
+def test_an_impossible_output_is_refused_before_any_work(one_row, name, make, message):
     if make:
         os.symlink(make(), name)
-    with pytest.raises(InputError, match=words):
-        task_of(one, output=Path(name), format=export_formats.SFT, overwrite=True)
+    with pytest.raises(InputError, match=message):
+        task_of(one_row, output=Path(name), format=export_formats.SFT, overwrite=True)
     assert not set(map(str, Path().iterdir())) - {"in.jsonl", "out.jsonl", "pipe"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/sys, in which nobody makes files")
-def test_a_folder_that_takes_no_files_is_told_before_models_are_loaded(one, command, monkeypatch):
+def test_a_folder_without_write_access_is_refused_before_models_are_loaded(one_row, run_command, monkeypatch):
     monkeypatch.setattr("bon.api.load", None)
     os.symlink("/sys/out.jsonl", "link.jsonl")
     for name in ("/sys/out.jsonl", "link.jsonl"):
-        status, out, err = command("in.jsonl", name)
+        status, out, err = run_command("in.jsonl", name)
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert f"{name}, or a file that the run needs beside it, cannot be written" in err
 
 
-def test_a_name_that_is_just_short_enough_is_written(one, engine, scorer):
+def test_the_longest_possible_name_is_written(one_row, engine, scorer):
     for length, form in ((247, export_formats.BEST), (234, export_formats.SFT)):
         name = "x" * (length - 6) + ".jsonl"
-        finished(task_of(one, output=Path(name), format=form), engine, scorer)
-        assert len(lines(Path(name))) == 1
+        run_to_end(task_of(one_row, output=Path(name), format=form), engine, scorer)
+        assert len(read_lines(Path(name))) == 1
 
 
 # Labels.
 
 
 @pytest.mark.parametrize("keep", [None, 2])
-def test_labels_after_early_rejection_set_what_is_left_against_its_mean(file, engine, scorer, keep):
+def test_labels_after_early_rejection_compare_with_the_mean_of_the_survivors(file, engine, scorer, keep):
     settings = Settings(n=8, seed=7, min_tokens=8, max_tokens=16, reject=0.5, keep=keep)
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:24]))
-    done = finished(task_of(file, format=export_formats.SCORED, settings=settings), engine, scorer)
+    end = run_to_end(task_of(file, format=export_formats.SCORED, settings=settings), engine, scorer)
     by_row = {}
-    for row in lines(file.with_name("out.jsonl")):
+    for row in read_lines(file.with_name("out.jsonl")):
         by_row.setdefault(row["row"], []).append((row["score"], row["label"]))
     assert len(by_row) > 12
-    assert len(by_row) + sum(done.left_out.values()) == 24
+    assert len(by_row) + sum(end.left_out.values()) == 24
     for labelled in by_row.values():
         assert labelled[0][1] is True
         if keep is None:
@@ -423,59 +422,59 @@ def test_numbers_that_json_lacks_are_null_in_jsonl_and_stay_in_parquet(tmp_path,
     }), path)
     for form in (export_formats.BEST, export_formats.SCORED):
         for ending in (".jsonl", ".parquet"):
-            finished(task_of(path, output=tmp_path / f"{form.name}{ending}", format=form), engine, scorer)
-        told = [json.loads(line, parse_constant=pytest.fail) for line in
-                (tmp_path / f"{form.name}.jsonl").read_text().splitlines()]
-        assert [told[0][name] for name in ("rating", "each", "all")] == [None, [None, 1.0], {"x": None}]
-        kept = pyarrow.parquet.read_table(tmp_path / f"{form.name}.parquet").to_pylist()
-        assert str([kept[0][name] for name in ("rating", "each", "all")]) == "[nan, [inf, 1.0], {'x': -inf}]"
+            run_to_end(task_of(path, output=tmp_path / f"{form.name}{ending}", format=form), engine, scorer)
+        json_rows = [json.loads(line, parse_constant=pytest.fail) for line in
+                     (tmp_path / f"{form.name}.jsonl").read_text().splitlines()]
+        assert [json_rows[0][name] for name in ("rating", "each", "all")] == [None, [None, 1.0], {"x": None}]
+        parquet_rows = pyarrow.parquet.read_table(tmp_path / f"{form.name}.parquet").to_pylist()
+        assert str([parquet_rows[0][name] for name in ("rating", "each", "all")]) == "[nan, [inf, 1.0], {'x': -inf}]"
 
 # Rows that fail.
 
 
-def test_bad_rows_fail_alone_and_the_others_are_as_without_them(file, engine, scorer, whole):
-    good, want = lines(file), [json.loads(line) for line in whole().splitlines()]
+def test_bad_rows_fail_alone_and_do_not_change_the_others(file, engine, scorer, complete_output):
+    good, expected = read_lines(file), [json.loads(line) for line in complete_output().splitlines()]
     bad = {2: {"prompt": ""}, 5: {"prompt": "word " * 400}, 70: {"id": 5}, 71: {"prompt": 7},
            72: {"messages": [{"role": "user", "content": "x"}], "prompt": [{"role": "user", "content": "x"}]}}
     file.write_text("".join(json.dumps(bad.get(i, row)) + "\n" for i, row in enumerate(good)))
-    done = finished(task_of(file), engine, scorer)
-    got = lines(file.with_name("out.jsonl"))
-    assert {i for i, row in enumerate(got) if row["error"]} == set(bad)
-    assert done.failed == 5
-    assert done.errors[2].startswith("The prompt is empty")
-    assert "The prompt has" in done.errors[5]
-    assert "no chat template" in got[72]["error"]
-    same = [i for i in range(150) if i not in bad]
-    assert [got[i]["completion"] for i in same] == [want[i]["completion"] for i in same]
+    end = run_to_end(task_of(file), engine, scorer)
+    rows = read_lines(file.with_name("out.jsonl"))
+    assert {i for i, row in enumerate(rows) if row["error"]} == set(bad)
+    assert end.failed == 5
+    assert end.errors[2].startswith("The prompt is empty")
+    assert "The prompt has" in end.errors[5]
+    assert "no chat template" in rows[72]["error"]
+    unchanged = [i for i in range(150) if i not in bad]
+    assert [rows[i]["completion"] for i in unchanged] == [expected[i]["completion"] for i in unchanged]
 
 
-def test_a_scorer_that_fails_at_one_row_costs_that_row_alone(file, engine):
+def test_a_scorer_that_fails_on_a_row_fails_only_that_row(file, engine):
     def fussy(texts):
         if any(text.startswith("The hotel") for text in texts):
             raise ValueError("no hotels")
         return [float(len(text)) for text in texts]
 
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:50]))
-    done = finished(task_of(file), engine, CallableScorer(fussy))
-    assert (done.rows, done.failed) == (50, 10)
+    end = run_to_end(task_of(file), engine, CallableScorer(fussy))
+    assert (end.rows, end.failed) == (50, 10)
     assert all(("hotel" in row["prompt"]) == ("no hotels" in (row["error"] or "")) for row in
-               lines(file.with_name("out.jsonl")))
+               read_lines(file.with_name("out.jsonl")))
 
 
 def test_rows_that_failed_are_listed_beside_training_data(file, engine, scorer):
     file.write_text('{"prompt": "This movie"}\n{"prompt": ""}\n')
-    done = finished(task_of(file, format=export_formats.SFT), engine, scorer)
-    assert (done.written, done.left_out) == (1, {"failed": 1})
-    (line,) = lines(batch_run.failures_path(file.with_name("out.jsonl")))
+    end = run_to_end(task_of(file, format=export_formats.SFT), engine, scorer)
+    assert (end.written, end.left_out) == (1, {"failed": 1})
+    (line,) = read_lines(batch_run.failures_path(file.with_name("out.jsonl")))
     assert line["row"] == 1
     assert line["error"].startswith("The prompt is empty")
     file.write_text('{"prompt": "This movie"}\n')
-    finished(task_of(file, format=export_formats.SFT, overwrite=True), engine, scorer)
+    run_to_end(task_of(file, format=export_formats.SFT, overwrite=True), engine, scorer)
     assert not batch_run.failures_path(file.with_name("out.jsonl")).exists()
 
 
-class Gone:
-    """An engine whose server goes away after so many calls."""
+class VanishingServer:
+    """An engine whose server stops answering after a number of calls."""
 
     def __init__(self, engine, calls: int):
         self._engine, self._calls = engine, calls
@@ -490,76 +489,75 @@ class Gone:
         yield from self._engine.generate(jobs)
 
 
-def test_an_engine_that_fails_at_everything_stops_the_run_which_can_be_resumed(file, engine, scorer):
+def test_an_engine_that_fails_on_every_row_stops_the_run_which_can_be_resumed(file, engine, scorer):
     with pytest.raises(EngineError, match="gone"):
-        finished(task_of(file), Gone(engine, 1), scorer)
-    done = finished(task_of(file, resume=True), engine, scorer)
-    assert (done.rows, done.failed) == (150, 0)
+        run_to_end(task_of(file), VanishingServer(engine, 1), scorer)
+    end = run_to_end(task_of(file, resume=True), engine, scorer)
+    assert (end.rows, end.failed) == (150, 0)
 
 
-def test_the_work_on_one_group_of_rows_can_be_sent_elsewhere():
+def test_the_work_on_a_group_of_rows_can_be_pickled():
     rows = [Row(3, "a", columns={"id": 1}), Row(4, error="bad")]
     assert pickle.loads(pickle.dumps((batch_run.make_records, rows, SETTINGS, export_formats.PREFERENCE)))[1] == rows
 
 
-# Memory and speed are figures of `bench --batch`; what makes them is tested.
+# `bench --batch` measures memory and speed; these tests check what they depend on.
 
 
-def test_nobody_watches_texts_grow_and_scores_come_in_one_call_per_batch(file, engine, scorer, monkeypatch):
+def test_scores_come_in_one_call_per_group(file, engine, scorer, monkeypatch):
     calls = []
     score = type(scorer).score
     monkeypatch.setattr(type(scorer), "score", lambda self, items: calls.append(len(items)) or score(self, items))
     monkeypatch.setattr(type(scorer), "rates_empty", True)  # a tiny model's texts are often empty
-    finished(task_of(file), engine, scorer)
+    run_to_end(task_of(file), engine, scorer)
     assert calls == [256, 256, 88]
 
 
 # The command line.
 
 
-#: What is said of a tiny model's random bytes, some of which begin a character.
-#: What the texts of a tiny model give rise to.
+#: The notes on the texts of a tiny model: random bytes, some of which begin a character, and empty texts.
 NOTES = re.compile(re.escape(f"bon: {say('note.character_cut')}\n")
                    + r"bon: In \d+ rows some texts are empty: they have no score and cannot win\.\n")
 
 
 @pytest.fixture
-def command(capsys, lm_folder, classifier_folder):
+def run_command(capsys, lm_folder, classifier_folder):
     """`python -m bon batch` on tiny models: status, standard output and standard error."""
-    def command(*argv) -> tuple[int, str, str]:
+    def run_command(*argv) -> tuple[int, str, str]:
         capsys.readouterr()
         models = ("--model", lm_folder, "--scorer", classifier_folder, "--max-tokens", "8", "-n", "4", "--seed", "7")
         status = main(["batch", *map(str, argv), *models])
         return status, *capsys.readouterr()
 
-    return command
+    return run_command
 
 
-def test_the_command_says_what_it_did(file, command, tmp_path):
-    status, out, err = command(file, tmp_path / "out.csv")
+def test_the_command_reports_its_rows_and_seed(file, run_command, tmp_path):
+    status, out, err = run_command(file, tmp_path / "out.csv")
     assert status == 0
     *notes, on_csv = err.splitlines(keepends=True)
     assert NOTES.fullmatch("".join(notes))
     assert "begin with an apostrophe" in on_csv
     assert "out.csv: 150 rows from 150 prompts (seed 7)" in out
-    assert "nothing to resume" in command(file, tmp_path / "out.csv", "--resume")[1]
+    assert "nothing to resume" in run_command(file, tmp_path / "out.csv", "--resume")[1]
 
 
-def test_rows_that_failed_are_told_by_status_and_name(command, tmp_path):
+def test_failed_rows_are_named_and_give_exit_status_1(run_command, tmp_path):
     (tmp_path / "in.jsonl").write_text('{"prompt": "This movie"}\n{"prompt": \n{"prompt": ""}\n')
-    assert command(tmp_path / "in.jsonl", tmp_path / "o.jsonl")[::2] == (
+    assert run_command(tmp_path / "in.jsonl", tmp_path / "o.jsonl")[::2] == (
         2, f"bon: {tmp_path}/in.jsonl: line 2 is not JSON (Expecting value, column 11). Correct it, or skip such rows "
         "with --skip-bad.\n")
-    status, out, err = command(tmp_path / "in.jsonl", tmp_path / "o.jsonl", "--skip-bad")
+    status, out, err = run_command(tmp_path / "in.jsonl", tmp_path / "o.jsonl", "--skip-bad")
     assert status == 1
     assert "3 rows from 3 prompts" in out
     assert "row 1 failed: line 2 is not JSON" in err
     assert "2 of 3 rows failed" in err
-    assert [bool(row["error"]) for row in lines(tmp_path / "o.jsonl")] == [False, True, True]
+    assert [bool(row["error"]) for row in read_lines(tmp_path / "o.jsonl")] == [False, True, True]
 
 
-def test_a_dry_run_says_what_there_is_and_writes_nothing(command, file, tmp_path):
-    status, out, err = command(file, tmp_path / "out.jsonl", "--dry-run")
+def test_a_dry_run_describes_the_input_and_writes_nothing(run_command, file, tmp_path):
+    status, out, err = run_command(file, tmp_path / "out.jsonl", "--dry-run")
     assert (status, err) == (0, "")
     assert "150 rows; columns: id, prompt" in out
     assert "0: This movie" in out
@@ -567,17 +565,17 @@ def test_a_dry_run_says_what_there_is_and_writes_nothing(command, file, tmp_path
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_training_data_by_name(command, file, tmp_path):
-    status, out, err = command(file, tmp_path / "out.jsonl", "--as", "preference", "--margin", "0.01")
+def test_the_command_writes_preferences(run_command, file, tmp_path):
+    status, out, err = run_command(file, tmp_path / "out.jsonl", "--as", "preference", "--margin", "0.01")
     assert status == 0
     assert NOTES.fullmatch(err)
-    pairs = lines(tmp_path / "out.jsonl")
+    pairs = read_lines(tmp_path / "out.jsonl")
     assert all(pair["margin"] >= 0.01 for pair in pairs)
     left_out = 150 - len(pairs)
     assert left_out == 0 or f": {left_out}" in out
 
 
-@pytest.mark.parametrize(("argv", "words"), [
+@pytest.mark.parametrize(("argv", "message"), [
     (["in.jsonl", "out.txt"], ".jsonl"), (["in.jsonl", "none/out.jsonl"], "folder"),
     (["in.jsonl", "in.jsonl"], "also the input"),
     (["none.csv", "out.csv"], "no file"), (["in.jsonl", "out.csv", "--margin", "1"], "--as preference"),
@@ -586,79 +584,79 @@ def test_training_data_by_name(command, file, tmp_path):
     (["in.jsonl", "out.csv", "--prompt-column", "x"], "id, prompt"),
     (["in.jsonl", "out.csv", "--push-to-hub", "x"], "USER/DATASET"),
 ])
-def test_what_cannot_work_is_said_in_one_line(command, file, tmp_path, monkeypatch, argv, words):
+def test_a_command_that_cannot_work_is_refused_in_one_line(run_command, file, tmp_path, monkeypatch, argv, message):
     monkeypatch.chdir(tmp_path)
-    status, out, err = command(*argv)
+    status, out, err = run_command(*argv)
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert words in err
+    assert message in err
 
 
-def test_progress_is_told_in_words():
+def test_progress_is_described_in_words():
     assert describe_progress(Progress(0, 150, 0, 0, 0.0)) == "0 of 150 rows "
     assert describe_progress(Progress(1064, 10_000, 2, 1000, 20.0)) == (
         "1,064 of 10,000 rows, 2 failed, 50.0 rows/s, 3 min left ")
 
 
-def _past(path: Path, size: int) -> bool:
+def has_grown_beyond(path: Path, size: int) -> bool:
     return path.exists() and path.stat().st_size > size
 
 
-def run_of(file: Path, out: Path, *more: str) -> list[str]:
-    """The command on the models in the box."""
+def command_on_embedded_models(file: Path, out: Path, *more: str) -> list[str]:
+    """The arguments of the command on the embedded models."""
     return ["batch", str(file), str(out), "-n", "8", "--max-tokens", "12", "--seed", "7", *more]
 
 
-def in_silence(argv: list[str]) -> None:
-    """The command, in a process of its own."""
+def run_silently(argv: list[str]) -> None:
+    """Runs the command with its output discarded, in a process of its own."""
     torch.set_num_threads(1)
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         sys.exit(main(argv))
 
 
-#: Bytes that the journal is to grow by, and seconds after that: before the first batch, between and within others.
+#: When to kill: bytes that the journal has grown by, and seconds after that; before, between and within groups.
 MOMENTS = [(-1, 0.0), (0, 0.0), (3000, 0.1), (6000, 0.3)]
 
 
-def test_killed_again_and_again_it_comes_to_the_same_bytes(file, tmp_path):
-    """Killed where the processes fork from one that has imported torch, which takes seconds."""
-    whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
-    journal, come = resume_journal.journal_path(parts), 0
-    assert main(run_of(file, whole)) == 0
+def test_a_run_that_is_killed_repeatedly_ends_with_the_same_bytes(file, tmp_path):
+    """The processes fork from one that has imported torch, which takes seconds."""
+    expected, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
+    journal, killed_alive = resume_journal.journal_path(parts), 0
+    assert main(command_on_embedded_models(file, expected)) == 0
     processes = get_context("forkserver")
     processes.set_forkserver_preload(["bon.cli.batch_command", "bon.api", "transformers"])
-    for further, pause in MOMENTS:
-        begun = journal.stat().st_size if journal.exists() else 0
-        process = processes.Process(target=in_silence, args=(run_of(file, parts, "--resume"),))
+    for growth, pause in MOMENTS:
+        size_before = journal.stat().st_size if journal.exists() else 0
+        process = processes.Process(target=run_silently, args=(command_on_embedded_models(file, parts, "--resume"),))
         process.start()
-        while process.is_alive() and further >= 0 and not _past(journal, begun + further):
+        while process.is_alive() and growth >= 0 and not has_grown_beyond(journal, size_before + growth):
             time.sleep(0.01)
         time.sleep(pause)
-        come += process.is_alive()
+        killed_alive += process.is_alive()
         process.kill()
         process.join()
-    assert come >= 2
-    assert main(run_of(file, parts, "--resume")) == 0
-    assert parts.read_bytes() == whole.read_bytes()
+    assert killed_alive >= 2
+    assert main(command_on_embedded_models(file, parts, "--resume")) == 0
+    assert parts.read_bytes() == expected.read_bytes()
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_products_round_alike_with_any_number_of_threads():
-    """So a batch comes to the same with one core for each worker as with all of them for one."""
+def test_matrix_products_do_not_depend_on_the_number_of_threads():
+    """So that a batch gives the same result with one core for each worker as with all cores for one."""
     weight, rows = torch.randn(64, 256), torch.randn(7, 256)  # 7: two threads would take 3 and 4
     before = torch.get_num_threads()
     try:
-        made = [(torch.set_num_threads(n), torch.nn.functional.linear(rows, weight))[1] for n in (1, 2, 3)]
+        products = [(torch.set_num_threads(n), torch.nn.functional.linear(rows, weight))[1] for n in (1, 2, 3)]
     finally:
         torch.set_num_threads(before)
-    assert all(torch.equal(made[0], other) for other in made)
+    assert all(torch.equal(products[0], product) for product in products)
 
 
-def test_ctrl_c_keeps_what_is_done(file, tmp_path):
+def test_ctrl_c_keeps_the_finished_rows(file, tmp_path):
     out = tmp_path / "out.jsonl"
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, "-m", "bon", *run_of(file, out)], cwd=ROOT, env=env,
+    process = subprocess.Popen([sys.executable, "-m", "bon", *command_on_embedded_models(file, out)], cwd=ROOT, env=env,
                                stderr=subprocess.PIPE, text=True, preexec_fn=HEED)
-    while process.poll() is None and not _past(resume_journal.journal_path(out), 2000):
+    while process.poll() is None and not has_grown_beyond(resume_journal.journal_path(out), 2000):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -669,8 +667,8 @@ def test_ctrl_c_keeps_what_is_done(file, tmp_path):
 
 
 @contextmanager
-def disk_of(size: int):
-    """Within it, no file may grow beyond so many bytes."""
+def file_size_limit(size: int):
+    """A context in which no file may grow beyond this number of bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -680,22 +678,22 @@ def disk_of(size: int):
 
 
 @pytest.mark.parametrize("when", ["journal", "output"])
-def test_a_full_disk_is_told_and_what_was_done_is_kept(file, engine, scorer, whole, when):
+def test_a_full_disk_is_an_error_and_the_finished_rows_are_kept(file, engine, scorer, complete_output, when):
     parts = file.with_name("parts.jsonl")
     events = batch_run.stream(task_of(file, output=parts), engine, scorer)
     for _ in range(2 if when == "journal" else 4):
-        last = next(events)
+        progress = next(events)
     room = resume_journal.journal_path(parts).stat().st_size + 100 if when == "journal" else 5000
-    with disk_of(room), pytest.raises(BonError, match=r"could not be written .* --resume"):
+    with file_size_limit(room), pytest.raises(BonError, match=r"could not be written .* --resume"):
         next(events)
     assert not parts.exists()
     assert not list(file.parent.glob("*.writing"))
-    first, *_ = batch_run.stream(task_of(file, output=parts, resume=True), engine, scorer)
-    assert first.done == last.done
-    assert parts.read_bytes() == whole()
+    start, *_ = batch_run.stream(task_of(file, output=parts, resume=True), engine, scorer)
+    assert start.done == progress.done
+    assert parts.read_bytes() == complete_output()
 
 
-def test_the_module_needs_no_torch():
+def test_the_command_loads_no_torch_to_parse_its_arguments():
     code = "import sys, bon.cli.batch_command; print({'torch', 'gradio', 'pyarrow'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "set()"
 
@@ -713,9 +711,9 @@ def test_chats_and_prompts_may_be_mixed(tmp_path, chatty, scorer):
     rows = [{"prompt": "The plot"}, {"prompt": chat}, {"prompt": "The plot"}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = Task(Dataset(tmp_path / "in.jsonl"), tmp_path / "out.jsonl", SETTINGS, export_formats.PREFERENCE)
-    done = finished(task, chatty, scorer)
-    by_row = {row["row"]: row for row in lines(tmp_path / "out.jsonl")}
-    assert done.written == 3
+    end = run_to_end(task, chatty, scorer)
+    by_row = {row["row"]: row for row in read_lines(tmp_path / "out.jsonl")}
+    assert end.written == 3
     assert (by_row[1]["prompt"], by_row[1]["chosen"][0]["role"]) == (chat, "assistant")
     assert isinstance(by_row[0]["chosen"], str)
 
@@ -741,7 +739,7 @@ def test_a_batch_may_be_written_by_a_server_and_stops_where_the_server_fails(fil
     with pytest.raises(EngineError):
         next(events)
     broken.clear()
-    done = finished(task_of(file, resume=True), sampler.engine, sampler.scorer)
-    assert (done.written, done.failed) == (12, 0)
+    end = run_to_end(task_of(file, resume=True), sampler.engine, sampler.scorer)
+    assert (end.written, end.failed) == (12, 0)
     server.shutdown()
     server.server_close()

@@ -26,7 +26,7 @@ from tests.ui.test_history_tab import open_history
 from tests.ui.test_keyboard import move_focus_to
 from tests.ui.test_mcp import result_of_session
 from tests.ui.test_page import CLIPBOARD, NASTY, complete_run, expect_phase, fill_settings, run, winner
-from tests.ui.test_run_view import page as form_of
+from tests.ui.test_run_view import form_inputs
 from tests.ui.test_share_links import copy_link
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}> {{ m.content }}\n{% endfor %}<assistant>"
@@ -73,9 +73,9 @@ def chat_run(messages=CHAT) -> RunState:
 
 
 def test_the_form_gives_the_last_message_of_a_chat_or_a_text():
-    assert request_of(form_of(prompt="Well?", chat=BEFORE)).messages == tuple(CHAT)
+    assert request_of(form_inputs(prompt="Well?", chat=BEFORE)).messages == tuple(CHAT)
     for text in (None, False, ""):
-        request = request_of(form_of(chat=text))
+        request = request_of(form_inputs(chat=text))
         assert (request.prompt, request.messages) == ("This movie", None)
 
 
@@ -84,9 +84,9 @@ def test_the_form_gives_the_last_message_of_a_chat_or_a_text():
     ({"chat": [1]}, "prompt"), ({"chat": [{"role": "user"}]}, "prompt"),
 ])
 def test_an_invalid_chat_is_an_error_at_its_field(changes, field):
-    assert next(iter(faults(form_of(**changes)))) == field
+    assert next(iter(faults(form_inputs(**changes)))) == field
     with pytest.raises(InputError):
-        request_of(form_of(**changes))
+        request_of(form_inputs(**changes))
 
 
 def test_a_public_page_counts_every_message():
@@ -121,22 +121,22 @@ def test_a_record_keeps_the_chat_and_a_forged_one_is_refused():
 def test_a_link_carries_the_chat():
     pairs = json.dumps([[m["role"], m["content"]] for m in BEFORE])
     expected = {"prompt": "Well?", "chat": BEFORE}
-    assert accept({"prompt": "Well?", "chat": pairs}, form_of()) == (expected, [])
-    assert accept({"chat": "[]"}, form_of()) == ({"chat": []}, [])
-    assert accept({"chat": "0"}, form_of()) == ({"chat": False}, [])
+    assert accept({"prompt": "Well?", "chat": pairs}, form_inputs()) == (expected, [])
+    assert accept({"chat": "[]"}, form_inputs()) == ({"chat": []}, [])
+    assert accept({"chat": "0"}, form_inputs()) == ({"chat": False}, [])
 
 
 @pytest.mark.parametrize("chat", [
     "yes", "1", "{}", "[1]", '["ab"]', '[["user"]]', '[["user", 1]]', '[{"role": "user"}]', "[" * 5000, NASTY,
 ])
 def test_a_chat_that_cannot_be_read_is_ignored_with_a_message(chat):
-    accepted, ignored = accept({"prompt": "Hi", "chat": chat}, form_of())
+    accepted, ignored = accept({"prompt": "Hi", "chat": chat}, form_inputs())
     assert (accepted, ignored) == ({"prompt": "Hi"}, ["The chat in this link cannot be read and was ignored."])
 
 
 def test_a_chat_longer_than_a_public_page_accepts_is_ignored():
     public = Deployment(public=True, prompt=40)
-    accepted, ignored = accept({"chat": json.dumps([["user", "x" * 50]])}, form_of(), public)
+    accepted, ignored = accept({"chat": json.dumps([["user", "x" * 50]])}, form_inputs(), public)
     assert accepted == {}
     assert "at most 40" in ignored[0]
 

@@ -12,7 +12,7 @@ from bon.ui.generate.handlers import GenerateHandlers
 from bon.ui.hosting.deployment import Deployment
 from tests.support.browser import DESK, DRAWN, PHONE_SIZE, SCORES, TEXTS, Play, sideways, unfit, variant
 from tests.ui.test_page import NASTY, complete_run, expect_phase, fill_settings, open_tab, run, winner
-from tests.ui.test_run_view import state
+from tests.ui.test_run_view import run_with_scores
 
 #: Texts that break careless pages: markup, templates, handlers, URLs, entities, odd characters and a great length.
 TEXTS_OF_ALL_KINDS = (
@@ -26,7 +26,7 @@ CLOSED = "Object.defineProperty(window, 'indexedDB', {get() { throw new DOMExcep
 
 def record(seed=7, scores=(0.2, 0.9, 0.4), **changes) -> dict:
     """A run as the page keeps it."""
-    run_record = run_view.record(state(list(scores)).result())
+    run_record = run_view.record(run_with_scores(list(scores)).result())
     run_record["settings"] |= {"seed": seed}
     return run_record | changes
 

@@ -1,4 +1,4 @@
-"""What the page shows of a run, without a browser, and what its server logs."""
+"""The page's view of a run, without a browser, and the log of its server."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from bon.ui.work import updates
 from tests.support.forms import faults, request_of
 
 
-def state(scores, n=None, unit="probability", target="POSITIVE") -> RunState:
+def run_with_scores(scores, n=None, unit="probability", target="POSITIVE") -> RunState:
     """A run of n candidates, of which the first have these scores."""
     run = RunState()
     n = n or len(scores)
@@ -30,18 +30,18 @@ def state(scores, n=None, unit="probability", target="POSITIVE") -> RunState:
     return run
 
 
-def page(**changes):
-    """The page's inputs as they are at first."""
-    first = {
+def form_inputs(**changes):
+    """The initial values of the page's form, with changes."""
+    initial = {
         "prompt": "This movie", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
         "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "", "reject": False,
         "select": "best", "softness": 0.1, "chat": None,
     }
-    return {**first, **changes}
+    return {**initial, **changes}
 
 
-def test_rows_keep_their_numbers_and_say_their_ranks():
-    view = run_view.writing_view(state([0.2, 0.9, 0.5], n=5).result())
+def test_rows_keep_the_order_of_candidates_and_have_their_ranks():
+    view = run_view.writing_view(run_with_scores([0.2, 0.9, 0.5], n=5).result())
     assert [row["rank"] for row in view["rows"]] == [3, 1, 2, None, None]
     assert [row["state"] for row in view["rows"]] == ["scored", "scored", "scored", "writing", "writing"]
     assert view["winner"]["index"] == 1
@@ -49,13 +49,13 @@ def test_rows_keep_their_numbers_and_say_their_ranks():
     assert view["progress"] == round(26 / 38, 3)
 
 
-def test_nothing_scored_has_no_winner_and_no_mean():
-    view = run_view.writing_view(state([], n=3).result())
+def test_a_run_without_scores_has_no_winner_and_no_mean():
+    view = run_view.writing_view(run_with_scores([], n=3).result())
     assert (view["winner"], view["mean"], view["scored"]) == (None, None, 0)
 
 
-def test_done_has_facts_and_the_exact_curve():
-    view = run_view.done_view(state([0.0, 1.0, 0.5, 0.5]).result())
+def test_a_done_view_has_facts_and_the_exact_curve():
+    view = run_view.done_view(run_with_scores([0.0, 1.0, 0.5, 0.5]).result())
     assert [fact["value"] for fact in view["facts"]] == ["1.000", "0.500", "80%", "≤ 0.64"]
     assert view["curve"]["points"] == [[1, 0.5, "0.500"], [2, 0.75, "0.750"], [3, 0.875, "0.875"], [4, 1.0, "1.000"]]
     assert view["curve"]["caption"] == "The first 4 give 90% of the gain; all 4 give +0.500."
@@ -63,50 +63,50 @@ def test_done_has_facts_and_the_exact_curve():
 
 
 def test_equal_scores_do_not_promise_a_gain():
-    view = run_view.done_view(state([0.5] * 4).result())
+    view = run_view.done_view(run_with_scores([0.5] * 4).result())
     assert "tenths" not in view["curve"]["caption"]
     assert view["winner"]["lift"] == "+0.000"
 
 
-def test_stopped_keeps_what_is_done():
-    result = state([0.2, 0.9], n=4).result()
+def test_a_stopped_view_keeps_the_finished_candidates():
+    result = run_with_scores([0.2, 0.9], n=4).result()
     view = run_view.view_after_stop(run_view.writing_view(result), result)
     assert (view["phase"], view["title"]) == ("stopped", "Stopped after 2 of 4.")
     assert [row["state"] for row in view["rows"]] == ["scored", "scored", "stopped", "stopped"]
     assert view["winner"]["tag"] == "Best of the 2 that were scored"
     assert view["progress"] is None
-    kept = run_view.read_record(json.dumps(view["record"]))
-    assert [c.ended for c in kept.candidates] == ["eos", "eos", "stopped", "stopped"]
-    assert "Stopped with 2 of 4 candidates scored: the figures cover only these." in kept.notes
-    again = run_view.ended_view(kept)
-    assert (again["phase"], again["title"], again["rows"]) == (view["phase"], view["title"], view["rows"])
+    restored = run_view.read_record(json.dumps(view["record"]))
+    assert [c.ended for c in restored.candidates] == ["eos", "eos", "stopped", "stopped"]
+    assert "Stopped with 2 of 4 candidates scored: the figures cover only these." in restored.notes
+    view_again = run_view.ended_view(restored)
+    assert [view_again[key] for key in ("phase", "title", "rows")] == [view[key] for key in ("phase", "title", "rows")]
 
 
 @pytest.mark.parametrize("phase", ["done", "sample", "empty", "failed"])
 def test_a_stop_that_comes_too_late_changes_nothing(phase):
-    result = state([0.5]).result()
+    result = run_with_scores([0.5]).result()
     view = {**run_view.done_view(result), "phase": phase}
     assert run_view.view_after_stop(view, result) == view
 
 
-def test_broken_keeps_what_is_done_and_says_why():
-    view = run_view.failed_run_view(state([0.2], n=2).result(), "No memory.")
+def test_a_failed_view_keeps_the_finished_candidates_and_has_the_reason():
+    view = run_view.failed_run_view(run_with_scores([0.2], n=2).result(), "No memory.")
     assert (view["phase"], view["error"], view["rows"][0]["score"]) == ("failed", "No memory.", "0.200")
     assert "rows" not in run_view.failed_run_view(None, "No model.")
-    nothing_scored = run_view.failed_run_view(state([], n=2).result(), "No memory.")
+    nothing_scored = run_view.failed_run_view(run_with_scores([], n=2).result(), "No memory.")
     assert nothing_scored["line"].startswith("None of 2 had been scored")
 
 
-def test_a_view_survives_its_way_to_the_browser():
-    view = run_view.writing_view(state([0.2, 0.9], n=4).result())
+def test_a_view_survives_packing_for_the_browser():
+    view = run_view.writing_view(run_with_scores([0.2, 0.9], n=4).result())
     assert run_view.unpack(json.loads(json.dumps(run_view.pack(view)))) == view
     assert run_view.unpack(run_view.pack(run_view.empty_view())) == run_view.empty_view()
 
 
-def test_growing_texts_are_appended_to_not_sent_again():
+def test_growing_texts_are_sent_as_appended_parts():
     from gradio.utils import diff
 
-    run = state([], n=3)
+    run = run_with_scores([], n=3)
     before = run_view.pack(run_view.writing_view(run.result()))
     run.add(Wrote((Row(1, " text 1 goes on", 7),)))
     changes = diff(before, run_view.pack(run_view.writing_view(run.result())))
@@ -117,7 +117,7 @@ def test_growing_texts_are_appended_to_not_sent_again():
 def test_sample_is_read_from_its_file_or_left_out(tmp_path):
     file = tmp_path / "sample.json"
     assert run_view.sample_view(file)["phase"] == "empty"
-    result = state([0.2, 0.9]).result()
+    result = run_with_scores([0.2, 0.9]).result()
     file.write_text(json.dumps(result.to_dict()))
     assert run_view.read_record(file.read_text()).to_dict() == result.to_dict()
     view = run_view.sample_view(file)
@@ -125,11 +125,11 @@ def test_sample_is_read_from_its_file_or_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("score", "words"),
+    ("score", "text"),
     [(0.98649, "0.986"), (1.0, "1.000"), (0.99996, "> 0.999"), (0.0001, "< 0.001"), (0.0, "0.000"), (-2.5, "−2.500")],
 )
-def test_scores_are_not_rounded_to_certainty(score, words):
-    assert run_view.format_score(score) == words
+def test_scores_are_not_rounded_to_certainty(score, text):
+    assert run_view.format_score(score) == text
 
 
 def test_win_rate_is_not_rounded_to_certainty():
@@ -137,7 +137,7 @@ def test_win_rate_is_not_rounded_to_certainty():
 
 
 @pytest.mark.parametrize("scores", [[-3.2, 1.7, 4.4], [5.0], [2.0, 2.0], [0.0012, 0.0019], [-1e6, 1e6]])
-def test_an_axis_without_fixed_ends_holds_all_scores(scores):
+def test_an_axis_without_fixed_ends_contains_all_scores(scores):
     axis = run_view.score_axis(scores, "logit")
     assert axis.low < axis.high
     assert all(axis.low <= score <= axis.high for score in scores)
@@ -147,7 +147,7 @@ def test_an_axis_without_fixed_ends_holds_all_scores(scores):
 
 def test_an_axis_without_scores_has_no_numbers():
     assert run_view.score_axis([], "logit").ticks == ()
-    assert run_view.writing_view(state([], n=2, unit="reward", target=None).result())["axis"]["ticks"] == []
+    assert run_view.writing_view(run_with_scores([], n=2, unit="reward", target=None).result())["axis"]["ticks"] == []
 
 
 def test_units_are_named():
@@ -156,7 +156,7 @@ def test_units_are_named():
     assert numbers.format_unit("reward", None) == "reward"
 
 
-def test_chips_say_what_runs():
+def test_chips_name_model_scorer_and_device():
     engine = {"name": "embedded", "parameters": 4_812_032, "device": "cuda", "dtype": "torch.bfloat16"}
     assert run_view.chips(engine, "embedded sentiment") == [
         "model: embedded 4.8M", "scorer: embedded sentiment", "CUDA, bf16",
@@ -164,11 +164,11 @@ def test_chips_say_what_runs():
     assert [run_view.format_size(n) for n in (124_439_808, 1_700_000_000, 7_600)] == ["124M", "1.7B", "0.0M"]
 
 
-def test_the_page_as_it_is_at_first_is_good():
-    assert faults(page()) == {}
-    settings = request_of(page(seed=" 7 ", scorer="logprob")).settings
+def test_the_initial_form_has_no_faults():
+    assert faults(form_inputs()) == {}
+    settings = request_of(form_inputs(seed=" 7 ", scorer="logprob")).settings
     assert (settings.seed, settings.scorer, settings.n) == (7, "logprob", 16)
-    assert request_of(page()).settings.seed is None
+    assert request_of(form_inputs()).settings.seed is None
 
 
 @pytest.mark.parametrize(
@@ -178,17 +178,17 @@ def test_the_page_as_it_is_at_first_is_good():
      ("seed", "7.5"), ("seed", "١٢x"), ("seed", str(2**53))],
 )
 def test_each_fault_is_found_at_its_field(field, value):
-    assert list(faults(page(**{field: value}))) == [field]
+    assert list(faults(form_inputs(**{field: value}))) == [field]
 
 
 def test_all_faults_are_found_at_once():
-    found = faults(page(prompt="", n=0, min_tokens=90, max_tokens=4, temperature=-1, seed="x"))
-    assert set(found) == {"prompt", "n", "min_tokens", "temperature", "seed"}
+    faults_by_field = faults(form_inputs(prompt="", n=0, min_tokens=90, max_tokens=4, temperature=-1, seed="x"))
+    assert set(faults_by_field) == {"prompt", "n", "min_tokens", "temperature", "seed"}
 
 
 def test_the_validator_answers_for_every_input():
-    answers = form_values.validate(page(n=0), Deployment())
-    assert list(page()) == list(form_values.FIELDS)
+    answers = form_values.validate(form_inputs(n=0), Deployment())
+    assert list(form_inputs()) == list(form_values.FIELDS)
     assert [answer["is_valid"] for answer in answers] == [name != "n" for name in form_values.FIELDS]
 
 
@@ -200,44 +200,44 @@ def test_snapshots_show_the_start_the_first_text_and_the_end_at_once():
     assert len(list(updates.snapshots(iter(events), interval=0))) == 500
 
 
-def test_a_failure_loses_nothing_that_was_held_back():
+def test_no_held_back_update_is_lost_in_a_failure():
     def events():
         yield Started("This movie", "lm", "judge", "POSITIVE", "probability", Settings(n=2, seed=7), (10, 10))
         yield Ended(Candidate(0, " text", tokens=6, cap=10, ended="eos"))
         yield Scored(0, 0.5)
         raise RuntimeError("broken")
 
-    seen = []
+    results = []
     with pytest.raises(RuntimeError):
-        seen.extend(result for _, result in updates.snapshots(events(), interval=3600))
-    assert seen[-1].candidates[0].score == 0.5
+        results.extend(result for _, result in updates.snapshots(events(), interval=3600))
+    assert results[-1].candidates[0].score == 0.5
 
 
-def rejecting():
-    """A run of four of which two were dropped, one with the highest score of all."""
-    made = state([0.6, 0.9, 0.2, 0.99], n=4)
+def run_with_rejections():
+    """A run of four candidates of which two were rejected, one of them with the highest score."""
+    run = run_with_scores([0.6, 0.9, 0.2, 0.99], n=4)
     for i in (2, 3):
-        made.candidates[i] = dataclasses.replace(made.candidates[i], ended="rejected", tokens=4, cap=30)
-    return made.result()
+        run.candidates[i] = dataclasses.replace(run.candidates[i], ended="rejected", tokens=4, cap=30)
+    return run.result()
 
 
-def test_the_switch_for_early_rejection_drops_half_and_is_off_at_first():
-    assert request_of(page()).settings.reject == 0
-    assert request_of(page(reject=True)).settings.reject == 0.5
+def test_the_switch_for_early_rejection_drops_half_and_is_off_by_default():
+    assert request_of(form_inputs()).settings.reject == 0
+    assert request_of(form_inputs(reject=True)).settings.reject == 0.5
 
 
-def test_dropped_candidates_are_shown_as_such_and_never_lead():
-    view = run_view.done_view(rejecting())
+def test_rejected_candidates_are_marked_and_never_lead():
+    view = run_view.done_view(run_with_rejections())
     assert [row["state"] for row in view["rows"]] == ["scored", "scored", "rejected", "rejected"]
     assert view["winner"]["index"] == 1
     assert view["winner"]["lift"] == ""
-    only_dropped = state([0.5], n=2)
+    only_dropped = run_with_scores([0.5], n=2)
     only_dropped.candidates[0] = dataclasses.replace(only_dropped.candidates[0], ended="rejected")
     assert run_view.writing_view(only_dropped.result())["winner"] is None
 
 
-def test_after_early_rejection_the_figures_say_what_was_spent_and_there_is_no_curve():
-    result = rejecting()
+def test_after_early_rejection_the_facts_count_tokens_and_there_is_no_curve():
+    result = run_with_rejections()
     view = run_view.done_view(result)
     assert view["curve"] is None
     assert view["mean"] is None
@@ -248,29 +248,30 @@ def test_after_early_rejection_the_figures_say_what_was_spent_and_there_is_no_cu
     assert any("Early rejection dropped 2 of 4" in note for note in view["notes"])
 
 
-def test_text_and_table_mark_what_was_dropped():
-    result = rejecting()
+def test_text_and_table_mark_rejected_candidates():
+    result = run_with_rejections()
     assert str(result).count("(dropped after 4 tokens)") == 2
     assert result._repr_html_().count("(dropped)") == 2
 
 
-@pytest.mark.parametrize(("select", "tag", "first"), [
+@pytest.mark.parametrize(("select", "tag", "label"), [
     ("best", "Winner of 3", "best of 3"), ("worst", "The worst of 3", "worst of 3"),
     ("soft", "Weighted draw from 3", "best of 3"),
 ])
-def test_every_way_of_selecting_has_its_words(select, tag, first):
-    state = RunState()
-    state.add(Started("p", "lm", "judge", None, "score", Settings(n=3, seed=1, select=select), (5, 5, 5), uniform=0.99))
+def test_each_selection_rule_has_its_labels(select, tag, label):
+    run_state = RunState()
+    settings = Settings(n=3, seed=1, select=select)
+    run_state.add(Started("p", "lm", "judge", None, "score", settings, (5, 5, 5), uniform=0.99))
     for i, score in enumerate((0.2, 0.9, 0.5)):
-        state.add(Ended(Candidate(i, f" text {i}", tokens=5, cap=5, ended="length")))
-        state.add(Scored(i, score))
-    view = run_view.done_view(state.result())
+        run_state.add(Ended(Candidate(i, f" text {i}", tokens=5, cap=5, ended="length")))
+        run_state.add(Scored(i, score))
+    view = run_view.done_view(run_state.result())
     assert view["winner"]["tag"] == tag
-    assert view["facts"][0]["label"] == first
+    assert view["facts"][0]["label"] == label
     assert len(view["facts"]) == {"best": 4, "worst": 4, "soft": 2}[select]
 
 
-def test_what_a_server_logs_that_is_no_error_stays_in_its_words(caplog):
+def test_a_log_entry_that_is_no_error_stays_unchanged(caplog):
     error_log.keep_servers_quiet()
     logging.getLogger("asyncio").warning("Listening %s", "no more")
     assert caplog.messages == ["Listening no more"]

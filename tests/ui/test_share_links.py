@@ -14,8 +14,7 @@ from bon.ui.hosting.deployment import Deployment
 from tests.support.browser import DRAWN, opened, unfit
 from tests.support.forms import accept
 from tests.ui.test_page import CLIPBOARD, NASTY, expect_phase, fill_settings, run, winner
-from tests.ui.test_run_view import page as form_of
-from tests.ui.test_run_view import state
+from tests.ui.test_run_view import form_inputs, run_with_scores
 
 HARMLESS = {"view": "present", "__theme": "dark", "utm_source": "mail", "run": "1"}
 
@@ -24,7 +23,7 @@ def test_a_full_query_string_fills_the_form():
     query = {"prompt": " Hi ", "n": "32", "target": "NEGATIVE", "min_tokens": "4", "max_tokens": "9", "seed": "7",
              "temperature": "0.7", "top_p": "0.9", "top_k": "40", "model": "gpt2-imdb", "scorer": "logprob",
              "reject": "0.5", "select": "soft", "softness": "0.3"}
-    assert accept(query, form_of()) == ({
+    assert accept(query, form_inputs()) == ({
         "prompt": " Hi ", "n": 32, "target": "NEGATIVE", "min_tokens": 4, "max_tokens": 9, "seed": "7",
         "temperature": 0.7, "top_p": 0.9, "top_k": 40, "model": "gpt2-imdb", "scorer": "logprob",
         "reject": True, "select": "soft", "softness": 0.3,
@@ -32,7 +31,7 @@ def test_a_full_query_string_fills_the_form():
 
 
 def test_parameters_of_others_are_ignored_without_a_warning():
-    assert accept(HARMLESS, form_of()) == ({}, [])
+    assert accept(HARMLESS, form_inputs()) == ({}, [])
 
 
 @pytest.mark.parametrize(("name", "value", "message"), [
@@ -44,7 +43,7 @@ def test_parameters_of_others_are_ignored_without_a_warning():
     ("unit", "logit", "on this page"), ("temprature", "1", "mean temperature"),
 ])
 def test_a_wrong_value_is_ignored_with_its_reason_and_the_others_fill_the_form(name, value, message):
-    accepted, ignored = accept({"prompt": "Hi", "select": "best", name: value}, form_of())
+    accepted, ignored = accept({"prompt": "Hi", "select": "best", name: value}, form_inputs())
     assert accepted == {k: v for k, v in {"prompt": "Hi", "select": "best"}.items() if k != name}
     assert len(ignored) == 1
     assert message in ignored[0]
@@ -52,28 +51,28 @@ def test_a_wrong_value_is_ignored_with_its_reason_and_the_others_fill_the_form(n
 
 def test_all_wrong_values_are_reported_at_once():
     query = {"n": "0", "temperature": "x", "top_p": "9", "min_tokens": "90", "max_tokens": "4", "seed": "?"}
-    accepted, ignored = accept(query, form_of())
+    accepted, ignored = accept(query, form_inputs())
     assert accepted == {}
     assert len(ignored) == 6
-    assert accept(dict.fromkeys(FIELDS, NASTY), form_of())[0].keys() == {
+    assert accept(dict.fromkeys(FIELDS, NASTY), form_inputs())[0].keys() == {
         "prompt", "model", "scorer", "target",
     }
 
 
 def test_a_blank_value_counts_as_missing():
-    assert accept(dict.fromkeys(FIELDS, " "), form_of()) == ({}, [])
+    assert accept(dict.fromkeys(FIELDS, " "), form_inputs()) == ({}, [])
 
 
 def test_labels_of_other_scorers_are_accepted_unchecked():
-    assert accept({"target": "LABEL_1", "scorer": "some/scorer"}, form_of())[0]["target"] == "LABEL_1"
+    assert accept({"target": "LABEL_1", "scorer": "some/scorer"}, form_inputs())[0]["target"] == "LABEL_1"
 
 
 def test_the_answer_has_a_value_for_every_output():
-    answer = share_links.fill_form({"n": "200", "seed": "x"}, form_of(), Deployment())
+    answer = share_links.fill_form({"n": "200", "seed": "x"}, form_inputs(), Deployment())
     assert len(answer) == len(FIELDS) + 2
     assert answer[-2] == 64
     assert answer[-1]["linked"] is True
-    assert share_links.fill_form({}, form_of(), Deployment())[-1]["linked"] is False
+    assert share_links.fill_form({}, form_inputs(), Deployment())[-1]["linked"] is False
 
 
 # In the browser.
@@ -122,7 +121,7 @@ def a_link_fills_the_form_and_runs_nothing(stage, page):
 
 
 def the_link_of_a_run_has_its_changed_settings(page):
-    record = json.dumps(run_view.record(state([0.2, 0.9, 0.4]).result()))
+    record = json.dumps(run_view.record(run_with_scores([0.2, 0.9, 0.4]).result()))
     link = page.evaluate("(record) => bon.shareLink(JSON.parse(record))", record)
     other_parameters = {"view": ["later"], "run": ["1"]}
     assert parse_qs(urlsplit(link).query) == {**other_parameters, "prompt": ["This movie"], "n": ["3"], "seed": ["7"]}
@@ -133,7 +132,7 @@ def the_link_of_a_run_has_its_changed_settings(page):
     record_with_all["settings"] |= all_settings
     link = page.evaluate("(record) => bon.shareLink(record)", record_with_all)
     query = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
-    accepted, ignored = accept(query, form_of())
+    accepted, ignored = accept(query, form_inputs())
     assert ignored == []
     assert accepted == all_settings | {"prompt": record_with_all["prompt"], "seed": str(2**53 - 1), "reject": True}
 
