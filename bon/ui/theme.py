@@ -49,6 +49,12 @@ COLOURS = {
 }
 
 
+#: Style sheets of the whole page: of two rules that are equally specific, the later one applies.
+PAGE_STYLES = (
+    "colours.css", "page.css", "header.css", "form.css", "settings.css", "about.css", "chat_field.css", "results.css",
+    "charts.css", "winner_card.css", "run_facts.css", "candidate_rows.css", "candidate_detail.css", "run_view.css",
+    "comparison_view.css", "batch_tab.css", "notices.css", "history_list.css", "run_pair.css", "present_mode.css",
+)
 #: Scripts of the whole page, in the order in which they run; components bring the others.
 PAGE_SCRIPTS = (
     "browser_storage.js", "texts.js", "dom.js", "buttons.js", "language_switch.js", "first_paint.js",
@@ -109,10 +115,7 @@ def launch_options(public: bool = False) -> dict[str, Any]:
     """The arguments of `Blocks.launch`. public: whether the page is in public mode, where uploads are small."""
     return {
         "theme": theme(),
-        "head": style_tags("colours.css", "page.css", "chat.css", "view.css", "compare.css", "batch.css", "history.css",
-                           "present.css")
-        + tables_tag()
-        + script_tags(*PAGE_SCRIPTS),
+        "head": style_tags(*PAGE_STYLES) + tables_tag() + script_tags(*PAGE_SCRIPTS),
         "i18n": texts.translations(),
         "app_kwargs": {"middleware": [first_paint()]},
         "max_file_size": "1mb" if public else "50mb",
