@@ -142,7 +142,7 @@ class RetryingClient:
         names = protocol.left_out(request, self._server.model, self._server.software, self._unsupported)
         for name in sorted(names - {"max_tokens", "stream_options"} - ({"n"} - refused)):
             sampling = name not in ("n", "seed", "logprobs")
-            self._add_note(say(f"note.{'sampling_' if sampling else ''}parameter_refused", name=name))
+            self._add_note(say("note.sampling_parameter_refused" if sampling else "note.parameter_refused", name=name))
 
     async def _unless_idle(self, work: Coroutine[Any, Any, list[Completion]]) -> list[Completion]:
         """The result of `work`. Raises `ServerIdle` where nothing comes from the server, to any request, for too long.
