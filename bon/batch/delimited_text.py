@@ -22,6 +22,8 @@ DELIMITERS = ",;\t|"
 CELL_MAX = 2**24
 #: A character that no text has, as the delimiter of a file with a single column.
 UNIT_SEPARATOR = "\x1f"
+#: What a blank cell may hold.
+SPACES = "\ufeff \t\r\n\xa0"
 #: The most characters of a heading that an error shows.
 HEADING_SHOWN = 200
 #: The line with which Excel is told the delimiter, before the heading.
@@ -48,7 +50,7 @@ class DelimitedText:
         with self._open() as file:
             records = self._table(file, delimiter)
             _, heads, text = next(records, (0, [], ""))
-            columns = [] if isinstance(heads, str) else _without_blank_end(heads)
+            columns = [] if isinstance(heads, str) else _column_names(heads)
             escaped_by = columns.index(ESCAPED) if ESCAPED in columns else None
             if isinstance(heads, str) or len(set(columns)) < len(columns):
                 heading = text.strip()[:HEADING_SHOWN]
@@ -69,7 +71,8 @@ class DelimitedText:
         """The records of the heading and of the rows, without blank ones and Excel's line."""
         width = 0
         for line, cells, text in _records(file, delimiter):
-            if not cells or (_is_blank(text, delimiter) and (delimiter in text or width != 1)):
+            empty = not "".join(cells).strip(SPACES)  # cheaper than `_is_blank`
+            if not cells or (empty and _is_blank(text, delimiter) and (delimiter in text or width != 1)):
                 continue
             if not width and _DELIMITER_LINE.fullmatch(text.strip("\ufeff\r\n")):
                 width = -1  # at most one such line
@@ -177,7 +180,7 @@ def _unclosed_quote(text: str, delimiter: str) -> int | None:
 
 def _is_blank(text: str, delimiters: str) -> bool:
     """Whether a line holds nothing but these signs and spaces; an empty text in quotation marks is something."""
-    return not text.translate(dict.fromkeys(map(ord, delimiters))).strip("\ufeff \t\r\n\xa0")
+    return not text.translate(dict.fromkeys(map(ord, delimiters))).strip(SPACES)
 
 
 def _without_blank_end(cells: Sequence[str]) -> list[str]:
@@ -186,6 +189,13 @@ def _without_blank_end(cells: Sequence[str]) -> list[str]:
     while count > 1 and not cells[count - 1].strip():
         count -= 1
     return list(cells[:count])
+
+
+def _column_names(heads: Sequence[str]) -> list[str]:
+    """The names of the columns: of those without a name, all but the first are called after their place."""
+    names = _without_blank_end(heads)
+    first = names.index("") if "" in names else None
+    return [name or ("" if i == first else f"column {i + 1}") for i, name in enumerate(names)]
 
 
 def _fits(cells: Sequence[str], columns: int) -> bool:

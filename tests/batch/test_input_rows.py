@@ -196,3 +196,59 @@ def test_a_million_rows_take_no_memory(file):
     assert sum(1 for _ in dataset.rows()) == 40_000
     assert tracemalloc.get_traced_memory()[1] < 1e6
     tracemalloc.stop()
+
+
+ONE = [{"role": "user", "content": "x"}]
+ASSISTANT = '{"role": "assistant", "content": "a", '
+
+
+@pytest.mark.parametrize(("column", "cell", "expected"), [
+    ("prompt", '[{"content": "x", "role": "user"}]', ONE),
+    ("prompt", "  [ { 'role' : 'user', 'content' : 'x' } ] ", ONE),
+    ("prompt", '[{"role": "user", "content": "x", "name": null}]', ONE),
+    ("prompt", r"[{'role': 'user', 'content': 'it\'s \u00e9'}]", [{"role": "user", "content": "it's \u00e9"}]),
+    ("prompt", '{"role": "user", "content": "x"}', '{"role": "user", "content": "x"}'),
+    ("prompt", '[{"from": "human", "value": "x"}]', '[{"from": "human", "value": "x"}]'),
+    ("prompt", "[]", "[]"), ("messages", "[hello]", "[hello]"), ("messages", "hello", "hello"),
+    ("messages", "[]", "must be a list"), ("messages", '{"role": "user", "content": "x"}', "must be a list"),
+    ("messages", "['a']", "which this one lacks: 'a'"),
+    ("prompt", "[{\u201crole\u201d: \u201cuser\u201d}]", "cannot be read as one"),
+    ("prompt", '[{"role": "user", "content": "x"}] and more', "cannot be read as one"),
+    ("prompt", "[{'role': " + "(" * 100_000, "cannot be read as one"),
+    ("prompt", '[{"role": ' + "[" * 100_000, "cannot be read as one"),
+    ("prompt", '[{"role": "user", "content": "x"}, 5]', "which this one lacks: 5"),
+    ("prompt", f'[{ASSISTANT}"tool_calls": [{{"id": "1"}}]}}]', "has tool_calls"),
+    ("prompt", f'[{ASSISTANT}"function_call": {{"name": "f"}}}}]', "has function_call"),
+    ("prompt", '[{"role": "user", "content": [{"type": "text", "text": "x"}]}]', "which this one lacks"),
+])
+def test_a_cell_is_a_chat_a_prompt_or_an_error(file, column, cell, expected):
+    (row,) = Dataset(file("a.jsonl", json.dumps({column: cell}))).rows()
+    if row.error:
+        assert expected in row.error
+    else:
+        assert (row.messages or row.prompt) == expected
+
+
+@pytest.mark.parametrize(("content", "expected"), [
+    ('prompt|n\n"a|b"|1\n', [{"prompt": "a|b", "n": "1"}]),
+    ("prompt\tn, m\nx\t1\n", [{"prompt": "x", "n, m": "1"}]),
+    ("prompt;n\n   \nx;1\n", [{"prompt": "x", "n": "1"}]),
+    ("prompt;\nx;\n;\ny;\n", [{"prompt": "x"}, {"prompt": "y"}]),
+    (",prompt\n0,x\n", [{"": "0", "prompt": "x"}]),
+    ("prompt,,,n\nx,,,1\n", [{"prompt": "x", "": "", "column 3": "", "n": "1"}]),
+    ('prompt\n""\nx\n', [{"prompt": ""}, {"prompt": "x"}]),
+    ("\ufeffSEP=;\nprompt;n\nx;1\n", [{"prompt": "x", "n": "1"}]),
+])
+def test_csv_is_cut_where_a_spreadsheet_would_cut_it(file, content, expected):
+    assert [dict(row.columns) for row in Dataset(file("a.csv", content)).rows()] == expected
+
+
+def test_objects_without_keys_are_no_rows_to_read(file):
+    assert "no rows" in survey_error(file("a.jsonl", "{}\n{}\n"))
+
+
+def test_names_of_later_rows_count_for_column_and_template(file):
+    path = file("a.jsonl", '{"id": 1}\n{"id": 2, "title": "Dune"}\n')
+    assert prompts(path, column="title") == ["", "Dune"]
+    assert prompts(path, template="Of {title}:") == [None, "Of Dune:"]
+    assert "The columns are: id, title" in survey_error(path, column="name")
