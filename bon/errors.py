@@ -59,3 +59,14 @@ class ScoringError(BonError):
 
 class EngineError(BonError):
     """Generation that failed, for example because memory ran out."""
+
+
+class ServerFailureError(EngineError):
+    """A request that a server failed to answer (5xx, time-out, lost connection).
+
+    The cause may be this prompt or the whole server: only whether other prompts are answered tells which.
+    """
+
+
+class ServerUnavailableError(EngineError):
+    """A server that answers no prompt at present: it is unreachable, refuses the key or lacks the model, say."""

@@ -63,11 +63,20 @@ class Scored:
     parts: Mapping[str, float] = field(default_factory=dict)
 
 
+#: The keys of the notes that tell of a delay that goes on.
+DELAY_NOTES = frozenset({"note.server_busy", "note.server_stopped"})
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """A sentence for the reader of the result, about a truncation or a retry, say."""
 
     text: str
+
+    @property
+    def urgent(self) -> bool:
+        """Whether it tells of a delay that goes on, so that a command prints it at once."""
+        return getattr(self.text, "key", None) in DELAY_NOTES
 
 
 @dataclass(frozen=True, slots=True)

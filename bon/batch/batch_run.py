@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from errno import ENAMETOOLONG
 from functools import cached_property
@@ -23,7 +24,8 @@ from bon.batch.input_rows import Dataset, Row, Survey, group_digest
 from bon.batch.resume_journal import Journal
 from bon.batch.writers import OutputRow
 from bon.engines.base import Engine
-from bon.errors import BonError, InputError, ScoringError
+from bon.errors import BonError, InputError, ScoringError, ServerFailureError, ServerUnavailableError
+from bon.events import Done, Ended, Note
 from bon.messages import say
 from bon.report import safe_files
 from bon.result import Result
@@ -36,6 +38,12 @@ if TYPE_CHECKING:  # scorers import torch, which takes seconds
 GROUP_CANDIDATES = 256
 #: Rows of a group at most.
 GROUP_ROWS = 64
+#: Rows before a group, and as many after it, that are its neighbours.
+NEIGHBOURS = 2
+#: The most rows that are requested to see whether the server answers any.
+ROWS_PROBED = 8
+#: How often a server fails for a row, and answers another one after that, before the failure counts as the row's error.
+ROW_FAILURES = 3
 #: Failed rows whose errors `Finished` names.
 ERRORS_SHOWN = 5
 
@@ -43,6 +51,18 @@ ERRORS_SHOWN = 5
 def group_size(n: int) -> int:
     """Rows of a group where each has n candidates."""
     return max(1, min(GROUP_ROWS, GROUP_CANDIDATES // n))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that go through the flow together.
+
+    neighbours: rows of other groups. Where no row of this group is answered, whether one of these is answered tells an
+    outage from rows that the server cannot answer.
+    """
+
+    rows: Sequence[Row]
+    neighbours: Sequence[Row] = ()
 
 
 @dataclass(frozen=True)
@@ -120,16 +140,21 @@ class Task:
         """Rows of a group."""
         return group_size(self.settings.n)
 
-    def groups(self, start: int = 0) -> Iterator[list[Row]]:
+    def groups(self, start: int = 0) -> Iterator[Group]:
         """The rows of the input in groups, from row `start` on, at which a group begins."""
-        rows = self.dataset.rows(start)
-        return iter(lambda: list(islice(rows, self.group_size)), [])
+        first = max(0, start - NEIGHBOURS)
+        rows = self.dataset.rows(first)
+        before, following = list(islice(rows, start - first)), list[Row]()
+        while group := [*following, *islice(rows, self.group_size - len(following))]:
+            following = list(islice(rows, min(NEIGHBOURS, self.group_size)))
+            yield Group(group, (*before, *following))
+            before = [*before, *group][-NEIGHBOURS:]
 
     def rows_with_digests(self) -> Iterator[tuple[Row, str]]:
         """All rows of the input, each with the digest of its group."""
         for group in self.groups():
-            digest = group_digest(group)
-            yield from ((row, digest) for row in group)
+            digest = group_digest(group.rows)
+            yield from ((row, digest) for row in group.rows)
 
     def plan(self, workers: "Workers") -> dict[str, Any]:
         """All that the output depends on, in plain JSON types."""
@@ -148,9 +173,16 @@ class Workers(Protocol):
     def describe(self) -> dict[str, Any]:
         """What the output depends on of models and machines, in plain JSON types."""
 
-    def map(self, groups: Iterable[Sequence[Row]], settings: Settings,
-            export_format: ExportFormat) -> Iterator[list[Record]]:
+    def map(self, groups: Iterable[Group], settings: Settings, export_format: ExportFormat) -> Iterator[list[Record]]:
         """The `make_records` of each group of rows, in their order."""
+
+
+#: Is told, while a group of rows is under way, what delays it.
+Tell = Callable[[str], None]
+
+
+def tell_nobody(_: str) -> None:
+    """Where nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +191,7 @@ class LocalWorker:
 
     engine: Engine
     scorer: "Scorer"
+    tell: Tell = tell_nobody
 
     def describe(self) -> dict[str, Any]:
         """Names, target and unit; device and number type."""
@@ -166,10 +199,9 @@ class LocalWorker:
         return {"model": self.engine.name, "scorer": self.scorer.name, "target": self.scorer.target,
                 "unit": self.scorer.unit, **hardware}
 
-    def map(self, groups: Iterable[Sequence[Row]], settings: Settings,
-            export_format: ExportFormat) -> Iterator[list[Record]]:
+    def map(self, groups: Iterable[Group], settings: Settings, export_format: ExportFormat) -> Iterator[list[Record]]:
         """The `make_records` of each group of rows, one group after the other."""
-        return (make_records(rows, self.engine, self.scorer, settings, export_format) for rows in groups)
+        return (make_records(group, self.engine, self.scorer, settings, export_format, self.tell) for group in groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +251,9 @@ BatchEvents = Generator[Progress | Finished, None, None]
 
 
 def stream(task: Task, engine: Engine, scorer: "Scorer",
-           deliver: Callable[[Finished], None] | None = None) -> BatchEvents:
-    """Runs the task in this process: see `stream_with`."""
-    return stream_with(LocalWorker(engine, scorer), task, deliver)
+           deliver: Callable[[Finished], None] | None = None, tell: Tell = tell_nobody) -> BatchEvents:
+    """Runs the task in this process: see `stream_with`. tell: is told what delays a group of rows."""
+    return stream_with(LocalWorker(engine, scorer, tell), task, deliver)
 
 
 def stream_with(workers: Workers, task: Task, deliver: Callable[[Finished], None] | None = None) -> BatchEvents:
@@ -230,7 +262,8 @@ def stream_with(workers: Workers, task: Task, deliver: Callable[[Finished], None
     Closing the iterator stops within a step; a later task with `resume` starts again with the group that was cut short.
     deliver: called when the output is complete, before the journal is deleted, so that after a delivery that fails the
     task can be resumed too. Raises `InputError` where the unfinished run had another plan, `BonError` where the disk is
-    full, and what the engine raises where every row of a group fails.
+    full, `ServerUnavailableError` where a server answers no row, and what the engine raises where every row of a group
+    and its neighbours fail.
     """
     digests = (digest for _, digest in task.rows_with_digests())
     with Journal(task.output, task.plan(workers), task.resume, digests) as journal:
@@ -238,11 +271,15 @@ def stream_with(workers: Workers, task: Task, deliver: Callable[[Finished], None
         failed = sum("error" in record for record in journal.records())
         done_before, start = journal.done, time.perf_counter()
         yield Progress(done_before, task.survey.rows, failed, 0, 0.0)
-        for records in workers.map(task.groups(done_before), settings, task.format):
-            journal.add(records)
-            failed += sum("error" in record for record in records)
-            seconds = time.perf_counter() - start
-            yield Progress(journal.done, task.survey.rows, failed, journal.done - done_before, seconds)
+        try:
+            for records in workers.map(task.groups(done_before), settings, task.format):
+                journal.add(records)
+                failed += sum("error" in record for record in records)
+                seconds = time.perf_counter() - start
+                yield Progress(journal.done, task.survey.rows, failed, journal.done - done_before, seconds)
+        except ServerUnavailableError as error:
+            raise ServerUnavailableError(say("error.batch_stopped", error=error.message, done=str(journal.done),
+                                             rows=str(task.survey.rows), resume="--resume")) from error
         finished = _write_output(task, journal)
         if deliver:
             deliver(finished)
@@ -250,25 +287,31 @@ def stream_with(workers: Workers, task: Task, deliver: Callable[[Finished], None
         yield finished
 
 
-def make_records(rows: Sequence[Row], engine: Engine, scorer: "Scorer", settings: Settings,
-                 export_format: ExportFormat) -> list[Record]:
+#: What becomes of a row: its result, or the error that is its own.
+Outcome = Result | Exception
+
+
+def make_records(group: Group, engine: Engine, scorer: "Scorer", settings: Settings, export_format: ExportFormat,
+                 tell: Tell = tell_nobody) -> list[Record]:
     """The records of one group of rows, in their order; they depend on the arguments alone, whichever process runs it.
 
     settings: with their seed. A row that fails becomes a record of its error. Each record carries the digest of these
-    rows, since the file may have changed when it is read again. Raises what the engine raises where all of several rows
-    fail in it, since then the engine and not a row is at fault.
+    rows, since the file may have changed when it is read again. Raises `ServerUnavailableError` where a server answers
+    no row, and what the engine raises where all of these rows fail in it and the neighbours do too, since then the
+    engine and not a row is at fault.
     """
     requests: dict[int, Request] = {}
-    outcomes: dict[int, Result | Exception] = {}
-    for row in rows:
+    outcomes: dict[int, Outcome] = {}
+    for row in group.rows:
         try:
             requests[row.number] = _request(row, engine, settings)
         except InputError as error:
             outcomes[row.number] = error
-    outcomes.update(zip(requests, _results(list(requests.values()), engine, scorer), strict=True))
-    digest = group_digest(rows)
+    run = _GroupRun(list(requests.values()), group.neighbours, engine, scorer, settings, tell)
+    outcomes.update(zip(requests, run.outcomes(), strict=True))
+    digest = group_digest(group.rows)
     return [_record(row.number, outcomes[row.number], export_format, settings.keep) | {"digest": digest}
-            for row in rows]
+            for row in group.rows]
 
 
 def _request(row: Row, engine: Engine, settings: Settings) -> Request:
@@ -284,24 +327,108 @@ def _request(row: Row, engine: Engine, settings: Settings) -> Request:
     return request
 
 
-def _results(requests: Sequence[Request], engine: Engine, scorer: "Scorer") -> list[Result | Exception]:
-    """The results of rows together; where that fails, of each alone, so that only the rows at fault fail."""
-    from bon import flow
+@dataclass(slots=True)
+class _GroupRun:
+    """The run of a group of rows, which finds out whether a row or the engine is at fault where something fails."""
 
-    try:
-        return [*flow.run_many(requests, engine, scorer)] if requests else []
-    except Exception as error:  # a scorer or an engine may raise anything
-        if len(requests) == 1:
-            return [error]
-    outcomes = [_results([request], engine, scorer)[0] for request in requests]
-    engine_errors = [outcome for outcome in outcomes
-                     if isinstance(outcome, Exception) and not isinstance(outcome, InputError | ScoringError)]
-    if len(engine_errors) == len(outcomes):
-        raise engine_errors[0]
-    return outcomes
+    requests: Sequence[Request]
+    neighbours: Sequence[Row]
+    engine: Engine
+    scorer: "Scorer"
+    settings: Settings
+    tell: Tell
+
+    def outcomes(self) -> list[Outcome]:
+        """The results of the rows together; where that fails, of each alone, so that only the rows at fault fail."""
+        if len(self.requests) > 1:
+            try:
+                return list(self._results(self.requests))
+            except ServerUnavailableError:
+                raise
+            except ServerFailureError as error:
+                first, *_, last = (str(request.query) for request in self.requests)
+                self.tell(say("note.rows_one_by_one", first=first, last=last, error=error.message))
+            except Exception:  # a scorer or an engine may raise anything, and does so again for the row at fault
+                pass
+        outcomes: list[Outcome] = []
+        for request in self.requests:
+            answered = [other for other, outcome in zip(self.requests, outcomes, strict=False)
+                        if isinstance(outcome, Result)]
+            outcomes.append(self._outcome_alone(request, answered))
+        engine_errors = [outcome for outcome in outcomes
+                         if isinstance(outcome, Exception) and not isinstance(outcome, InputError | ScoringError)]
+        outside = self._neighbour_requests()
+        comparable = len(self.requests) > 1 or outside
+        if engine_errors and len(engine_errors) == len(outcomes) and comparable and not self._any_answered(outside):
+            raise engine_errors[0]
+        return outcomes
+
+    def _results(self, requests: Sequence[Request]) -> Iterator[Result]:
+        """The results of these rows together, with nobody else's. Passes on at once the notes that tell of a delay."""
+        from bon import flow
+
+        for _, event in flow.stream_many(requests, self.engine, self.scorer, watched=False):
+            if isinstance(event, Note) and event.urgent:
+                self.tell(event.text)
+            if isinstance(event, Done):
+                yield event.result
+
+    def _outcome_alone(self, request: Request, answered: Sequence[Request]) -> Outcome:
+        """The result of one row, or the error that is its own.
+
+        answered: rows of the group that the server has answered. Raises `ServerUnavailableError` where it answers none.
+        """
+        for failures in range(1, ROW_FAILURES + 1):
+            try:
+                (result,) = self._results([request])
+                return result
+            except ServerUnavailableError:
+                raise
+            except ServerFailureError as error:
+                if not self._any_answered(self._others(request, answered)):
+                    raise ServerUnavailableError(say("error.no_row_answered", error=error.message)) from error
+                if failures == ROW_FAILURES:
+                    return error
+            except Exception as error:  # a scorer or an engine may raise anything
+                return error
+        raise AssertionError("the last failure is returned")
+
+    def _others(self, request: Request, answered: Sequence[Request]) -> list[Request]:
+        """Rows other than this one, of which one is answered unless the server is down: at most `ROWS_PROBED`.
+
+        The rest is spread over the group, since rows that the server cannot answer often follow each other.
+        """
+        rest = [other for other in self.requests if other is not request and other not in answered]
+        chosen = [*answered[-2:], *self._neighbour_requests()]
+        count = ROWS_PROBED - len(chosen)
+        return [*chosen, *rest[:: max(1, -(-len(rest) // count))]]
+
+    def _neighbour_requests(self) -> list[Request]:
+        """The requests of the neighbours that can be read and fit the model."""
+        requests = []
+        for row in self.neighbours:
+            with suppress(InputError):
+                requests.append(_request(row, self.engine, self.settings))
+        return requests
+
+    def _any_answered(self, requests: Sequence[Request]) -> bool:
+        """Whether the engine completes a candidate of any of these rows."""
+        from bon import flow
+
+        if not requests:
+            return False
+        single = dataclasses.replace(self.settings, n=1, reject=0.0, keep=None)
+        try:
+            with closing(flow.stream_many([request.with_settings(single) for request in requests], self.engine,
+                                          self.scorer, watched=False)) as events:
+                return any(isinstance(event, Ended) for _, event in events)
+        except ServerUnavailableError:
+            raise
+        except Exception:  # an engine may raise anything
+            return False
 
 
-def _record(row: int, outcome: Result | Exception, export_format: ExportFormat, keep: int | None) -> Record:
+def _record(row: int, outcome: Outcome, export_format: ExportFormat, keep: int | None) -> Record:
     if isinstance(outcome, BonError):
         return export_formats.failure_record(row, outcome.message)
     if isinstance(outcome, Exception):
@@ -411,8 +538,8 @@ def _write_file(path: Path, write: Callable[[Path], object]) -> None:
 
 def estimate_seconds(task: Task, engine: Engine, scorer: "Scorer") -> float:
     """Seconds that the whole task will take, by its first group, which is run twice: the first time warms up."""
-    group = list(islice(task.dataset.rows(), task.group_size))
+    group = next(task.groups())
     for _ in range(2):
         start = time.perf_counter()
         make_records(group, engine, scorer, task.settings.with_seed(), task.format)
-    return (time.perf_counter() - start) / len(group) * task.survey.rows
+    return (time.perf_counter() - start) / len(group.rows) * task.survey.rows

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bon import __version__, configure_threads, messages
 from bon.batch import batch_run
+from bon.batch.batch_run import Group
 from bon.batch.export_formats import ExportFormat, Record
 from bon.batch.input_rows import Row
 from bon.errors import BonError, EngineError, InputError
@@ -78,18 +79,18 @@ class RayWorkers:
         """What the output depends on of models and machines."""
         return dict(self._description)
 
-    def map(self, groups: Iterable[Sequence[Row]], settings: Settings,
-            export_format: ExportFormat) -> Iterator[list[Record]]:
+    def map(self, groups: Iterable[Group], settings: Settings, export_format: ExportFormat) -> Iterator[list[Record]]:
         """The records of each group, in their order. Raises what a worker raises; `EngineError` where Ray gives up."""
         groups = iter(groups)
         while part := list(islice(groups, PIPELINE_GROUPS)):
             yield from self._map_part(part, settings, export_format)
 
-    def _map_part(self, groups: Sequence[Sequence[Row]], settings: Settings,
+    def _map_part(self, groups: Sequence[Group], settings: Settings,
                   export_format: ExportFormat) -> Iterator[list[Record]]:
         """The records of as many groups as one Ray Data pipeline takes."""
         data = self._ray.data
-        items = [{"rows": pickle.dumps([dataclasses.replace(row, columns={}) for row in rows])} for rows in groups]
+        items = [{"group": pickle.dumps(Group(_without_columns(group.rows), _without_columns(group.neighbours)))}
+                 for group in groups]
         results = data.from_items(items, override_num_blocks=len(items)).map(
             Worker, fn_constructor_args=(self._load, self._description, settings, export_format),
             compute=data.ActorPoolStrategy(size=self.count), **self.resources,
@@ -151,12 +152,17 @@ class Worker:
         self._mismatch = say("error.workers_differ", differences=differences) if differences else None
 
     def __call__(self, item: Mapping[str, bytes]) -> dict[str, bytes]:
-        return {"records": _pack(lambda: self._records(pickle.loads(item["rows"])))}
+        return {"records": _pack(lambda: self._records(pickle.loads(item["group"])))}
 
-    def _records(self, rows: Sequence[Row]) -> list[Record]:
+    def _records(self, group: Group) -> list[Record]:
         if self._mismatch:
             raise InputError("ray", self._mismatch)
-        return batch_run.make_records(rows, self._sampler.engine, self._sampler.scorer, self._settings, self._format)
+        return batch_run.make_records(group, self._sampler.engine, self._sampler.scorer, self._settings, self._format)
+
+
+def _without_columns(rows: Iterable[Row]) -> list[Row]:
+    """The rows without what no worker needs of them."""
+    return [dataclasses.replace(row, columns={}) for row in rows]
 
 
 def _describe_worker(load: Callable[[], "Sampler"]) -> bytes:

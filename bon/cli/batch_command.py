@@ -119,7 +119,7 @@ def _local_worker(loading: Mapping[str, Any]) -> LocalWorker:
     from bon import api
 
     sampler = api.load(**loading)
-    return LocalWorker(sampler.engine, sampler.scorer)
+    return LocalWorker(sampler.engine, sampler.scorer, print_to_stderr)
 
 
 def _check_hub(repo_id: str) -> None:

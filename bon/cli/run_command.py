@@ -12,11 +12,12 @@ from bon.cli.options import (
     add_model_options,
     add_settings,
     check_model_options,
+    print_to_stderr,
     settings_from,
 )
 from bon.cli.output import add_output_options, check_output_files, progress_line, write_output_files
 from bon.errors import InputError
-from bon.events import Done, Event
+from bon.events import Done, Event, Note
 from bon.messages import say
 from bon.report.json_text import json_text
 from bon.result import Result
@@ -92,6 +93,8 @@ def _run_events(events: Generator[Event, None, None]) -> tuple[Result | None, bo
                 if isinstance(event, Done):
                     return event.result, True
                 state.add(event)
+                if isinstance(event, Note) and event.urgent:
+                    print_to_stderr(event.text)
                 show(f"scored {state.scored} of {len(state.candidates)} ")
     except KeyboardInterrupt:
         return (state.result(stopped=True) if state.started else None), False

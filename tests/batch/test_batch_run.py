@@ -497,8 +497,8 @@ def test_an_engine_that_fails_on_every_row_stops_the_run_which_can_be_resumed(fi
 
 
 def test_the_work_on_a_group_of_rows_can_be_pickled():
-    rows = [Row(3, "a", columns={"id": 1}), Row(4, error="bad")]
-    assert pickle.loads(pickle.dumps((batch_run.make_records, rows, SETTINGS, export_formats.PREFERENCE)))[1] == rows
+    group = batch_run.Group([Row(3, "a", columns={"id": 1}), Row(4, error="bad")], [Row(5, "b")])
+    assert pickle.loads(pickle.dumps((batch_run.make_records, group, SETTINGS, export_formats.PREFERENCE)))[1] == group
 
 
 # `bench --batch` measures memory and speed; these tests check what they depend on.

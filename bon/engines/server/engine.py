@@ -18,6 +18,9 @@ from bon.errors import InputError
 from bon.messages import say
 from bon.settings import Request, continues
 
+#: The most seconds between two steps: one that holds nothing lets the consumer stop while the server is silent.
+STEP_INTERVAL = 0.5
+
 
 class ServerEngine:
     """Continues prompts, and answers chats, by a server. Made by `ServerEngine.at`.
@@ -82,8 +85,9 @@ class ServerEngine:
     def generate(self, jobs: Sequence[Job]) -> Generator[Step, None, None]:
         """Continues every job's prompt; closing the iterator cancels the requests in flight.
 
-        Raises `InputError` before any request for a scorer that no server has the numbers for, `EngineError` where
-        retries do not help.
+        Raises `InputError` before any request for a scorer that no server has the numbers for, `ServerUnavailableError`
+        where the server answers no prompt, `ServerFailureError` where it fails for one of these at least, and
+        `EngineError` where it refuses one.
         """
         if any(job.certainty for job in jobs):
             raise InputError("scorer", say("error.server_without_certainty"))
@@ -91,9 +95,17 @@ class ServerEngine:
         client = RetryingClient(self.server, jobs, steps.put, self.unsupported, self.in_flight, self.idle_timeout)
         threading.Thread(target=client.run, name="bon-server", daemon=True).start()
         try:
-            while (step := steps.get()) is not None:
+            while (step := _next_step(steps)) is not None:
                 if isinstance(step, BaseException):
                     raise step
                 yield step
         finally:
             client.stop()
+
+
+def _next_step(steps: "queue.SimpleQueue[Step | BaseException | None]") -> Step | BaseException | None:
+    """What is put next; an empty step where nothing is for `STEP_INTERVAL`."""
+    try:
+        return steps.get(timeout=STEP_INTERVAL)
+    except queue.Empty:
+        return Step()

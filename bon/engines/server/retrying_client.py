@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from bon.engines.base import Job, Step
-from bon.engines.server import protocol
+from bon.engines.server import availability, protocol
 from bon.engines.server.connection import Server, openai_library
 from bon.engines.server.event_stream import EventStream
 from bon.engines.server.protocol import Completion, MalformedAnswer, ServerRequest
@@ -18,7 +18,7 @@ from bon.engines.server.refusals import (
     read_fields,
     refused_parameters,
 )
-from bon.errors import EngineError
+from bon.errors import ServerFailureError
 from bon.messages import Message, join, say
 from bon.result import Candidate
 
@@ -62,7 +62,11 @@ class RetryingClient:
     def run(self) -> None:
         """Requests all candidates."""
         try:
-            asyncio.run(self._request_all())
+            try:
+                asyncio.run(self._request_all())
+            except ServerFailureError:
+                availability.check_available(self._server)
+                raise
             self._put(None)
         except BaseException as error:  # of any type: the consumer waits until it gets one or None
             self._put(error)
@@ -85,8 +89,13 @@ class RetryingClient:
         # No limit for one answer: behind many others, a request may wait long. `_unless_idle` watches over all of them.
         timeout = openai_library().Timeout(None, connect=10.0)
         async with self._server.async_client(max_retries=CLIENT_RETRIES, timeout=timeout) as self._client:
-            await _gather(self._put_candidates(request) for number, job in enumerate(self._jobs)
-                          for request in protocol.split_job(number, job, max_n, self._server.software))
+            watch = asyncio.ensure_future(availability.watch_silence(
+                self._client, self._server.url, lambda: self._last_arrival, self._add_note))
+            try:
+                await _gather(self._put_candidates(request) for number, job in enumerate(self._jobs)
+                              for request in protocol.split_job(number, job, max_n, self._server.software))
+            finally:
+                watch.cancel()
         self._add_closing_notes()
 
     async def _put_candidates(self, request: ServerRequest) -> None:
@@ -130,7 +139,7 @@ class RetryingClient:
             failures, answers = failures + 1 if self._answers == answers else 1, self._answers
             allowed = MAX_IDLE_FAILURES if isinstance(error, ServerIdle) else MAX_FAILURES
             if not _is_transient(error) or failures >= allowed:
-                raise EngineError(self._explain(error, request))
+                raise availability.error_for_good(error, self._explain(error, request))
             self._repeated += 1 if isinstance(error, MalformedAnswer | ServerIdle) else 1 + CLIENT_RETRIES
             await asyncio.sleep(BACKOFF * 2**failures)
 

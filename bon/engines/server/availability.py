@@ -1,0 +1,77 @@
+"""Whether a server is available at all: what a failed request says of it, and what its list of models says."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from bon.engines.server.connection import Server, connect
+from bon.engines.server.refusals import error_body, error_status, read_fields
+from bon.errors import EngineError, ModelError, ServerFailureError, ServerUnavailableError
+from bon.messages import Message, say
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+#: The statuses with which a server turns away every prompt alike: key, payment, permission, address or model, proxy,
+#: rate limit. They count once retries have not helped.
+UNAVAILABLE_STATUSES = frozenset({401, 402, 403, 404, 405, 407, 410, 429})
+#: The codes in the body of an error that mean the same, whatever its status.
+UNAVAILABLE_CODES = frozenset({"model_not_found", "invalid_api_key", "insufficient_quota", "billing_not_active"})
+#: Seconds without anything from the server after which it is asked for its models, and that it may take to list them.
+SILENCE, SILENCE_LIST_TIMEOUT = 30.0, 10.0
+
+
+def error_for_good(error: Exception, message: Message) -> EngineError:
+    """The error to raise, with this message, for a request that no retry helped: of the class that its cause calls for.
+    """
+    status = error_status(error)
+    if (status in UNAVAILABLE_STATUSES or _is_unreachable(error)
+            or UNAVAILABLE_CODES.intersection(read_fields(error_body(error)).types)):
+        return ServerUnavailableError(message)
+    if status is None or status in (408, 409) or status >= 500:
+        return ServerFailureError(message)
+    return EngineError(message)
+
+
+def _is_unreachable(error: BaseException | None) -> bool:
+    """Whether no connection was made; one that was lost later may have been lost because of the prompt."""
+    while error is not None:
+        if type(error).__name__ in ("ConnectError", "ConnectTimeout"):
+            return True
+        error = error.__cause__
+    return False
+
+
+def check_available(server: Server) -> None:
+    """Raises `ServerUnavailableError` where connecting again, as the engine once did, fails."""
+    try:
+        connect(server.url, server.model)
+    except ModelError as error:
+        raise ServerUnavailableError(error.message) from error
+
+
+async def watch_silence(client: "AsyncOpenAI", url: str, last_arrival: Callable[[], float],
+                        add_note: Callable[[Message], None]) -> None:
+    """Notes, until cancelled, that the server has been silent for `SILENCE` seconds, and whether it lists its models.
+
+    last_arrival: the time, by `time.monotonic`, at which anything last came from the server.
+    """
+    while True:
+        arrival = last_arrival()
+        if (remaining := arrival + SILENCE - time.monotonic()) > 0:
+            await asyncio.sleep(remaining)
+            continue
+        listed = await _lists_models(client)
+        if last_arrival() == arrival:
+            add_note(say("note.server_busy" if listed else "note.server_stopped", url=url, seconds=f"{SILENCE:g}"))
+        while last_arrival() == arrival:
+            await asyncio.sleep(1)
+
+
+async def _lists_models(client: "AsyncOpenAI") -> bool:
+    try:
+        await client.with_options(timeout=SILENCE_LIST_TIMEOUT, max_retries=0).models.list()
+    except Exception:  # the client raises what it pleases for an answer that is no list
+        return False
+    return True
