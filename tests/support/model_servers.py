@@ -84,8 +84,9 @@ class Fake(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, behave: Behave, models=("tiny",), owner: str = "somebody", listing: int = 200):
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, behave: Behave, models=("tiny",), owner: str = "somebody", listing: int = 200,
+                 port: int = 0):
+        super().__init__(("127.0.0.1", port), Handler)
         self.behave, self.models, self.owner, self.listing = behave, models, owner, listing
         self.listed: str | None = None  # what it says in place of its models
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
