@@ -18,9 +18,20 @@ from bon.ui.app_state import AppState
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.page import build
 from tests.support import tiny
-from tests.support.browser import SCORES, TEXTS, App, Play, Stage, chromium, free_port, leave, loop_runs, open_page
+from tests.support.browser import (
+    SCORES,
+    TEXTS,
+    App,
+    Play,
+    Stage,
+    chromium,
+    close_page,
+    free_port,
+    open_page,
+    set_loop_running,
+)
 
-# Other work may share the machine: a wait is there to end, not to measure.
+# Long, since other work may share the machine; no test measures a wait.
 expect.set_options(timeout=60_000)
 
 
@@ -32,7 +43,7 @@ def _one_thread():
 
 @pytest.fixture(autouse=True)
 def errors_without_key(monkeypatch):
-    """Fails a test in which bon makes an error that has no key, which no language but English could show."""
+    """Fails a test in which bon raises an error without a key, which could only be shown in English."""
     plain, make = [], BonError.__init__
 
     def checked(self, message=""):
@@ -50,13 +61,13 @@ def errors_without_key(monkeypatch):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    """The tokenizer of every tiny model; made anew for each file, since tests may change it."""
+    """The tokenizer of every tiny model; a new one for each file, since tests may change it."""
     return tiny.tokenizer()
 
 
 @pytest.fixture(scope="module")
 def model():
-    """A GPT-2 of two layers; made anew for each file, since tests may change it."""
+    """A GPT-2 of two layers; a new one for each file, since tests may change it."""
     return tiny.gpt2()
 
 
@@ -91,30 +102,30 @@ def engine() -> LocalEngine:
 
 @pytest.fixture(scope="session")
 def axe(tmp_path_factory) -> str:
-    """The source of axe-core, from the npm registry, brought once for all that test side by side."""
+    """The source of axe-core from the npm registry, downloaded once for all workers."""
     if not shutil.which("npm"):
         pytest.skip("axe-core comes from npm, which is not installed here")
     folder = tmp_path_factory.mktemp("axe")
-    here = folder.parent.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder
-    source = here / "axe.min.js"
+    shared_folder = folder.parent.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder
+    source = shared_folder / "axe.min.js"
     if not source.exists():
         subprocess.run(["npm", "pack", "--silent", "axe-core@4"], cwd=folder, check=True, capture_output=True)
         with tarfile.open(next(folder.glob("axe-core-*.tgz"))) as tar:
-            (folder / "whole").write_bytes(tar.extractfile("package/axe.min.js").read())
-        (folder / "whole").replace(source)
+            (folder / "extracted").write_bytes(tar.extractfile("package/axe.min.js").read())
+        (folder / "extracted").replace(source)
     return source.read_text(encoding="utf-8")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """What opens no page finds no event loop at work in its thread, whatever was tested before."""
-    loop_runs("browser" in item.fixturenames)
+    """A test that opens no page finds no running event loop in its thread."""
+    set_loop_running("browser" in item.fixturenames)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item):
     """Fixtures of a file may close pages after a test that has none."""
-    loop_runs(True)
+    set_loop_running(True)
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +144,7 @@ def app():
 
 
 @pytest.fixture(scope="session")
-def _here(tmp_path_factory):
+def _page_in_process(tmp_path_factory):
     """The page in this process: its address, the folder of its files, and its state."""
     patch, port, files = pytest.MonkeyPatch(), free_port(), str(tmp_path_factory.mktemp("gradio"))
     patch.setenv("GRADIO_TEMP_DIR", files)
@@ -149,17 +160,17 @@ def _here(tmp_path_factory):
 
 
 @pytest.fixture
-def served(_here, monkeypatch) -> str:
+def served(_page_in_process, monkeypatch) -> str:
     """The address of the page in this process; what it loads and compares is up to the test."""
-    url, files, _ = _here
+    url, files, _ = _page_in_process
     monkeypatch.setenv("GRADIO_TEMP_DIR", files)
     return url
 
 
 @pytest.fixture
-def page_state(_here) -> AppState:
+def page_state(_page_in_process) -> AppState:
     """What the handlers of the page in this process share."""
-    return _here[2]
+    return _page_in_process[2]
 
 
 @pytest.fixture
@@ -174,7 +185,7 @@ def stage(served, page_state, monkeypatch):
 
 @pytest.fixture
 def visit(browser):
-    """Opens pages, and checks at the end that none of them left its host or had a script that failed."""
+    """Opens pages, and checks at the end that none made a request to another host or had a failed script."""
     pages: list[Page] = []
 
     def open_one(where, **context) -> Page:
@@ -186,6 +197,6 @@ def visit(browser):
         if page.is_closed():
             page.context.close()
         else:
-            leave(page)
+            close_page(page)
         assert page.left == []
         assert page.errors == []

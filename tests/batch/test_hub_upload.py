@@ -12,10 +12,10 @@ from bon.cli.main import main
 from bon.errors import BonError, InputError
 from bon.scorers.callable_scorer import CallableScorer
 from bon.settings import Settings
-from tests.support.hub_stand_in import WrittenHub
+from tests.support.hub_stand_in import RecordingApi
 
 
-class Hub(WrittenHub):
+class Hub(RecordingApi):
     """Takes the calls of `HfApi` that pushing makes."""
 
     def create_commit(self, name: str, operations, **arguments) -> None:

@@ -84,7 +84,7 @@ def hub(machine):
 def clear_machine(machine) -> None:
     shutil.rmtree(machine.home, ignore_errors=True)
     machine.call(forget)
-    machine.hub.calm()
+    machine.hub.reset_all()
 
 
 @pytest.fixture
@@ -129,8 +129,8 @@ def classic(machine):
     """The classic pair on first use, and then, with the Hub switched off, the pair again and another model."""
     clear_machine(machine)
     first = machine.call(command_line, [*RUN, "--model", "gpt2-imdb"])
-    downloads = machine.hub.asked(".bin", "GET")
-    machine.hub.calm()
+    downloads = machine.hub.requests_for(".bin", "GET")
+    machine.hub.reset_all()
     commands = [[*RUN, "--model", "gpt2-imdb"], [*RUN, "--model", "new/small"]]
     command = [sys.executable, "-c", f"from bon.cli.main import main; print(*[main(argv) for argv in {commands!r}])"]
     env = {**machine.env, "HF_HUB_OFFLINE": "1"}
@@ -165,21 +165,21 @@ def test_safetensors_are_preferred(bon, hub):
     finally:
         (hub.root / "new/small/pytorch_model.bin").unlink()
     assert (status, err) == (0, "")
-    assert hub.asked("model.safetensors", "GET")
-    assert not hub.asked(".bin")
+    assert hub.requests_for("model.safetensors", "GET")
+    assert not hub.requests_for(".bin")
 
 
 def test_a_second_load_asks_for_no_file(bon, hub, machine):
     loaded = bon(*RUN, "--model", "new/small")
     machine.call(forget)
-    hub.calm()
+    hub.reset_all()
     assert texts(bon(*RUN, "--model", "new/small")[1]) == texts(loaded[1])
     assert {file.split("/")[0] for _, _, file, _ in hub.requests} == {"api"}
 
 
 def test_a_loaded_model_is_used_without_a_request_to_the_hub(bon, hub):
     bon(*RUN, "--model", "new/small")
-    hub.calm()
+    hub.reset_all()
     assert bon(*RUN, "--model", "new/small")[0] == 0
     assert hub.requests == []
 
@@ -235,7 +235,7 @@ def test_a_vocabulary_of_any_name_is_fetched_and_found_offline(bon, hub, machine
     run = [*RUN, "--model", "new/small", "--scorer", "new/tweets"]
     status, out, err = bon(*run)
     assert (status, err) == (0, "")
-    assert hub.asked("bpe.codes", "GET")
+    assert hub.requests_for("bpe.codes", "GET")
     assert machine.call(presets.state, "new/tweets") == "here"
     machine.call(forget)
     hub.stop()
@@ -258,7 +258,7 @@ def test_an_interrupted_download_resumes_where_it_stopped(bon, hub):
     status, out, err = bon(*RUN, "--model", "new/large")
     assert (status, err) == (0, "")
     assert len(texts(out)) == 3
-    start, rest = hub.asked("model.safetensors", "GET")[-2:]
+    start, rest = hub.requests_for("model.safetensors", "GET")[-2:]
     assert start[3] is None
     assert rest[3] not in (None, "bytes=0-")
 
@@ -270,11 +270,11 @@ def test_a_download_that_is_cut_off_fails_by_name_and_the_next_call_works(bon, h
     assert_one_line(err, "download of new/small was interrupted", "Try again")
     assert machine.call(presets.state, "new/small") == "partly here"
 
-    tokenizer_downloads = len(hub.asked("tokenizer.json", "GET"))
+    tokenizer_downloads = len(hub.requests_for("tokenizer.json", "GET"))
     status, out, err = bon(*RUN, "--model", "new/small")
     assert (status, err) == (0, "")
     assert len(texts(out)) == 3
-    assert len(hub.asked("tokenizer.json", "GET")) == tokenizer_downloads
+    assert len(hub.requests_for("tokenizer.json", "GET")) == tokenizer_downloads
     assert machine.call(presets.state, "new/small") == "here"
 
 
@@ -326,7 +326,7 @@ def test_a_model_that_needs_code_of_its_repository_is_refused(bon, hub, machine)
     assert (status, out) == (2, "")
     assert_one_line(err, "bad/code", "its own code")
     assert not machine.marker.exists()
-    assert not hub.asked(".py")
+    assert not hub.requests_for(".py")
 
 
 def test_a_known_model_that_offers_code_is_loaded_without_it(bon, hub, machine):
@@ -334,7 +334,7 @@ def test_a_known_model_that_offers_code_is_loaded_without_it(bon, hub, machine):
     assert (status, err) == (0, "")
     assert len(texts(out)) == 3
     assert not machine.marker.exists()
-    assert not hub.asked(".py")
+    assert not hub.requests_for(".py")
 
 
 def test_a_language_model_is_refused_as_scorer(bon, lm_folder):

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bon.cli.main import main
-from tests.support.browser import App, chromium, open_page, opened
+from tests.support.browser import App, chromium, open_page, wait_until_ready
 from tests.ui.test_batch_tab import download_result, make_rows, start_batch, write_rows
 from tests.ui.test_batch_tab import expect_phase as expect_batch_phase
 from tests.ui.test_compare_tab import expect_phase as expect_comparison_phase
@@ -54,7 +54,7 @@ def test_a_visit_contacts_only_the_server_and_survives_its_death(start_app, tmp_
         restarted = start_app(**same_address)
         restarted.url = server.url
         page.goto(restarted.wait().url)
-        opened(page)
+        wait_until_ready(page)
         the_interrupted_run_is_offered(page)
         earlier_runs_are_stored_and_open(page, before)
         the_page_works_with_the_restarted_server(page)
@@ -79,7 +79,7 @@ def every_tab_is_visited_as_on_a_space(page: Page) -> str:
     page.click(".presents")
     page.reload()
     page.wait_for_selector("[data-present] .bon[data-phase]")
-    opened(page)
+    wait_until_ready(page)
     page.click(".presents")
     return best
 

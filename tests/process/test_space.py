@@ -16,7 +16,7 @@ from bon.cli import publish_command as publish
 from bon.cli.main import main
 from bon.errors import BonError, InputError, ModelError
 from bon.models import presets
-from tests.support.hub_stand_in import WrittenHub
+from tests.support.hub_stand_in import RecordingApi
 
 ROOT = Path(__file__).parents[2]
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
@@ -67,7 +67,7 @@ def test_no_model_is_preloaded():
 # Publishing.
 
 
-class Hub(WrittenHub):
+class Hub(RecordingApi):
     """Takes the calls of `HfApi` that publishing makes."""
 
     def upload_folder(self, **how) -> None:

@@ -1,4 +1,4 @@
-"""What the browser tests stand on: Chromium, the real app in a process of its own, and a page with a scripted run."""
+"""Support for browser tests: Chromium, the real app in a process of its own, and a page with a scripted run."""
 
 import asyncio
 import atexit
@@ -27,21 +27,21 @@ from bon.settings import Request, Settings
 ROOT = Path(__file__).parents[2]
 DESK, PHONE_SIZE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 CONTRAST = ("color-contrast",)
-#: What was asked for has been drawn: a frame begins after the one in which the page heard of it.
+#: Resolves once a change is drawn: a frame begins after the one in which the page got it.
 DRAWN = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
 @functools.cache
 def driver() -> tuple[Playwright, asyncio.AbstractEventLoop]:
-    """Playwright, of which a process can have but one at a time, and its event loop."""
+    """Playwright, of which a process can have only one, and its event loop."""
     started = sync_playwright().start()
     atexit.register(started.stop)
     return started, asyncio.get_running_loop()
 
 
-def loop_runs(yes: bool) -> None:
-    """Playwright leaves its event loop running in the thread: for what opens no browser, it can count as not there."""
+def set_loop_running(yes: bool) -> None:
+    """Marks Playwright's event loop, which stays in the thread, as running or not, for tests that open no browser."""
     if driver.cache_info().currsize:
         asyncio._set_running_loop(driver()[1] if yes else None)
 
@@ -50,116 +50,118 @@ def loop_runs(yes: bool) -> None:
 def chromium(*options: str) -> Iterator[Browser]:
     """Chromium: BON_CHROMIUM's, the machine's own, or Playwright's; with BON_HEADED set it can be watched.
 
-    options: more of its own flags.
+    options: further flags of Chromium.
     """
     path = os.environ.get("BON_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
              "--disable-sync"]
-    loop_runs(True)
+    set_loop_running(True)
     browser = driver()[0].chromium.launch(
         executable_path=path, args=[*quiet, *options], headless=not os.environ.get("BON_HEADED"),
     )
-    # Contexts of pages that have been left, by their options: what knows the page's scripts opens it in half the time.
+    # Contexts of closed pages, by their options: one that has the page's scripts opens it in half the time.
     browser.spare = {}
     yield browser
     browser.close()
 
 
 def open_page(browser: Browser, url: str, **context) -> Page:
-    """The app's page with its result drawn; `page.left` and `page.errors` collect what should not happen."""
-    kind = repr(sorted(context.items()))
-    if spare := browser.spare.get(kind):
+    """Opens the page and waits for its result; `page.left` and `page.errors` collect foreign requests and errors."""
+    context_options = repr(sorted(context.items()))
+    if spare := browser.spare.get(context_options):
         page = spare.pop().new_page()
-        forget(page, "/".join(url.split("/")[:3]))
+        clear_storage(page, "/".join(url.split("/")[:3]))
     else:
         page = browser.new_context(**{"viewport": DESK, **context}).new_page()
-    page.kind, page.left, page.errors, own = kind, [], [], (url.partition("/?")[0], "data:", "blob:")
-    page.on("request", lambda r: page.left.append(r.url) if not r.url.startswith(own) else None)
+    page.context_options, page.left, page.errors = context_options, [], []
+    allowed = (url.partition("/?")[0], "data:", "blob:")
+    page.on("request", lambda r: page.left.append(r.url) if not r.url.startswith(allowed) else None)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.set_default_timeout(120_000)
     page.goto(url)
-    opened(page)
+    wait_until_ready(page)
     return page
 
 
-def forget(page: Page, origin: str) -> None:
-    """Wipes all that pages of an origin have stored in this page's context: it knows nothing but their scripts."""
-    asked = {"origin": origin, "storageTypes": "all"}
-    page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", asked)
+def clear_storage(page: Page, origin: str) -> None:
+    """Deletes all that pages of an origin have stored in this page's context but their scripts."""
+    arguments = {"origin": origin, "storageTypes": "all"}
+    page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", arguments)
     page.context.clear_cookies()
 
 
-def opened(page: Page) -> None:
-    """Waits for the page to be there, as after a reload."""
+def wait_until_ready(page: Page) -> None:
+    """Waits until the page is ready, as after a reload."""
     page.wait_for_selector(".bon[data-phase] .status b")
-    # Chips that no longer say so: the page has asked the server what runs there.
+    # The chips no longer say so once the page has the server's model and scorer.
     page.wait_for_function("!document.querySelector('.chips').textContent.match(/loading|cargando/)")
 
 
-def leave(page: Page) -> None:
-    """Closes a page, and lends its context to the next one."""
+def close_page(page: Page) -> None:
+    """Closes a page and keeps its context for the next one."""
     page.close()
     if page.context.pages:
         page.context.close()
     else:
-        page.context.browser.spare.setdefault(page.kind, []).append(page.context)
+        page.context.browser.spare.setdefault(page.context_options, []).append(page.context)
 
 
-def variant(page: Page, size: dict[str, int], scheme: str) -> None:
-    """Shows the page at a size and in a colour scheme; what follows that of itself has done so."""
+def set_variant(page: Page, size: dict[str, int], scheme: str) -> None:
+    """Shows the page at a size and in a colour scheme, and waits until that is drawn."""
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size(size)
     page.evaluate(DRAWN)
 
 
-def violations(page: Page, axe: str, *rules: str) -> list[str]:
-    """What axe finds: by all of its rules, or by the ones given."""
-    with still(page):
-        return heard(page, axe, *rules)
+def axe_violations_at_rest(page: Page, axe: str, *rules: str) -> list[str]:
+    """The violations that axe finds while nothing moves, by all of its rules or by these."""
+    with reduced_motion(page):
+        return axe_violations(page, axe, *rules)
 
 
 @contextlib.contextmanager
-def still(page: Page) -> Iterator[None]:
-    """What is on its way from one place to another has no contrast to measure: here nothing sets out."""
+def reduced_motion(page: Page) -> Iterator[None]:
+    """A context without animations, since the contrast of moving elements cannot be measured."""
     page.emulate_media(reduced_motion="reduce")
     yield
     page.emulate_media(reduced_motion="no-preference")
 
 
-#: What begins to move arrives; what moves without an end goes on.
+#: Finishes all animations but endless ones.
 ARRIVED = "() => document.getAnimations().forEach((a) => a.effect.getTiming().iterations < 9 && a.finish())"
 
 
-def heard(page: Page, axe: str, *rules: str) -> list[str]:
-    """What axe says of the page once all that moves has arrived."""
+def axe_violations(page: Page, axe: str, *rules: str) -> list[str]:
+    """The violations that axe finds once all animations have finished."""
     page.evaluate(ARRIVED)
     if page.evaluate("!window.axe"):
         page.evaluate(axe)
-    asked = {"resultTypes": ["violations"], **({"runOnly": rules} if rules else {})}
-    found = page.evaluate("(asked) => axe.run(document, asked)", asked)["violations"]
-    return [f"{v['id']}: {[(n['html'], [c['message'] for c in n['any']]) for n in v['nodes']]}" for v in found]
+    options = {"resultTypes": ["violations"], **({"runOnly": rules} if rules else {})}
+    violations = page.evaluate("(options) => axe.run(document, options)", options)["violations"]
+    return [f"{v['id']}: {[(n['html'], [c['message'] for c in n['any']]) for n in v['nodes']]}" for v in violations]
 
 
-def sideways(page: Page) -> int:
-    """By how many pixels the page is wider than its window."""
+def overflow_pixels(page: Page) -> int:
+    """The number of pixels by which the page is wider than its window."""
     return page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
 
 
-def unfit(page: Page, axe: str) -> list[str]:
-    """What is wrong with the page as it stands: at a desk and on a phone, in light and in dark.
+def layout_faults(page: Page, axe: str) -> list[str]:
+    """The faults of the page's layout and accessibility: on a desktop and a phone, in light and in dark mode.
 
-    The size decides on all of axe's rules, the colours on contrast alone. Leaves the page at a desk in light.
+    All of axe's rules are checked at each size, and contrast in each colour scheme. The page is left on a desktop in
+    light mode.
     """
-    found = []
-    with still(page):
+    faults = []
+    with reduced_motion(page):
         for size, scheme, rules in ((PHONE_SIZE, "dark", ()), (PHONE_SIZE, "light", CONTRAST), (DESK, "dark", CONTRAST),
                                     (DESK, "light", ())):
-            variant(page, size, scheme)
-            where = f"{size['width']} {scheme}"
-            found += [f"{where}: {fault}" for fault in heard(page, axe, *rules)]
-            if (over := sideways(page)) > 0:
-                found.append(f"{where}: {over} pixels too wide")
-    return found
+            set_variant(page, size, scheme)
+            name = f"{size['width']} {scheme}"
+            faults += [f"{name}: {fault}" for fault in axe_violations(page, axe, *rules)]
+            if (overflow := overflow_pixels(page)) > 0:
+                faults.append(f"{name}: {overflow} pixels too wide")
+    return faults
 
 
 def free_port() -> int:
@@ -175,8 +177,8 @@ class App:
     def __init__(self, folder: Path = ROOT, arguments: Sequence[str] = ("app.py",), **environment: str):
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        given = {**os.environ, "GRADIO_SERVER_PORT": str(port), "OMP_NUM_THREADS": "1", **environment}
-        self.process = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=given)
+        environment_variables = {**os.environ, "GRADIO_SERVER_PORT": str(port), "OMP_NUM_THREADS": "1", **environment}
+        self.process = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment_variables)
 
     def wait(self) -> "App":
         """Returns once the page answers."""
@@ -215,7 +217,7 @@ SCORES = [0.5, 0.97, 0.04, 0.88, 0.31]
 
 @dataclass
 class Play:
-    """One scripted run: what is written and scored, in this order, and where it waits for the test."""
+    """One scripted run: its texts and scores, in this order, and where it waits for the test."""
 
     texts: list[str]
     scores: list[float]

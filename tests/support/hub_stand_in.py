@@ -24,21 +24,20 @@ class Hub:
 
     Small files come straight, weights through a redirect to another address. Set before a call:
     `breaks`: how many downloads of weights break off halfway; `reset`: whether they do so with a reset, as a dropped
-    line, instead of an orderly close. `pace`: seconds of rest after each twentieth of the weights. `gated`: models
-    that open to those who accepted their terms, as nobody did. `blocked`: a proxy in between says no to all. A token
-    with "expired" in it is no token of the Hub's.
-    `requests` lists what was asked, as (method, model, file, range).
+    line, instead of an orderly close. `pace`: seconds of pause after each twentieth of the weights. `gated`: models
+    whose terms nobody has accepted. `blocked`: a proxy refuses all requests. A token with "expired" in it is invalid.
+    `requests` lists the requests as (method, model, file, range).
     """
 
     def __init__(self, root: Path):
         self.root = root
         self._servers: list[ThreadingHTTPServer] = []
         self._ports = [0, 0]
-        self.calm()
+        self.reset_all()
         self.start()
 
-    def calm(self) -> None:
-        """Works from now on, with nothing asked yet."""
+    def reset_all(self) -> None:
+        """Sets all faults back and forgets the requests."""
         self.breaks, self.reset, self.pace, self.blocked = 0, False, 0.0, False
         self.gated: set[str] = set()
         self.requests: list[tuple[str, str, str, str | None]] = []
@@ -67,7 +66,7 @@ class Hub:
         """Where weights come from."""
         return f"http://127.0.0.1:{self._ports[1]}/cdn"
 
-    def asked(self, ending: str, method: str | None = None) -> list[tuple[str, str, str, str | None]]:
+    def requests_for(self, ending: str, method: str | None = None) -> list[tuple[str, str, str, str | None]]:
         """The requests for files of that ending."""
         return [r for r in self.requests if r[2].endswith(ending) and method in (None, r[0])]
 
@@ -98,25 +97,25 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "")
         if "expired" in token:
             self._send(401, b"", {"X-Error-Message": "Invalid credentials in Authorization header"})
-        elif model in self.hub.gated and not file.startswith("api"):  # what there is, everyone may see
+        elif model in self.hub.gated and not file.startswith("api"):  # lists of files are public
             self._refuse(403 if token else 401, "GatedRepo")
         elif not (self.hub.root / model).is_dir():
-            self._refuse(401, "RepoNotFound")  # what a visitor without a token is told
+            self._refuse(401, "RepoNotFound")  # the Hub's answer to a visitor without a token
         else:
             return True
         return False
 
-    def _api(self, model: str, rest: list[str]) -> None:
-        if not self._known(model, "/".join(["api", *rest])):
+    def _api(self, model: str, segments: list[str]) -> None:
+        if not self._known(model, "/".join(["api", *segments])):
             return
         files = sorted(path.name for path in (self.hub.root / model).iterdir())
-        if not rest or rest[0] == "revision":
-            said = {"id": model, "sha": COMMIT, "siblings": [{"rfilename": file} for file in files], "tags": []}
-        elif rest[0] == "tree" and len(rest) == 2:
-            said = [self._entry(self.hub.root / model / file) for file in files]
+        if not segments or segments[0] == "revision":
+            payload = {"id": model, "sha": COMMIT, "siblings": [{"rfilename": file} for file in files], "tags": []}
+        elif segments[0] == "tree" and len(segments) == 2:
+            payload = [self._entry(self.hub.root / model / file) for file in files]
         else:
             return self._refuse(404, "EntryNotFound")
-        self._send(200, json.dumps(said).encode(), {"Content-Type": "application/json"})
+        self._send(200, json.dumps(payload).encode(), {"Content-Type": "application/json"})
 
     @staticmethod
     def _entry(path: Path) -> dict:
@@ -142,12 +141,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, body, headers)
 
     def _weights(self, model: str, file: str) -> None:
-        wanted = self.headers.get("Range")
-        self.hub.requests.append((self.command, model, file, wanted))
+        byte_range = self.headers.get("Range")
+        self.hub.requests.append((self.command, model, file, byte_range))
         body = (self.hub.root / model / file).read_bytes()
-        start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
-        self.send_response(206 if wanted else 200)
-        if wanted:
+        start = int(byte_range.removeprefix("bytes=").split("-")[0]) if byte_range else 0
+        self.send_response(206 if byte_range else 200)
+        if byte_range:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
@@ -190,18 +189,18 @@ def _hash(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-class WrittenHub:
-    """Takes the calls of `HfApi` that write; those beyond the first are for who inherits it. `calls` lists them."""
+class RecordingApi:
+    """Records the calls of `HfApi` that write, in `calls`; subclasses add those beyond `create_repo`."""
 
     def __init__(self, error: Exception | None = None):
         self.error, self.calls = error, []
 
-    def create_repo(self, name: str, **how) -> str:
+    def create_repo(self, name: str, **arguments) -> str:
         """Refuses with the error, where there is one."""
         if self.error:
             raise self.error
-        self.calls.append(("create", name, how))
-        return f"https://huggingface.co/{how['repo_type']}s/{name}"
+        self.calls.append(("create", name, arguments))
+        return f"https://huggingface.co/{arguments['repo_type']}s/{name}"
 
 
 def put_gpt2(folder: Path, **config) -> None:
@@ -227,8 +226,9 @@ def put_distilbert(folder: Path) -> None:
     model = tiny.classifier()
     folder.mkdir(parents=True)
     letters = "abcdefghijklmnopqrstuvwxyz.,!?'"
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + c for c in letters), "movie", "great"]
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    special_tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = [*special_tokens, *letters, *("##" + c for c in letters), "movie", "great"]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     _write(folder / "config.json", {**model.config.to_diff_dict(), "architectures": [type(model).__name__]})
     _write(folder / "tokenizer_config.json", {"do_lower_case": True, "model_max_length": 512})
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
@@ -252,7 +252,7 @@ def put_safetensors(folder: Path, positions: int = 256) -> None:
     tiny.save(tiny.gpt2(positions, seed=1), folder)
 
 
-class _Evil:
+class _PickledCode:
     def __init__(self, marker: Path):
         self.marker = marker
 
@@ -263,7 +263,7 @@ class _Evil:
 def put_pickled_code(folder: Path, marker: Path) -> None:
     """Weights that make the folder `marker` when they are unpickled without care."""
     put_gpt2(folder)
-    torch.save({"transformer.wte.weight": _Evil(marker)}, folder / "pytorch_model.bin")
+    torch.save({"transformer.wte.weight": _PickledCode(marker)}, folder / "pytorch_model.bin")
 
 
 def put_remote_code(folder: Path, marker: Path, **config) -> None:

@@ -1,4 +1,4 @@
-"""Tiny real models, saved to folders: what tests load in place of large ones."""
+"""Tiny real models, in memory and saved to folders, which tests load in place of large ones."""
 
 from pathlib import Path
 
@@ -43,18 +43,18 @@ def gpt2(positions: int = 256, seed: int = 0, vocabulary: int = 400, spread: flo
 def classifier(labels=("NEGATIVE", "POSITIVE"), positions: int = 256, seed: int = 0, **config):
     """A DistilBERT classifier of two layers with the given labels."""
     torch.manual_seed(seed)
-    named = dict(enumerate(labels))
+    labels_by_id = dict(enumerate(labels))
     return DistilBertForSequenceClassification(DistilBertConfig(
         vocab_size=len(tokenizer()), dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=positions,
-        pad_token_id=tokenizer().pad_token_id, initializer_range=0.3, id2label=named,
-        label2id={v: k for k, v in named.items()}, **config,
+        pad_token_id=tokenizer().pad_token_id, initializer_range=0.3, id2label=labels_by_id,
+        label2id={v: k for k, v in labels_by_id.items()}, **config,
     )).eval()
 
 
 def save(model, folder: Path, template: str | None = None) -> str:
     """Saves a model with the tokenizer, and a chat template, and returns the folder's name."""
     model.save_pretrained(folder)
-    words = tokenizer()
-    words.chat_template = template
-    words.save_pretrained(folder)
+    text_tokenizer = tokenizer()
+    text_tokenizer.chat_template = template
+    text_tokenizer.save_pretrained(folder)
     return str(folder)

@@ -7,7 +7,7 @@ import shlex
 from playwright.sync_api import expect
 
 from bon.cli.main import main
-from tests.support.browser import PHONE_SIZE, sideways
+from tests.support.browser import PHONE_SIZE, overflow_pixels
 from tests.ui.test_page import fill_settings, open_tab
 
 CODE = ("python", "shell", "client", "curl", "mcp")
@@ -82,4 +82,4 @@ def the_cards_open_and_fit_on_a_phone(page):
     card = page.locator(".card").filter(has_text="Sentiment: the built-in scorer")
     card.locator("button").first.click()
     expect(card).to_contain_text("Do not use it to decide anything about people")
-    assert sideways(page) <= 0
+    assert overflow_pixels(page) <= 0

@@ -26,7 +26,7 @@ from bon.ui.batch.handlers import TAB_SETTINGS, BatchHandlers
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.hosting.deployment import Deployment
 from tests.compare.test_comparison import engine_of, sentiment
-from tests.support.browser import opened, unfit
+from tests.support.browser import layout_faults, wait_until_ready
 
 NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=1} </script>"
 PROMPTS = ["This movie", "The plot of the film", "The hotel room"]
@@ -337,7 +337,7 @@ def a_batch_continues_without_its_tab_and_is_found_again(page, served, gate, pat
     page.goto("about:blank")
     gate.open.set()
     page.goto(served)
-    opened(page)
+    wait_until_ready(page)
     page.get_by_role("tab", name="Batch").click()
     expect_phase(page, "done")
     assert download_result(page).read_bytes() == expected
@@ -362,7 +362,7 @@ def visitors_see_only_their_own_batches(other_page):
     # Not with an invented id either, or one that would lead to another folder.
     other_page.evaluate("localStorage['bon-batches'] = JSON.stringify(['x'.repeat(32), '../../etc', ''])")
     other_page.reload()
-    opened(other_page)
+    wait_until_ready(other_page)
     other_page.get_by_role("tab", name="Batch").click()
     expect(other_page.locator(".batch > .alert")).to_have_text("A batch from this browser is no longer on the server.")
     assert "again.csv" not in other_page.content()
@@ -371,13 +371,13 @@ def visitors_see_only_their_own_batches(other_page):
 
 def test_the_tab_is_accessible_and_fits(page, axe, tmp_path):
     expect_phase(page, "empty")
-    assert unfit(page, axe) == []
+    assert layout_faults(page, axe) == []
     choose_file(page, write_rows(tmp_path, f"{'long' * 20}.csv", make_rows(70)))
     expect(page.locator(".preview b")).to_be_visible()
-    assert unfit(page, axe) == []
+    assert layout_faults(page, axe) == []
     start(page)
     expect_phase(page, "done")
-    assert unfit(page, axe) == []
+    assert layout_faults(page, axe) == []
 
 
 # A public page, and the rules of batches without a browser.

@@ -20,7 +20,7 @@ from bon.ui.generate import run_view
 from bon.ui.hosting.deployment import Deployment
 from tests.cli.test_commands import assert_refused
 from tests.support import tiny
-from tests.support.browser import DESK, PHONE_SIZE, App, unfit, variant
+from tests.support.browser import DESK, PHONE_SIZE, App, layout_faults, set_variant
 from tests.support.forms import accept, faults, request_of
 from tests.ui.test_history_tab import open_history
 from tests.ui.test_keyboard import move_focus_to
@@ -488,14 +488,14 @@ def test_a_chat_is_accessible_and_fits(app, visit, axe):
     page.click(".chat summary")
     run(page)
     expect_phase(page, "done", timeout=120_000)
-    assert unfit(page, axe) == []
+    assert layout_faults(page, axe) == []
     for size in (PHONE_SIZE, DESK):
-        variant(page, size, "light")
+        set_variant(page, size, "light")
         page.locator(".presents").click()
         present_mode_shows_the_last_turn(page)
         page.locator(".presents").click()
     page.locator(".presents").click()
-    assert unfit(page, axe) == []
+    assert layout_faults(page, axe) == []
 
 
 def present_mode_shows_the_last_turn(page):

@@ -18,7 +18,7 @@ from bon.scorers.callable_scorer import CallableScorer
 from bon.ui.compare import comparison_view
 from bon.ui.generate import form_values
 from tests.compare.test_comparison import engine_of, sentiment
-from tests.support.browser import unfit
+from tests.support.browser import layout_faults
 from tests.support.forms import request_of
 
 NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=1} </script>"
@@ -200,23 +200,23 @@ def models_that_cannot_be_loaded_are_an_error_in_the_tab(page, page_state, monke
 
 
 def test_every_state_fits_and_is_accessible(page, axe, models, compared_with):
-    faults_by_state = {"sample": unfit(page, axe)}
+    faults_by_state = {"sample": layout_faults(page, axe)}
     start(page, "This movie\nThe hotel room")
     wait_until_done(page, "The hotel room")
-    faults_by_state["done"] = unfit(page, axe)
+    faults_by_state["done"] = layout_faults(page, axe)
     waiting, goes_on = models_with_waiting_judge(models)
     compared_with(waiting)
     start(page, "\n".join(f"This movie number {i}" for i in range(60)), n=16)
     expect_phase(page, "writing")
-    faults_by_state["writing"] = unfit(page, axe)
+    faults_by_state["writing"] = layout_faults(page, axe)
     expect_phase(page, "writing")
     page.click("#compare-stop")
     expect_phase(page, "stopped")
     goes_on.set()
-    faults_by_state["stopped"] = unfit(page, axe)
+    faults_by_state["stopped"] = layout_faults(page, axe)
     start(page, "This movie", n=0)
     expect_phase(page, "failed")
-    faults_by_state["failed"] = unfit(page, axe)
+    faults_by_state["failed"] = layout_faults(page, axe)
     assert {name: faults for name, faults in faults_by_state.items() if faults} == {}
 
 

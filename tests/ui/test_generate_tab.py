@@ -14,7 +14,7 @@ from bon.ui.app_state import AppState
 from bon.ui.generate import run_view
 from bon.ui.generate.handlers import GenerateHandlers
 from bon.ui.hosting.deployment import Deployment
-from tests.support.browser import sideways, unfit
+from tests.support.browser import layout_faults, overflow_pixels
 from tests.ui.test_page import PHONE, complete_run, fill_settings, row_indices, winner
 
 N, SEED = 8, 8  # a seed without near-ties, which other rows in the batch could turn
@@ -149,10 +149,10 @@ def details_menu_and_present_mode_are_accessible_and_fit(page, axe):
     page.click(".bon .hero .more")
     page.locator(".bon .row .more").first.click()
     page.click(".menu summary")
-    assert unfit(page, axe) == []
+    assert layout_faults(page, axe) == []
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Present").click()
-    assert unfit(page, axe) == []
+    assert layout_faults(page, axe) == []
 
 
 def test_the_winner_can_be_continued_on_a_phone(ran, result):
@@ -183,9 +183,9 @@ def the_winner_becomes_the_prompt_and_there_is_a_way_back(page, result):
 def nothing_scrolls_sideways(page):
     page.click(".bon .hero .more")
     page.locator(".bon .row .more").first.click()
-    assert sideways(page) <= 0
+    assert overflow_pixels(page) <= 0
     page.get_by_role("button", name="Present").click()
-    assert sideways(page) <= 0
+    assert overflow_pixels(page) <= 0
 
 
 def test_present_mode_is_for_a_projector_and_leaves_the_address_as_it_was(app, visit):

@@ -10,7 +10,17 @@ from bon.ui.app_state import AppState
 from bon.ui.generate import run_view
 from bon.ui.generate.handlers import GenerateHandlers
 from bon.ui.hosting.deployment import Deployment
-from tests.support.browser import DESK, DRAWN, PHONE_SIZE, SCORES, TEXTS, Play, sideways, unfit, variant
+from tests.support.browser import (
+    DESK,
+    DRAWN,
+    PHONE_SIZE,
+    SCORES,
+    TEXTS,
+    Play,
+    layout_faults,
+    overflow_pixels,
+    set_variant,
+)
 from tests.ui.test_page import NASTY, complete_run, expect_phase, fill_settings, open_tab, run, winner
 from tests.ui.test_run_view import run_with_scores
 
@@ -435,7 +445,7 @@ def markup_in_texts_is_not_interpreted(page):
         keep(page, run_record)
     open_history(page)
     assert set(listed_texts(page)) == {f"{text} {text[:399]}" for text in TEXTS_OF_ALL_KINDS}
-    assert sideways(page) <= 0
+    assert overflow_pixels(page) <= 0
     for i in range(len(TEXTS_OF_ALL_KINDS)):
         box = page.locator(".history .choose input").nth(i)
         box.scroll_into_view_if_needed()
@@ -468,31 +478,31 @@ def overflow_by_width(page) -> dict[int, int]:
     for width in (360, 390, 700, 1920):
         page.set_viewport_size({"width": width, "height": 844})
         page.evaluate(DRAWN)
-        overflows[width] = sideways(page)
+        overflows[width] = overflow_pixels(page)
     return {width: overflow for width, overflow in overflows.items() if overflow > 0}
 
 
 def test_every_state_is_accessible(stage, visit, axe):
     page = open_history(visit(stage))
-    faults_by_state = {"empty": unfit(page, axe)}
+    faults_by_state = {"empty": layout_faults(page, axe)}
     keep(page, record(1), record(2, [0.1, 0.3], prompt="The hotel room"), record(3))
     keep(page, record(4), ended="stopped")
     plant(page, id="fault", v=1, at=1, size=1, record="{")
     open_generate_tab(page)
     open_history(page)
-    faults_by_state["list"] = unfit(page, axe)
+    faults_by_state["list"] = layout_faults(page, axe)
     for i in (0, 2):
         page.locator(".history .choose input").nth(i).check()
     page.click("#history-compare")
     expect(page.locator(".history .pair svg")).to_be_visible()
-    faults_by_state["pair"] = unfit(page, axe)
+    faults_by_state["pair"] = layout_faults(page, axe)
     press(page, "Remove", 1)
-    faults_by_state["removed"] = unfit(page, axe)
+    faults_by_state["removed"] = layout_faults(page, axe)
     for size in (PHONE_SIZE, DESK):
-        variant(page, size, "light")
+        set_variant(page, size, "light")
         assert small_targets(page) == []
     page.get_by_role("button", name="Clear all").click()
-    faults_by_state["cleared"] = unfit(page, axe)
+    faults_by_state["cleared"] = layout_faults(page, axe)
     assert {name: faults for name, faults in faults_by_state.items() if faults} == {}
 
 

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from bon import messages
 from bon.ui.generate.form import EXAMPLES
 from bon.ui.generate.form_values import PAGE_SETTINGS
-from tests.support.browser import DRAWN, ROOT, App, open_page, violations
+from tests.support.browser import DRAWN, ROOT, App, axe_violations_at_rest, open_page
 from tests.ui.test_page import open_tab
 
 UI, TEXTS = ROOT / "assets" / "ui", ROOT / "assets" / "text"
@@ -284,7 +284,7 @@ def test_the_page_in_spanish_is_accessible_has_room_on_a_phone_and_does_not_depe
             texts[-1] |= visible_texts(page)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
             if served is app:
-                assert violations(page, axe) == [], name
+                assert axe_violations_at_rest(page, axe) == [], name
         assert (page.errors, page.left) == ([], [])
         page.context.close()
     # Over all states together: what comes and goes by itself may be there in one of the two at the time.

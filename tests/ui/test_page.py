@@ -14,7 +14,18 @@ from playwright.sync_api import Page, expect
 from bon.assets_folder import assets_folder
 from bon.errors import EngineError
 from bon.ui.hosting import error_log
-from tests.support.browser import ARRIVED, DRAWN, PHONE_SIZE, ROOT, SCORES, TEXTS, Play, sideways, unfit, variant
+from tests.support.browser import (
+    ARRIVED,
+    DRAWN,
+    PHONE_SIZE,
+    ROOT,
+    SCORES,
+    TEXTS,
+    Play,
+    layout_faults,
+    overflow_pixels,
+    set_variant,
+)
 
 NASTY = (
     "<script>window.hacked=1</script> ${window.hacked=1} {{#each value}}{{this}}{{/each}} "
@@ -347,14 +358,14 @@ def markup_in_texts_is_not_interpreted(stage, page):
 def test_every_state_is_accessible_fits_and_has_the_systems_colours(stage, visit, axe):
     page = visit(stage)
     assert light(page)
-    variant(page, PHONE_SIZE, "dark")
+    set_variant(page, PHONE_SIZE, "dark")
     assert dark(page)
-    faults_by_state = {"sample": unfit(page, axe)}
+    faults_by_state = {"sample": layout_faults(page, axe)}
     assert light(page)
     stage.loads = Future()
     run(page)
     expect_phase(page, "loading")
-    faults_by_state["loading"] = unfit(page, axe)
+    faults_by_state["loading"] = layout_faults(page, axe)
     stage.loads.set_result(stage)
     stage.loads, stage.play = None, Play(TEXTS, SCORES, hold=0)
     page.click("#stop")
@@ -365,26 +376,26 @@ def test_every_state_is_accessible_fits_and_has_the_systems_colours(stage, visit
     expect(page.locator(".bon .tag")).to_have_text("Nothing was scored")
     expect(page.locator(".bon .board h2")).to_have_text("Candidates")
     expect_phase(page, "stopped")
-    faults_by_state["nothing scored"] = unfit(page, axe)
+    faults_by_state["nothing scored"] = layout_faults(page, axe)
     stage.play = Play(TEXTS, SCORES, hold=3, error=EngineError("Memory ran out. Ask for fewer candidates."))
     stage.play.go.set()
     run(page)
     expect_phase(page, "failed")
-    faults_by_state["failed"] = unfit(page, axe)
+    faults_by_state["failed"] = layout_faults(page, axe)
     stage.play = Play(TEXTS, SCORES, hold=3)
     run(page)
     expect(page.locator(".bon .status b")).to_have_text("Scored 3 of 5")
-    faults_by_state["writing"] = unfit(page, axe)
+    faults_by_state["writing"] = layout_faults(page, axe)
     stage.play.go.set()
     expect_phase(page, "done")
-    faults_by_state["done"] = unfit(page, axe)
+    faults_by_state["done"] = layout_faults(page, axe)
     fill_settings(page, temperature=0)
     run(page)
     expect(page.locator("div.validation-error")).to_have_count(1)
-    faults_by_state["faults"] = unfit(page, axe)
+    faults_by_state["faults"] = layout_faults(page, axe)
     open_tab(page, "About and API")
     expect(page.get_by_role("heading", name="How it works")).to_be_visible()
-    faults_by_state["about"] = unfit(page, axe)
+    faults_by_state["about"] = layout_faults(page, axe)
     assert {name: faults for name, faults in faults_by_state.items() if faults} == {}
 
 
@@ -410,7 +421,7 @@ def test_a_phone_in_dark_mode_needs_no_sideways_scrolling_and_has_large_targets(
     assert dark(page)
     for width in (360, 390):
         page.set_viewport_size({"width": width, "height": 780})
-        assert sideways(page) <= 0
+        assert overflow_pixels(page) <= 0
     fill_settings(page)
     for width in (360, 390):
         narrow_screens_do_not_scroll_sideways(stage, page, width)
@@ -426,12 +437,12 @@ def narrow_screens_do_not_scroll_sideways(stage, page, width):
     page.evaluate("scrollTo(0, 0)")
     run(page)
     expect_phase(page, "writing")
-    assert sideways(page) <= 0
+    assert overflow_pixels(page) <= 0
     # The result is below the form there, so the first words bring it up.
     page.wait_for_function("document.querySelector('.bon').getBoundingClientRect().top < innerHeight / 3")
     stage.play.go.set()
     expect_phase(page, "done")
-    assert sideways(page) <= 0
+    assert overflow_pixels(page) <= 0
 
 
 def targets_are_large_enough_for_a_finger(page):

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from bon.ui.generate import run_view, share_links
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.hosting.deployment import Deployment
-from tests.support.browser import DRAWN, opened, unfit
+from tests.support.browser import DRAWN, layout_faults, wait_until_ready
 from tests.support.forms import accept
 from tests.ui.test_page import CLIPBOARD, NASTY, expect_phase, fill_settings, run, winner
 from tests.ui.test_run_view import form_inputs, run_with_scores
@@ -146,7 +146,7 @@ def test_wrong_values_of_a_link_are_listed_and_the_others_filled_in(stage, visit
     expect(page.locator("#prompt textarea")).to_have_value("Hi")
     expect(page.locator("#n input")).to_have_value("16")
     assert page.evaluate("window.hacked") is None
-    assert unfit(page, axe) == []
+    assert layout_faults(page, axe) == []
     page.get_by_role("button", name="Dismiss").click()
     expect(notice(page)).to_be_hidden()
 
@@ -175,7 +175,7 @@ def a_prompt_too_long_for_a_link_is_refused(page):
 
 def a_prompt_arrives_unchanged(stage, page, prompt):
     page.goto(f"{stage.url}/?{urlencode({'prompt': prompt})}")
-    opened(page)
+    wait_until_ready(page)
     expect(page.locator("#prompt textarea")).to_have_value(prompt)
     assert page.evaluate("window.hacked") is None
 

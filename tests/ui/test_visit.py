@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from tests.support.browser import DESK, DRAWN, PHONE_SIZE, Play, leave, open_page
+from tests.support.browser import DESK, DRAWN, PHONE_SIZE, Play, close_page, open_page
 from tests.ui.test_page import expect_phase, fill_settings, open_tab, run, winner
 
 #: Each sets window.hacked, or asks for a picture, if it is taken for anything but text.
@@ -146,9 +146,9 @@ def test_the_storage_of_a_page_is_cleared_before_its_context_is_reused(browser, 
     page.evaluate("localStorage.x = 1; sessionStorage.y = 1; document.cookie = 'z=1'")
     run(page)
     page.wait_for_function("bon.historyStore.all().then((all) => all.length)")
-    leave(page)
+    close_page(page)
     page = open_page(browser, stage.url)
     assert page.context is lent
     assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
     assert page.evaluate("bon.historyStore.all().then((all) => all.length)") == 0
-    leave(page)
+    close_page(page)
