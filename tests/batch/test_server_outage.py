@@ -7,8 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -23,8 +26,13 @@ from bon.engines.base import Job
 from bon.engines.server import availability
 from bon.engines.server.engine import ServerEngine
 from bon.errors import EngineError, ServerUnavailableError
+from bon.messages import decode_messages, say
 from bon.scorers.callable_scorer import CallableScorer
 from bon.settings import Request, Settings
+from bon.ui.batch import jobs
+from bon.ui.batch.jobs import Loader
+from bon.ui.batch.views import batch_view
+from bon.ui.work.priority import WaitingRuns
 from tests.support.browser import free_port
 from tests.support.model_servers import Fake, Handler, good
 
@@ -433,3 +441,68 @@ def test_groups_of_one_row_have_neighbours_too(file, monkeypatch):
     assert groups[:3] == [([0], [1]), ([1], [0, 2]), ([2], [0, 1, 3])]
     assert [rows for rows, _ in groups] == [[i] for i in range(ROWS)]
     assert groups[-1] == ([11], [9, 10])
+
+
+# A batch on the page.
+
+
+@pytest.fixture
+def page_batch(fake, file, tmp_path, monkeypatch) -> Iterator[tuple[jobs.Batches, jobs.Batch, Fake, Loader]]:
+    """A batch on the page that waits, after its first group of rows, for the test to say how its server goes on."""
+    monkeypatch.setattr(jobs, "root", lambda: tmp_path / "batches")
+    monkeypatch.setattr("bon.engines.server.engine.STEP_INTERVAL", 0.02)
+    released = threading.Event()
+
+    def behave(handler, body, number):
+        assert int(body["prompt"][4:-1]) < GROUP or released.wait(20)
+        server.after_release(handler, body, number)
+
+    server = fake(behave)
+    server.after_release, server.release = good, released.set
+    task = task_of(file)
+
+    def put(folder: Path) -> jobs.Order:
+        (folder / "in.jsonl").write_bytes(file.read_bytes())
+        return jobs.Order("mine.jsonl", "in.jsonl", "out.jsonl", asdict(task.settings), None, None, ROWS, 0, 0.0)
+
+    def load() -> Future:
+        loaded: Future = Future()
+        loaded.set_result(api.load("tiny", lengths, endpoint=server.url))
+        return loaded
+
+    batches = jobs.Batches(WaitingRuns())
+    batch = batches.start(put, load)
+    wait_until(lambda: batch.progress["done"] == GROUP)
+    yield batches, batch, server, load
+    released.set()
+    batches.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.01)
+
+
+def test_a_batch_on_the_page_says_that_its_server_is_away_and_resumes(page_batch, file):
+    batches, batch, server, load = page_batch
+    server.after_release = answer_status(401)
+    server.release()
+    batch.join()
+    view = decode_messages(batch_view(batch))
+    assert (view["phase"], batch.progress["done"], batch.progress["failed"]) == ("failed", GROUP, 0)
+    assert "stopped with 4 of 12 rows done" in view["error"]
+    assert "continue with Resume" in view["error"]
+    server.after_release = good
+    batches.resume(batch, load)
+    batch.join()
+    assert batch.phase == "done"
+    assert (batch.folder / "out.jsonl").read_bytes() == undisturbed(file, server)
+
+
+def test_a_batch_on_the_page_says_why_it_takes_long_and_stops_though_its_server_is_silent(page_batch):
+    _, batch, server, _ = page_batch
+    batch._set_delay(say("note.server_busy", url=server.url, seconds="30"))
+    assert "sent nothing for 30 seconds" in batch_view(batch)["line"]
+    batch.stop()
+    batch.join(10)
+    assert batch.phase == "stopped"

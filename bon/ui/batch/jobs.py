@@ -86,7 +86,8 @@ class Batch:
     """One batch. folder, id: where it is, and the folder's name. end: how it ended, as in `job.json`: its `phase`, and
     what `save` was passed.
 
-    owner: in public mode the visitor that started or resumed it, as `rate_limit.visitor_id` names one.
+    owner: in public mode the visitor that started or resumed it, as `rate_limit.visitor_id` names one. delay: why the
+    rows under way take long; empty where nothing is known.
     """
 
     folder: Path
@@ -102,6 +103,7 @@ class Batch:
         self._halt, self._phase_after_halt = threading.Event(), "stopped"
         self._thread: threading.Thread | None = None
         self._progress: dict[str, Any] | None = None
+        self.delay = ""
 
     @classmethod
     def read(cls, folder: Path) -> "Batch":
@@ -136,7 +138,7 @@ class Batch:
 
     def begin(self, task: Task, load: Loader, shared: "Shared", owner: str | None) -> None:
         """Starts its thread. load: returns the future of a `bon.Sampler`."""
-        self.owner, self._rows_before = owner, None
+        self.owner, self._rows_before, self.delay = owner, None, ""
         self._halt.clear()
         self.save("interrupted")  # holds if the server dies before the batch ends
         self._thread = threading.Thread(target=self._work, args=(task, load, shared), name="batch", daemon=True)
@@ -200,7 +202,7 @@ class Batch:
     def _run_rows(self, task: Task, engine: PreemptibleEngine, scorer: "Scorer", shared: "Shared") -> None:
         """Runs the remaining rows, a group at a time, in turns with other batches."""
         journal = None
-        with closing(batch_run.stream(task, engine, scorer, self._deliver)) as events:
+        with closing(batch_run.stream(task, engine, scorer, self._deliver, self._set_delay)) as events:
             while True:
                 with shared.turn:
                     event = next(events)
@@ -214,8 +216,11 @@ class Batch:
                 time.sleep(0.005)  # so that a batch that waits for the lock gets it: locks are not fair
                 shared.waiting.wait_until_idle()
 
+    def _set_delay(self, message: str) -> None:
+        self.delay = message
+
     def _set_progress(self, progress: dict[str, Any]) -> None:
-        self._progress = progress
+        self._progress, self.delay = progress, ""
         if self._rows_before is None:
             self._rows_before = progress["done"]
 

@@ -32,6 +32,8 @@ def batch_view(batch: Batch) -> View:
 def _line(batch: Batch) -> str:
     """The line under the title: speed and time left, or what becomes of the rows that are done."""
     if batch.phase == "running":
+        if batch.delay:
+            return batch.delay
         if not (rate := batch.rate):
             return ""
         left = (batch.order.rows - batch.progress["done"]) / rate
