@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bon.engines.server.keys import KEY_VARIABLES, mask_key, read_key
-from bon.engines.server.model_context import context_length, count_slots
+from bon.engines.server.limits import LimitReached, bounded_http_client
 from bon.engines.server.refusals import explain_error
+from bon.engines.server.token_counts import context_length, count_slots
 from bon.errors import InputError, ModelError
 from bon.messages import join, say
 from bon.settings import declared
@@ -59,11 +60,15 @@ class Server:
 
     def client(self, **options: Any) -> "OpenAI":
         """The official client. options: its keywords besides the address and the key."""
-        return openai_library().OpenAI(base_url=self.url, api_key=self.key or "none", **options)
+        library = openai_library()
+        return library.OpenAI(base_url=self.url, api_key=self.key or "none",
+                              http_client=bounded_http_client(library.DefaultHttpxClient), **options)
 
     def async_client(self, **options: Any) -> "AsyncOpenAI":
         """The official asynchronous client. options: its keywords besides the address and the key."""
-        return openai_library().AsyncOpenAI(base_url=self.url, api_key=self.key or "none", **options)
+        library = openai_library()
+        return library.AsyncOpenAI(base_url=self.url, api_key=self.key or "none",
+                                   http_client=bounded_http_client(library.DefaultAsyncHttpxClient), **options)
 
 
 def connect(url: str, model: str | None = None) -> Server:
@@ -135,6 +140,8 @@ def _list_models(client: "OpenAI", server: Server) -> Sequence["Model"]:
             models, failure = getattr(client.models.list(), "data", None), None
         except openai_library().APIError as error:
             failure = error  # handled outside: an error raised here would hold the client's, which may hold the key
+        except LimitReached as error:
+            raise ModelError(error.explain(server.url)) from None
         except (ValueError, TypeError, AttributeError):  # the client raises these for an answer that is no JSON object
             pass
         status = getattr(failure, "status_code", None)

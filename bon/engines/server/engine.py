@@ -4,6 +4,7 @@ Many requests are in flight at once, each with its own seed. Missing candidates 
 what the server did not do.
 """
 
+import dataclasses
 import queue
 import threading
 from collections.abc import Generator, Sequence
@@ -11,9 +12,10 @@ from typing import Any
 
 from bon.engines.base import EncodedPrompt, Job, Step
 from bon.engines.server.connection import LIST_TIMEOUT, Server, connect
-from bon.engines.server.model_context import count_prompt_tokens, may_exceed
+from bon.engines.server.limits import Limits
 from bon.engines.server.protocol import IGNORED_PARAMETERS
-from bon.engines.server.retrying_client import IDLE_TIMEOUT, IN_FLIGHT, RetryingClient
+from bon.engines.server.retrying_client import IN_FLIGHT, RetryingClient
+from bon.engines.server.token_counts import count_prompt_tokens, may_exceed
 from bon.errors import InputError
 from bon.messages import say
 from bon.settings import Request, continues
@@ -25,8 +27,8 @@ STEP_INTERVAL = 0.5
 class ServerEngine:
     """Continues prompts, and answers chats, by a server. Made by `ServerEngine.at`.
 
-    in_flight: the most requests in flight at once. idle_timeout: the seconds without any answer, to whichever
-    request, after which a request is given up.
+    in_flight: the most requests in flight at once. limits: on each answer, by default those that the environment sets.
+    idle_timeout: in place of `Limits.first_text`.
     """
 
     name: str
@@ -34,17 +36,19 @@ class ServerEngine:
     context: int | None
     server: Server
     in_flight: int
-    idle_timeout: float
+    limits: Limits
     #: The parameters that the server refuses or ignores; runs add those that they find out.
     unsupported: set[str]
 
-    def __init__(self, server: Server, in_flight: int = IN_FLIGHT, idle_timeout: float = IDLE_TIMEOUT):
-        self.server, self.in_flight, self.idle_timeout = server, in_flight, idle_timeout
+    def __init__(self, server: Server, in_flight: int = IN_FLIGHT, idle_timeout: float | None = None):
+        self.server, self.in_flight, self.limits = server, in_flight, Limits.read()
+        if idle_timeout is not None:
+            self.limits = dataclasses.replace(self.limits, first_text=idle_timeout)
         self.name, self.context = f"{server.model} at {server.host}", server.context
         self.unsupported = set(IGNORED_PARAMETERS.get(server.software, ()))
 
     @classmethod
-    def at(cls, url: str, model: str | None = None, in_flight: int = IN_FLIGHT, idle_timeout: float = IDLE_TIMEOUT
+    def at(cls, url: str, model: str | None = None, in_flight: int = IN_FLIGHT, idle_timeout: float | None = None
            ) -> "ServerEngine":
         """An engine on the server at this address. Raises what `bon.engines.server.connection.connect` raises."""
         return cls(connect(url, model), in_flight, idle_timeout)
@@ -92,7 +96,7 @@ class ServerEngine:
         if any(job.certainty for job in jobs):
             raise InputError("scorer", say("error.server_without_certainty"))
         steps: queue.SimpleQueue[Step | BaseException | None] = queue.SimpleQueue()
-        client = RetryingClient(self.server, jobs, steps.put, self.unsupported, self.in_flight, self.idle_timeout)
+        client = RetryingClient(self.server, jobs, steps.put, self.unsupported, self.in_flight, self.limits)
         threading.Thread(target=client.run, name="bon-server", daemon=True).start()
         try:
             while (step := _next_step(steps)) is not None:

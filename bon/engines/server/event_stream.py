@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from bon.engines.server.connection import openai_library
+from bon.engines.server.limits import LimitReached
 from bon.engines.server.refusals import ReportedError
 
 #: The text of the event that ends a stream.
@@ -87,5 +88,7 @@ class EventStream:
         try:
             async for line in self._response.aiter_lines():
                 yield line
+        except LimitReached:
+            raise
         except Exception as error:  # of the HTTP client's types, whose module differs by the official client's version
             raise openai_library().APIConnectionError(request=self._response.request) from error

@@ -38,7 +38,8 @@ REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 #: A character that lacks its last bytes, as servers write it: one U+FFFD, or one for each byte.
 INCOMPLETE_CHARACTER = re.compile(r"\ufffd{1,3}\Z")
 #: `Candidate.ended` by the server's reason to finish; other reasons are named in a note.
-END_REASONS = {"length": "length", "stop": "eos", "eos_token": "eos", "stop_sequence": "eos", "rejected": "rejected"}
+END_REASONS = {"length": "length", "stop": "eos", "eos_token": "eos", "stop_sequence": "eos", "rejected": "rejected",
+               "cut off": "stopped"}
 
 
 class MalformedAnswer(Exception):
@@ -207,8 +208,8 @@ class Completion:
         returns_message = software in RETURN_CONTINUED_MESSAGE and messages is not None and continues(messages)
         self._continued = str(messages[-1]["content"]) if messages and returns_message else ""
 
-    def add(self, choice: object) -> None:
-        """Adds a choice of an answer: the whole text, or its next part.
+    def add(self, choice: object) -> bool:
+        """Adds a choice of an answer: the whole text, or its next part. Returns whether that holds any text.
 
         Raises `ReportedError` for an error in its place, `MalformedAnswer` for anything else.
         """
@@ -231,6 +232,7 @@ class Completion:
             self._received += text
             self._chunks += 1
         self.finish_reason = finish_reason or self.finish_reason
+        return bool(text)
 
     @property
     def text(self) -> str:

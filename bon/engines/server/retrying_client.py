@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from bon.engines.base import Job, Step
 from bon.engines.server import availability, protocol
 from bon.engines.server.connection import Server, openai_library
 from bon.engines.server.event_stream import EventStream
+from bon.engines.server.limits import AnswerWatch, LimitReached, Limits, ServerIdle, current_watch
 from bon.engines.server.protocol import Completion, MalformedAnswer, ServerRequest
 from bon.engines.server.refusals import (
     ReportedError,
@@ -24,8 +25,6 @@ from bon.result import Candidate
 
 #: The most requests in flight at once.
 IN_FLIGHT = 64
-#: Seconds without any answer, to whichever request, after which a request is given up.
-IDLE_TIMEOUT = 300.0
 #: How often the official client itself repeats a request, with growing pauses, after 429, 5xx and lost connections.
 CLIENT_RETRIES = 4
 #: How often a request may fail with all these retries, or be given up, while nothing else comes from the server.
@@ -36,22 +35,18 @@ BACKOFF = 0.5
 MIN_SAME_TEXTS = 4
 
 
-class ServerIdle(Exception):
-    """The server has sent nothing for `idle_timeout` seconds."""
-
-
 class RetryingClient:
     """Requests the candidates of some jobs from a server.
 
     put: called with each `Step`, and at the end with an error or None. unsupported: the parameters that the server is
-    known not to support; those that it refuses are added. in_flight, idle_timeout: see the constants. `run` belongs on
-    a thread of its own.
+    known not to support; those that it refuses are added. in_flight: see `IN_FLIGHT`. limits: on each answer. `run`
+    belongs on a thread of its own.
     """
 
     def __init__(self, server: Server, jobs: Sequence[Job], put: Callable[[Step | BaseException | None], None],
-                 unsupported: set[str], in_flight: int = IN_FLIGHT, idle_timeout: float = IDLE_TIMEOUT):
+                 unsupported: set[str], in_flight: int = IN_FLIGHT, limits: Limits | None = None):
         self._server, self._jobs, self._put, self._unsupported = server, jobs, put, unsupported
-        self._in_flight, self._idle_timeout = in_flight, idle_timeout
+        self._in_flight, self._limits = in_flight, limits or Limits.read()
         self._answers, self._last_arrival, self._repeated = 0, time.monotonic(), 0
         self._notes: set[str] = set()
         self._texts: list[list[str]] = [[] for _ in jobs]
@@ -86,7 +81,7 @@ class RetryingClient:
             self._add_note(note)
         self._slots = asyncio.Semaphore(self._in_flight)
         max_n = 1 if "n" in self._unsupported else min(protocol.MAX_N, self._server.slots or protocol.MAX_N)
-        # No limit for one answer: behind many others, a request may wait long. `_unless_idle` watches over all of them.
+        # None of the client's: behind many others, a request may wait long. `_within_limits` watches over all of them.
         timeout = openai_library().Timeout(None, connect=10.0)
         async with self._server.async_client(max_retries=CLIENT_RETRIES, timeout=timeout) as self._client:
             watch = asyncio.ensure_future(availability.watch_silence(
@@ -123,15 +118,19 @@ class RetryingClient:
         failures, answers, refused = 0, self._answers, set[str]()
         while True:
             body = self._body(request, refused)
+            watch, partial = self._limits.watch(request.cap, len(request.indices)), dict[int, Completion]()
             try:
-                completions = await self._unless_idle(self._send(request, body))
-            except (openai_library().APIError, MalformedAnswer, ReportedError, ServerIdle) as caught:
+                completions = await self._within_limits(self._send(request, body, watch, partial), watch)
+            except (openai_library().APIError, MalformedAnswer, ReportedError, LimitReached) as caught:
                 # Handled outside: an error raised here would hold the client's error, which may hold the key.
                 error: Exception = caught
             else:
                 self._unsupported |= refused
                 self._note_left_out(request, refused)
                 return completions
+            if isinstance(error, LimitReached) and watch.has_text:
+                self._add_note(join([error.explain(self._server.url), say("note.server_cut_off")], " "))
+                return self._cut_off(partial)
             if new := refused_parameters(error, protocol.sent_parameters(body), request.is_chat):
                 refused |= new
                 if self._body(request, refused) != body:
@@ -143,6 +142,13 @@ class RetryingClient:
             self._repeated += 1 if isinstance(error, MalformedAnswer | ServerIdle) else 1 + CLIENT_RETRIES
             await asyncio.sleep(BACKOFF * 2**failures)
 
+    @staticmethod
+    def _cut_off(partial: Mapping[int, Completion]) -> list[Completion]:
+        """The texts of an answer as far as they had come at a limit."""
+        for completion in partial.values():
+            completion.finish_reason = completion.finish_reason or "cut off"
+        return list(partial.values())
+
     def _body(self, request: ServerRequest, refused: set[str]) -> dict[str, Any]:
         return protocol.request_body(request, self._server.model, self._server.software, self._unsupported | refused)
 
@@ -153,28 +159,33 @@ class RetryingClient:
             sampling = name not in ("n", "seed", "logprobs")
             self._add_note(say("note.sampling_parameter_refused" if sampling else "note.parameter_refused", name=name))
 
-    async def _unless_idle(self, work: Coroutine[Any, Any, list[Completion]]) -> list[Completion]:
-        """The result of `work`. Raises `ServerIdle` where nothing comes from the server, to any request, for too long.
-        """
-        task, started = asyncio.ensure_future(work), time.monotonic()
+    async def _within_limits(
+        self, work: Coroutine[Any, Any, list[Completion]], watch: AnswerWatch
+    ) -> list[Completion]:
+        """The result of `work`. Raises `LimitReached` where the server is silent or takes too long."""
+        task = asyncio.ensure_future(work)
         try:
-            while True:
-                remaining = max(self._last_arrival, started) + self._idle_timeout - time.monotonic()
-                if remaining <= 0:
-                    raise ServerIdle
-                if (await asyncio.wait([task], timeout=remaining))[0]:
-                    return task.result()
+            while not (await asyncio.wait([task], timeout=watch.seconds_left(self._last_arrival)))[0]:
+                pass
+            return task.result()
         finally:
             task.cancel()
 
-    async def _send(self, request: ServerRequest, body: dict[str, Any]) -> list[Completion]:
-        """The texts in the answer to a single request, at most as many as it asks for."""
+    async def _send(
+        self, request: ServerRequest, body: dict[str, Any], watch: AnswerWatch, partial: dict[int, Completion]
+    ) -> list[Completion]:
+        """The texts in the answer to a single request, at most as many as it asks for.
+
+        partial: gets the texts of a stream by their number, for where it breaks off.
+        """
+        current_watch.set(watch)
         resource = self._client.chat.completions if request.is_chat else self._client.completions
         raw = await resource.with_raw_response.create(**body)
         self._repeated += raw.retries_taken
         try:
             if request.streamed:
-                completions = await self._read_stream(request, EventStream(raw.http_response, request.is_chat))
+                stream = EventStream(raw.http_response, request.is_chat)
+                completions = await self._read_stream(request, stream, watch, partial)
             else:
                 completions = self._read(request, raw.parse())
         except (ValueError, TypeError, AttributeError) as error:  # the client raises these where it is no JSON object
@@ -195,21 +206,24 @@ class RetryingClient:
             completion.end_without_reason()
         return completions
 
-    async def _read_stream(self, request: ServerRequest, stream: EventStream) -> list[Completion]:
+    async def _read_stream(
+        self, request: ServerRequest, stream: EventStream, watch: AnswerWatch, completions: dict[int, Completion]
+    ) -> list[Completion]:
         """The texts of an answer that is streamed, each part of which is put as a step; fewer where n brought fewer."""
-        completions = {number: Completion(request, self._server.software) for number in range(len(request.indices))}
+        completions |= {number: Completion(request, self._server.software) for number in range(len(request.indices))}
         begun: set[int] = set()
         latest: dict[int, Completion] = {}
         async with stream:
             async for chunk in stream:
-                self._last_arrival = time.monotonic()
                 _check_reported(chunk)
                 parts: dict[int, Completion] = {}
                 for choice in getattr(chunk, "choices", None) or []:
                     number = getattr(choice, "index", None) or 0
                     if number in completions:
                         parts[number] = completions[number]
-                        completions[number].add(choice)
+                        if completions[number].add(choice):
+                            watch.note_text()
+                            self._last_arrival = time.monotonic()
                 begun.update(parts)
                 latest = parts or latest
                 # llama.cpp counts the tokens of each text with or after its last part, others those of all together.
@@ -269,8 +283,8 @@ class RetryingClient:
     def _explain(self, error: Exception, request: ServerRequest) -> Message:
         """The reason, in a sentence without the key, why a request failed for good."""
         url, status = self._server.url, error_status(error)
-        if isinstance(error, ServerIdle):
-            return say("error.server_silent", url=url, seconds=f"{self._idle_timeout:g}")
+        if isinstance(error, LimitReached):
+            return error.explain(url)
         if isinstance(error, MalformedAnswer):
             return say("error.server_answer_garbled", url=url, error=str(error))
         if isinstance(error, ReportedError) and error.status_code is None:
@@ -304,5 +318,7 @@ def _check_reported(answer: object) -> None:
 
 def _is_transient(error: Exception) -> bool:
     """Whether repeating the request may help."""
+    if isinstance(error, LimitReached):
+        return isinstance(error, ServerIdle)
     status = error_status(error)
     return status is None or status in (408, 409, 429) or status >= 500

@@ -1,9 +1,21 @@
-"""The tokens and log-probabilities of a text, as servers report them in the forms of chats and of completions."""
+"""Tokens as servers report them: of texts, with their log-probabilities, of prompts, and the context for both.
+
+Servers shorten texts that exceed the context without a word: so long prompts are counted before they are sent.
+"""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bon.settings.request import Messages
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+    from openai.types import Model
 
 #: A token's text with its log-probability in nats.
 TokenLogprob = tuple[str, float]
+#: Bytes of template and special tokens that a chat's message may have besides its content.
+BYTES_PER_MESSAGE = 200
 
 
 def token_logprobs(choice: object) -> list[TokenLogprob] | None:
@@ -44,6 +56,49 @@ def are_complete(entries: int, end_listed: bool, reported: int, ended_by_itself:
     return reported == entries or (ended_by_itself and reported == entries + 1)
 
 
+def context_length(models: Sequence["Model"], name: str) -> int | None:
+    """The tokens that prompt and text may fill together, where the server lists that (vLLM, SGLang, llama.cpp)."""
+    for model in models:
+        if model.id == name:
+            meta: Any = getattr(model, "meta", None)
+            listed = getattr(model, "max_model_len", None) or (meta.get("n_ctx") if isinstance(meta, dict) else None)
+            return listed if isinstance(listed, int) and listed > 0 else None
+    return None
+
+
+def count_slots(client: "OpenAI", root: str) -> int | None:
+    """How many texts llama.cpp's server writes at once, which is the most that it takes as `n`."""
+    slots = _fetch(client, root + "/props").get("total_slots")
+    return slots if isinstance(slots, int) and slots > 0 else None
+
+
+def may_exceed(context: int, prompt: str | None, messages: Messages | None, new: int) -> bool:
+    """Whether prompt and `new` tokens may fill more than the context, where a token has at least one byte."""
+    if messages is None:
+        return len((prompt or "").encode()) + new > context
+    size = sum(len(str(message.get("content") or "").encode()) + BYTES_PER_MESSAGE for message in messages)
+    return size + new > context
+
+
+def count_prompt_tokens(
+    client: "OpenAI", root: str, software: str, model: str, prompt: str | None, messages: Messages | None
+) -> int | None:
+    """How many tokens the prompt or chat has, by the server's own tokenizer; None where it does not say."""
+    if software in ("vllm", "sglang"):
+        text: dict[str, Any] = {"prompt": prompt} if messages is None else {"messages": list(map(dict, messages))}
+        count = _fetch(client, root + "/tokenize", {"model": model, **text}).get("count")
+        return count if isinstance(count, int) else None
+    if software != "llama.cpp":
+        return None
+    if messages is not None:
+        prompt = _fetch(client, root + "/apply-template", {"messages": list(map(dict, messages))}).get("prompt")
+    if not isinstance(prompt, str):
+        return None
+    body = {"content": prompt, "add_special": True, "parse_special": True}
+    tokens = _fetch(client, root + "/tokenize", body).get("tokens")
+    return len(tokens) if isinstance(tokens, list) else None
+
+
 def _field(record: object, name: str) -> object:
     """A field of a record of the client, which leaves what it does not know as dictionaries; None where it lacks it."""
     return record.get(name) if isinstance(record, Mapping) else getattr(record, name, None)
@@ -51,3 +106,12 @@ def _field(record: object, name: str) -> object:
 
 def _items(values: object) -> Sequence[object]:
     return values if isinstance(values, list | tuple) else ()
+
+
+def _fetch(client: "OpenAI", url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The server's answer, a JSON object; empty where it has none, as servers need not have these addresses."""
+    try:
+        answer = client.get(url, cast_to=object) if body is None else client.post(url, body=body, cast_to=object)
+    except Exception:  # they may answer anything; what is wrong with the server itself, the run will show
+        return {}
+    return answer if isinstance(answer, dict) else {}
