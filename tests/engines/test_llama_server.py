@@ -1,8 +1,13 @@
 """The server engine against llama.cpp's own server: its raw answers, its seeds, what it does at its limits."""
 
+import contextlib
 import json
 import math
+import subprocess
 import sys
+import threading
+import time
+import urllib.request
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,14 +20,17 @@ from transformers import AutoModelForCausalLM
 
 import bon
 from bon import flow
+from bon.cli.main import main
 from bon.engines.server.engine import ServerEngine
-from bon.errors import InputError
+from bon.errors import EngineError, InputError
+from bon.events import Wrote
 from bon.models import presets
 from bon.result import Candidate, Result
 from bon.scorers.callable_scorer import CallableScorer
 from bon.scorers.logprob import MeanLogprobScorer
 from bon.settings import Request, Settings
 from tests.support import llama_server
+from tests.support.browser import free_port
 from tests.support.model_servers import started
 from tests.support.recording_proxy import recording_proxy
 
@@ -76,11 +84,17 @@ def serve(file: Path | str, log: Path, context: int = CONTEXT) -> Any:
 
 
 @pytest.fixture(scope="module")
-def reviews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def reviews_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model in the box as a GGUF file."""
+    file = tmp_path_factory.mktemp("reviews") / "reviews.gguf"
+    write_gguf(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def reviews(reviews_file: Path) -> Iterator[str]:
     """The address of a server of the model in the box."""
-    folder = tmp_path_factory.mktemp("reviews")
-    write_gguf(folder / "reviews.gguf")
-    with serve(folder / "reviews.gguf", folder / "log", 256) as url:
+    with serve(reviews_file, reviews_file.with_name("log"), 256) as url:
         yield f"{url}/v1"
 
 
@@ -216,3 +230,76 @@ def test_what_exceeds_the_context_is_refused_as_for_a_local_model(smollm: str, c
     with pytest.raises(InputError, match=r"512"):
         sampler.run(**prompt, n=1, seed=1, min_tokens=32, max_tokens=32)
     assert sampler.engine.context == CONTEXT
+
+
+# What a server that is killed leaves.
+
+
+def start(file: Path, port: int) -> subprocess.Popen[bytes]:
+    """A server of this file on this port, once it lists its models."""
+    process = subprocess.Popen([sys.executable, llama_server.__file__, str(file), str(port), str(SLOTS), "256"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5).close()
+            return process
+        time.sleep(0.1)
+    raise AssertionError("the server has ended")
+
+
+def test_a_batch_whose_server_is_killed_resumes_after_its_return_to_the_same_output(
+    reviews_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bon.engines.server.retrying_client.CLIENT_RETRIES", 0)
+    monkeypatch.setattr("bon.engines.server.retrying_client.BACKOFF", 0.01)
+    rows, port = tmp_path / "rows.txt", free_port()
+    rows.write_text("".join(f"This movie number {i}\n" for i in range(36)))
+    # With top-k 1, since llama.cpp rounds as its slots happen to be filled: two undisturbed runs differ otherwise.
+    options = ["-n", "8", "--seed", "7", "--min-tokens", "4", "--max-tokens", "8", "--top-k", "1",
+               "--endpoint", f"http://127.0.0.1:{port}/v1"]
+    undisturbed, disturbed = tmp_path / "undisturbed.jsonl", tmp_path / "disturbed.jsonl"
+    journal = Path(f"{disturbed}.partial")
+    server = start(reviews_file, port)
+    try:
+        assert main(["batch", str(rows), str(undisturbed), *options]) == 0
+        over = threading.Event()
+
+        def kill_after_first_rows() -> None:
+            while not over.is_set() and not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
+                time.sleep(0.005)
+            server.kill()
+
+        killer = threading.Thread(target=kill_after_first_rows)
+        killer.start()
+        status = main(["batch", str(rows), str(disturbed), *options])
+        over.set()
+        killer.join()
+        assert (status, journal.exists(), disturbed.exists()) == (1, True, False)
+        server.wait()
+        server = start(reviews_file, port)
+        assert main(["batch", str(rows), str(disturbed), *options, "--resume"]) == 0
+    finally:
+        server.kill()
+        server.wait()
+    assert disturbed.read_text() == undisturbed.read_text()
+
+
+def test_a_run_whose_server_is_killed_ends_in_one_sentence(
+    reviews_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bon.engines.server.retrying_client.CLIENT_RETRIES", 0)
+    monkeypatch.setattr("bon.engines.server.retrying_client.BACKOFF", 0.01)
+    port = free_port()
+    server = start(reviews_file, port)
+    try:
+        engine = ServerEngine.at(f"http://127.0.0.1:{port}/v1")
+        request = Request("This movie", Settings(n=64, seed=7, min_tokens=150, max_tokens=200))
+        with contextlib.closing(flow.stream(request, engine, CallableScorer(no_score), live=True)) as events:
+            next(event for event in events if isinstance(event, Wrote))
+            server.kill()
+            with pytest.raises(EngineError, match=f"127.0.0.1:{port}") as error:
+                list(events)
+        assert "\n" not in str(error.value)
+    finally:
+        server.kill()
+        server.wait()
