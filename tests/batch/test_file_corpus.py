@@ -40,9 +40,9 @@ class EchoWorker:
         return {"model": "echo", "scorer": "echo", "target": None, "unit": "reward"}
 
     def map(self, groups, settings, export_format):
-        for rows in groups:
-            digest = group_digest(rows)
-            yield [self._record(row, settings) | {"digest": digest} for row in rows]
+        for group in groups:
+            digest = group_digest(group.rows)
+            yield [self._record(row, settings) | {"digest": digest} for row in group.rows]
 
     def _record(self, row: Row, settings) -> dict:
         try:

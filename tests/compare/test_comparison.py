@@ -450,7 +450,7 @@ def test_the_command_prints_the_table_and_writes_the_files(lm_folder, classifier
     output = capsys.readouterr().out
     assert "2 prompts" in output
     assert "best of 4" in output
-    assert (tmp_path / "c.csv").read_text().startswith("system,")
+    assert (tmp_path / "c.csv").read_text().startswith('"system",')
     assert (tmp_path / "c.html").read_text().startswith("<!doctype html>")
     assert main([*command, "--json"]) == 0
     first = json.loads(capsys.readouterr().out)

@@ -137,9 +137,15 @@ def completion(body: dict, texts: list[str] | None = None, told: bool = True, fi
 def chunks(body: dict) -> list[dict]:
     """A well-made answer in pieces of one word."""
     def chunk(text, finish=None):
-        choice = {"index": 0, "text": text, "finish_reason": finish,
-                  "logprobs": {"tokens": [text], "token_logprobs": [-0.5]} if text else None}
-        return {"id": "x", "object": "text_completion", "created": 0, "model": body["model"], "choices": [choice]}
+        if "messages" in body:
+            choice = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": finish,
+                      "logprobs": {"content": [{"token": text, "logprob": -0.5}]} if text else None}
+            name = "chat.completion.chunk"
+        else:
+            choice = {"index": 0, "text": text, "finish_reason": finish,
+                      "logprobs": {"tokens": [text], "token_logprobs": [-0.5]} if text else None}
+            name = "text_completion"
+        return {"id": "x", "object": name, "created": 0, "model": body["model"], "choices": [choice]}
     return [*(chunk(f" {word}") for word in text_of(body).split()), chunk("", "length")]
 
 

@@ -235,7 +235,7 @@ INVALID_FILES = [
     ("a.csv", b"prompt\n", "a.csv has no row"),
     ("a.txt", b"", "a.txt has no row"),
     ("b.txt", b"\x00\x01\x02", "b.txt is not text"),
-    ("a.jsonl", b"\xff\xfeno", "UTF"),
+    ("a.jsonl", b"\xffno", "UTF"),
     ("a.parquet", b"PAR1 not really", "a.parquet cannot be read as Parquet"),
     ("a.xlsx", b"PK", "a.xlsx must end in one of .csv"),
     ("many.csv", b"prompt\n" + b"This movie\n" * 10_001, "at most 10,000"),

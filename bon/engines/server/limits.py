@@ -32,6 +32,9 @@ RECHECK_SECONDS = 0.25
 class LimitReached(Exception):
     """A server's answer exceeds a limit. key, values: of the message that says which and names how to set it."""
 
+    key: str
+    values: dict[str, str]
+
     def __init__(self, key: str, **values: str) -> None:
         super().__init__(key)
         self.key, self.values = key, values
@@ -84,6 +87,8 @@ def _positive(variable: str, text: str) -> float:
 
 class AnswerWatch:
     """What has arrived of one answer, and when, against its limits."""
+
+    has_text: bool
 
     def __init__(self, limits: Limits, seconds: float, size: float) -> None:
         self._limits, self._seconds, self._size = limits, seconds, size

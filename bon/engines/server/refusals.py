@@ -65,6 +65,9 @@ class ReportedError(Exception):
     body: what the answer holds in place of texts. status_code: the status that it names, if any.
     """
 
+    body: object
+    status_code: int | None
+
     def __init__(self, body: object):
         super().__init__(error_text(body))
         self.body, self.status_code = body, _status_in(body)

@@ -90,6 +90,8 @@ class Batch:
     rows under way take long; empty where nothing is known.
     """
 
+    delay: str
+
     folder: Path
     id: str
     order: Order
