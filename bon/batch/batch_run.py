@@ -359,7 +359,7 @@ class _GroupRun:
                          if isinstance(outcome, Exception) and not isinstance(outcome, InputError | ScoringError)]
         outside = self._neighbour_requests()
         comparable = len(self.requests) > 1 or outside
-        if engine_errors and len(engine_errors) == len(outcomes) and comparable and not self._any_answered(outside):
+        if engine_errors and len(engine_errors) == len(outcomes) and comparable and not self._any_completed(outside):
             raise engine_errors[0]
         return outcomes
 
@@ -417,15 +417,30 @@ class _GroupRun:
 
         if not requests:
             return False
-        single = dataclasses.replace(self.settings, n=1, reject=0.0, keep=None)
         try:
-            with closing(flow.stream_many([request.with_settings(single) for request in requests], self.engine,
-                                          self.scorer, watched=False)) as events:
+            with closing(flow.stream_many(self._single(requests), self.engine, self.scorer, watched=False)) as events:
                 return any(isinstance(event, Ended) for _, event in events)
         except ServerUnavailableError:
             raise
         except Exception:  # an engine may raise anything
             return False
+
+    def _any_completed(self, requests: Sequence[Request]) -> bool:
+        """Whether any of these rows comes to a result, its score included: each is tried alone until one does."""
+        for request in self._single(requests):
+            try:
+                list(self._results([request]))
+                return True
+            except ServerUnavailableError:
+                raise
+            except Exception:  # a scorer or an engine may raise anything
+                continue
+        return False
+
+    def _single(self, requests: Sequence[Request]) -> list[Request]:
+        """The same prompts with one candidate each."""
+        settings = dataclasses.replace(self.settings, n=1, reject=0.0, keep=None)
+        return [request.with_settings(settings) for request in requests]
 
 
 def _record(row: int, outcome: Outcome, export_format: ExportFormat, keep: int | None) -> Record:

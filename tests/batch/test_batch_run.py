@@ -496,6 +496,25 @@ def test_an_engine_that_fails_on_every_row_stops_the_run_which_can_be_resumed(fi
     assert (end.rows, end.failed) == (150, 0)
 
 
+def test_a_scorer_that_fails_on_every_row_stops_the_run_which_can_be_resumed(file, engine):
+    failing = []
+
+    def rate(texts):
+        if failing:
+            raise EngineError("The scorer is gone.")
+        return [float(len(text)) for text in texts]
+
+    scorer = CallableScorer(rate)
+    events = batch_run.stream(task_of(file), engine, scorer)
+    assert [next(events).done for _ in range(2)] == [0, 64]
+    failing.append(True)
+    with pytest.raises(EngineError, match="gone"):
+        next(events)
+    failing.clear()
+    end = run_to_end(task_of(file, resume=True), engine, scorer)
+    assert (end.rows, end.failed) == (150, 0)
+
+
 def test_the_work_on_a_group_of_rows_can_be_pickled():
     group = batch_run.Group([Row(3, "a", columns={"id": 1}), Row(4, error="bad")], [Row(5, "b")])
     assert pickle.loads(pickle.dumps((batch_run.make_records, group, SETTINGS, export_formats.PREFERENCE)))[1] == group

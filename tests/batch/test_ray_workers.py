@@ -16,7 +16,7 @@ from bon.batch import batch_run, ray_workers, resume_journal
 from bon.batch.batch_run import Finished, Task
 from bon.batch.input_rows import Dataset
 from bon.cli.main import main
-from bon.errors import InputError, ModelError, ServerUnavailableError
+from bon.errors import EngineError, InputError, ModelError
 from bon.messages import say
 from bon.result import Candidate
 from bon.scorers.base import Item
@@ -87,7 +87,7 @@ class Troubled:
             (self.signs / "fell").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if (self.signs / "gone").exists():
-            raise ServerUnavailableError(say("error.zerogpu", reason="The server is gone."))
+            raise EngineError(say("error.zerogpu", reason="The server is gone."))
         items = [Item("", Candidate(index=i, text=text)) for i, text in enumerate(texts)]
         return list(api.as_scorer(self.classifier).score(items).values)
 
@@ -124,9 +124,9 @@ def test_a_killed_worker_a_stop_and_an_error_lose_nothing_and_the_bytes_are_thos
         events = batch_run.stream_with(workers, task_of(file, out.name, resume=True))
         assert [next(events).done for _ in range(2)] == [96, 128]
         (tmp_path / "gone").touch()
-        with pytest.raises(ServerUnavailableError, match=r"The server is gone\.") as gone:
+        with pytest.raises(EngineError, match=r"^The server is gone\.$") as gone:
             next(events)
-        assert gone.value.key == "error.batch_stopped"
+        assert gone.value.key == "error.zerogpu"
         (tmp_path / "gone").unlink()
         *begun, done = batch_run.stream_with(workers, task_of(file, out.name, resume=True))
         with pytest.raises(ModelError, match="There is no folder /none"):
