@@ -150,7 +150,7 @@ def _line(size: str, work: Work, types: dict[str, str], own_turns: Sequence[Turn
     def times_longer(part: str) -> dict[str, float]:
         return {
             name: statistics.median(
-                seconds(peer, part) / seconds(own, part) for own, peer in zip(own_turns, turns, strict=True)
+                seconds(peer, part) / seconds(bon_turn, part) for bon_turn, peer in zip(own_turns, turns, strict=True)
             )
             for name, turns in by_peer.items() if part in turns[0]["queries"][0]
         }

@@ -171,8 +171,8 @@ class Comparison:
             return 0.0, None, None
         if system.kind == "best":
             by_prompt = [self._kl_estimate(sample, system.k) for sample in self.usable_samples]
-            known = [kl for kl in by_prompt if kl is not None]
-            mean = estimates.mean(known) if len(known) == len(by_prompt) else None
+            measured = [kl for kl in by_prompt if kl is not None]
+            mean = estimates.mean(measured) if len(measured) == len(by_prompt) else None
             return estimates.kl_bound(system.k), None, mean
         means = [estimates.mean(sample.log_ratios) for sample in self.usable_samples if sample.log_ratios]
         if system.kind != "tuned" or not means:

@@ -231,7 +231,7 @@ def test_a_file_that_git_lfs_has_not_fetched_is_named(file, folder, tmp_path):
 def test_a_git_lfs_pointer_that_is_not_read_is_ignored(folder, tmp_path):
     folder()
     (tmp_path / "tf_model.h5").write_text(POINTER)
-    bon.load(str(tmp_path), "logprob")
+    assert bon.load(str(tmp_path), "logprob").engine.name == str(tmp_path)
 
 
 @pytest.mark.parametrize("with_config", [False, True])

@@ -319,7 +319,7 @@ def _shares(model: PreTrainedModel) -> bool:
     together = torch.stack([decoder.read(tokens) for tokens in steps], 1)
     texts = [[*prompts[owner], *tokens] for owner, tokens in zip(owners, continuations, strict=True)]
     alone = [_logits(model, [text])[0, -2:] for text in texts]
-    same = all(_near(shared, own, model) for shared, own in zip(together, alone, strict=True))
+    same = all(_near(shared, single, model) for shared, single in zip(together, alone, strict=True))
     return same and _bears_far_rows(model, texts[1], alone[1])
 
 

@@ -303,10 +303,10 @@ class _Layer(CacheLayerMixin):
         # Zeros, since hidden tokens still get a weight of 0, and 0 times uninitialised memory may be NaN.
         # In float32 on processors: torch's kernel there takes four times as long for single queries in bf16.
         dtype = torch.float32 if prompts.device.type == "cpu" else prompts.dtype
-        own = prompts.new_zeros(self.rows, prompts.shape[1], copied + room, prompts.shape[3], dtype=dtype)
+        memory = prompts.new_zeros(self.rows, prompts.shape[1], copied + room, prompts.shape[3], dtype=dtype)
         if copied:
-            own[:, :, :copied] = prompts[self.cache.owners]
-        return own
+            memory[:, :, :copied] = prompts[self.cache.owners]
+        return memory
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: object, **__: object
@@ -332,20 +332,20 @@ class _Layer(CacheLayerMixin):
         rows, heads, _, dim = query.shape
         group = heads // key.shape[1]
         query = query.view(rows, key.shape[1], group, dim)
-        prompt_mask, own_mask = self.cache.plan.masks(self.window)
-        if own_mask is not None:
-            own_mask = _expanded(own_mask, key.dtype, group)
-        own, own_sum = attention(query.to(key.dtype), key, value, own_mask, scaling)
+        prompt_mask, row_mask = self.cache.plan.masks(self.window)
+        if row_mask is not None:
+            row_mask = _expanded(row_mask, key.dtype, group)
+        over_row, row_sum = attention(query.to(key.dtype), key, value, row_mask, scaling)
         if not self.cache.shared:
-            return own.reshape(rows, 1, heads, -1).to(query.dtype)
+            return over_row.reshape(rows, 1, heads, -1).to(query.dtype)
         if prompt_mask is not None:
             prompt_mask = self.cache.by_prompt(_expanded(prompt_mask, query.dtype, group))
-        prompt, prompt_sum = attention(
+        over_prompt, prompt_sum = attention(
             self.cache.by_prompt(query), self.prompt_keys, self.prompt_values, prompt_mask, scaling
         )
-        prompt, prompt_sum = self.cache.by_row(prompt, group), self.cache.by_row(prompt_sum, group)
-        weight = (prompt_sum - own_sum).sigmoid().unsqueeze(-1).to(own.dtype)
-        return own.lerp(prompt.to(own.dtype), weight).reshape(rows, 1, heads, -1).to(query.dtype)
+        over_prompt, prompt_sum = self.cache.by_row(over_prompt, group), self.cache.by_row(prompt_sum, group)
+        weight = (prompt_sum - row_sum).sigmoid().unsqueeze(-1).to(over_row.dtype)
+        return over_row.lerp(over_prompt.to(over_row.dtype), weight).reshape(rows, 1, heads, -1).to(query.dtype)
 
     def keep(self, rows: int, moves: Sequence[tuple[int, int]]) -> None:
         """Moves rows within the memory, as (to, from), and drops those behind the first `rows`."""

@@ -144,13 +144,13 @@ class ServerIdle(LimitReached):
 current_watch: ContextVar[AnswerWatch | None] = ContextVar("current_watch", default=None)
 
 
-def bounded_http_client(kind: Any) -> Any:
-    """An HTTP client for the official client, of its kind `DefaultHttpxClient` or `DefaultAsyncHttpxClient`.
+def bounded_http_client(client_class: Any) -> Any:
+    """An HTTP client for the official client, of the class `DefaultHttpxClient` or `DefaultAsyncHttpxClient`.
 
     It counts the bytes of every answer, errors included, and refuses to follow a redirect to another host, which would
     get prompts and key.
     """
-    is_async = hasattr(kind, "__aenter__")
+    is_async = hasattr(client_class, "__aenter__")
 
     async def check_async(response: Any) -> None:
         _bound(response, is_async)
@@ -158,7 +158,8 @@ def bounded_http_client(kind: Any) -> Any:
     def check(response: Any) -> None:
         _bound(response, is_async)
 
-    return kind(event_hooks={"response": [check_async if is_async else check]}, headers={"Accept-Encoding": "identity"})
+    hooks = {"response": [check_async if is_async else check]}
+    return client_class(event_hooks=hooks, headers={"Accept-Encoding": "identity"})
 
 
 def _bound(response: Any, is_async: bool) -> None:

@@ -179,10 +179,10 @@ def _walk_object(value: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, st
         yield "parameter", named
     yield from (("type", text) for name in ("type", "code") if isinstance(text := value.get(name), str))
     for name in MESSAGE_NAMES:
-        for found, text in _walk(value.get(name), depth + 1):
+        for part, text in _walk(value.get(name), depth + 1):
             # FastAPI writes "Extra inputs are not permitted", and only `loc` says which.
-            by_location = found == "message" and isinstance(location, list) and named and named not in text
-            yield found, f"{named}: {text}" if by_location else text
+            by_location = part == "message" and isinstance(location, list) and named and named not in text
+            yield part, f"{named}: {text}" if by_location else text
 
 
 def _parameter_at(path: list[str]) -> str:
