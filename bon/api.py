@@ -155,7 +155,7 @@ def load_for(settings: Settings, scorer: ScorerLike | None = None, *, device: st
 
     scorer: one that has no name, in place of theirs.
     """
-    model, scorer_name, target, unit = settings.model or "embedded", settings.scorer, settings.target, settings.unit
+    model, scorer_name, target, unit = settings.model_name, settings.scorer, settings.target, settings.unit
     spec = presets.find(model if endpoint is None else "embedded", scorer_name)
     engine: Engine
     if endpoint is None:

@@ -1,8 +1,7 @@
 // The form's values for the run of a record, and filling in the form with them.
 {
-  const SLIDER_MAX = 64; // as in bon/ui/generate/form.py
   // The slider's position for N, which may be greater.
-  bon.sliderValue = (n) => Math.min(SLIDER_MAX, Math.max(1, n ?? 1));
+  bon.sliderValue = (n) => Math.min(bon.sliderMax, Math.max(1, n ?? 1));
 
   // An older record has fewer settings.
   bon.formValues = ({ prompt, messages, target, settings }) => {

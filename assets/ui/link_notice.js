@@ -10,10 +10,11 @@
     element.append(node);
     document.addEventListener("click", (event) => event.target.closest?.("#generate") && hide());
     const draw = () => {
-      const { defaults, switches, linked, ignored } = props.value;
+      const { defaults, switches, slider_max, linked, ignored } = props.value;
       // The form's first values by the names of its fields, in their order; and what its switches stand for.
       bon.defaults = defaults;
       bon.switches = switches;
+      bon.sliderMax = slider_max;
       node.hidden = !linked;
       bon.setText(title, bon.say("link.filled"));
       warning.hidden = list.hidden = !ignored.length;

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if args.file and args.prompts:
         raise InputError("prompts", say("error.prompts_and_file"))
     settings = settings_from(args)
-    presets.find(settings.model or "embedded", settings.scorer)
+    presets.find(settings.model_name, settings.scorer)
 
     from bon.compare import comparison_files, comparison_run
     from bon.compare.loading import load_models
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     prompts = read_prompts(args.file) if args.file else args.prompts or shipped_prompts()
     options = {name: value for name in ("device", "dtype", "target", "unit") if (value := getattr(args, name))}
-    models = load_models(settings.model or "embedded", args.tuned, settings.scorer, args.judge, **options)
+    models = load_models(settings.model_name, args.tuned, settings.scorer, args.judge, **options)
     if models.scorer.unit in UNITS:
         settings = settings.filled(unit=models.scorer.unit)
     comparison, complete = _last_comparison(comparison_run.stream(prompts, models, settings), len(prompts))

@@ -71,7 +71,7 @@ def check_model_options(args: argparse.Namespace, settings: Settings) -> dict[st
     endpoint, *others = args.endpoint or [None]
     if others:
         raise InputError("endpoint", say("error.endpoint_twice", first=endpoint, second=others[0]))
-    presets.find("embedded" if endpoint is not None else settings.model or "embedded", settings.scorer)
+    presets.find("embedded" if endpoint is not None else settings.model_name, settings.scorer)
     options = {name: value for name in ("device", "dtype") if (value := getattr(args, name))}
     # An empty address, as of a variable that is not set, is refused: it must not mean a model that is loaded here.
     return options if endpoint is None else options | {"endpoint": check_url(endpoint)}

@@ -127,6 +127,11 @@ class Settings:
             raise InputError("keep", say("error.keep_above_n", keep=str(self.keep), n=str(self.n)))
 
     @property
+    def model_name(self) -> str:
+        """The model's name: the one that was named, or the default."""
+        return self._value("model")
+
+    @property
     def lengths(self) -> tuple[int, int]:
         """The least and the largest cap of a candidate's length, in tokens."""
         return self._value("min_tokens"), self._value("max_tokens")

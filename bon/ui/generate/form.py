@@ -72,7 +72,7 @@ def _first_view(deployment: Deployment) -> dict[str, Any]:
             1, SLIDER_MAX, n_value, step=1, label=n_label, show_label=False, buttons=[], elem_id="n-slider"
         )
     slider.input(None, slider, n, js="(n) => n", **QUIET)
-    n.input(None, n, slider, js=f"(n) => Math.min({SLIDER_MAX}, Math.max(1, n ?? 1))", **QUIET)
+    n.input(None, n, slider, js="(n) => bon.sliderValue(n)", **QUIET)
     labels = [(label("label.positive"), "POSITIVE"), (label("label.negative"), "NEGATIVE")]
     target = Labels(labels, value="POSITIVE", label=label("form.target"), elem_id="target")
     with gr.Row(elem_id="buttons"):

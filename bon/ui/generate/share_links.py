@@ -35,12 +35,13 @@ def fill_form(query: Mapping[str, str], form: Mapping[str, Any], deployment: Dep
 def notice(form: Mapping[str, Any], linked: bool = False, ignored: list[str] | None = None) -> dict[str, Any]:
     """The value of the notice above the form: whether a link filled in the form, and what of it was ignored.
 
-    The page's scripts read there too: the fields' first values, which links leave out, and the setting's value that
-    each ticked switch stands for.
+    The page's scripts read there too: the fields' first values, which links leave out, the setting's value that each
+    ticked switch stands for, and the largest N of the slider.
     """
     switches = {name: setting.control.on for name, setting in PAGE_SETTINGS.items()
                 if isinstance(setting.control, Switch)}
-    return {"defaults": dict(form), "switches": switches, "linked": linked, "ignored": ignored or []}
+    form_facts = {"defaults": dict(form), "switches": switches, "slider_max": SLIDER_MAX}
+    return form_facts | {"linked": linked, "ignored": ignored or []}
 
 
 def accept(query: Mapping[str, str], form: Mapping[str, Any], deployment: Deployment

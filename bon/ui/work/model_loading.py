@@ -61,7 +61,7 @@ def load_comparison_models(settings: Settings) -> "ComparisonModels":
     from bon.compare.loading import load_models
 
     target = {"target": settings.target} if settings.target else {}
-    return load_models(settings.model or "embedded", scorer=settings.scorer, **target)
+    return load_models(settings.model_name, scorer=settings.scorer, **target)
 
 
 def is_ready(future: Future[Any], seconds: float = 0.2) -> bool:
