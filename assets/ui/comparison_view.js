@@ -7,6 +7,7 @@
       unit = bon.el("span", { class: "unit" }),
       prompt = bon.el("span", { class: "prompt" }),
       text = bon.el("span"),
+      quote = bon.el("blockquote", {}, prompt, text),
       facts = bon.el("p", { class: "facts" });
     const node = bon.el(
       "article",
@@ -14,7 +15,7 @@
       title,
       under,
       bon.el("p", { class: "points" }, score, " ", unit),
-      bon.el("blockquote", {}, prompt, text),
+      quote,
       facts,
     );
     const draw = (data) => {
@@ -25,6 +26,7 @@
       bon.setText(unit, data.score ? bon.translate(data.unit) : "");
       bon.setText(prompt, data.prompt);
       bon.setText(text, data.text);
+      bon.setAttribute(quote, "data-cut", data.cut);
       bon.setText(facts, bon.translate(data.facts));
     };
     return { node, draw };
