@@ -214,9 +214,10 @@ def as_html(result: Result) -> str:
     is_answer = result.messages and not continues(result.messages)
     prompt = "" if is_answer else f'<span style="opacity:.55">{escape(result.prompt)}</span>'
     rows = "".join(
-        f"<tr><td {cell}>{c.rank or ''}</td><td {cell}><b>{'' if c.score is None else f'{c.score:.3f}'}</b></td>"
+        f"<tr><td {cell}>{escape(str(c.rank or ''))}</td>"
+        f"<td {cell}><b>{'' if c.score is None else f'{c.score:.3f}'}</b></td>"
         f'<td {cell}>{prompt}{escape(text_words(c))}</td>'
-        f"<td {cell}>{c.tokens}{' (dropped)' if c.ended == 'rejected' else ''}</td></tr>"
+        f"<td {cell}>{escape(str(c.tokens))}{' (dropped)' if c.ended == 'rejected' else ''}</td></tr>"
         for c in result.candidates
     )
     heads = "".join(f"<th {cell}>{h}</th>" for h in ("rank", escape(result.unit), "text", "tokens"))

@@ -59,14 +59,6 @@
   const numberParts = ([figure, range]) =>
     range ? [`${figure} `, bon.el("small", {}, bon.translate(range))] : [figure];
 
-  // Translates the texts of a drawing, which the server sends as message keys.
-  const translateDrawing = (node) => {
-    const svg = node.querySelector("svg");
-    bon.setAttribute(svg, "aria-label", bon.translate(svg.getAttribute("aria-label")));
-    const texts = document.createTreeWalker(svg, NodeFilter.SHOW_TEXT);
-    while (texts.nextNode()) texts.currentNode.data = bon.translate(texts.currentNode.data);
-  };
-
   bon.comparisonView = (element, props, watch) => {
     const status = bon.statusLine(),
       alert = bon.alert();
@@ -139,8 +131,7 @@
       drawnKey = key;
       bon.setText(about, bon.translate(view.about));
       tableNode.replaceChildren(table(view.heads, view.rows));
-      figureNode.innerHTML = view.figure; // drawn by the server: numbers and escaped names only
-      translateDrawing(figureNode);
+      figureNode.replaceChildren(...(view.figure ? [bon.drawing(JSON.parse(view.figure))] : []));
       bon.setText(sentence, bon.translate(view.sentence));
     };
 

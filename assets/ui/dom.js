@@ -6,6 +6,14 @@
   bon.svg = (tag, attributes = {}, ...children) =>
     fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
+  // A drawing that bon/report/svg.py made: tag, attributes, then children. Its texts may be messages.
+  bon.drawing = ([tag, attributes, ...children]) =>
+    bon.svg(
+      tag,
+      Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, bon.translate(value)])),
+      ...children.map((child) => (Array.isArray(child) ? bon.drawing(child) : bon.translate(child))),
+    );
+
   const fill = (node, attributes, children) => {
     for (const [name, value] of Object.entries(attributes)) bon.setAttribute(node, name, value);
     node.append(...children.filter((child) => child !== null && child !== undefined));

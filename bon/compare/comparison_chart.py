@@ -1,15 +1,14 @@
 """The chart of a comparison as SVG: mean scores against the square root of KL."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from bon.compare.result import Comparison, Estimate, Row
 from bon.messages import join, say
 from bon.report.axis import tick_step, ticks
 from bon.report.numbers import format_tick, format_unit
-from bon.report.svg import ACCENT, LINE, MEAN, SOFT, WIN, image, line, text
+from bon.report.svg import ACCENT, LINE, MEAN, SOFT, WIN, Element, dot, image, line, text
 
 WIDTH, HEIGHT = 640, 400
 #: Width of a checkpoint's name beside its point.
@@ -52,23 +51,22 @@ class _Plot:
         return self.x(point.root), self.y(point.score.mean)
 
 
-def svg(comparison: Comparison, words: Callable[[str], str] = str) -> str:
-    """The chart, or an empty text before the first prompt is done.
+def chart(comparison: Comparison) -> Element | None:
+    """The chart, or None before the first prompt is done.
 
     The best-of-N curve with its points named by N, the tuned model and the checkpoints of its training as points, each
-    with 95% error bars; the judge's score of the same samples dashed. words: turns a message into the text to write:
-    its English, or `messages.encode_messages` for a page in another language.
+    with 95% error bars; the judge's score of the same samples dashed.
     """
     best, tuned = _points(comparison.rows(), "best"), _points(comparison.rows(), "tuned")
     if not best:
-        return ""
+        return None
     checkpoints = [
         _Point(str(point["name"]), point["kl"], Estimate(point["score"], point.get("low"), point.get("high")))
         for point in comparison.checkpoints
     ]
     plot = _plot(best + tuned, checkpoints, comparison.unit)
-    description = words(join([say("comparison.figure"), comparison.sentence()], " "))
-    parts = [*_axes(plot), *_legend(comparison, words), *_judge(plot, best, tuned), *_curve(plot, best),
+    description = join([say("comparison.figure"), comparison.sentence()], " ")
+    parts = [*_axes(plot), *_legend(comparison), *_judge(plot, best, tuned), *_curve(plot, best),
              *_checkpoints(plot, checkpoints, tuned), *(_tuned(plot, tuned[0]) if tuned else ())]
     return image(WIDTH, HEIGHT, description, parts)
 
@@ -93,58 +91,58 @@ def _plot(points: Sequence[_Point], checkpoints: Sequence[_Point], unit: str) ->
     return _Plot(most, min(scores) - room, max(scores) + room)
 
 
-def _axes(plot: _Plot) -> Iterator[str]:
+def _axes(plot: _Plot) -> Iterator[Element]:
     for value in ticks(plot.low, plot.high, tick_step(plot.low, plot.high)):
         y = plot.y(value)
-        yield f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}" stroke="{LINE}"/>'
-        yield text(LEFT - 8, y + 4, format_tick(value), SOFT, "end")
+        yield line([(LEFT, y), (WIDTH - RIGHT, y)], LINE, 1)
+        yield text(LEFT - 8, y + 4, format_tick(value), colour=SOFT, anchor="end")
     for value in ticks(0.0, plot.most, tick_step(0.0, plot.most)):
-        yield text(plot.x(value), HEIGHT - BOTTOM + 20, format_tick(value), SOFT)
+        yield text(plot.x(value), HEIGHT - BOTTOM + 20, format_tick(value), colour=SOFT)
 
 
-def _legend(comparison: Comparison, words: Callable[[str], str]) -> Iterator[str]:
+def _legend(comparison: Comparison) -> Iterator[Element]:
     """What the axes measure, and the names of the curves in their colours."""
     score = say("comparison.score_axis", unit=format_unit(comparison.unit, comparison.target))
-    yield text(LEFT, TOP - 28, escape(words(score)), SOFT, "start")
+    yield text(LEFT, TOP - 28, score, colour=SOFT, anchor="start")
     systems = {row.kind: row for row in comparison.rows()}
     names = [(say("comparison.curve"), BEST), *([(say("comparison.tuned"), TUNED)] if "tuned" in systems else [])]
     names += [(say("comparison.judge_curve"), JUDGE)] if systems["base"].judge else []
-    legend = "".join(f'<tspan fill="{colour}" dx="14">{escape(words(name))}</tspan>' for name, colour in names)
-    yield text(WIDTH - RIGHT, TOP - 28, legend, SOFT, "end", 600)
-    yield text(WIDTH - RIGHT, HEIGHT - 8, escape(words(say("comparison.kl_axis"))), SOFT, "end")
+    legend = [Element("tspan", {"fill": colour, "dx": 14}, (name,)) for name, colour in names]
+    yield text(WIDTH - RIGHT, TOP - 28, *legend, colour=SOFT, anchor="end", weight=600)
+    yield text(WIDTH - RIGHT, HEIGHT - 8, say("comparison.kl_axis"), colour=SOFT, anchor="end")
 
 
-def _curve(plot: _Plot, best: Sequence[_Point]) -> Iterator[str]:
+def _curve(plot: _Plot, best: Sequence[_Point]) -> Iterator[Element]:
     places = list(map(plot.place, best))
     yield line(places, BEST, 2.5)
     for point, (x, y) in zip(best, places, strict=True):
-        yield _error_bar(plot, x, point.score, BEST)
-        yield f'<circle cx="{x}" cy="{y}" r="4" fill="{BEST}"/>'
-        yield text(x, y - 12, point.name, BEST, weight=600)
+        yield from _error_bar(plot, x, point.score, BEST)
+        yield dot(x, y, 4, BEST)
+        yield text(x, y - 12, point.name, colour=BEST, weight=600)
 
 
-def _tuned(plot: _Plot, point: _Point) -> Iterator[str]:
+def _tuned(plot: _Plot, point: _Point) -> Iterator[Element]:
     x, y = plot.place(point)
     left, right = (plot.x(math.sqrt(max(point.kl + side * 1.96 * point.kl_error, 0.0))) for side in (-1, 1))
-    yield f'<line x1="{left}" x2="{right}" y1="{y}" y2="{y}" stroke="{TUNED}" stroke-width="1.5"/>'
-    yield _error_bar(plot, x, point.score, TUNED)
-    yield f'<circle cx="{x}" cy="{y}" r="6" fill="{TUNED}"/>'
+    yield line([(left, y), (right, y)], TUNED, 1.5)
+    yield from _error_bar(plot, x, point.score, TUNED)
+    yield dot(x, y, 6, TUNED)
 
 
-def _checkpoints(plot: _Plot, checkpoints: Sequence[_Point], tuned: Sequence[_Point]) -> Iterator[str]:
+def _checkpoints(plot: _Plot, checkpoints: Sequence[_Point], tuned: Sequence[_Point]) -> Iterator[Element]:
     """The checkpoints within the plot, each named on the side where no other point is near."""
     points = [(*plot.place(point), point) for point in checkpoints]
     neighbours = [x for x, _, _ in points] + [plot.x(point.root) for point in tuned]
     for x, y, point in points:
         if x > WIDTH - RIGHT:
             continue
-        yield _error_bar(plot, x, point.score, TUNED)
-        yield f'<circle cx="{x}" cy="{y}" r="4.5" fill="var(--bon-paper,#fff)" stroke="{TUNED}" stroke-width="2"/>'
+        yield from _error_bar(plot, x, point.score, TUNED)
+        yield dot(x, y, 4.5, "var(--bon-paper,#fff)", stroke=TUNED, stroke_width=2)
         left = any(0 < other - x < NAME_WIDTH for other in neighbours)
-        yield text(x - 9 if left else x + 9, y + 18, escape(point.name), TUNED, "end" if left else "start")
+        yield text(x - 9 if left else x + 9, y + 18, point.name, colour=TUNED, anchor="end" if left else "start")
 
 
-def _judge(plot: _Plot, best: Sequence[_Point], tuned: Sequence[_Point]) -> Iterator[str]:
+def _judge(plot: _Plot, best: Sequence[_Point], tuned: Sequence[_Point]) -> Iterator[Element]:
     """The judge's curve over best of N and its mark for the tuned model, where it rated every best of N."""
     curve = [(plot.x(point.root), plot.y(point.judge.mean)) for point in best if point.judge]
     if len(curve) < len(best):
@@ -153,12 +151,9 @@ def _judge(plot: _Plot, best: Sequence[_Point], tuned: Sequence[_Point]) -> Iter
     for point in tuned:
         if point.judge:
             x, y = plot.x(point.root), plot.y(point.judge.mean)
-            yield f'<path d="M{x} {y - 6}L{x + 6} {y}L{x} {y + 6}L{x - 6} {y}Z" fill="none" stroke="{JUDGE}" ' \
-                  'stroke-width="2"/>'
+            yield line([(x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y), (x, y - 6)], JUDGE, 2)
 
 
-def _error_bar(plot: _Plot, x: float, estimate: Estimate, colour: str) -> str:
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f'<line x1="{x}" x2="{x}" y1="{plot.y(estimate.low)}" y2="{plot.y(estimate.high)}" stroke="{colour}" ' \
-           'stroke-width="1.5"/>'
+def _error_bar(plot: _Plot, x: float, estimate: Estimate, colour: str) -> Iterator[Element]:
+    if estimate.low is not None and estimate.high is not None:
+        yield line([(x, plot.y(estimate.low)), (x, plot.y(estimate.high))], colour, 1.5)

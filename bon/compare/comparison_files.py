@@ -7,7 +7,7 @@ from bon.compare.result import Comparison, Estimate, PromptSamples, Row
 from bon.compare.systems import winner
 from bon.messages import say
 from bon.report.csv_text import csv_text
-from bon.report.html_page import html_page, prompt_and_text
+from bon.report.html_page import html_page, number_cell, prompt_and_text
 from bon.report.numbers import format_number, format_score
 from bon.result import text_words
 
@@ -114,13 +114,14 @@ def comparison_html(comparison: Comparison) -> str:
     """One page that needs nothing else: the table, the chart, and each prompt with what the systems wrote."""
     heads, *rows = _joined_cells(comparison)
     head_cells = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    lines = "".join("<tr>" + "".join(f'<td class="n">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows)
+    lines = "".join(f"<tr>{''.join(map(number_cell, row))}</tr>" for row in rows)
     notes = "".join(f"<p>{escape(note)}</p>" for note in comparison.notes)
+    chart = comparison_chart.chart(comparison)
     return html_page("Best of N, compared", f"""<h1>Base, tuned and best of N</h1>
 <p>{escape(title(comparison))}, seed {comparison.settings.seed}. 95% intervals over prompts in brackets. KL: 0 for the
 base, measured with its standard error for the tuned model, an upper bound (and an estimate) for best of N.</p>
 <div class="scroll"><table><thead><tr>{head_cells}</tr></thead><tbody>{lines}</tbody></table></div>
-<figure>{comparison_chart.svg(comparison)}</figure>
+<figure>{chart.markup() if chart else ""}</figure>
 <p>{escape(comparison.sentence())}</p>{notes}
 <h2>What was written</h2>
 <div class="scroll"><table><thead><tr><th>base, one sample</th><th>tuned, one sample</th><th>best of
@@ -130,6 +131,7 @@ base, measured with its standard error for the tuned model, an upper bound (and 
 
 def _texts_row(sample: PromptSamples) -> str:
     candidates = [sample.base[0], sample.tuned[0] if sample.tuned else None, winner(sample.base)]
-    cells = ("–" if c is None else f"{prompt_and_text(sample.prompt, text_words(c))} <b>{format_score(c.score)}</b>"
+    cells = ("–" if c is None else
+             f"{prompt_and_text(sample.prompt, text_words(c))} <b>{escape(format_score(c.score))}</b>"
              for c in candidates)
     return "<tr>" + "".join(f"<td>{text}</td>" for text in cells) + "</tr>"

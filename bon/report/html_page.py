@@ -2,6 +2,9 @@
 
 from html import escape
 
+#: The content policy that a report carries: whatever markup got into it, it runs no script and requests nothing.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
 STYLE = """
 :root{--bon-page:#f5f6f9;--bon-paper:#fff;--bon-ink:#14161d;--bon-soft:#4b5262;--bon-line:#e4e6ed;
 --bon-accent:#4a3fd6;--bon-win-dot:#0a8674;--bon-mean:#a34a06;color-scheme:light dark}
@@ -23,9 +26,10 @@ blockquote{margin:0 0 12px;font:400 26px/1.35 Charter,"Bitstream Charter",Cambri
 
 
 def html_page(title: str, body: str) -> str:
-    """A whole page around `body`, which is markup; it loads no script, style or picture from elsewhere."""
+    """A whole page around `body`, which is markup; it runs no script and loads nothing from elsewhere."""
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width,initial-scale=1">
 <title>{title}</title><style>{STYLE}</style></head><body>
 {body}
 </body></html>
@@ -35,3 +39,8 @@ def html_page(title: str, body: str) -> str:
 def prompt_and_text(prompt: str, text: str) -> str:
     """A prompt and what continues it, as markup that shows where one ends."""
     return f'<span class="prompt">{escape(prompt)}</span>{escape(text)}'
+
+
+def number_cell(value: object) -> str:
+    """A cell of a table, as markup, for a number, also one that a file names and that may be any text."""
+    return f'<td class="n">{escape(str(value))}</td>'

@@ -4,7 +4,7 @@ from html import escape
 
 from bon.report import run_charts
 from bon.report.csv_text import csv_text
-from bon.report.html_page import html_page, prompt_and_text
+from bon.report.html_page import html_page, number_cell, prompt_and_text
 from bon.report.json_text import json_text
 from bon.report.numbers import format_number, format_score, format_unit
 from bon.result import Candidate, Result, facts, text_words
@@ -57,17 +57,17 @@ def _winner(result: Result, best: Candidate, unit: str) -> str:
     if best.score is not None and result.stats and len(result.candidates) > 1:
         lift = f", {format_number(best.score - result.stats.mean, 3, '+')} over one sample on average"
     return f"""<blockquote>{quote}</blockquote>
-<p><span class="big">{format_score(best.score)}</span> {escape(unit)}{lift}</p>"""
+<p><span class="big">{escape(format_score(best.score))}</span> {escape(unit)}{lift}</p>"""
 
 
 def _figures(result: Result) -> str:
     charts = {"Every candidate's score": run_charts.strip(result),
               "Expected best score by N": run_charts.curve(result)}
-    return "".join(f"<figure><figcaption>{caption}</figcaption>{svg}</figure>"
-                   for caption, svg in charts.items() if svg)
+    return "".join(f"<figure><figcaption>{caption}</figcaption>{chart.markup()}</figure>"
+                   for caption, chart in charts.items() if chart)
 
 
 def _candidate_row(c: Candidate) -> str:
     end = {"rejected": " (dropped)", "stopped": " (stopped)"}.get(c.ended or "", "")
-    return (f'<tr><td class="n">{c.rank or ""}</td><td class="n">{format_score(c.score)}</td>'
-            f'<td>{escape(text_words(c))}</td><td class="n">{c.tokens}{end}</td></tr>')
+    return (f'<tr>{number_cell(c.rank or "")}{number_cell(format_score(c.score))}<td>{escape(text_words(c))}</td>'
+            f'{number_cell(f"{c.tokens}{end}")}</tr>')

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from bon.report.axis import Axis, score_axis
 from bon.report.numbers import format_number, format_score, format_unit
-from bon.report.svg import ACCENT, LINE, MEAN, SOFT, WIN, image, line, text
+from bon.report.svg import ACCENT, LINE, MEAN, SOFT, WIN, Element, dot, image, line, text
 from bon.result import Result
 
 WIDTH = 720
@@ -15,15 +15,15 @@ SIDE, TOP, SWARM, FOOT = 14, 30, 62, 24
 LEFT, RIGHT, HEIGHT = 46, 28, 190
 
 
-def strip(result: Result) -> str:
+def strip(result: Result) -> Element:
     """Every complete candidate's score on one axis, the selected one marked, and the mean, which one sample has."""
     scores = [c.score for c in result.candidates if c.score is not None and c.ended != "rejected"]
     axis, base = _axis_of(result), TOP + SWARM
     xs = [_x(axis.share(score)) for score in scores]
     radius = 5.5 if len(scores) <= 48 else 3.5
     dots = [
-        f'<circle cx="{x}" cy="{round(base - up, 1)}" r="{radius + 2 * (i == 0)}" fill="{WIN if i == 0 else ACCENT}" '
-        f'fill-opacity="{1 if i == 0 else 0.55}"/>'
+        dot(x, round(base - up, 1), radius + 2, WIN, fill_opacity=1) if i == 0 else
+        dot(x, round(base - up, 1), radius, ACCENT, fill_opacity=0.55)
         for i, (x, up) in enumerate(zip(xs, _heights(xs, radius), strict=True))
     ]
     description = f"Scores of {len(scores)} candidates, {format_unit(result.unit, result.target)}."
@@ -54,26 +54,26 @@ def _heights(xs: Sequence[float], radius: float) -> list[float]:
     return [height * scale for height in heights]
 
 
-def _axis(axis: Axis, y: float) -> Iterator[str]:
+def _axis(axis: Axis, y: float) -> Iterator[Element]:
     yield line([(_x(0), y), (_x(1), y)], LINE, 1.5)
     for share, label in axis.marks():
         anchor = "start" if share < 0.02 else "end" if share > 0.98 else "middle"
-        yield text(_x(share), y + 18, label, SOFT, anchor)
+        yield text(_x(share), y + 18, label, colour=SOFT, anchor=anchor)
 
 
-def _lift(mean: float, best: float, axis: Axis) -> Iterator[str]:
+def _lift(mean: float, best: float, axis: Axis) -> Iterator[Element]:
     """The mean as a dashed line, and the way from it to the best score with its length."""
     x_mean, x_best = _x(axis.share(mean)), _x(axis.share(best))
     yield line([(x_mean, 16), (x_mean, TOP + SWARM)], MEAN, 1.5, dashed=True)
     yield line([(x_mean, 16), (x_best, 16)], WIN, 1.5)
     label = f"one sample {format_score(mean)}, {format_number(best - mean, 3, '+')}"
-    yield text(x_mean, 11, label, MEAN, "start" if x_mean < WIDTH / 2 else "end", 600)
+    yield text(x_mean, 11, label, colour=MEAN, anchor="start" if x_mean < WIDTH / 2 else "end", weight=600)
 
 
-def curve(result: Result) -> str:
-    """The expected score of the best of k for k = 1..N, on a logarithmic axis; empty where it does not apply."""
+def curve(result: Result) -> Element | None:
+    """The expected score of the best of k for k = 1..N, on a logarithmic axis; None where it does not apply."""
     if result.stats is None or len(result.stats.expected_best) < 2:
-        return ""
+        return None
     expected = result.stats.expected_best
     axis, n = _axis_of(result), len(expected)
 
@@ -81,18 +81,19 @@ def curve(result: Result) -> str:
         x = LEFT + math.log(k) / math.log(n) * (WIDTH - LEFT - RIGHT)
         return round(x, 1), _y(axis.share(expected[k - 1]))
 
-    parts = []
+    parts: list[Element] = []
     for share, label in axis.marks():
         y = _y(share)
-        parts += [line([(LEFT, y), (WIDTH - RIGHT, y)], LINE, 1), text(LEFT - 8, y + 4, label, SOFT, "end")]
+        parts += [line([(LEFT, y), (WIDTH - RIGHT, y)], LINE, 1),
+                  text(LEFT - 8, y + 4, label, colour=SOFT, anchor="end")]
     parts.append(line([point(k) for k in range(1, n + 1)], ACCENT, 2.5))
     marks = sorted({n, *(2**i for i in range(n.bit_length()) if 2**i <= 0.77 * n)})
     for k in marks:
         x, y = point(k)
-        parts += [f'<circle cx="{x}" cy="{y}" r="4" fill="{ACCENT}"/>', text(x, HEIGHT - 6, str(k), SOFT)]
+        parts += [dot(x, y, 4, ACCENT), text(x, HEIGHT - 6, str(k), colour=SOFT)]
     for k in (marks[0], marks[-1]):
         x, y = point(k)
-        parts.append(text(x, y - 11, format_score(expected[k - 1]), ACCENT, weight=600))
+        parts.append(text(x, y - 11, format_score(expected[k - 1]), colour=ACCENT, weight=600))
     values = ", ".join(f"{k}: {format_score(expected[k - 1])}" for k in marks)
     return image(WIDTH, HEIGHT, f"Expected score by number of candidates: {values}", parts)
 

@@ -44,8 +44,8 @@ def engine_of(seed, tokenizer=None, name="tiny"):
     return LocalEngine(model, tokenizer or tiny.tokenizer(), name=name)
 
 
-def sentiment(seed):
-    return SentimentScorer(Classifier(tiny.classifier(seed=seed), tiny.tokenizer()))
+def sentiment(seed, labels=("NEGATIVE", "POSITIVE")):
+    return SentimentScorer(Classifier(tiny.classifier(labels, seed=seed), tiny.tokenizer()), target=labels[1])
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_a_single_prompt_has_no_interval_and_no_error(models):
     assert {row.score.low for row in comparison.rows()} == {None}
     assert next(row for row in comparison.rows() if row.kind == "tuned").kl_error is None
     assert comparison.sentence()
-    assert ElementTree.fromstring(comparison_chart.svg(comparison)) is not None
+    assert ElementTree.fromstring(comparison_chart.chart(comparison).markup()) is not None
 
 
 # The samples.
@@ -242,7 +242,7 @@ def test_a_comparison_works_without_a_tuned_model_and_a_judge(models):
     assert "tuned" not in {row.kind for row in plain.rows()}
     assert {row.judge for row in plain.rows()} == {None}
     assert comparison_files.comparison_text(plain)
-    assert "judge" not in comparison_chart.svg(plain)
+    assert "judge" not in comparison_chart.chart(plain).markup()
 
 
 def test_a_model_that_cannot_be_loaded_is_left_out_with_the_reason(lm_folder, classifier_folder, tmp_path):
@@ -405,7 +405,7 @@ def test_checkpoints_are_points_of_the_figure_and_of_the_sentence():
     comparison = synthetic_comparison(SPREAD, [[0.9] * 8] * 6, [[1.2] * 8] * 6, points)
     assert [d["name"] for d in comparison.differences()] == ["step 20", "<step 40>", "tuned"]
     assert "best of N by" in comparison.sentence()
-    svg = comparison_chart.svg(comparison)
+    svg = comparison_chart.chart(comparison).markup()
     assert "step 20" in svg
     assert "&lt;step 40&gt;" in svg
     assert len(ElementTree.fromstring(svg).findall(".//{*}circle")) == len(powers_of_two(8)) + 3
@@ -416,7 +416,7 @@ def test_the_figure_keeps_everything_inside_its_frame(comparison, unit):
     if unit == "logit":
         scores = [[3 * score - 2 for score in row] for row in SPREAD]
         comparison = synthetic_comparison(scores, [[2.0] * 8] * 6, [[1.2] * 8] * 6, unit=unit)
-    root = ElementTree.fromstring(comparison_chart.svg(comparison))
+    root = ElementTree.fromstring(comparison_chart.chart(comparison).markup())
     for node in root.iter():
         for name, limit in (("x", 640), ("cx", 640), ("x1", 640), ("y", 400), ("cy", 400), ("y1", 400), ("y2", 400)):
             if name in node.attrib:
@@ -432,6 +432,20 @@ def test_markup_in_texts_is_escaped_in_the_html_file(comparison):
     assert "&lt;b&gt;x&lt;/b&gt;" in page
     assert not re.search(r'(src|href)="?http', page)
     assert page.count("<svg") == 1
+
+
+def test_markup_in_a_label_stays_text_in_every_export():
+    label = "</text></svg><img src=x onerror=alert(1)>"
+    models = ComparisonModels(engine_of(0), sentiment(0, ("NEGATIVE", label)))
+    comparison = comparison_run.run(PROMPTS[:1], models, SETTINGS)
+    chart = comparison_chart.chart(comparison)
+    for page in (comparison_files.comparison_html(comparison), chart.markup()):
+        assert "<img" not in page
+        assert "&lt;/text&gt;&lt;/svg&gt;&lt;img" in page
+    assert label in "".join(ElementTree.fromstring(chart.markup()).itertext())
+    assert label in json.dumps(chart.view())
+    assert label in comparison_files.comparison_text(comparison)
+    assert csv.DictReader(io.StringIO(comparison_files.comparison_csv(comparison))).fieldnames[0] == "system"
 
 
 def test_the_csv_is_the_table(comparison):

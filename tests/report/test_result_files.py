@@ -95,6 +95,21 @@ def test_the_html_file_loads_nothing_and_has_no_scripts():
     assert page.tags.count("svg") == 2
 
 
+MARKUP = "</text></svg><img src=x onerror=alert(1)><script>alert(2)</script>"
+
+
+def test_markup_in_any_field_of_a_record_stays_text():
+    run = make_run(TEXTS[:3], SCORES[:3])
+    forged = dataclasses.replace(
+        run, model=MARKUP, scorer=MARKUP, target=MARKUP, unit=MARKUP, notes=(MARKUP,),
+        candidates=tuple(dataclasses.replace(c, rank=MARKUP, tokens=MARKUP, ended=MARKUP) for c in run.candidates),
+        timing=dataclasses.replace(run.timing, tokens=MARKUP))
+    for source in (result_files.run_html(forged), forged._repr_html_(), run_charts.strip(forged).markup()):
+        page = Page(source)
+        assert not {"img", "script"} & set(page.tags)
+        assert MARKUP in page.text + "".join(value for _, value in page.attributes)
+
+
 def test_the_html_file_of_a_run_without_a_score_has_no_winner_and_no_charts():
     page = Page(result_files.run_html(make_run((" a", " b"), (None, None))))
     assert "blockquote" not in page.tags
@@ -106,15 +121,15 @@ def test_the_html_file_of_a_run_without_a_score_has_no_winner_and_no_charts():
 def test_the_dots_stand_at_their_scores(n):
     scores = [i / n for i in range(n)]
     run = make_run([" x"] * n, scores)
-    xs = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', run_charts.strip(run))]
+    xs = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', run_charts.strip(run).markup())]
     expected = [run_charts._x(score) for score in sorted(scores)]
     assert xs == pytest.approx(expected, abs=0.11)
-    heights = [float(y) for y in re.findall(r'cy="([\d.]+)"', run_charts.strip(run))]
+    heights = [float(y) for y in re.findall(r'cy="([\d.]+)"', run_charts.strip(run).markup())]
     assert min(heights) >= run_charts.TOP - 1
 
 
 def test_equal_scores_are_piled_and_not_hidden():
-    svg = run_charts.strip(make_run([" x"] * 9, [0.5] * 9))
+    svg = run_charts.strip(make_run([" x"] * 9, [0.5] * 9)).markup()
     assert len(set(re.findall(r'cy="([\d.]+)"', svg))) == 9
 
 
@@ -127,12 +142,12 @@ def test_durations_have_the_precision_of_an_estimate(seconds, text):
 
 @pytest.mark.parametrize(("mean", "anchor"), [(0.1, "start"), (0.45, "start"), (0.55, "end"), (0.9, "end")])
 def test_the_label_of_the_mean_extends_to_the_wider_side(mean, anchor):
-    svg = run_charts.strip(make_run([" x"] * 2, [mean - 0.05, mean + 0.05]))
+    svg = run_charts.strip(make_run([" x"] * 2, [mean - 0.05, mean + 0.05])).markup()
     assert re.search(f'text-anchor="{anchor}"[^>]*>one sample {mean:.3f}', svg)
 
 
 def test_the_curve_labels_the_expected_scores_of_one_and_of_all_candidates():
-    svg = run_charts.curve(make_run([" x"] * 4, [0.0, 1.0, 0.5, 0.5]))
+    svg = run_charts.curve(make_run([" x"] * 4, [0.0, 1.0, 0.5, 0.5])).markup()
     assert ">0.500<" in svg
     assert ">1.000<" in svg
     assert 'aria-label="Expected score by number of candidates: 1: 0.500, 2: 0.750, 4: 1.000"' in svg
@@ -140,17 +155,18 @@ def test_the_curve_labels_the_expected_scores_of_one_and_of_all_candidates():
 
 @pytest.mark.parametrize("run", [make_run([" x"], [0.5]), make_run([" x"] * 3, [None] * 3)])
 def test_there_is_no_curve_of_one_candidate_or_without_scores(run):
-    assert run_charts.curve(run) == ""
+    assert run_charts.curve(run) is None
 
 
 def test_margins_have_an_axis_of_their_own():
-    svg = run_charts.strip(make_run([" x"] * 3, [-2.0, 0.0, 3.5], unit="margin"))
+    svg = run_charts.strip(make_run([" x"] * 3, [-2.0, 0.0, 3.5], unit="margin")).markup()
     assert "−" in svg
 
 
 def test_the_command_line_writes_csv_and_html(tmp_path, lm_folder, classifier_folder, capsys):
     files = ["--csv", str(tmp_path / "r.csv"), "--html", str(tmp_path / "r.html")]
-    argv = ["This movie", "-n", "3", "--model", lm_folder, "--scorer", classifier_folder, "--json", *files]
+    models = ["--model", lm_folder, "--scorer", classifier_folder]
+    argv = ["This movie", "-n", "3", "--seed", "7", *models, "--json", *files]
     capsys.readouterr()
     assert main(argv) == 0
     printed = json.loads(capsys.readouterr().out)

@@ -70,7 +70,7 @@ def test_comparisons_are_shown_stopped_and_downloaded_and_errors_named(
     the_tab_opens_with_a_finished_comparison_that_says_what_it_is(page)
     three_systems_are_shown_with_table_and_figure(page)
     the_downloads_hold_the_comparison_of_the_page(page)
-    markup_in_texts_is_not_interpreted(page)
+    markup_in_texts_and_labels_is_not_interpreted(page, models, compared_with)
     a_missing_model_is_named_and_the_others_are_compared(page, models, compared_with)
     stop_keeps_the_finished_prompts(page, models, compared_with)
     a_failure_midway_shows_its_reason_and_keeps_finished_prompts(page, models, compared_with)
@@ -127,9 +127,13 @@ def the_downloads_hold_the_comparison_of_the_page(page):
     report.close()
 
 
-def markup_in_texts_is_not_interpreted(page):
+def markup_in_texts_and_labels_is_not_interpreted(page, models, compared_with):
+    label = f"</text></svg>{NASTY}"
+    compared_with(ComparisonModels(models.base, sentiment(0, ("NEGATIVE", label)), models.tuned, models.judge))
     start(page, NASTY)
     wait_until_done(page, NASTY)
+    expect(page.locator(".comparison svg text").filter(has_text=label)).to_have_count(1)
+    assert page.locator(".comparison img").count() == 0
     assert page.evaluate("window.hacked") is None
 
 

@@ -1,6 +1,6 @@
 """The views of the Compare tab, made from a comparison or the events of one under way.
 
-`comparison_view.js` draws them. The figure is SVG made in Python from numbers and escaped names, as in the report.
+`comparison_view.js` draws them. The figure is the report's, as JSON in place of markup.
 """
 
 import json
@@ -138,11 +138,13 @@ def _card(system: str, prompt: str, best: Candidate, candidates: Sequence[Candid
 def summary(comparison: Comparison) -> View:
     """The part of the view under the cards: table, figure, a sentence on them, and notes."""
     heads, rows = comparison_files.table(comparison)
+    chart = comparison_chart.chart(comparison)
     return {
         "about": comparison_files.title(comparison),
         "heads": heads,
         "rows": rows,
-        "figure": comparison_chart.svg(comparison, encode_messages),
+        # A text, which Gradio sends as a whole: its differences between nested lists come out wrong in the browser.
+        "figure": json_text(encode_messages(chart.view())) if chart else "",
         "sentence": comparison.sentence(),
         "notes": list(comparison.notes),
     }
