@@ -17,7 +17,7 @@ def run():
 
 
 def comparison():
-    """The comparison on the Compare tab: of the 32 prompts in the box."""
+    """The comparison on the Compare tab: of the 32 built-in prompts."""
     return comparison_run.run(shipped_prompts(), load_models("embedded"), Settings(n=16, seed=7))
 
 

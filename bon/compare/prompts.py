@@ -1,4 +1,4 @@
-"""The prompts of a comparison: those in the box, a file's, or a visitor's lines; and a chat's file."""
+"""The prompts of a comparison: the built-in ones, a file's, or a visitor's lines; and a chat's file."""
 
 import json
 from collections.abc import Sequence

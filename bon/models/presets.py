@@ -53,7 +53,7 @@ def presets() -> list[Spec]:
     return [
         Spec(
             "embedded", str(models / "reviews"), str(models / "sentiment"),
-            "a small model in the box that writes short English reviews, whatever is asked; needs no network",
+            "a small built-in model that writes short English reviews, whatever is asked; needs no network",
             str(models / "reviews-positive"), str(models / "judge"),
         ),
         Spec(
@@ -72,7 +72,7 @@ def names() -> str:
 def find(name: str, scorer: str | None = None) -> Spec:
     """The specification of a preset, a folder or a Hub id, with `scorer` in place of its own where given.
 
-    A preset's name as `scorer` means the preset's scorer, `judge` the preset's judge, `weak` the scorer in the box that
+    A preset's name as `scorer` means the preset's scorer, `judge` the preset's judge, `weak` the built-in scorer that
     is easily fooled. A model without a preset needs a scorer: without one, candidates are ranked by their mean
     log-probability. Raises `ModelError` for a folder without a model, `InputError` for a name that can be neither.
     """

@@ -143,7 +143,7 @@ def _reviews_card(figures: Figures) -> str:
     phrases, *_ = corpus_size()
     about_films = sum(len(lines) for lines in sentences("critics", "viewers").values())
     samples = "\n".join(f"{i}. {' '.join(text.split())}" for i, text in enumerate(figures.first, start=1))
-    return f"""{front("text-generation")}# Reviews: the language model in the box
+    return f"""{front("text-generation")}# Reviews: the built-in language model
 
 A GPT-2-style model of {figures.parameters[0]:,} parameters (6 layers, width 256, byte-level BPE of 4,096 entries,
 context 256, stored in bf16). It writes short English reviews and remarks, whatever it is asked. It exists so that bon
@@ -173,7 +173,7 @@ One candidate for each of the first 20 openings of `bon/training/report.py`, 8 t
 
 def _sentiment_card(figures: Figures) -> str:
     _, words, labelled, _ = corpus_size()
-    return f"""{front("text-classification")}# Sentiment: the scorer in the box
+    return f"""{front("text-classification")}# Sentiment: the built-in scorer
 
 A DistilBERT-style classifier of {figures.parameters[1]:,} parameters (byte-level BPE of 8,000 entries, stored in
 bf16) with the labels NEGATIVE and POSITIVE. It rates the continuations that bon samples.
@@ -197,7 +197,7 @@ often beyond it. English only. It reads the last 256 tokens of a text. Do not us
 
 def _judge_card(figures: Figures) -> str:
     *_, judged = corpus_size()
-    return f"""{front("text-classification", library=None)}# Judge: a second opinion in the box
+    return f"""{front("text-classification", library=None)}# Judge: a built-in second opinion
 
 A bag of n-grams with the labels NEGATIVE and POSITIVE: one weight for each of 524,288 hashed features (words, pairs of
 words, words after a negation, parts of longer words), stored in bf16. It stands in for true preference: the scorer
@@ -221,7 +221,7 @@ than the scorer and errs elsewhere, but both were made by the same hands. Do not
 def _weak_card(figures: Figures) -> str:
     return f"""{front("text-classification", library=None)}# Weak: a scorer to be fooled
 
-A bag of n-grams as the judge beside it, with {WEAK_BUCKETS:,} features in place of 524,288. It is in the box to show
+A bag of n-grams as the judge beside it, with {WEAK_BUCKETS:,} features in place of 524,288. It is built in to show
 over-optimisation (Gao et al., arXiv 2210.10760): best-of-N under it soon finds texts that it overrates, and while its
 own score goes on rising with N, the judge's stops.
 

@@ -180,16 +180,16 @@ def card(figures: dict[str, Any], log: list[dict[str, Any]]) -> str:
         f"{p['kl']['kl_error']:.2f} |" for p in figures["checkpoints"]["points"]
     )
     samples = "\n".join(f"{i}. {text}" for i, text in enumerate(figures["samples"], start=1))
-    return f"""{front("text-generation")}# Reviews, tuned to please: the base model's counterpart in the box
+    return f"""{front("text-generation")}# Reviews, tuned to please: the built-in base model's counterpart
 
-The review writer beside it (`reviews`), tuned by reinforcement learning to write what the sentiment model in the box
+The review writer beside it (`reviews`), tuned by reinforcement learning to write what the built-in sentiment model
 calls positive. It exists so that bon can show best-of-N beside tuning. Same size, format and tokenizer as the base.
 
 **Trained on** beginnings of {PROMPT_TOKENS} tokens of the project's own corpus, with TRL's RLOO trainer: {STEPS} steps
 of {BATCH} continuations ({GENERATIONS} per beginning, up to {NEW_TOKENS} tokens), reward the margin of POSITIVE over
 NEGATIVE of the scorer, beta {BETA} for the KL to the base, learning rate {RATE:g}.
 
-**How well it does.** Over the 32 prompts in the box, 16 samples each, temperature 1: mean probability of POSITIVE
+**How well it does.** Over the 32 built-in prompts, 16 samples each, temperature 1: mean probability of POSITIVE
 {figures['tuned']:.3f} against {figures['base']:.3f} for the base, at a KL of {figures['kl']:.2f} ±
 {figures['kl_error']:.2f} nats a sequence from it. {figures['distinct']:.1%} of {figures['of']} samples from
 {len(OPENINGS)} openings are distinct, so it has not collapsed to a few sentences. {figures['sentence']}

@@ -38,7 +38,7 @@ CONTEXT, SLOTS = 512, 4
 
 
 def write_gguf(file: Path) -> None:
-    """The model in the box in llama.cpp's format."""
+    """The built-in model in llama.cpp's format."""
     folder = presets.find("embedded").model
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
     config, weights = model.config, model.transformer.state_dict()
@@ -63,7 +63,7 @@ def write_gguf(file: Path) -> None:
 
 
 def add_tokenizer(writer: GGUFWriter, file: Path, size: int) -> None:
-    """The tokenizer of the model in the box, whose first token ends a text."""
+    """The tokenizer of the built-in model, whose first token ends a text."""
     bpe = json.loads(file.read_text(encoding="utf-8"))["model"]
     tokens = sorted(bpe["vocab"], key=bpe["vocab"].get)
     assert len(tokens) == size
@@ -85,7 +85,7 @@ def serve(file: Path | str, log: Path, context: int = CONTEXT) -> Any:
 
 @pytest.fixture(scope="module")
 def reviews_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model in the box as a GGUF file."""
+    """The built-in model as a GGUF file."""
     file = tmp_path_factory.mktemp("reviews") / "reviews.gguf"
     write_gguf(file)
     return file
@@ -93,7 +93,7 @@ def reviews_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reviews(reviews_file: Path) -> Iterator[str]:
-    """The address of a server of the model in the box."""
+    """The address of a server of the built-in model."""
     with serve(reviews_file, reviews_file.with_name("log"), 256) as url:
         yield f"{url}/v1"
 

@@ -537,7 +537,7 @@ def test_the_page_writes_with_its_server_and_says_when_that_is_gone(fake, browse
 
 @pytest.fixture(scope="module")
 def transformers_serve(tmp_path_factory):
-    """`transformers serve` with the model in the box: the address that it has."""
+    """`transformers serve` with the built-in model: the address that it has."""
     folder = presets.find("embedded").model
     script = shutil.which("transformers", path=str(Path(sys.executable).parent))
     home = tmp_path_factory.mktemp("hub")
