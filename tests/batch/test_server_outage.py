@@ -209,6 +209,7 @@ OUTAGES: dict[str, tuple[Behave, int]] = {
     "401": (answer_status(401), 1), "402": (answer_status(402), 1), "403": (answer_status(403), 1),
     "404": (answer_status(404), 1), "410": (answer_status(410), 1),
     "code": (answer_status(400, code="model_not_found"), 1), "429": (answer_status(429), 3),
+    "quota": (answer_status(429, code="insufficient_quota"), 1),
     "500": (answer_500, 40), "503": (answer_status(503), 40), "dropped": (drop, 40), "garbled": (half, 40),
 }
 

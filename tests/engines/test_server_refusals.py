@@ -12,7 +12,7 @@ from bon.engines.server.connection import Server
 from bon.engines.server.engine import ServerEngine
 from bon.engines.server.keys import mask_key, read_key
 from bon.engines.server.refusals import EITHER_TEMPERATURE_OR_TOP_P, ReportedError, explain_error, refused_parameters
-from bon.errors import EngineError, InputError, ModelError
+from bon.errors import EngineError, InputError, ModelError, ServerUnavailableError
 from bon.scorers.callable_scorer import CallableScorer
 from bon.scorers.logprob import SelfCertaintyScorer
 from bon.settings import Request, Settings
@@ -356,6 +356,28 @@ def test_an_error_that_passes_is_asked_again(fake):
 
     result = run(fake(once))
     assert all(c.score is not None for c in result.candidates)
+
+
+@pytest.mark.parametrize(("status", "error", "attempts", "live"), [
+    (429, {"code": "insufficient_quota", "type": "insufficient_quota"}, 1, False),
+    (429, {"code": "billing_not_active"}, 1, True), (429, {"type": "exceeded_current_quota_error"}, 1, False),
+    (200, {"code": "insufficient_credits"}, 1, True), (503, {"type": "billing_error"}, 1, False),
+    (429, {"code": "rate_limit_exceeded", "type": "tokens"}, 3, False), (429, {"code": "token_quota_exceeded"}, 3, False),
+])
+def test_a_server_that_wants_payment_is_asked_once_and_one_that_limits_the_rate_again(
+        fake, monkeypatch, status, error, attempts, live):
+    if attempts == 1 and status == 429:  # the client's own retries, without its pauses, count too
+        monkeypatch.setattr("bon.engines.server.retrying_client.CLIENT_RETRIES", 2)
+
+    def answer(handler, body, number):
+        handler.send(status, {"error": {"message": "You exceeded your current quota.", **error}}, retry_after_ms="1")
+
+    server = fake(answer)
+    request = Request("This movie", Settings(n=1, seed=7, min_tokens=9, max_tokens=9))
+    with pytest.raises(ServerUnavailableError, match="You exceeded your current quota") as raised:
+        flow.last_result(flow.stream(request, ServerEngine.at(server.url), CallableScorer(length), live=live))
+    assert len(server.bodies) == attempts
+    assert server.url in str(raised.value)
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bon.engines.server.connection import Server, connect
-from bon.engines.server.refusals import error_body, error_status, read_fields
+from bon.engines.server.refusals import demands_payment, error_body, error_status, read_fields
 from bon.errors import EngineError, ModelError, ServerFailureError, ServerUnavailableError
 from bon.messages import Message, say
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: rate limit. They count once retries have not helped.
 UNAVAILABLE_STATUSES = frozenset({401, 402, 403, 404, 405, 407, 410, 429})
 #: The codes in the body of an error that mean the same, whatever its status.
-UNAVAILABLE_CODES = frozenset({"model_not_found", "invalid_api_key", "insufficient_quota", "billing_not_active"})
+UNAVAILABLE_CODES = frozenset({"model_not_found", "invalid_api_key"})
 #: Seconds without anything from the server after which it is asked for its models, and that it may take to list them.
 SILENCE, SILENCE_LIST_TIMEOUT = 30.0, 10.0
 
@@ -25,9 +25,9 @@ SILENCE, SILENCE_LIST_TIMEOUT = 30.0, 10.0
 def error_for_good(error: Exception, message: Message) -> EngineError:
     """The error to raise, with this message, for a request that no retry helped: of the class that its cause calls for.
     """
-    status = error_status(error)
-    if (status in UNAVAILABLE_STATUSES or _is_unreachable(error)
-            or UNAVAILABLE_CODES.intersection(read_fields(error_body(error)).types)):
+    status, body = error_status(error), error_body(error)
+    if (status in UNAVAILABLE_STATUSES or _is_unreachable(error) or demands_payment(body)
+            or UNAVAILABLE_CODES.intersection(read_fields(body).types)):
         return ServerUnavailableError(message)
     if status is None or status in (408, 409) or status >= 500:
         return ServerFailureError(message)

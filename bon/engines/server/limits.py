@@ -1,14 +1,17 @@
 """Limits on what a server may send and how long it may take, so that no run waits or grows without end."""
 
 import importlib
+import json
 import math
 import os
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from bon.engines.server.refusals import demands_payment
 from bon.errors import InputError
 from bon.messages import Message, say
 
@@ -22,6 +25,8 @@ MOST_ALTERNATIVES = 20
 OTHER_ANSWER_BYTES = 20_000_000
 #: The most seconds that such an answer may take.
 OTHER_ANSWER_SECONDS = 60.0
+#: The status of an answer that limits the rate of requests, or says that nothing is left to pay with.
+RATE_LIMITED = 429
 #: How much more a byte of a compressed answer counts: bon asks for none, and one could unpack to a thousand.
 COMPRESSED = 20
 
@@ -148,18 +153,28 @@ def bounded_http_client(client_class: Any) -> Any:
     """An HTTP client for the official client, of the class `DefaultHttpxClient` or `DefaultAsyncHttpxClient`.
 
     It counts the bytes of every answer, errors included, and refuses to follow a redirect to another host, which would
-    get prompts and key.
+    get prompts and key. The official client repeats what is answered with 429, but not where this demands payment.
     """
     is_async = hasattr(client_class, "__aenter__")
 
     async def check_async(response: Any) -> None:
         _bound(response, is_async)
+        if response.status_code == RATE_LIMITED:
+            await response.aread()
+            _forbid_retry(response)
 
     def check(response: Any) -> None:
         _bound(response, is_async)
 
     hooks = {"response": [check_async if is_async else check]}
     return client_class(event_hooks=hooks, headers={"Accept-Encoding": "identity"})
+
+
+def _forbid_retry(response: Any) -> None:
+    """Keeps the official client from repeating a request for which the account has nothing left to pay with."""
+    with suppress(ValueError):  # no JSON
+        if demands_payment(json.loads(response.text)):
+            response.headers["x-should-retry"] = "false"
 
 
 def _bound(response: Any, is_async: bool) -> None:

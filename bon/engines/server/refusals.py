@@ -52,6 +52,9 @@ OUT_OF_RANGE = re.compile(r"\brange\b|\bbetween\b|(less|greater|smaller|larger|l
                           re.IGNORECASE)
 NOT_TOGETHER = re.compile(r"\bboth\b|\btogether\b|\beither\b|only one|mutually exclusive|not .* at the same time",
                           re.IGNORECASE)
+#: Types and codes of errors that say that nothing is left to pay with, which servers send with the status of a rate limit.
+UNPAID = re.compile(r"insufficient\W*_?(quota|balance|funds?|credits?)|exceeded_current_quota|billing|payment|credit",
+                    re.IGNORECASE)
 #: The parts of a message that name parameters which the server does take.
 ACCEPTED_PARAMETERS = re.compile(
     r"(supported|allowed|valid|permitted|accepted|available|known|expected)\s+(parameters|fields|arguments|names|keys)"
@@ -83,6 +86,11 @@ class ErrorFields:
     messages: tuple[str, ...]
     parameters: tuple[str, ...]
     types: tuple[str, ...]
+
+
+def demands_payment(body: object) -> bool:
+    """Whether the fields of an error say that the account has nothing left to pay with, which no retry mends."""
+    return any(map(UNPAID.search, read_fields(body).types))
 
 
 def explain_error(error: Exception, server: "Server") -> Message:

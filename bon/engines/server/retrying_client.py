@@ -13,6 +13,8 @@ from bon.engines.server.limits import AnswerWatch, LimitReached, Limits, ServerI
 from bon.engines.server.protocol import Completion, MalformedAnswer, ServerRequest
 from bon.engines.server.refusals import (
     ReportedError,
+    demands_payment,
+    error_body,
     error_status,
     explain_error,
     quote_text,
@@ -321,4 +323,4 @@ def _is_transient(error: Exception) -> bool:
     if isinstance(error, LimitReached):
         return isinstance(error, ServerIdle)
     status = error_status(error)
-    return status is None or status in (408, 409, 429) or status >= 500
+    return (status is None or status in (408, 409, 429) or status >= 500) and not demands_payment(error_body(error))
