@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import chain, islice
 
-from bon.engines.base import Engine, Job, Step
+from bon.engines.base import EncodedPrompt, Engine, Job, Step
 from bon.errors import InputError
 from bon.events import Clock, Done, Ended, Event, Note, Scored, Started, Wrote
 from bon.messages import say
@@ -92,14 +92,14 @@ class _Run:
         self.seed = settings.seed
         request = request.with_settings(settings)
         self.lengths = LengthSampler.of(settings) if lengths is None else lengths
-        prompt = engine.encode(request)
+        caps = self._caps(request)
+        # By the longest length that the settings allow: whether a prompt fits does not depend on the seed.
+        prompt = encode_fitting(request, engine, settings.lengths[1] if lengths is None else max(caps))
         alone = not watched  # a file that is written again is to come out the same
         watched = watched or settings.reject > 0  # early rejection scores unfinished texts
         self.together = scorer.incremental and not watched
-        self.job = Job(prompt.ids, self._caps(request), request, notes=prompt.notes, certainty=scorer.needs_certainty,
+        self.job = Job(prompt.ids, caps, request, notes=prompt.notes, certainty=scorer.needs_certainty,
                        watched=watched, live=live, alone=alone)
-        # By the longest length that the settings allow: whether a prompt fits does not depend on the seed.
-        check_fits(prompt.tokens, settings.lengths[1] if lengths is None else max(self.job.caps), engine)
         self.prompt = request.prompt if request.prompt is not None else self._prompt_text(request, engine, prompt.ids)
         self.state = RunState(self.lengths if isinstance(self.lengths, LengthSampler) else None)
         self.started = Started(
@@ -163,7 +163,8 @@ class _Run:
                 self.held_back[candidate.index] = candidate
             else:
                 self.waiting.append(candidate)
-                yield self.record(Ended(candidate))
+                unrated = not self.scorer.can_rate(candidate)
+                yield self.record(Ended(dataclasses.replace(candidate, unrated=unrated)))
                 yield from (self.record(Note(text)) for text in candidate.notes if text not in self.state.notes)
 
     def _score_waiting(self) -> Iterator[Event]:
@@ -220,9 +221,9 @@ class _Run:
                 yield self.record(by_index[candidate.index])
 
     def _items(self, candidates: Sequence[Candidate]) -> list[Item]:
-        """The candidates as the scorer takes them; without empty texts that are no answers or that it cannot rate."""
+        """The candidates as the scorer takes them, without those that it cannot rate."""
         return [Item(self.prompt, candidate, self.job.request.messages) for candidate in candidates
-                if not candidate.empty or (self.scorer.rates_empty and not candidate.answerless)]
+                if self.scorer.can_rate(candidate)]
 
     def _scores(self, items: Sequence[Item]) -> tuple[list[Scored], list[Note]]:
         start = time.perf_counter()
@@ -273,10 +274,12 @@ def _timed(steps: Iterator[Step]) -> Iterator[tuple[Step, float]]:
         start = time.perf_counter()
 
 
-def check_fits(prompt: int, new: int, engine: Engine) -> None:
-    """Raises `InputError` where a prompt of so many tokens and so many new ones exceed the engine's context."""
-    if engine.context is not None and prompt + new > engine.context:
+def encode_fitting(request: Request, engine: Engine, new: int) -> EncodedPrompt:
+    """The request's prompt. Raises `InputError` where it and so many new tokens exceed the engine's context."""
+    prompt = engine.encode(request)
+    if engine.context is not None and prompt.tokens + new > engine.context:
         raise InputError("prompt", say(
-            "error.prompt_too_long", tokens=str(prompt), new=str(new), model=engine.name, limit=str(engine.context),
-            most=str(max(0, engine.context - new)),
+            "error.prompt_too_long", tokens=str(prompt.tokens), new=str(new), model=engine.name,
+            limit=str(engine.context), most=str(max(0, engine.context - new)),
         ))
+    return prompt

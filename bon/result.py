@@ -21,7 +21,8 @@ class Candidate:
     """One continuation with its score.
 
     index: its number in the run, which keys its random stream. text: the continuation only. score: None before it is
-    scored, and always where the text is empty (`bon.scorers.base.Scorer`). rank: 1 is best; None without a score.
+    scored, and always where the scorer cannot rate the text (`bon.scorers.base.Scorer`). rank: 1 is best; None without
+    a score.
     tokens: how many were generated, end of text not counted. cap: the most it may have, drawn at random.
     ended: `eos`, `length`, `rejected`, `stopped`, or None while it is generated.
     logprob: the sum of its tokens' log-probabilities under the raw model, nats, end of text not counted.
@@ -31,7 +32,8 @@ class Candidate:
     pieces: the text as the tokens extended it, each piece with the log-probability in nats of its tokens (several where
     they form one character). notes: sentences on how it was generated. whole: prompt and text decoded together, where
     the engine was told to. answerless: whether the model wrote its reasoning and nothing else, so that there is no text
-    to score. `Result.to_dict` leaves out the fields of `INTERNAL`.
+    to score. logprob_incomplete: whether the server gave the log-probabilities of some of its tokens only. unrated:
+    whether it is complete and the run's scorer cannot rate it. `Result.to_dict` leaves out the fields of `INTERNAL`.
     """
 
     index: int
@@ -51,6 +53,8 @@ class Candidate:
     notes: tuple[str, ...] = field(default=(), repr=False)
     whole: str | None = field(default=None, repr=False)
     answerless: bool = field(default=False, repr=False)
+    logprob_incomplete: bool = field(default=False, repr=False)
+    unrated: bool = field(default=False, repr=False)
 
     @property
     def empty(self) -> bool:
@@ -59,12 +63,14 @@ class Candidate:
 
     @property
     def settled(self) -> bool:
-        """Whether it is final: scored, dropped by early rejection, or complete with an empty text."""
-        return self.score is not None or self.ended == "rejected" or (self.empty and self.ended in ("eos", "length"))
+        """Whether it is final: scored, dropped by early rejection, or complete with a text that gets no score."""
+        unscorable = (self.empty or self.unrated) and self.ended in ("eos", "length")
+        return self.score is not None or self.ended == "rejected" or unscorable
 
 
 #: Fields of a candidate that other modules use and that are no part of a result's public form.
-INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids", "pieces", "notes", "whole", "answerless"})
+INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids", "pieces", "notes", "whole", "answerless",
+                      "logprob_incomplete", "unrated"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ class RunState:
                 notes.append(say("note.stopped", scored=str(self.scored), of=str(len(ranked))))
         if rejected := sum(c.ended == "rejected" for c in ranked):
             notes.append(say("note.rejected", rejected=str(rejected), of=str(len(ranked))))
-        notes += _empty_text_notes(ranked)
+        notes += _unscored_notes(ranked)
         if settings.select == "soft":
             notes.append(_soft_selection_note(settings))
         return Result(
@@ -127,15 +127,15 @@ def _soft_selection_note(settings: Settings) -> str:
     return say("note.soft_selection", softness=f"{settings.softness:g}")
 
 
-def _empty_text_notes(candidates: Sequence[Candidate]) -> list[str]:
-    """The note on texts that are empty and hence have no score; none where there are none."""
-    complete = [c for c in candidates if c.ended in ("eos", "length")]
-    empty = sum(c.score is None and c.empty for c in complete)
-    if not empty:
-        return []
-    if empty == sum(c.ended != "rejected" for c in candidates):
-        return [say("note.all_empty")]
-    return [say("note.empty", n=empty, of=str(len(candidates)))]
+def _unscored_notes(candidates: Sequence[Candidate]) -> list[str]:
+    """The notes on complete texts that have no score; none where there are none."""
+    unscored = [c for c in candidates if c.ended in ("eos", "length") and c.score is None and (c.empty or c.unrated)]
+    empty = sum(c.empty for c in unscored)
+    unrated = len(unscored) - empty
+    if unscored and len(unscored) == sum(c.ended != "rejected" for c in candidates):
+        return [say("note.all_unrated" if unrated else "note.all_empty")]
+    counts = {"note.empty": empty, "note.unrated": unrated}
+    return [say(key, n=count, of=str(len(candidates))) for key, count in counts.items() if count]
 
 
 def rerank(result: Result, settings: Settings, uniform: float, scores: Sequence[Scored] = (),

@@ -25,7 +25,7 @@ from bon.batch.resume_journal import Journal
 from bon.batch.writers import OutputRow
 from bon.engines.base import Engine
 from bon.errors import BonError, InputError, ScoringError, ServerFailureError, ServerUnavailableError
-from bon.events import Done, Ended, Note
+from bon.events import Done, Ended, Event, Note
 from bon.messages import say
 from bon.report import safe_files
 from bon.result import Result
@@ -44,6 +44,8 @@ NEIGHBOURS = 2
 ROWS_PROBED = 8
 #: How often a server fails for a row, and answers another one after that, before the failure counts as the row's error.
 ROW_FAILURES = 3
+#: Notes that count the texts of a row, and the note that all rows with such a note get together.
+NOTES_OF_ROWS = {"note.empty": "note.rows_with_empty", "note.unrated": "note.rows_with_unrated"}
 #: Failed rows whose errors `Finished` names.
 ERRORS_SHOWN = 5
 
@@ -323,7 +325,7 @@ def _request(row: Row, engine: Engine, settings: Settings) -> Request:
     keep_all = dataclasses.replace(settings, keep=None)  # the mean is over all candidates, however many are written
     messages = None if row.messages is None else tuple(row.messages)
     request = Request(row.prompt, keep_all, messages=messages, query=row.number)
-    flow.check_fits(len(engine.encode(request).ids), settings.lengths[1], engine)
+    flow.encode_fitting(request, engine, settings.lengths[1])
     return request
 
 
@@ -364,14 +366,18 @@ class _GroupRun:
         return outcomes
 
     def _results(self, requests: Sequence[Request]) -> Iterator[Result]:
-        """The results of these rows together, with nobody else's. Passes on at once the notes that tell of a delay."""
+        """The results of these rows together, with nobody else's."""
+        return (event.result for event in self._events(requests) if isinstance(event, Done))
+
+    def _events(self, requests: Sequence[Request]) -> Generator[Event, None, None]:
+        """The events of these rows. Passes on at once, and once for all rows, the notes that tell of a delay."""
         from bon import flow
 
-        for _, event in flow.stream_many(requests, self.engine, self.scorer, watched=False):
-            if isinstance(event, Note) and event.urgent:
-                self.tell(event.text)
-            if isinstance(event, Done):
-                yield event.result
+        with closing(flow.stream_many(requests, self.engine, self.scorer, watched=False)) as events:
+            for number, event in events:
+                if number == 0 and isinstance(event, Note) and event.urgent:
+                    self.tell(event.text)
+                yield event
 
     def _outcome_alone(self, request: Request, answered: Sequence[Request]) -> Outcome:
         """The result of one row, or the error that is its own.
@@ -413,13 +419,11 @@ class _GroupRun:
 
     def _any_answered(self, requests: Sequence[Request]) -> bool:
         """Whether the engine completes a candidate of any of these rows."""
-        from bon import flow
-
         if not requests:
             return False
         try:
-            with closing(flow.stream_many(self._single(requests), self.engine, self.scorer, watched=False)) as events:
-                return any(isinstance(event, Ended) for _, event in events)
+            with closing(self._events(self._single(requests))) as events:
+                return any(isinstance(event, Ended) for event in events)
         except ServerUnavailableError:
             raise
         except Exception:  # an engine may raise anything
@@ -448,7 +452,7 @@ def _record(row: int, outcome: Outcome, export_format: ExportFormat, keep: int |
         return export_formats.failure_record(row, outcome.message)
     if isinstance(outcome, Exception):
         return export_formats.failure_record(row, f"{type(outcome).__name__}: {outcome}")
-    if note := export_formats.all_empty_note(outcome):
+    if note := export_formats.no_score_note(outcome):
         return export_formats.failure_record(row, note)
     return export_formats.result_record(row, outcome, export_format, keep)
 
@@ -461,24 +465,24 @@ class _Summary:
     left_out: Counter[str] = field(default_factory=Counter)
     errors: dict[int, str] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
-    rows_with_empty: int = 0
+    rows_by_note: Counter[str] = field(default_factory=Counter)
 
     def add(self, row: Row, record: Record, exported: export_formats.ExportedRows) -> None:
         """Counts one row of the input."""
         self.written += len(exported.rows)
         self.left_out.update([exported.left_out] if exported.left_out else [])
         notes = export_formats.record_notes(record)
-        # Each row has a note on its own empty texts: all rows get one note together.
-        on_empty = {note for note in notes if getattr(note, "key", "") == "note.empty"}
-        self.rows_with_empty += bool(on_empty)
-        self.notes |= dict.fromkeys(note for note in notes if note not in on_empty)
+        for note in notes:
+            if (key := getattr(note, "key", "")) in NOTES_OF_ROWS:
+                self.rows_by_note[key] += 1
+            else:
+                self.notes[note] = None
         if "error" in record and len(self.errors) < ERRORS_SHOWN:
             self.errors[row.number] = export_formats.record_error(record)
 
     def all_notes(self) -> tuple[str, ...]:
         """What the reader should know of the rows."""
-        on_empty = [say("note.rows_with_empty", n=self.rows_with_empty)] if self.rows_with_empty else []
-        return (*self.notes, *on_empty)
+        return (*self.notes, *(say(NOTES_OF_ROWS[key], n=count) for key, count in self.rows_by_note.items()))
 
 
 class _Output:
@@ -551,10 +555,13 @@ def _write_file(path: Path, write: Callable[[Path], object]) -> None:
                            resume="--resume")) from error
 
 
-def estimate_seconds(task: Task, engine: Engine, scorer: "Scorer") -> float:
-    """Seconds that the whole task will take, by its first group, which is run twice: the first time warms up."""
+def estimate_seconds(task: Task, engine: Engine, scorer: "Scorer", tell: Tell = tell_nobody) -> float:
+    """Seconds that the whole task will take, by its first group, which is run twice: the first time warms up.
+
+    tell: as of `stream`.
+    """
     group = next(task.groups())
     for _ in range(2):
         start = time.perf_counter()
-        make_records(group, engine, scorer, task.settings.with_seed(), task.format)
+        make_records(group, engine, scorer, task.settings.with_seed(), task.format, tell)
     return (time.perf_counter() - start) / len(group.rows) * task.survey.rows

@@ -91,9 +91,10 @@ def _label_threshold(scores: Sequence[float]) -> float | None:
     return estimates.mean(scores) if scores and min(scores) < max(scores) else None
 
 
-def all_empty_note(result: Result) -> str | None:
-    """The note of a result whose texts are all empty, so that none has a score; None for any other."""
-    return next((note for note in result.notes if getattr(note, "key", "") == "note.all_empty"), None)
+def no_score_note(result: Result) -> str | None:
+    """The note of a result of which no text has a score; None for any other."""
+    keys = ("note.all_empty", "note.all_unrated")
+    return next((note for note in result.notes if getattr(note, "key", "") in keys), None)
 
 
 def failure_record(row: int, error: str) -> Record:

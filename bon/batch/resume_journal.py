@@ -29,6 +29,15 @@ def journal_path(output: Path) -> Path:
     return output.with_name(output.name + ".partial")
 
 
+def count_records(output: Path) -> int:
+    """How many rows have a record in the journal of an output; 0 where there is none that can be read."""
+    try:
+        with open(journal_path(output), "rb") as file:
+            return max(0, sum(line.endswith(b"\n") for line in file) - 1)  # the first is the plan
+    except OSError:
+        return 0
+
+
 class Journal:
     """The journal of one output, locked against a second run; a context manager that closes it.
 

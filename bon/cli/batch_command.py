@@ -10,6 +10,7 @@ from typing import Any
 from bon.batch import batch_run, export_formats
 from bon.batch.batch_run import Finished, LocalWorker, Progress, Task, Workers
 from bon.batch.input_rows import Dataset
+from bon.batch.resume_journal import count_records
 from bon.cli.options import (
     INTERRUPTED,
     PROGRAM,
@@ -22,7 +23,7 @@ from bon.cli.options import (
     settings_from,
 )
 from bon.cli.output import progress_line
-from bon.errors import InputError
+from bon.errors import InputError, ModelError
 from bon.messages import say
 from bon.report import hub_writing
 from bon.report.numbers import format_duration
@@ -53,8 +54,14 @@ def run(args: argparse.Namespace) -> int:
     loading = {name: value for name in names if (value := getattr(settings, name)) is not None} | options
     if args.dry_run:
         return _preview(task, _local_worker(loading))
-    with _workers(args.ray, worker_count, loading) as workers:
-        return _run(task, workers, args)
+    try:
+        with _workers(args.ray, worker_count, loading) as workers:
+            return _run(task, workers, args)
+    except ModelError as error:  # as where the server is still away
+        if not (task.resume and (done := count_records(task.output))):
+            raise
+        raise ModelError(say("error.batch_stopped", error=error.message, done=str(done), rows=str(task.survey.rows),
+                             resume="--resume")) from error
 
 
 def parser() -> Parser:
@@ -137,7 +144,7 @@ def _preview(task: Task, worker: LocalWorker) -> int:
     for row in islice(task.dataset.rows(), 3):
         text = row.error or (row.prompt if row.messages is None else str(row.messages))
         print(printable(f"  {row.number}: {text}")[:120])
-    seconds = batch_run.estimate_seconds(task, worker.engine, worker.scorer)
+    seconds = batch_run.estimate_seconds(task, worker.engine, worker.scorer, worker.tell)
     models = f"{worker.engine.name} and {worker.scorer.name}"
     print(f"{models} take about {format_duration(seconds)} for these; nothing written.")
     return 0

@@ -16,7 +16,7 @@ from bon.cli.options import (
     settings_from,
 )
 from bon.cli.output import add_output_options, check_output_files, progress_line, write_output_files
-from bon.errors import InputError
+from bon.errors import EngineError, InputError
 from bon.events import Done, Event, Note
 from bon.messages import say
 from bon.report.json_text import json_text
@@ -52,11 +52,13 @@ def run(args: argparse.Namespace) -> int:
     settings, messages = settings_from(args), _messages(args)
     request = Request(args.prompt, settings, messages, unconditional=args.unconditional)
     options = check_model_options(args, settings)
-    result, complete = _run_events(_events(request, options))
+    result, end = _run_events(_events(request, options))
     if result is not None:
         print(json_text(result.to_dict()) if args.json else result)
         write_output_files(args, {"csv": result_files.run_csv, "html": result_files.run_html}, result)
-    return 0 if complete else INTERRUPTED
+    if isinstance(end, EngineError):
+        raise end
+    return INTERRUPTED if end else 0
 
 
 def _messages(args: argparse.Namespace) -> list[dict[str, str]] | None:
@@ -82,8 +84,13 @@ def _events(request: Request, options: dict[str, str]) -> Generator[Event, None,
     yield from api.load_for(request.settings, **options).stream_request(request)
 
 
-def _run_events(events: Generator[Event, None, None]) -> tuple[Result | None, bool]:
-    """The result, and whether the run is complete: Ctrl+C stops it before. None where it had not started."""
+def _run_events(
+    events: Generator[Event, None, None]
+) -> tuple[Result | None, KeyboardInterrupt | EngineError | None]:
+    """The result, and what ended the run before it was complete: Ctrl+C, or an error of the engine.
+
+    What had been generated before is kept; the result is None where that is nothing.
+    """
     from bon.run_state import RunState
 
     state = RunState()
@@ -91,11 +98,14 @@ def _run_events(events: Generator[Event, None, None]) -> tuple[Result | None, bo
         with progress_line() as show, closing(events):
             for event in events:
                 if isinstance(event, Done):
-                    return event.result, True
+                    return event.result, None
                 state.add(event)
                 if isinstance(event, Note) and event.urgent:
                     print_to_stderr(event.text)
                 show(f"scored {state.scored} of {len(state.candidates)} ")
-    except KeyboardInterrupt:
-        return (state.result(stopped=True) if state.started else None), False
+    except KeyboardInterrupt as interrupt:
+        return (state.result(stopped=True) if state.started else None), interrupt
+    except EngineError as error:
+        state.add(Note(error.message))
+        return (state.result(stopped=True) if any(c.text for c in state.candidates) else None), error
     raise AssertionError("a stream ends with Done")

@@ -70,7 +70,7 @@ def stream(
     for number, prompt in enumerate(prompts):
         sample = yield from _sample(number, prompt, models, settings)
         samples = (*comparison.samples, sample)
-        comparison = dataclasses.replace(comparison, samples=samples, notes=notes + _empty_text_notes(samples))
+        comparison = dataclasses.replace(comparison, samples=samples, notes=notes + _unscored_notes(samples))
         yield PromptDone(comparison)
 
 
@@ -89,7 +89,7 @@ def _check(prompts: Sequence[str], models: ComparisonModels, settings: Settings)
     for number, prompt in enumerate(prompts, start=1):
         try:
             for engine in filter(None, (models.base, models.tuned)):
-                flow.check_fits(len(engine.encode(Request(prompt, settings)).ids), settings.lengths[1], engine)
+                flow.encode_fitting(Request(prompt, settings), engine, settings.lengths[1])
         except InputError as error:
             message = say("error.numbered_prompt", number=str(number), error=error.message)
             raise InputError("prompts", message) from error
@@ -107,12 +107,14 @@ def _measures_kl(models: ComparisonModels, settings: Settings) -> bool:
     return models.same_vocabulary and settings.sampling.top_p == 1 and settings.sampling.top_k == 0
 
 
-def _empty_text_notes(samples: Iterable[PromptSamples]) -> tuple[str, ...]:
-    """How many texts are empty, and how many prompts are left out of the figures for that reason."""
+def _unscored_notes(samples: Iterable[PromptSamples]) -> tuple[str, ...]:
+    """How many texts have no score, and how many prompts are left out of the figures for that reason."""
     samples = list(samples)
     texts = [c for sample in samples for c in (*sample.base, sample.opponent, *sample.tuned)]
-    empty, left_out = sum(c.score is None for c in texts), sum(not sample.usable for sample in samples)
-    notes = [say("note.empty_compared", n=empty, of=str(len(texts)))] if empty else []
+    unscored, left_out = [c for c in texts if c.score is None], sum(not sample.usable for sample in samples)
+    empty = sum(c.empty for c in unscored)
+    counts = {"note.empty_compared": empty, "note.unrated": len(unscored) - empty}
+    notes = [say(key, n=count, of=str(len(texts))) for key, count in counts.items() if count]
     return tuple(notes + ([say("note.prompts_left_out", n=left_out)] if left_out else []))
 
 

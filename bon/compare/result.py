@@ -125,7 +125,7 @@ class Comparison:
 
     @cached_property
     def usable_samples(self) -> tuple[PromptSamples, ...]:
-        """The samples that the figures are computed from: not those in which a model wrote only empty texts."""
+        """The samples that the figures are computed from: not those in which no text of a model has a score."""
         return tuple(sample for sample in self.samples if sample.usable)
 
     def rows(self) -> list[Row]:

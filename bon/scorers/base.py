@@ -48,7 +48,8 @@ class Scorer(ABC):
     no labels. incremental: whether candidates may be scored in groups as they finish, instead of all of a prompt's in
     one call. rates_empty: whether it is called for texts of nothing but white space; where it is not, they get no
     score. needs_run: whether it reads what the engine computed for a candidate, so that a text alone cannot be rated.
-    needs_certainty: whether it reads the candidates' self-certainty, which the engine must then compute.
+    needs_certainty: whether it reads the candidates' self-certainty, which the engine must then compute. needs_logprob:
+    whether it reads their log-probabilities; texts of which a server gave only some of these get no score.
     """
 
     name: str
@@ -59,6 +60,13 @@ class Scorer(ABC):
     rates_empty: bool = True
     needs_run: bool = False
     needs_certainty: bool = False
+    needs_logprob: bool = False
+
+    def can_rate(self, candidate: Candidate) -> bool:
+        """Whether it is called for this candidate; one that it is not called for gets no score."""
+        if candidate.empty and (candidate.answerless or not self.rates_empty):
+            return False
+        return not (candidate.logprob_incomplete and self.needs_logprob)
 
     @abstractmethod
     def score(self, items: Sequence[Item]) -> Scores:

@@ -17,6 +17,7 @@ class MeanLogprobScorer(Scorer):
     unit: str = "nats per token"
     rates_empty: bool = False
     needs_run: bool = True
+    needs_logprob: bool = True
 
     def score(self, items: Sequence[Item]) -> Scores:
         """Mean log-probabilities. Raises `ScoringError` where the engine gave none."""

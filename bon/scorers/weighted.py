@@ -24,6 +24,7 @@ class WeightedScorer(Scorer):
     unit: str = "weighted spread"
     rates_empty: bool
     needs_certainty: bool
+    needs_logprob: bool
     parts: list[tuple[float, Scorer]]
 
     def __init__(self, parts: Sequence[tuple[float, Scorer]]):
@@ -32,6 +33,7 @@ class WeightedScorer(Scorer):
             raise InputError("scorer", say("error.weighted_scorer_parts"))
         self.parts = list(parts)
         self.needs_certainty = any(scorer.needs_certainty for _, scorer in parts)
+        self.needs_logprob = any(scorer.needs_logprob for _, scorer in parts)
         self.rates_empty = all(scorer.rates_empty for _, scorer in parts)
         self.name = " + ".join(f"{weight:g} {scorer.name}" for weight, scorer in parts)
 

@@ -1,5 +1,6 @@
 """A batch whose server fails: an outage stops it with its journal kept, and a row fails only by its own fault."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -28,13 +29,14 @@ from bon.engines.server.engine import ServerEngine
 from bon.errors import EngineError, ServerUnavailableError
 from bon.messages import decode_messages, say
 from bon.scorers.callable_scorer import CallableScorer
+from bon.scorers.logprob import MeanLogprobScorer
 from bon.settings import Request, Settings
 from bon.ui.batch import jobs
 from bon.ui.batch.jobs import Loader
 from bon.ui.batch.views import batch_view
 from bon.ui.work.priority import WaitingRuns
 from tests.support.browser import free_port
-from tests.support.model_servers import Fake, Handler, good
+from tests.support.model_servers import Fake, Handler, completion, good
 
 pytest.importorskip("openai")
 
@@ -198,6 +200,31 @@ def test_a_server_that_refuses_every_row_stops_the_batch_whatever_the_size_of_it
     assert journal_records(file) == []
 
 
+def test_a_prompt_that_exceeds_the_servers_context_fails_its_row_and_the_others_are_requested_together(fake, file):
+    prompts = ["short", "long " * 20, "x" * 45, "last"]
+    file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    counted, together = [], threading.Barrier(3)
+
+    def behave(handler, body, number):
+        if handler.path == "/tokenize":
+            counted.append(body["prompt"])
+            handler.send(200, {"count": 5 + body["prompt"].count("long") * 3})
+        else:
+            together.wait(20)  # for a request of each row that fits
+            good(handler, body, number)
+
+    server = fake(behave)
+    server.listed = json.dumps({"object": "list", "data": [{"id": "tiny", "owned_by": "vllm", "max_model_len": 40}]})
+    task = task_of(file)
+    task = dataclasses.replace(task, settings=dataclasses.replace(task.settings, n=1))
+    *_, done = events_of(task, server)
+    assert (done.failed, set(done.errors)) == (1, {1})
+    assert "65 tokens" in done.errors[1]
+    assert "40" in done.errors[1]
+    assert counted.count(prompts[1]) == 1
+    assert [bool(row["completion"]) for row in outputs(file)] == [True, False, True, True]
+
+
 # A server that answers no row.
 
 
@@ -330,6 +357,10 @@ def test_the_command_stops_at_a_killed_server_and_goes_on_when_it_is_back(server
     assert "The batch stopped with 4 of 12 rows done" in message
     assert f"{server_process.url} does not answer" in message
     assert main([*command, "--resume"]) == 2  # the server is still away
+    printed, message = capsys.readouterr()
+    assert (printed, message.count("\n")) == ("", 1)
+    assert "with 4 of 12 rows done, which are kept: continue with --resume" in message
+    assert f"{server_process.url} does not answer" in message
     assert len(journal_records(file)) == 4
     server_process.start()
     assert main([*command, "--resume"]) == 0
@@ -371,6 +402,28 @@ def test_a_busy_server_is_told_from_a_stopped_one(fake, file, monkeypatch):
     assert told[0].key == "note.server_busy"
 
 
+def test_a_silent_server_that_can_no_longer_be_reached_stops_the_batch(fake, file, monkeypatch):
+    monkeypatch.setattr(availability, "SILENCE", 0.1)
+    monkeypatch.setattr(availability, "UNREACHABLE_PAUSE", 0.05)
+    monkeypatch.setattr(Handler, "protocol_version", "HTTP/1.0")  # so that no open connection is used again
+    told: list[str] = []
+    server = fake()
+
+    def tell(text: str) -> None:
+        told.append(text.key)
+        if len(told) == 1:
+            server.shutdown()
+            server.server_close()
+
+    events = events_of(task_of(file), server, tell)
+    assert [next(events).done, next(events).done] == [0, GROUP]
+    server.behave = lambda handler, body, number: handler.gone(20)
+    with pytest.raises(ServerUnavailableError, match=r"stopped with 4 of 12 rows done, .* does not answer"):
+        list(events)
+    assert told == ["note.server_busy", "note.server_stopped"]
+    assert len(journal_records(file)) == GROUP
+
+
 def test_a_prompt_says_on_the_command_line_that_its_server_is_silent(fake, capsys, monkeypatch):
     monkeypatch.setattr(availability, "SILENCE", 0.1)
     server = fake()
@@ -393,6 +446,25 @@ def test_closing_a_batch_of_a_silent_server_takes_no_answer_of_it(fake, file, mo
     texts = [step for step, _ in zip(steps, range(3), strict=False)]
     assert [(step.grown, step.ended) for step in texts[1:]] == [({}, {})] * 2
     steps.close()
+
+
+# Log-probabilities of some tokens only.
+
+
+def test_texts_with_incomplete_log_probabilities_have_no_score_and_a_row_fails_only_if_all_its_texts_are_such(
+        fake, file):
+    def answer(handler, body, number):
+        sent = completion({**body, "n": 1})
+        if body["prompt"] == "row 5." or (body["prompt"] == "row 2." and body["max_tokens"] > 4):
+            for entries in sent["choices"][0]["logprobs"].values():
+                del entries[0]
+        handler.send(200, sent)
+
+    *_, done = batch_run.stream(task_of(file), ServerEngine.at(fake(answer).url, "tiny"), MeanLogprobScorer())
+    assert (done.failed, set(done.errors)) == (1, {5})
+    assert done.errors[5].key == "note.all_unrated"
+    assert [note.values["n"] for note in done.notes if note.key == "note.rows_with_unrated"] == [1]
+    assert [row["score"] is None for row in outputs(file)] == [i == 5 for i in range(ROWS)]
 
 
 # Ray workers.

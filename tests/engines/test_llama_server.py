@@ -178,7 +178,7 @@ def test_tokens_and_log_probabilities_are_those_of_the_raw_answer(
         settings = Settings(n=n, seed=5, min_tokens=lengths[0], max_tokens=lengths[1], temperature=0.7)
         messages = [{"role": "user", "content": QUESTIONS[language]}] if chat else None
         request = Request(None if chat else PROMPTS[language], settings, messages)
-        scorer = CallableScorer(no_score)
+        scorer = MeanLogprobScorer()
         result = flow.last_result(flow.stream(request, ServerEngine.at(proxy.url), scorer, live=how == "live"))
     raw = {(choice["text"].rstrip("\ufffd"), choice["cap"]): choice for choice in proxy.choices()}
     assert len(proxy.answers) == (1 if how in ("n", "live") else n)
@@ -193,7 +193,7 @@ def test_tokens_and_log_probabilities_are_those_of_the_raw_answer(
         if len(entries) == candidate.tokens:
             assert candidate.logprob == pytest.approx(math.fsum(entry["logprob"] for entry in entries))
         else:
-            assert candidate.logprob is None
+            assert (candidate.logprob, candidate.score) == (None, None)
     incomplete = any(c.logprob is None and c.text for c in result.candidates)
     assert any("for some tokens only" in note for note in result.notes) == incomplete
     assert incomplete or language != "Japanese"

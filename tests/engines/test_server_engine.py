@@ -15,19 +15,24 @@ from playwright.sync_api import expect
 import bon
 from bon import flow
 from bon.cli.main import main
+from bon.compare import comparison_run
+from bon.compare.comparison_run import ComparisonModels
 from bon.engines.base import Job
+from bon.engines.server import availability, connection
 from bon.engines.server.connection import Server, check_url, connect
 from bon.engines.server.engine import ServerEngine
 from bon.engines.server.retrying_client import RetryingClient
-from bon.errors import EngineError, InputError, ModelError, ScoringError
+from bon.errors import EngineError, InputError, ModelError, ScoringError, ServerUnavailableError
 from bon.events import Done, Ended, Wrote
 from bon.models import presets
 from bon.scorers.callable_scorer import CallableScorer
 from bon.scorers.logprob import MeanLogprobScorer
+from bon.scorers.weighted import WeightedScorer
 from bon.settings import Request, Settings
+from bon.ui.generate import run_view
 from bon.ui.hosting.deployment import Deployment
 from tests.support.browser import DRAWN, App, open_page
-from tests.support.model_servers import Fake, chunks, completion, good, started, text_of
+from tests.support.model_servers import Fake, Handler, chunks, completion, good, started, text_of
 
 KEY = "sk-a-key-that-nobody-may-see"
 
@@ -326,6 +331,46 @@ def test_a_server_that_falls_silent_is_asked_again_and_then_given_up(fake):
         run(fake(silent), n=3, idle_timeout=0.3)
 
 
+def test_a_silent_server_that_does_not_list_its_models_either_is_not_asked_again(fake, monkeypatch):
+    monkeypatch.setattr(availability, "SILENCE_LIST_TIMEOUT", 0.2)
+    monkeypatch.setattr(connection, "LIST_TIMEOUT", 0.2)
+    silent = fake(lambda handler, body, number: handler.gone(20))
+    engine = ServerEngine.at(silent.url, idle_timeout=0.3)
+    monkeypatch.setattr(Handler, "do_GET", lambda handler: handler.gone(20))
+    with pytest.raises(ServerUnavailableError):
+        flow.run(Request("This movie", Settings(n=1, seed=7)), engine, CallableScorer(loud))
+    assert len(silent.bodies) == 1
+
+
+def test_a_run_whose_silent_server_cannot_be_reached_ends_and_what_had_come_is_printed(fake, capsys, monkeypatch):
+    monkeypatch.setattr(availability, "SILENCE", 0.1)
+    monkeypatch.setattr(availability, "UNREACHABLE_PAUSE", 0.05)
+    monkeypatch.setattr(Handler, "protocol_version", "HTTP/1.0")  # so that no open connection is used again
+    hung_up = threading.Semaphore(0)
+
+    def answer_one(handler, body, number):
+        if number == 0:
+            good(handler, body, number)
+        else:
+            server.shutdown()
+            server.server_close()
+            if handler.gone(20):
+                hung_up.release()
+
+    server = fake(answer_one)
+    options = ["-n", "2", "--seed", "7", "--max-tokens", "200", "--json", "--endpoint", server.url]
+    assert main(["This movie", *options]) == 1
+    out, err = capsys.readouterr()
+    assert "sent nothing for 0.1 seconds" in err.splitlines()[0]
+    assert f"{server.url} does not answer" in err.splitlines()[-1]
+    result = json.loads(out)
+    ends = {c["ended"]: c["score"] is None for c in result["candidates"]}
+    assert ends == {"length": False, "stopped": True}
+    assert any("does not answer" in note for note in result["notes"])
+    assert any("Stopped with 1 of 2" in note for note in result["notes"])
+    assert hung_up.acquire(timeout=5)
+
+
 def test_a_slow_server_is_not_taken_for_a_silent_one_while_it_answers_others(fake):
     one_at_a_time = threading.Lock()
 
@@ -366,7 +411,10 @@ def test_what_is_stopped_before_it_begins_asks_for_nothing(fake):
     assert (put, server.bodies) == ([None], [])
 
 
-def test_no_more_requests_than_agreed_are_on_their_way(fake):
+@pytest.mark.parametrize(("options", "most_allowed"), [
+    ({"in_flight": 5}, 5), ({"slots": 2, "software": "llama.cpp"}, 3), ({"slots": 9, "in_flight": 4}, 4),
+])
+def test_no_more_requests_than_agreed_are_on_their_way(fake, options, most_allowed):
     lock, now, most = threading.Lock(), [0], [0]
 
     def counted(handler, body, number):
@@ -378,9 +426,10 @@ def test_no_more_requests_than_agreed_are_on_their_way(fake):
             now[0] -= 1
         good(handler, body, number)
 
-    engine = ServerEngine.at(fake(counted).url, in_flight=5)
+    in_flight = {"in_flight": options.pop("in_flight")} if "in_flight" in options else {}
+    engine = ServerEngine(Server(fake(counted).url, "tiny", **options), **in_flight)
     flow.run(Request("This movie", Settings(n=30, seed=7, max_tokens=200)), engine, CallableScorer(loud))
-    assert 2 <= most[0] <= 5
+    assert 2 <= most[0] <= most_allowed
 
 
 def test_early_rejection_sees_the_texts_grow_and_cancels_those_that_it_drops(fake):
@@ -396,6 +445,57 @@ def test_early_rejection_sees_the_texts_grow_and_cancels_those_that_it_drops(fak
     kept = next(c for c in result.candidates if c.ended == "length")
     assert kept.tokens == 40
     assert kept.text == text_of(next(b for b in server.bodies if text_of(b) == kept.text))
+
+
+def incomplete_logprobs(handler, body, number, is_incomplete=lambda body: body["seed"] % 2):
+    """Answers with log-probabilities of all tokens but the first, as llama.cpp does with emoji, to every other seed."""
+    answer = completion({**body, "n": 1})
+    if is_incomplete(body):
+        content = answer["choices"][0]["logprobs"]
+        for entries in content.values():
+            del entries[0]
+    handler.send(200, answer)
+
+
+@pytest.mark.parametrize("messages", [None, [{"role": "user", "content": "Well?"}]])
+@pytest.mark.parametrize("scorer", [
+    MeanLogprobScorer(), WeightedScorer([(1.0, MeanLogprobScorer()), (0.5, CallableScorer(loud))])])
+def test_a_text_with_incomplete_log_probabilities_has_no_score_by_them_and_the_others_keep_theirs(
+        fake, scorer, messages):
+    server = fake(incomplete_logprobs)
+    result = run(server, n=8, scorer=scorer, messages=messages, prompt=None if messages else "This movie")
+    unscored = [c for c in result.candidates if c.score is None]
+    assert 0 < len(unscored) < 8
+    assert len(unscored) == sum(body["seed"] % 2 for body in {body["seed"]: body for body in server.bodies}.values())
+    assert {note.key for note in result.notes} >= {"note.logprobs_incomplete", "note.unrated"}
+    assert f"{len(unscored)} of 8 texts have no score" in str(result)
+    assert result.best.logprob == -0.5 * result.best.tokens
+    assert run_view.ended_view(result)["phase"] == "done"
+    record = json.dumps(run_view.record(result))
+    assert run_view.ended_view(run_view.read_record(record))["notes"] == list(result.notes)
+    assert run_view.ended_view(run_view.read_record(record))["phase"] == "done"
+    other = run(server, n=8, messages=messages, prompt=None if messages else "This movie")
+    assert all(c.score is not None for c in other.candidates)
+
+
+def test_where_no_log_probabilities_are_complete_a_note_says_why_nothing_has_a_score(fake):
+    def all_incomplete(handler, body, number):
+        incomplete_logprobs(handler, body, number, lambda body: True)
+
+    result = run(fake(all_incomplete), n=3, scorer=MeanLogprobScorer(), min_tokens=4)
+    assert [c.score for c in result.candidates] == [None] * 3
+    assert "note.all_unrated" in [note.key for note in result.notes]
+    with pytest.raises(ScoringError, match="log-probabilities"):  # a server that gives none at all
+        run(fake(lambda handler, body, number: handler.send(200, completion({**body, "n": 1}, told=False))), n=3,
+            scorer=MeanLogprobScorer())
+
+
+def test_a_comparison_counts_texts_with_incomplete_log_probabilities_apart_from_empty_ones(fake):
+    models = ComparisonModels(ServerEngine.at(fake(incomplete_logprobs).url), MeanLogprobScorer())
+    comparison = comparison_run.run(["This movie", "That film"], models, Settings(n=4, seed=7))
+    assert "note.unrated" in [note.key for note in comparison.notes]
+    assert not any(note.key == "note.empty_compared" for note in comparison.notes)
+    assert comparison.rows()
 
 
 # What is said before anything runs.

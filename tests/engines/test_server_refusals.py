@@ -362,7 +362,8 @@ def test_an_error_that_passes_is_asked_again(fake):
     (429, {"code": "insufficient_quota", "type": "insufficient_quota"}, 1, False),
     (429, {"code": "billing_not_active"}, 1, True), (429, {"type": "exceeded_current_quota_error"}, 1, False),
     (200, {"code": "insufficient_credits"}, 1, True), (503, {"type": "billing_error"}, 1, False),
-    (429, {"code": "rate_limit_exceeded", "type": "tokens"}, 3, False), (429, {"code": "token_quota_exceeded"}, 3, False),
+    (429, {"code": "rate_limit_exceeded", "type": "tokens"}, 3, False),
+    (429, {"code": "token_quota_exceeded"}, 3, False),
 ])
 def test_a_server_that_wants_payment_is_asked_once_and_one_that_limits_the_rate_again(
         fake, monkeypatch, status, error, attempts, live):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bon.engines.server.connection import Server, connect
-from bon.engines.server.refusals import demands_payment, error_body, error_status, read_fields
+from bon.engines.server.refusals import demands_payment, error_body, error_status, explain_error, read_fields
 from bon.errors import EngineError, ModelError, ServerFailureError, ServerUnavailableError
 from bon.messages import Message, say
 
@@ -20,6 +20,8 @@ UNAVAILABLE_STATUSES = frozenset({401, 402, 403, 404, 405, 407, 410, 429})
 UNAVAILABLE_CODES = frozenset({"model_not_found", "invalid_api_key"})
 #: Seconds without anything from the server after which it is asked for its models, and that it may take to list them.
 SILENCE, SILENCE_LIST_TIMEOUT = 30.0, 10.0
+#: Seconds until a server that could not be reached is tried once more.
+UNREACHABLE_PAUSE = 5.0
 
 
 def error_for_good(error: Exception, message: Message) -> EngineError:
@@ -51,27 +53,36 @@ def check_available(server: Server) -> None:
         raise ServerUnavailableError(error.message) from error
 
 
-async def watch_silence(client: "AsyncOpenAI", url: str, last_arrival: Callable[[], float],
+async def watch_silence(client: "AsyncOpenAI", server: Server, last_arrival: Callable[[], float],
                         add_note: Callable[[Message], None]) -> None:
     """Notes, until cancelled, that the server has been silent for `SILENCE` seconds, and whether it lists its models.
 
-    last_arrival: the time, by `time.monotonic`, at which anything last came from the server.
+    last_arrival: the time, by `time.monotonic`, at which anything last came from the server. Raises
+    `ServerUnavailableError` where no connection can be made, twice in a row: what is in flight will not be answered. A
+    server that accepts a connection and does not answer may be busy, as llama.cpp's is with many requests.
     """
+    unreachable = False
     while True:
         arrival = last_arrival()
         if (remaining := arrival + SILENCE - time.monotonic()) > 0:
+            unreachable = False
             await asyncio.sleep(remaining)
             continue
-        listed = await _lists_models(client)
-        if last_arrival() == arrival:
-            add_note(say("note.server_busy" if listed else "note.server_stopped", url=url, seconds=f"{SILENCE:g}"))
-        while last_arrival() == arrival:
-            await asyncio.sleep(1)
+        failure = await failure_to_list(client)
+        if last_arrival() != arrival:
+            continue
+        key = "note.server_stopped" if failure else "note.server_busy"
+        add_note(say(key, url=server.url, seconds=f"{SILENCE:g}"))
+        was_unreachable, unreachable = unreachable, _is_unreachable(failure)
+        if failure and was_unreachable and unreachable:
+            raise ServerUnavailableError(explain_error(failure, server))
+        await asyncio.sleep(UNREACHABLE_PAUSE if unreachable else SILENCE)
 
 
-async def _lists_models(client: "AsyncOpenAI") -> bool:
+async def failure_to_list(client: "AsyncOpenAI") -> Exception | None:
+    """The error with which the server does not list its models; None where it lists them."""
     try:
         await client.with_options(timeout=SILENCE_LIST_TIMEOUT, max_retries=0).models.list()
-    except Exception:  # the client raises what it pleases for an answer that is no list
-        return False
-    return True
+    except Exception as error:  # the client raises what it pleases for an answer that is no list
+        return error
+    return None

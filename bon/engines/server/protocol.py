@@ -201,7 +201,7 @@ class Completion:
 
     def __init__(self, request: ServerRequest, software: str):
         self.request, self.software = request, software
-        self.finish_reason, self.token_logprobs = None, []
+        self.finish_reason, self.token_logprobs, self._has_logprobs = None, [], False
         self.reported_tokens, self.tokens_estimated, self.reasoned = None, True, False
         self._received, self._chunks = "", 0
         messages = request.job.request.messages
@@ -224,6 +224,7 @@ class Completion:
             raise MalformedAnswer("no text")
         # A token that completes no character comes without text, but with its log-probability.
         pairs = token_logprobs(choice)
+        self._has_logprobs |= bool(pairs)
         if text and pairs is None:
             self.token_logprobs = None
         elif pairs and self.token_logprobs is not None:
@@ -273,6 +274,7 @@ class Completion:
             logprob=None if pairs is None else math.fsum(logprob for _, logprob in pairs),
             pieces=tuple(pairs) if pairs and "".join(token for token, _ in pairs) == text else (),
             notes=self._notes(text), answerless=self.reasoned and not text.strip(),
+            logprob_incomplete=self.logprobs_incomplete,
         )
 
     def _notes(self, text: str) -> tuple[Message, ...]:
@@ -290,9 +292,13 @@ class Completion:
 
     @property
     def logprobs_incomplete(self) -> bool:
-        """Whether the server counted more tokens than it gave log-probabilities of."""
+        """Whether the server gave the log-probabilities of some tokens only: a part of the text came without, or the
+        server counted more tokens.
+        """
+        if self.token_logprobs is None:
+            return self._has_logprobs
         pairs = self._without_end_of_text()
-        if pairs is None or self.token_logprobs is None or self.reported_tokens is None or self.tokens_estimated:
+        if pairs is None or self.reported_tokens is None or self.tokens_estimated:
             return False
         if self.reasoned:  # servers may count the reasoning
             return False

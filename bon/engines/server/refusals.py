@@ -52,7 +52,7 @@ OUT_OF_RANGE = re.compile(r"\brange\b|\bbetween\b|(less|greater|smaller|larger|l
                           re.IGNORECASE)
 NOT_TOGETHER = re.compile(r"\bboth\b|\btogether\b|\beither\b|only one|mutually exclusive|not .* at the same time",
                           re.IGNORECASE)
-#: Types and codes of errors that say that nothing is left to pay with, which servers send with the status of a rate limit.
+#: Types and codes of errors that say that nothing is left to pay with; servers send them with a rate limit's status.
 UNPAID = re.compile(r"insufficient\W*_?(quota|balance|funds?|credits?)|exceeded_current_quota|billing|payment|credit",
                     re.IGNORECASE)
 #: The parts of a message that name parameters which the server does take.

@@ -81,23 +81,22 @@ class RetryingClient:
             return
         for note in protocol.settings_notes(self._server.software, self._jobs[0].request):
             self._add_note(note)
-        self._slots = asyncio.Semaphore(self._in_flight)
-        max_n = 1 if "n" in self._unsupported else min(protocol.MAX_N, self._server.slots or protocol.MAX_N)
+        slots = self._server.slots or protocol.MAX_N
+        max_n = 1 if "n" in self._unsupported else min(protocol.MAX_N, slots)
+        # While more requests wait for its slots, llama.cpp answers nothing else, not even which models it has.
+        self._turns = asyncio.Semaphore(min(self._in_flight, slots + 1) if self._server.slots else self._in_flight)
         # None of the client's: behind many others, a request may wait long. `_within_limits` watches over all of them.
         timeout = openai_library().Timeout(None, connect=10.0)
         async with self._server.async_client(max_retries=CLIENT_RETRIES, timeout=timeout) as self._client:
-            watch = asyncio.ensure_future(availability.watch_silence(
-                self._client, self._server.url, lambda: self._last_arrival, self._add_note))
-            try:
-                await _gather(self._put_candidates(request) for number, job in enumerate(self._jobs)
-                              for request in protocol.split_job(number, job, max_n, self._server.software))
-            finally:
-                watch.cancel()
+            await _until_first_ends(
+                _gather(self._put_candidates(request) for number, job in enumerate(self._jobs)
+                        for request in protocol.split_job(number, job, max_n, self._server.software)),
+                availability.watch_silence(self._client, self._server, lambda: self._last_arrival, self._add_note))
         self._add_closing_notes()
 
     async def _put_candidates(self, request: ServerRequest) -> None:
         """Requests some candidates, and one by one those that the answer lacks."""
-        async with self._slots:
+        async with self._turns:
             if request.job.unwanted.issuperset(request.indices):
                 self._put_ended(request, [Candidate(i, cap=request.cap, ended="rejected") for i in request.indices])
                 return
@@ -138,8 +137,9 @@ class RetryingClient:
                 if self._body(request, refused) != body:
                     continue
             failures, answers = failures + 1 if self._answers == answers else 1, self._answers
-            allowed = MAX_IDLE_FAILURES if isinstance(error, ServerIdle) else MAX_FAILURES
-            if not _is_transient(error) or failures >= allowed:
+            idle = isinstance(error, ServerIdle)
+            given_up = failures >= (MAX_IDLE_FAILURES if idle else MAX_FAILURES) or not _is_transient(error)
+            if given_up or (idle and await availability.failure_to_list(self._client)):
                 raise availability.error_for_good(error, self._explain(error, request))
             self._repeated += 1 if isinstance(error, MalformedAnswer | ServerIdle) else 1 + CLIENT_RETRIES
             await asyncio.sleep(BACKOFF * 2**failures)
@@ -259,7 +259,7 @@ class RetryingClient:
     def _add_notes_on(self, completion: Completion) -> None:
         """Notes what the server did not do for this text."""
         pairs, text = completion.token_logprobs, protocol.INCOMPLETE_CHARACTER.sub("", completion.text)
-        if text and not pairs and "logprobs" not in self._unsupported:
+        if text and not pairs and not completion.logprobs_incomplete and "logprobs" not in self._unsupported:
             self._add_note(say("note.server_without_logprobs"))
         broken_off = completion.finish_reason == "rejected"  # the count comes at a stream's end
         if text and not pairs and completion.tokens_estimated and not broken_off:
@@ -295,6 +295,19 @@ class RetryingClient:
         if status in (404, 405) and not request.is_chat:
             return join([message, say("error.server_only_chats")], " ")
         return message
+
+
+async def _until_first_ends(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Runs all at once until one of them ends or fails, and cancels the others."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _gather(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:

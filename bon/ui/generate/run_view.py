@@ -43,13 +43,13 @@ def sample_view(path: Path) -> View:
 
 def record(result: Result) -> dict[str, Any]:
     """The record of a run, from which the browser opens it again: `Result.to_dict()`, and of each candidate the
-    sampling log-probability, for a new ranking, and the pieces of its text, for its details.
+    sampling log-probability, for a new ranking, the pieces of its text, for its details, and whether it gets no score.
     """
     out, by_index = result.to_dict(), {c.index: c for c in result.candidates}
     for values in out["candidates"]:
         candidate = by_index[values["index"]]
         pieces = [[text, round(logprob, 4)] for text, logprob in candidate.pieces]
-        values |= {"sampled_logprob": candidate.sampled_logprob, "pieces": pieces}
+        values |= {"sampled_logprob": candidate.sampled_logprob, "pieces": pieces, "unrated": candidate.unrated}
     return out
 
 
@@ -212,7 +212,7 @@ def row(c: Candidate, axis: Axis) -> dict[str, Any]:
 
 
 def state(c: Candidate) -> str:
-    """A candidate's state: `writing`, `scoring`, `scored`, `empty` (hence without a score), or `rejected` by early
+    """A candidate's state: `writing`, `scoring`, `scored`, `empty` (or else without a score), or `rejected` by early
     rejection.
     """
     if c.ended == "rejected":
