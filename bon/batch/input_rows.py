@@ -20,17 +20,13 @@ from typing import Any, TextIO
 
 from bon.batch.chat_values import chat, chat_or_text
 from bon.batch.delimited_text import DELIMITERS, DelimitedText
+from bon.compare.text_encoding import check_encoding, encoding_of, wrong_encoding
 from bon.errors import InputError
 from bon.messages import say
 from bon.settings import clean
 
 #: Names of a column that holds prompts, tried in this order where nobody names one.
 PROMPT_COLUMNS = ("prompt", "messages", "text", "query", "question", "instruction", "input")
-#: Byte order marks, and the encodings that they tell; UTF-32's first, since its mark begins with UTF-16's.
-BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
-}
 #: Bytes at a file's start that tell a binary file, and the share of control characters among them that only such have.
 START, BINARY_SHARE = 8192, 0.25
 
@@ -210,9 +206,9 @@ def group_digest(rows: Sequence[Row]) -> str:
     return hashlib.sha256(contents.encode()).hexdigest()[:16]
 
 
-def column_names(path: str | Path) -> list[str]:
+def column_names(path: str | Path, encoding: str | None = None) -> list[str]:
     """The columns of a file, for a choice among them. Raises `InputError` for a file that cannot be read."""
-    return _InputFile(Path(path), None).columns()
+    return _InputFile(Path(path), encoding).columns()
 
 
 def _prompt_column(name: str | None, columns: Sequence[str]) -> str:
@@ -249,14 +245,13 @@ class _InputFile:
             raise InputError("input", say("error.input_of_unknown_ending", path=str(path), endings=", ".join(readers)))
         self._read = readers[self._ending]
         if encoding is not None:
-            _check_encoding(encoding)
+            check_encoding(encoding)
         with _os_errors_as_input_errors(path):
             if not path.is_file():
                 raise InputError("input", say("error.no_such_file", path=str(path)))
             with open(path, "rb") as file:
                 start = file.read(START)
-        marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), None)
-        self._encoding = marked or encoding or "utf-8"
+        self._encoding = encoding_of(start, encoding)
         with self._encoding_errors_as_input_errors():
             if self._ending != ".parquet" and _is_binary(start, self._encoding):
                 raise InputError("input", say("error.file_not_text", path=str(path)))
@@ -271,8 +266,7 @@ class _InputFile:
         try:
             yield
         except UnicodeError as error:
-            key = "error.file_not_utf8" if self._encoding.startswith("utf-8") else "error.file_not_in_encoding"
-            raise InputError("input", say(key, path=str(self._path), encoding=self._encoding)) from error
+            raise wrong_encoding(str(self._path), self._encoding) from error
 
     def columns(self) -> list[str]:
         """The columns of all rows that can be read; only of JSON objects do the first row's not say them all."""
@@ -292,14 +286,6 @@ class _InputFile:
             for number, line in enumerate(file, start=1):
                 if text := line.strip():
                     yield _json_object(number, text)
-
-
-def _check_encoding(name: str) -> None:
-    """Raises `InputError` for a name that is not of an encoding of text."""
-    try:
-        "a".encode(name)
-    except (LookupError, ValueError) as error:
-        raise InputError("encoding", say("error.unknown_encoding", name=name)) from error
 
 
 def _is_binary(start: bytes, encoding: str) -> bool:

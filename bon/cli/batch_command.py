@@ -15,6 +15,7 @@ from bon.cli.options import (
     INTERRUPTED,
     PROGRAM,
     Parser,
+    add_encoding_option,
     add_model_options,
     add_settings,
     check_model_options,
@@ -86,8 +87,7 @@ def parser() -> Parser:
     existing.add_argument("--overwrite", action="store_true", help="start again, and replace the output when done")
     parser.add_argument("--skip-bad", action="store_true",
                         help="count unreadable rows as failed instead of refusing the file")
-    parser.add_argument("--encoding", metavar="NAME",
-                        help="the encoding of the input, such as cp1252 (UTF-8, or that of its byte order mark)")
+    add_encoding_option(parser)
     parser.add_argument("--push-to-hub", metavar="USER/DATASET", help="upload the output, with a card, to the Hub")
     parser.add_argument("--private", action="store_true", help="make a new data set private")
     add_settings(parser)

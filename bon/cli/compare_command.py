@@ -5,7 +5,15 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from bon.cli.options import INTERRUPTED, PROGRAM, Parser, add_device_options, add_settings, settings_from
+from bon.cli.options import (
+    INTERRUPTED,
+    PROGRAM,
+    Parser,
+    add_device_options,
+    add_encoding_option,
+    add_settings,
+    settings_from,
+)
 from bon.cli.output import add_output_options, check_output_files, progress_line, write_output_files
 from bon.errors import InputError
 from bon.messages import say
@@ -26,6 +34,7 @@ def parser() -> Parser:
                     description="Compares base model, tuned model and best of n over prompts.")
     parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="a text to continue (the 32 built-in prompts)")
     parser.add_argument("--file", help="a text file with one prompt per line")
+    add_encoding_option(parser)
     add_settings(parser, [name for name, setting in declared().items() if setting.compared])
     add_device_options(parser)
     parser.add_argument("--endpoint", help=argparse.SUPPRESS)  # to say what to do instead
@@ -42,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     check_output_files(args)
     if args.file and args.prompts:
         raise InputError("prompts", say("error.prompts_and_file"))
+    if args.encoding is not None and not args.file:
+        raise InputError("encoding", say("error.encoding_without_file"))
     settings = settings_from(args)
     presets.find(settings.model_name, settings.scorer)
 
@@ -49,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from bon.compare.loading import load_models
     from bon.compare.prompts import read_prompts, shipped_prompts
 
-    prompts = read_prompts(args.file) if args.file else args.prompts or shipped_prompts()
+    prompts = read_prompts(args.file, args.encoding) if args.file else args.prompts or shipped_prompts()
     options = {name: value for name in ("device", "dtype", "target", "unit") if (value := getattr(args, name))}
     models = load_models(settings.model_name, args.tuned, settings.scorer, args.judge, **options)
     if models.scorer.unit in UNITS:

@@ -54,6 +54,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
                         help="an OpenAI-compatible server that has the model")
 
 
+def add_encoding_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --encoding."""
+    parser.add_argument("--encoding", metavar="NAME",
+                        help="the encoding of the input, such as cp1252 (UTF-8, or that of its byte order mark)")
+
+
 def settings_from(args: argparse.Namespace) -> Settings:
     """The settings of the arguments. Raises `InputError` for a value that cannot work."""
     texts = {name: text for name in declared() if (text := getattr(args, name, None)) is not None}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bon.assets_folder import assets_folder
+from bon.compare.text_encoding import check_encoding, encoding_of, wrong_encoding
 from bon.errors import InputError
 from bon.messages import say
 
@@ -17,17 +18,23 @@ def shipped_prompts() -> list[str]:
     return (assets_folder() / "prompts.txt").read_text(encoding="utf-8").splitlines()
 
 
-def read_prompts(path: str) -> list[str]:
+def read_prompts(path: str, encoding: str | None = None) -> list[str]:
     """The prompts of a text file, one a line; blank lines are left out.
 
-    Raises `InputError` for a file that is absent, empty, not text, or of more than 10,000 prompts.
+    encoding: None for UTF-8, or what a byte order mark tells, which also overrules it. Raises `InputError` for a file
+    that is absent, empty, not text in its encoding, or of more than 10,000 prompts.
     """
+    if encoding is not None:
+        check_encoding(encoding)
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError("prompts", say("error.prompts_not_utf8", path=path)) from error
+        content = Path(path).read_bytes()
     except OSError as error:
         raise InputError("prompts", say("error.prompts_unreadable", path=path, reason=str(error.strerror))) from error
+    encoding = encoding_of(content, encoding)
+    try:
+        lines = content.decode(encoding).splitlines()
+    except UnicodeError as error:
+        raise wrong_encoding(path, encoding) from error
     if any("\0" in line for line in lines):
         raise InputError("prompts", say("error.prompts_not_text", path=path))
     return checked_prompts(lines)

@@ -21,6 +21,7 @@ from bon.settings import Request
 from bon.ui.app_state import AppState
 from bon.ui.batch.handlers import BatchHandlers
 from bon.ui.batch.journal_progress import JournalProgress
+from bon.ui.batch.views import batch_view
 from bon.ui.hosting.deployment import Deployment
 from tests.report.test_csv_text import random_texts
 from tests.ui.test_batch_tab import start_publicly
@@ -114,17 +115,25 @@ def test_the_command_reads_the_right_rows(command, tmp_path, name):
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_page_reads_the_same_rows(page, name):
-    expected = EXPECTED[name]
-    view, _, count = BatchHandlers(page).preview(str(CORPUS / name), "")
+    expected, handlers = EXPECTED[name], BatchHandlers(page)
+    view, _, encodings, count = handlers.preview(str(CORPUS / name), "")
     answer = start_publicly(page, CORPUS / name)
+    assert encodings["visible"] == ("not UTF-8" in view.get("error", ""))
     if "refused" in expected or "encoding" in expected:
         assert view["error"].startswith(name)
+        assert "--encoding" not in view["error"]
         assert answer["error"] == view["error"]
-        return
+        if "encoding" not in expected:
+            return
+        encoding = {"shift_jis": "cp932"}.get(expected["encoding"], expected["encoding"])
+        view, _, encodings, count = handlers.preview(str(CORPUS / name), "", None, encoding)
+        assert (encodings["value"], encodings["visible"]) == (encoding, True)
+        answer = start_publicly(page, CORPUS / name, encoding=encoding)
     batch = page.batches.find(answer["started"])
     rows = list(batch.order.dataset(batch.folder).rows())
     assert_equal([{"error": str(row.error or "empty")} if row.error or not (row.messages or row.prompt) else
                   row.messages or row.prompt for row in rows], expected["rows"])
+    assert f"--encoding {batch.order.encoding}" in batch_view(batch)["command"] or batch.order.encoding is None
     assert (count, batch.order.bad) == (len(rows), sum(row.error is not None for row in rows))
     assert "error" not in view
 
@@ -210,6 +219,16 @@ def test_an_encoding_that_is_none_or_not_the_files_is_refused_in_one_line(comman
     status, out, err = command(source, tmp_path / "out.jsonl", "--encoding", encoding)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert words in err
+
+
+@pytest.mark.parametrize(("encoding", "words"), [("no-such", "no encoding no-such"), ("cp932", "encoding cp932")])
+def test_the_page_keeps_the_choice_of_the_encoding_where_it_is_not_the_files(page, tmp_path, encoding, words):
+    source = file_of(tmp_path, "in.csv", "prompt\ncaf\xe9\n".encode("cp1252"))
+    view, _, encodings, count = BatchHandlers(page).preview(str(source), "", None, encoding)
+    assert words in view["error"]
+    assert str(tmp_path) not in view["error"]
+    assert (count, encodings["visible"]) == (0, True)
+    assert words in start_publicly(page, source, encoding=encoding)["error"]
 
 
 def test_a_byte_order_mark_overrules_the_named_encoding(command, tmp_path):

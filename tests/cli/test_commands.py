@@ -233,6 +233,21 @@ def test_an_input_file_is_not_overwritten(capsys, tmp_path, option):
     assert "is also the input" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("options", "message"), [
+    ([], "is not UTF-8 text"), (["--encoding", "cp1252"], "no prompts"), (["--encoding", "utf-16"], "encoding utf-16"),
+    (["--encoding", "no-such"], "no encoding no-such"),
+])
+def test_a_comparison_reads_its_file_in_the_encoding_that_is_named(capsys, tmp_path, options, message):
+    (tmp_path / "in.txt").write_bytes("\xa0\n\xa0".encode("cp1252"))
+    status = main(["compare", "--file", str(tmp_path / "in.txt"), *options])
+    assert_refused((status, *capsys.readouterr()), message)
+
+
+def test_an_encoding_without_a_file_is_refused(capsys):
+    status = main(["compare", PROMPT, "--encoding", "cp1252"])
+    assert_refused((status, *capsys.readouterr()), "--encoding", "--file")
+
+
 def test_a_file_that_fails_after_the_work_loses_no_other_output(run, monkeypatch, tmp_path):
     csv, html = tmp_path / "a.csv", tmp_path / "a.html"
     monkeypatch.setattr("bon.report.result_files.run_csv", lambda result: csv.mkdir() or "")

@@ -321,6 +321,13 @@ def test_prompts_are_read_from_a_text_file(tmp_path):
     assert len(prompts.shipped_prompts()) == len(set(prompts.shipped_prompts())) == 32
 
 
+@pytest.mark.parametrize(("written", "named"), [("cp1252", "cp1252"), ("utf-16", None), ("utf-8-sig", "cp1252")])
+def test_prompts_are_read_in_the_encoding_that_is_named_or_marked(tmp_path, written, named):
+    file = tmp_path / "prompts.txt"
+    file.write_text("The café\nLe garçon\n", encoding=written)
+    assert prompts.read_prompts(str(file), named) == ["The café", "Le garçon"]
+
+
 @pytest.mark.parametrize(("content", "message"), [
     (b"", "no prompts"), (b"\n \n", "no prompts"), (b"\x89PNG\xff\xfe", "UTF-8"), (b"a\0b", "not text"),
     (b"x\n" * 10_001, "10,001"), (None, "cannot be read"),

@@ -235,7 +235,7 @@ INVALID_FILES = [
     ("a.csv", b"prompt\n", "a.csv has no row"),
     ("a.txt", b"", "a.txt has no row"),
     ("b.txt", b"\x00\x01\x02", "b.txt is not text"),
-    ("a.jsonl", b"\xffno", "UTF"),
+    ("a.jsonl", b"\xffno", "a.jsonl is not UTF-8 text. Choose its encoding"),
     ("a.parquet", b"PAR1 not really", "a.parquet cannot be read as Parquet"),
     ("a.xlsx", b"PK", "a.xlsx must end in one of .csv"),
     ("many.csv", b"prompt\n" + b"This movie\n" * 10_001, "at most 10,000"),
@@ -247,6 +247,7 @@ def test_errors_are_shown_where_they_arise(page, tmp_path):
     for name, content, message in INVALID_FILES:
         an_invalid_file_is_an_error_without_the_servers_paths(page, tmp_path, name, content, message)
     the_prompt_column_is_found_or_asked_for(page, tmp_path)
+    the_encoding_is_asked_for_where_it_is_not_utf8(page, tmp_path)
     failed_rows_are_counted_and_listed(page, tmp_path)
     markup_in_texts_is_not_interpreted(page, tmp_path)
 
@@ -293,6 +294,21 @@ def the_prompt_column_is_found_or_asked_for(page, tmp_path):
     start(page)
     expect_phase(page, "done")
     expect(page.locator(".batch .winners .prompt").first).to_have_text("The film 2")
+
+
+def the_encoding_is_asked_for_where_it_is_not_utf8(page, tmp_path):
+    (tmp_path / "old.csv").write_bytes("prompt\nThe café\n".encode("cp1252"))
+    choose_file(page, tmp_path / "old.csv")
+    expect(page.locator(".preview .alert")).to_have_text(
+        "old.csv is not UTF-8 text. Choose its encoding in the field Encoding, or save the file as UTF-8.")
+    choose(page, "encoding", "Western European .Windows")
+    expect(page.locator(".preview li")).to_have_text("The café")
+    start(page)
+    wait_until_done(page, "old.csv")
+    expect(page.locator(".batch .winners .prompt")).to_have_text("The café")
+    choose_file(page, write_rows(tmp_path, "new.csv", [{"prompt": "The naïve"}]))
+    expect(page.locator(".preview li")).to_have_text("The naïve")
+    expect(page.locator("#batch-encoding")).to_be_hidden()
 
 
 def failed_rows_are_counted_and_listed(page, tmp_path):
@@ -400,13 +416,16 @@ def public(monkeypatch, tmp_path, sampler, gate):
     state.batches.close()
 
 
-def start_publicly(state: AppState, path: Path | None, address="1.2.3.4", pasted="", **changes) -> dict:
+def start_publicly(
+    state: AppState, path: Path | None, address="1.2.3.4", pasted="", encoding=None, **changes
+) -> dict:
     batch_settings = {"n": 4, "min_tokens": 2, "max_tokens": 8, "seed": "7"}
     form = {"prompt": "", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
             "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "", "reject": False, "select": "best",
             "softness": 0.1, "chat": None, **changes}
     values = [*({**batch_settings, **changes}[name] for name in TAB_SETTINGS), *(form[name] for name in FIELDS)]
-    return BatchHandlers(state).start(visitor(address), path and str(path), pasted, None, "results", ".jsonl", *values)
+    return BatchHandlers(state).start(
+        visitor(address), path and str(path), pasted, encoding, None, "results", ".jsonl", *values)
 
 
 @pytest.mark.parametrize(("rows", "changes", "message"), [

@@ -48,6 +48,13 @@ PASTED_NAME = "prompts.txt"
 RESULTS = ("results", *export_formats.TRAINING_FORMATS)
 #: The endings of the files that can be written.
 FORMATS = (".jsonl", ".csv", *((".parquet",) if find_spec("pyarrow") else ()))
+#: The encodings that can be chosen for a file that is not UTF-8, with the keys of their names.
+ENCODINGS = {
+    "cp1252": "batch.encoding.western", "mac_roman": "batch.encoding.mac", "cp1250": "batch.encoding.central",
+    "cp1251": "batch.encoding.cyrillic", "cp1253": "batch.encoding.greek", "cp1254": "batch.encoding.turkish",
+    "cp1255": "batch.encoding.hebrew", "cp1256": "batch.encoding.arabic", "cp932": "batch.encoding.japanese",
+    "gb18030": "batch.encoding.simplified", "big5": "batch.encoding.traditional", "cp949": "batch.encoding.korean",
+}
 #: The settings with a field on this tab, in order; the others are those of the Generate tab.
 TAB_SETTINGS = ("n", "min_tokens", "max_tokens", "seed")
 #: The settings of the Generate tab that this tab sums up in a line.
@@ -70,34 +77,42 @@ class BatchHandlers:
         """The line that states how many rows the page takes."""
         return say("batch.limit.public" if self._state.deployment.public else "batch.limit", n=self._rows_max)
 
-    def preview(self, file: str | None, pasted: str, column: str | None = None) -> tuple[View, dict[str, Any], int]:
-        """Of a file or pasted lines the preview, an update of the menu of columns, and the number of rows."""
+    def preview(self, file: str | None, pasted: str, column: str | None = None, encoding: str | None = None
+                ) -> tuple[View, dict[str, Any], dict[str, Any], int]:
+        """Of a file or pasted lines the preview, updates of the menus of columns and encodings, and the number of rows.
+
+        The encoding can be chosen where the file is not UTF-8.
+        """
+        no_column, encodings = gr.update(visible=False), gr.update(value=encoding, visible=encoding is not None)
         if not file and not (pasted or "").strip():
-            return {}, gr.update(choices=[], value=None, visible=False), 0
+            return {}, gr.update(choices=[], value=None, visible=False), encodings, 0
         try:
             with _input_file(file, pasted) as path:
-                return self._preview(path, column)
+                view, columns, rows = self._preview(path, column, encoding)
+                return view, columns, encodings, rows
         except BonError as error:
-            return {"error": _with_file_name(error, file)}, gr.update(visible=False), 0
+            if getattr(error, "field", None) == "encoding":
+                encodings = gr.update(value=encoding, visible=True)
+            message = _explain(error, file, Path(file).name) if file else error.message
+            return {"error": message}, no_column, encodings, 0
         except Exception as error:
             log_failure("A file could not be previewed", error)
-            return {"error": UNEXPECTED}, gr.update(visible=False), 0
+            return {"error": UNEXPECTED}, no_column, encodings, 0
 
-    def _preview(self, path: Path, column: str | None) -> tuple[View, dict[str, Any], int]:
-        """`preview` for a file. Raises what reading it raises."""
-        self._check_format(path)
+    def _preview(self, path: Path, column: str | None, encoding: str | None) -> tuple[View, dict[str, Any], int]:
+        """`preview` for a file, without the update of the encodings. Raises what reading it raises."""
         try:
-            dataset = Dataset(path, column, skip_bad=True)
+            dataset = self._dataset(path, column, encoding)
         except InputError as error:
             if error.field != "prompt_column":
                 raise
-            choice = gr.update(choices=input_rows.column_names(path), value=None, visible=True)
+            choice = gr.update(choices=input_rows.column_names(path, encoding), value=None, visible=True)
             return {"title": say("batch.choose")}, choice, 0
         survey = dataset.survey()
         choice = gr.update(choices=list(survey.columns), value=dataset.column, visible=len(survey.columns) > 1)
         if survey.rows > self._rows_max:
             too_many = say("error.rows", n=survey.rows, most=self._rows_max)
-            return {"error": too_many, "command": command(path.name)}, choice, 0
+            return {"error": too_many, "command": command(path.name, encoding=encoding)}, choice, 0
         unreadable = say("batch.bad", n=survey.unreadable) if survey.unreadable else ""
         column_name = say("batch.column", name=dataset.column) if dataset.column and len(survey.columns) > 1 else ""
         prompts = [prompt_text(row)[:PREVIEW_TEXT_MAX] for row in islice(dataset.rows(), PREVIEW_ROWS)]
@@ -105,10 +120,15 @@ class BatchHandlers:
                 "prompts": list(filter(None, prompts))}
         return view, choice, survey.rows
 
-    def _check_format(self, path: Path) -> None:
-        """Raises `InputError` for Parquet in public mode, where a few bytes could unpack to any number of rows."""
+    def _dataset(self, path: Path, column: str | None = None, encoding: str | None = None) -> Dataset:
+        """The rows of a file. Raises `InputError` for one that cannot be read, for an encoding that the page does not
+        offer, and for Parquet in public mode, where a few bytes could unpack to any number of rows.
+        """
         if self._state.deployment.public and path.suffix.lower() == ".parquet":
             raise InputError("input", say("error.parquet"))
+        if encoding is not None and encoding not in ENCODINGS:
+            raise InputError("encoding", say("error.unknown_encoding", name=encoding))
+        return Dataset(path, column, skip_bad=True, encoding=encoding)
 
     def estimate(self, rows: int, n: Any, min_tokens: Any, max_tokens: Any, model: str, scorer: str | None) -> str:
         """The text of how long so many rows will take; empty where that is not known."""
@@ -120,11 +140,12 @@ class BatchHandlers:
             return ""
         return format_estimate(seconds * rows / group if seconds and rows else None)
 
-    def start(self, visitor: gr.Request, file: str | None, pasted: str, column: str | None, result: str, ending: str,
-              *values: Any) -> View:
+    def start(self, visitor: gr.Request, file: str | None, pasted: str, encoding: str | None, column: str | None,
+              result: str, ending: str, *values: Any) -> View:
         """Starts a batch; returns its id, or an error.
 
-        result: one of `RESULTS`. ending: one of `FORMATS`. values: of `TAB_SETTINGS`, then of the form's `FIELDS`.
+        encoding: one of `ENCODINGS`, or None for UTF-8. result: one of `RESULTS`. ending: one of `FORMATS`. values: of
+        `TAB_SETTINGS`, then of the form's `FIELDS`.
         """
         try:
             if not file and not (pasted or "").strip():
@@ -138,9 +159,10 @@ class BatchHandlers:
                 path = _write_input(folder, file, pasted)
                 name = Path(file).name if file else PASTED_NAME
                 try:
-                    return self._order(path, name, column if file else None, result, ending, settings, visitor)
+                    dataset = self._dataset(path, column, encoding) if file else self._dataset(path)
+                    return self._order(dataset, name, result, ending, settings, visitor)
                 except InputError as error:
-                    raise InputError(error.field, replace_text(error.message, str(path), name)) from error
+                    raise InputError(error.field, _explain(error, str(path), name)) from error
 
             batch = self._state.batches.start(make_order, lambda: self._load(settings), self._owner(visitor))
             return {"started": batch.id}
@@ -156,12 +178,10 @@ class BatchHandlers:
             raise InputError("input", say("batch.zerogpu"))
         self._state.deployment.check_names(settings.model, settings.scorer)
 
-    def _order(self, path: Path, name: str, column: str | None, result: str, ending: str, settings: Settings,
+    def _order(self, dataset: Dataset, name: str, result: str, ending: str, settings: Settings,
                visitor: gr.Request) -> Order:
         """The order of a new batch. Raises `InputError` or `LimitError` where the page does not take it."""
         deployment = self._state.deployment
-        self._check_format(path)
-        dataset = Dataset(path, column, skip_bad=True)
         survey = dataset.survey()
         if survey.rows > self._rows_max:
             raise InputError("input", say("error.rows", n=survey.rows, most=self._rows_max))
@@ -171,8 +191,8 @@ class BatchHandlers:
         training_format = result if result in export_formats.TRAINING_FORMATS else None
         stem = re.sub(r"[^\w-]+", "-", Path(name).stem)[:40].strip("-") or "prompts"
         output = f"{stem}.{training_format or 'best'}{ending if ending in FORMATS else FORMATS[0]}"
-        return Order(name, path.name, output, dataclasses.asdict(settings), dataset.column, training_format,
-                     survey.rows, survey.unreadable, time.time())
+        return Order(name, dataset.path.name, output, dataclasses.asdict(settings), dataset.column, training_format,
+                     survey.rows, survey.unreadable, time.time(), dataset.encoding)
 
     def _owner(self, visitor: gr.Request) -> str | None:
         deployment = self._state.deployment
@@ -237,6 +257,8 @@ def _write_input(folder: Path, file: str | None, pasted: str) -> Path:
     return path
 
 
-def _with_file_name(error: BonError, file: str | None) -> str:
-    """An error's message with the uploaded file's name in place of its path on the server."""
-    return replace_text(error.message, file, Path(file).name) if file else error.message
+def _explain(error: BonError, path: str, name: str) -> str:
+    """The error's message for the page, with the visitor's name of a file in place of its path on the server."""
+    if error.key == "error.file_not_utf8":
+        return say("error.batch.encoding", name=name)
+    return replace_text(error.message, path, name)

@@ -59,7 +59,8 @@ class Order:
 
     name: of the visitor's file. input, output: file names in the batch's folder. settings: those of `bon.Settings`, the
     seed included. column: of the prompts. form: the name of the training format, or None for results. rows, bad: how
-    many rows the input has, and how many of them cannot be read. created: seconds since 1970.
+    many rows the input has, and how many of them cannot be read. created: seconds since 1970. encoding: of the input;
+    see `bon.batch.Dataset`.
     """
 
     name: str
@@ -71,10 +72,11 @@ class Order:
     rows: int
     bad: int
     created: float
+    encoding: str | None = None
 
     def dataset(self, folder: Path) -> Dataset:
         """The input in the batch's folder."""
-        return Dataset(folder / self.input, self.column, skip_bad=True)
+        return Dataset(folder / self.input, self.column, skip_bad=True, encoding=self.encoding)
 
     def task(self, folder: Path, resume: bool = False) -> Task:
         """The task in the batch's folder. Raises `InputError` where it cannot work."""

@@ -7,7 +7,7 @@ import gradio as gr
 from bon import zerogpu
 from bon.messages import say
 from bon.ui.app_state import AppState
-from bon.ui.batch.handlers import FORMATS, RESULTS, SHARED_SETTINGS, TAB_SETTINGS, BatchHandlers
+from bon.ui.batch.handlers import ENCODINGS, FORMATS, RESULTS, SHARED_SETTINGS, TAB_SETTINGS, BatchHandlers
 from bon.ui.components import QUIET, ScriptView, label_and_info, server_functions, text_line
 from bon.ui.generate.form import EXAMPLES
 from bon.ui.generate.form_values import FIELDS
@@ -39,10 +39,11 @@ def batch_tab(state: AppState, tab: gr.Tab, form: dict[str, Any]) -> None:
         text_line(handlers.rows_limit(), "batch-limit")
     functions = server_functions(handlers.views, handlers.act)
     view = ScriptView({}, "batchView", SCRIPTS, elem_id="batch", server_functions=functions)
-    column, previewed = fields["column"], [preview, fields["column"], rows]
+    encoding, column = fields["encoding"], fields["column"]
+    previewed = [preview, column, encoding, rows]
     latest: Any = {"trigger_mode": "always_last", "concurrency_limit": None, **QUIET}
     gr.on([file.change, pasted.change], handlers.preview, [file, pasted], previewed, **latest)
-    column.input(handlers.preview, [file, pasted, column], previewed, **latest)
+    gr.on([encoding.input, column.input], handlers.preview, [file, pasted, column, encoding], previewed, **latest)
     sizes = [fields["n"], fields["min_tokens"], fields["max_tokens"], form["model"], form["scorer"]]
     gr.on(
         [rows.change, *(field.change for field in sizes)], handlers.estimate, [rows, *sizes], estimate, queue=False,
@@ -62,6 +63,9 @@ def _fields(form: dict[str, Any]) -> dict[str, Any]:
     narrow: Any = {"min_width": 96, "scale": 1}
     fixed: Any = {"filterable": False, **narrow}
     with gr.Row(elem_id="batch-settings"):
+        encodings = [(label(key), name) for name, key in ENCODINGS.items()]
+        encoding = gr.Dropdown(encodings, value=None, label=label("batch.encoding"), visible=False,
+                               elem_id="batch-encoding", **fixed)
         column = gr.Dropdown([], label=label("batch.column.choose"), visible=False, elem_id="batch-column", **narrow)
         results = [(label(f"batch.as.{name}"), name) for name in RESULTS]
         output = gr.Dropdown(results, value=RESULTS[0], label=label("batch.as"), elem_id="batch-as", **fixed)
@@ -76,4 +80,4 @@ def _fields(form: dict[str, Any]) -> dict[str, Any]:
         seed = gr.Textbox(
             "", label=label("form.seed"), placeholder=label("batch.fresh"), max_lines=1, elem_id="batch-seed", **narrow
         )
-    return {"column": column, "result": output, "ending": ending, **numbers, "seed": seed}
+    return {"encoding": encoding, "column": column, "result": output, "ending": ending, **numbers, "seed": seed}

@@ -24,7 +24,7 @@ def batch_view(batch: Batch) -> View:
         "facts": _facts(progress, order), "errors": progress["errors"],
         "latest": [{**winner, "score": format_score(winner["score"])} for winner in reversed(progress["latest"])],
         "failed": progress["failed"], "error": batch.end.get("error", "") if phase == "failed" else "",
-        "command": command(order.name, order),
+        "command": command(order.name, order, order.encoding),
     }
     return view | (_outcome(batch) if phase == "done" else {})
 
@@ -67,9 +67,12 @@ def _outcome(batch: Batch) -> View:
     return {"files": files, "notes": [written, *left_out, *batch.end["notes"]]}
 
 
-def command(name: str, order: Order | None = None) -> str:
-    """The command that runs the same batch on the command line. name: of the input. order: None leaves settings out."""
+def command(name: str, order: Order | None = None, encoding: str | None = None) -> str:
+    """The command that runs the same batch on the command line. name, encoding: of the input. order: None leaves
+    settings out.
+    """
     parts = ["python", "-m", "bon", "batch", name, order.output if order else "results.jsonl"]
+    parts += ["--encoding", encoding] if encoding else []
     if order:
         parts += ["--prompt-column", order.column] if order.column and not name.endswith(".txt") else []
         parts += ["--as", order.form] if order.form in export_formats.TRAINING_FORMATS else []
