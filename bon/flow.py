@@ -154,6 +154,8 @@ class _Run:
         if number in step.grown or number in step.ended:
             yield from self._score_waiting()
             yield from self._reject()
+        # After an empty step, too: a consumer can stop, or draw what came last, only where it gets an event.
+        if number in step.grown or number in step.ended or not (step.grown or step.ended or step.note):
             yield self.record(Clock(self._timing()))
 
     def _complete(self, candidates: Sequence[Candidate]) -> Iterator[Event]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import socket
 import sys
@@ -31,6 +32,7 @@ from bon.scorers.weighted import WeightedScorer
 from bon.settings import Request, Settings
 from bon.ui.generate import run_view
 from bon.ui.hosting.deployment import Deployment
+from tests.engines.test_server_limits import joint_chunks
 from tests.support.browser import DRAWN, App, open_page
 from tests.support.model_servers import Fake, Handler, chunks, completion, good, started, text_of
 
@@ -622,6 +624,7 @@ def test_the_page_writes_with_its_server_and_says_when_that_is_gone(fake, browse
     written = {text_of(body, child).strip() for body in asked for child in range(body.get("n", 1))}
     assert page.locator(".bon blockquote span").last.text_content().strip() in written
     assert page.locator(".bon .row").count() == 5
+    stop_keeps_what_a_slow_server_has_written(page, server)
     # With a status that is not asked again, as 500 would be for half a minute.
     server.behave = lambda handler, body, number: handler.send(400, {"error": {"message": f"out of order {KEY}"}})
     page.click("#generate")
@@ -630,6 +633,27 @@ def test_the_page_writes_with_its_server_and_says_when_that_is_gone(fake, browse
     assert (page.left, page.errors) == ([], [])
     page.context.close()
     app.end()
+
+
+def stop_keeps_what_a_slow_server_has_written(page, server):
+    written, hung_up = [], threading.Semaphore(0)
+
+    def write_three_words(handler, body, number):
+        n = body.get("n", 1)
+        written.extend(" ".join(text_of(body, child).split()[:3]) for child in range(n))
+        handler.stream(joint_chunks(body)[: 3 * n], done=False)
+        if handler.gone(20):
+            hung_up.release()
+
+    server.behave = write_three_words
+    page.click("#generate")
+    expect(page.locator(".bon")).to_have_attribute("data-phase", "writing")
+    expect(page.locator(".bon .row .text", has_text=re.compile(r"\w+ \w+ \w+"))).to_have_count(6)
+    page.click("#stop")
+    expect(page.locator(".bon")).to_have_attribute("data-phase", "stopped")
+    shown = page.locator(".bon .row .text").all_text_contents()
+    assert all(any(text in row for row in shown) for text in written)
+    assert hung_up.acquire(timeout=10)
 
 
 # A server that nobody here wrote.

@@ -1,8 +1,10 @@
 """The server engine's limits: answers without end, pauses, redirects; what a page shows while texts are written."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from bon.events import Ended, Wrote
 from bon.result import Result
 from bon.scorers.callable_scorer import CallableScorer
 from bon.settings import Request, Settings
+from bon.ui.work import updates
 from tests.support.model_servers import Fake, Handler, chunks, completion, good
 
 Behave = Callable[[Handler, dict[str, Any], int], None]
@@ -225,6 +228,25 @@ def test_a_page_sees_every_text_of_a_server_grow_and_the_texts_are_those_of_the_
     live = {event.candidate.index: event.candidate.text for event in events if isinstance(event, Ended)}
     assert live == {c.index: c.text for c in run(server, n=4, tokens=6).candidates}
     assert [body.get("n") for body in server.bodies] == [4, 4]
+
+
+def test_what_came_last_is_shown_while_the_server_is_silent_and_the_run_can_be_stopped_then(
+    fake: Callable[..., Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bon.engines.server.engine.STEP_INTERVAL", 0.02)
+    hung_up = threading.Event()
+
+    def fall_silent(handler: Handler, body: dict[str, Any], number: int) -> None:
+        handler.stream(chunks(body)[:3], done=False)
+        if handler.gone(5):
+            hung_up.set()
+
+    server = fake(fall_silent)
+    request = Request("This movie", Settings(n=1, seed=7, min_tokens=8, max_tokens=8))
+    with closing(flow.stream(request, ServerEngine.at(server.url), SCORER, live=True)) as events:
+        shown = next(result for _, result in updates.snapshots(events) if result.candidates[0].tokens == 3)
+    assert (shown.candidates[0].ended, len(server.bodies)) == (None, 1)
+    assert hung_up.wait(5)
 
 
 def test_parts_of_a_stream_without_text_keep_their_log_probabilities(fake: Callable[..., Fake]) -> None:
