@@ -461,6 +461,14 @@ def test_each_visitor_may_run_one_batch_and_all_together_a_few(public, gate, tmp
     gate.open.set()
 
 
+def test_a_batch_that_waits_for_its_turn_can_be_stopped(public, tmp_path):
+    with public.batches._shared.turn:  # as while another batch works on a group of rows
+        batch = public.batches.find(start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(3)))["started"])
+        BatchHandlers(public).act({"id": batch.id, "do": "stop"}, visitor("1.1.1.1"))
+        batch.join(60)
+        assert batch.phase == "stopped"
+
+
 def test_expired_batches_are_deleted(public, tmp_path):
     batch = public.batches.find(start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(3)))["started"])
     batch.join()

@@ -208,8 +208,11 @@ class Batch:
         journal = None
         with closing(batch_run.stream(task, engine, scorer, self._deliver, self._set_delay)) as events:
             while True:
-                with shared.turn:
+                self._wait_for_turn(shared.turn)
+                try:
                     event = next(events)
+                finally:
+                    shared.turn.release()
                 if isinstance(event, Finished):
                     return
                 journal = journal or self._journal_progress()  # after the first event, when the journal is repaired
@@ -219,6 +222,12 @@ class Batch:
                     raise Halt
                 time.sleep(0.005)  # so that a batch that waits for the lock gets it: locks are not fair
                 shared.waiting.wait_until_idle()
+
+    def _wait_for_turn(self, turn: threading.Lock) -> None:
+        """Takes the lock. Raises `Halt` where the batch is stopped while others have it."""
+        while not turn.acquire(timeout=0.1):
+            if self._halt.is_set():
+                raise Halt
 
     def _set_delay(self, message: str) -> None:
         self.delay = message
