@@ -232,36 +232,45 @@ def tour(page, folder):
 
 
 CLOCK = re.compile(r"[\d./]+s|hace \d+ segundos?|ahora( mismo)?")
+#: Data, not texts: what models wrote and visitors typed, names, numbers, keys and files.
+DATA = re.compile(
+    r"[\d\s.,:;/%+−≤<>=–±×…()\[\]|·•▼◀▲✕]*|(N = )?\d+|[ABNk]|embedded( sentiment)?|gpt2-imdb|CPU, \w+|step \d+|"
+    r"\d+\.\d\d s|Cargando|Coloque el archivo aquí|- o -|Haga clic para cargar un archivo|"  # Gradio's
+    r"Click to upload or drop files|More tabs|This movie\n[\w\n ]+|(This movie )+(Thi)?|"
+    r"(empty|rows|\.csv)(\.\w+)*|[\d.]+\s[kKM]?B|⇣|[\d./]+s|hace \d+ \w+"
+)
+WRITTEN = re.compile(r"\b(text|prompt|words|piece|example|name)\b")
 
 
-def visible_texts(page) -> set[tuple[str, str]]:
-    """What can be seen or is read out, with its place, every number as #.
+def texts_without_values(seen: list[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The texts, each with its place, every number as # and without the brackets of the changed table.
 
     Without what models wrote, and what comes and goes: estimates, Gradio's clock and its word that a thing is complete.
     """
-    page.evaluate(DRAWN)
-    return {(re.sub(r"[\d.,\u202f]*\d", "#", text), place) for text, place in page.evaluate(SEEN)
+    plain = [(re.sub("[⟦⟧]", "", text), place) for text, place in seen]
+    return {(re.sub(r"[\d.,\u202f]*\d", "#", text), place) for text, place in plain
             if not (WRITTEN.search(place) or place.endswith(("estimate", "sr-only")) or CLOCK.fullmatch(text))}
 
 
+def is_of_no_table(text: str, place: str) -> bool:
+    """Whether a text of the app with changed tables is in none of them and is no data."""
+    return not (re.search("[⟦⟧]", text) or DATA.fullmatch(text) or WRITTEN.search(place)
+                or set(text.split("\n")) <= set(EXAMPLES))
+
+
 @pytest.fixture(scope="module")
-def rewritten(tmp_path_factory):
-    """The app with every English text reversed, and with a third language in which every text stands in brackets."""
+def changed(tmp_path_factory):
+    """The app with changed tables: English texts are reversed, Spanish ones in brackets, and French is added."""
     folder = tmp_path_factory.mktemp("app")
     shutil.copy(ROOT / "app.py", folder)
     (folder / "bon").symlink_to(ROOT / "bon")
     shutil.copytree(TEXTS, folder / "assets" / "text")
     for name in ("models", "prompts.txt", "ui"):
         (folder / "assets" / name).symlink_to(ROOT / "assets" / name)
-
-    def table(change):
-        return json.dumps({
-            key: change(text) if isinstance(text, str) else {name: change(form) for name, form in text.items()}
-            for key, text in ENGLISH.items()
-        })
-
-    (folder / "assets" / "text" / "en.json").write_text(table(backwards), encoding="utf-8")
-    (folder / "assets" / "text" / "fr.json").write_text(table(lambda text: f"⟦{text}⟧"), encoding="utf-8")
+    for tag, source, change in (("en", "en", backwards), ("es", "es", "⟦{}⟧".format), ("fr", "en", "⟪{}⟫".format)):
+        table = {key: change(text) if isinstance(text, str) else {name: change(form) for name, form in text.items()}
+                 for key, text in messages.tables()[source].items()}
+        (folder / "assets" / "text" / f"{tag}.json").write_text(json.dumps(table), encoding="utf-8")
     app = App(folder)
     yield app.wait()
     app.end()
@@ -272,43 +281,35 @@ def backwards(text: str) -> str:
     return "".join(part if part.startswith("{") else part[::-1] for part in re.split(r"(\{\w+\})", text))
 
 
-def test_the_page_in_spanish_is_accessible_has_room_on_a_phone_and_does_not_depend_on_the_english_texts(
-        app, rewritten, browser, axe, tmp_path):
+def test_the_page_in_spanish_is_accessible_has_room_on_a_phone_and_takes_every_text_from_its_table(
+        app, changed, browser, axe, tmp_path):
+    """With another English table, texts that the page chose or compared by the English ones would differ."""
     texts = []
-    for served in (app, rewritten):
+    for served in (app, changed):
         page = open_page_in(browser, served.url, "es-ES", 390)
-        expect(page).to_have_title(messages.tables()["es"]["page.title"])
+        expect(page).to_have_title(re.compile(re.escape(messages.tables()["es"]["page.title"])))
         expect(page.locator("html")).to_have_attribute("lang", "es")
         texts.append(set())
         for name in tour(page, tmp_path):
-            texts[-1] |= visible_texts(page)
+            page.evaluate(DRAWN)
+            seen = page.evaluate(SEEN)
+            texts[-1] |= texts_without_values(seen)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
             if served is app:
                 assert axe_violations_at_rest(page, axe) == [], name
+            else:
+                assert [text for text, place in seen if is_of_no_table(text, place)] == [], name
         assert (page.errors, page.left) == ([], [])
         page.context.close()
     # Over all states together: what comes and goes by itself may be there in one of the two at the time.
     assert texts[1] == texts[0]
+    a_third_language_is_one_more_file(changed, browser)
 
 
-#: Data, not texts: what models wrote and visitors typed, names, numbers, keys and files.
-DATA = re.compile(
-    r"[\d\s.,:;/%+−≤<>=–±×…()\[\]|·•▼◀▲✕]*|(N = )?\d+|[ABNk]|embedded( sentiment)?|gpt2-imdb|CPU, \w+|step \d+|"
-    r"\d+\.\d\d s|Chargement|Déposez le fichier ici|- ou -|Cliquez pour télécharger un fichier|"  # Gradio's
-    r"Click to upload or drop files|This movie\n[\w\n ]+|(This movie )+(Thi)?|"
-    r"(empty|rows|\.csv)(\.\w+)*|[\d.]+\s[kKM]?B|⇣|[\d./]+s|il y a \d+ \w+"
-)
-WRITTEN = re.compile(r"\b(text|prompt|words|piece|example|name)\b")
-
-
-def test_a_third_language_is_one_more_file_and_no_text_stands_outside_the_tables(rewritten, browser, tmp_path):
-    page = open_page(browser, rewritten.url, locale="fr")
-    outside = {
-        (name, text) for name in tour(page, tmp_path) for text, where in page.evaluate(SEEN)
-        if not (re.search("[⟦⟧]", text) or DATA.fullmatch(text) or WRITTEN.search(where))
-        and not set(text.split("\n")) <= set(EXAMPLES)
-    }
-    assert outside == set()
+def a_third_language_is_one_more_file(changed, browser):
+    page = open_page(browser, changed.url, locale="fr")
+    expect(page.locator("html")).to_have_attribute("lang", "fr")
+    expect(page.locator("#generate")).to_have_text(f"⟪{ENGLISH['form.generate']}⟫")
     page.context.close()
 
 
