@@ -128,9 +128,10 @@ def test_a_killed_worker_a_stop_and_an_error_lose_nothing_and_the_bytes_are_thos
             next(events)
         assert gone.value.key == "error.zerogpu"
         (tmp_path / "gone").unlink()
-        *begun, done = batch_run.stream_with(workers, task_of(file, out.name, resume=True))
         with pytest.raises(ModelError, match="There is no folder /none"):
             ray_workers.RayWorkers(ray, {"model": "/none"})
+    sampler = api.load(**loading)  # a run without Ray can resume it, too
+    *begun, done = batch_run.stream(task_of(file, out.name, resume=True), sampler.engine, sampler.scorer)
     assert begun[0].done == 128
     assert isinstance(done, Finished)
     assert (done.rows, done.written, done.failed, list(done.errors)) == (150, 150, 1, [70])
