@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bon import flow
+from bon.engines.server.connection import Server
 from bon.engines.server.engine import ServerEngine
 from bon.engines.server.limits import ANSWER, FIRST_TEXT, PAUSE, REQUEST
 from bon.errors import EngineError, InputError, ModelError
@@ -22,6 +23,7 @@ from tests.support.model_servers import Fake, Handler, chunks, completion, good
 
 Behave = Callable[[Handler, dict[str, Any], int], None]
 SCORER = CallableScorer(lambda texts: [float(len(text)) for text in texts])
+CHAT = [{"role": "user", "content": "Well?"}]
 PART = b"x" * 65536
 
 
@@ -179,6 +181,29 @@ def test_a_list_of_models_without_end_is_refused(fake: Callable[..., Fake], monk
     monkeypatch.setattr(Handler, "do_GET", lambda handler: endless_body(handler, {}, 0))
     with pytest.raises(ModelError, match="without end"):
         ServerEngine.at(fake().url)
+
+
+@pytest.mark.parametrize(("software", "messages", "allowed"), [
+    ("", None, 2000), ("", CHAT, 2000), ("vllm", CHAT, 2000), ("llama.cpp", None, 2000), ("llama.cpp", CHAT, 4000),
+])
+def test_an_answer_may_have_two_kilobytes_a_token_and_more_where_the_server_is_known_to_list_alternatives(
+    fake: Callable[..., Fake], software: str, messages: list[dict[str, str]] | None, allowed: int
+) -> None:
+    tokens, size = 1500, 0
+
+    def answer(handler: Handler, body: dict[str, Any], number: int) -> None:
+        begin(handler, "text/event-stream")
+        handler.wfile.write(b": " + b"x" * size + b"\n\n" + b"".join(map(event, chunks({**body, "max_tokens": 2}))))
+        handler.wfile.write(b"data: [DONE]\n\n")
+
+    engine = ServerEngine(Server(fake(answer).url, "tiny", software))
+    request = Request(None if messages else "This movie",
+                      Settings(n=1, seed=7, min_tokens=tokens, max_tokens=tokens), messages)
+    size = 1_000_000 + allowed * tokens - 5000
+    assert flow.run(request, engine, SCORER).best.text
+    size = 1_000_000 + allowed * tokens
+    with pytest.raises(EngineError, match=ANSWER):
+        flow.run(request, engine, SCORER)
 
 
 @pytest.mark.parametrize("status", [301, 307, 308])

@@ -18,9 +18,7 @@ from bon.messages import Message, say
 FIRST_TEXT, PAUSE = "BON_SERVER_FIRST_TEXT_SECONDS", "BON_SERVER_PAUSE_SECONDS"
 REQUEST, ANSWER = "BON_SERVER_REQUEST_SECONDS", "BON_SERVER_ANSWER_BYTES"
 #: Seconds and bytes that a token may take, and bytes more for each alternative that is listed beside it.
-SECONDS_PER_TOKEN, BYTES_PER_TOKEN, BYTES_PER_ALTERNATIVE = 1.0, 2000, 200
-#: llama.cpp lists so many alternatives beside each token of a chat.
-MOST_ALTERNATIVES = 20
+SECONDS_PER_TOKEN, BYTES_PER_TOKEN, BYTES_PER_ALTERNATIVE = 1.0, 2000, 100
 #: The most bytes of an answer that is no text, such as the list of models.
 OTHER_ANSWER_BYTES = 20_000_000
 #: The most seconds that such an answer may take.
@@ -72,10 +70,11 @@ class Limits:
                 values[name] = _positive(variable, text)
         return cls(**values)
 
-    def watch(self, tokens: int, texts: int) -> "AnswerWatch":
-        """The watch over an answer of so many texts of at most so many tokens."""
+    def watch(self, tokens: int, texts: int, alternatives: int = 0) -> "AnswerWatch":
+        """The watch over an answer of so many texts of at most so many tokens, each listed with so many alternatives.
+        """
         seconds = max(600.0, SECONDS_PER_TOKEN * tokens * texts) if self.request is None else self.request
-        per_token = BYTES_PER_TOKEN + MOST_ALTERNATIVES * BYTES_PER_ALTERNATIVE
+        per_token = BYTES_PER_TOKEN + alternatives * BYTES_PER_ALTERNATIVE
         size = 1e6 + per_token * tokens * texts if self.answer is None else self.answer
         return AnswerWatch(self, seconds, size)
 

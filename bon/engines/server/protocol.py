@@ -29,6 +29,8 @@ COUNT_END_OF_TEXT = {"transformers", "vllm", "sglang", "llama.cpp"}
 RETURN_CONTINUED_MESSAGE = {"llama.cpp"}
 #: Servers that count the tokens of each of several texts only where these are streamed.
 COUNT_EACH_IF_STREAMED = {"llama.cpp"}
+#: How many alternatives servers list beside each token of a chat though none is asked for, by their software.
+LISTED_ALTERNATIVES = {"llama.cpp": 20}
 #: Servers that can continue a chat's last message.
 CONTINUE_MESSAGES = {"vllm", "sglang"}
 #: The least temperature and top_p at which equal texts show that a server does not sample.

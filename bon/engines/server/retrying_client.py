@@ -119,7 +119,9 @@ class RetryingClient:
         failures, answers, refused = 0, self._answers, set[str]()
         while True:
             body = self._body(request, refused)
-            watch, partial = self._limits.watch(request.cap, len(request.indices)), dict[int, Completion]()
+            alternatives = protocol.LISTED_ALTERNATIVES.get(self._server.software, 0) if request.is_chat else 0
+            watch = self._limits.watch(request.cap, len(request.indices), alternatives)
+            partial = dict[int, Completion]()
             try:
                 completions = await self._within_limits(self._send(request, body, watch, partial), watch)
             except (openai_library().APIError, MalformedAnswer, ReportedError, LimitReached) as caught:
