@@ -352,6 +352,19 @@ def test_a_stream_of_one_event_over_lines_with_comments_and_no_spaces_is_read(fa
     assert run(fake(odd), min_tokens=300, max_tokens=300, n=1).best.tokens == 1
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_a_stream_is_read_whatever_ends_its_lines_and_parts(fake, line_end):
+    def bytewise(handler, body, number):
+        handler.stream([], done=False)
+        for chunk in chunks({**body, "max_tokens": 3}):
+            chunk["choices"][0]["text"] = chunk["choices"][0]["text"] and " a\u2028b\x85é"
+            for byte in f"data: {json.dumps(chunk, ensure_ascii=False)}{line_end}{line_end}".encode():
+                handler.wfile.write(bytes([byte]))
+
+    result = run(fake(bytewise), min_tokens=300, max_tokens=300, n=1)
+    assert (result.best.text, result.best.tokens) == (3 * " a\u2028b\x85é", 3)
+
+
 def test_an_error_that_passes_is_asked_again(fake):
     def once(handler, body, number):
         handler.send(200, {"error": {"message": "overloaded", "code": 529}}) if number == 0 else good(

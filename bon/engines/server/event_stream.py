@@ -18,8 +18,8 @@ class StreamedResponse(Protocol):
     headers: Any
     request: Any
 
-    def aiter_lines(self) -> AsyncIterator[str]:
-        """The lines as they arrive."""
+    def aiter_bytes(self) -> AsyncIterator[bytes]:
+        """The bytes as they arrive."""
 
     async def aclose(self) -> None:
         """Closes the connection."""
@@ -85,10 +85,20 @@ class EventStream:
             yield name, "\n".join(data).strip()
 
     async def _lines(self) -> AsyncIterator[str]:
+        """The lines as they arrive, ended by CR and LF alone.
+
+        The HTTP client's own lines end, too, at characters such as U+2028, which vLLM writes into its JSON as they are.
+        """
+        unfinished = b""
         try:
-            async for line in self._response.aiter_lines():
-                yield line
+            async for part in self._response.aiter_bytes():
+                lines = (unfinished + part).splitlines(keepends=True)
+                unfinished = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+                for line in lines:
+                    yield line.rstrip(b"\r\n").decode(errors="replace")
         except LimitReached:
             raise
         except Exception as error:  # of the HTTP client's types, whose module differs by the official client's version
             raise openai_library().APIConnectionError(request=self._response.request) from error
+        if unfinished:
+            yield unfinished.rstrip(b"\r").decode(errors="replace")
