@@ -660,6 +660,9 @@ def test_a_loaded_sampler_takes_the_name_of_its_scorer_and_names_it(fake):
     ({"error": {"message": "temperature and top_p are mutually exclusive"}}, {EITHER_TEMPERATURE_OR_TOP_P}),
     ({"error": {"message": "request (n_prompt_tokens 600) exceeds the available context size, n_ctx 512",
                 "type": "exceed_context_size_error"}}, set()),
+    ({"error": {"message": "temperature must be in [0, 0.5], got 0.7.", "param": "temperature"}}, set()),
+    ({"error": {"message": "top_p must be in (0.95, 1.0], got 0.9."}}, set()),
+    ({"error": {"message": "seed is not allowed in (beta, preview) models"}}, {"seed"}),
     ({"error": {"message": "There is no n in this sentence about nothing"}}, set()),
     ({"error": None}, set()), (None, set()), ("", set()), ([], set()), (17, set()),
 ])

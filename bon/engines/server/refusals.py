@@ -47,9 +47,9 @@ PARAPHRASES = {
 #: Messages about a prompt that is too long mention parameters but refuse none.
 TOO_LONG = re.compile(r"context (length|size|window)|input[ _]tokens|exceed_context|prompt is too long|too many tokens"
                       r"|maximum (model )?length|context_length_exceeded", re.IGNORECASE)
-OUT_OF_RANGE = re.compile(r"\brange\b|\bbetween\b|(less|greater|smaller|larger|lower|higher|more) than|at (most|least)"
-                          r"|[<>]=?|\b(max|min)imum\b|\bexceeds?\b|non-negative|positive|too (large|high|small|low)",
-                          re.IGNORECASE)
+OUT_OF_RANGE = re.compile(r"\brange\b|\bbetween\b|\bin [\[(]\s*-?[\d.]+\s*,|\b(max|min)imum\b|\bexceeds?\b"
+                          r"|(less|greater|smaller|larger|lower|higher|more) than|at (most|least)|[<>]=?|non-negative"
+                          r"|positive|too (large|high|small|low)", re.IGNORECASE)
 NOT_TOGETHER = re.compile(r"\bboth\b|\btogether\b|\beither\b|only one|mutually exclusive|not .* at the same time",
                           re.IGNORECASE)
 #: Types and codes of errors that say that nothing is left to pay with; servers send them with a rate limit's status.
