@@ -33,6 +33,8 @@ COUNT_EACH_IF_STREAMED = {"llama.cpp"}
 LISTED_ALTERNATIVES = {"llama.cpp": 20}
 #: Servers that can continue a chat's last message.
 CONTINUE_MESSAGES = {"vllm", "sglang"}
+#: The temperature at which servers draw where a lower one is set, by their software.
+LEAST_TEMPERATURE = {"vllm": 0.01}
 #: The least temperature and top_p at which equal texts show that a server does not sample.
 SAMPLED_FROM = 0.3
 #: The fields of a message that hold a model's reasoning.
@@ -182,7 +184,11 @@ def settings_notes(software: str, request: Request) -> list[Message]:
                                 "note.defaults_unsure"]
     if continues(request.messages) and software not in CONTINUE_MESSAGES:
         keys.append("note.continuation_unsure")
-    return list(map(say, keys))
+    notes = list(map(say, keys))
+    if request.settings.sampling.temperature < (least := LEAST_TEMPERATURE.get(software, 0.0)):
+        notes.append(say("note.least_temperature", least=f"{least:g}"))
+    return notes
+
 
 
 class Completion:
@@ -281,7 +287,10 @@ class Completion:
 
     def _notes(self, text: str) -> tuple[Message, ...]:
         """What the reader of the candidate with this text should know."""
-        return (*([] if text == self.text else [say("note.character_cut")]),
+        # vLLM leaves the incomplete character out itself, but lists its tokens.
+        last_token = self.token_logprobs[-1][0] if self.token_logprobs else None
+        cut = text != self.text or (self.ended == "length" and last_token == "")
+        return (*([say("note.character_cut")] if cut else []),
                 *([say("note.logprobs_incomplete")] if self.logprobs_incomplete else []),
                 *([say("note.only_reasoning")] if self.reasoned and not text.strip() else []))
 
