@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.support.browser import free_port
 
 WORDS = ("fine", "dull", "warm", "late", "loud", "bright", "slow", "kind")
+ERROR = {"error": {"message": "no"}}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -27,12 +28,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.note(self, {})
-        listed = {"object": "list", "data": [{"id": name, "object": "model", "owned_by": self.server.owner}
+        models = {"object": "list", "data": [{"id": name, "object": "model", "owned_by": self.server.owner}
                                              for name in self.server.models]}
-        if self.path == "/v1/models" and self.server.listing == 200:
-            self.send(200, self.server.listed or listed)
+        if self.path == "/v1/models":
+            answer = models if self.server.listing == 200 else ERROR
+            self.send(self.server.listing, self.server.listed or answer)
         else:
-            self.send(self.server.listing if self.path == "/v1/models" else 404, {"error": {"message": "no"}})
+            self.send(404, ERROR)
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -88,7 +90,7 @@ class Fake(ThreadingHTTPServer):
                  port: int = 0):
         super().__init__(("127.0.0.1", port), Handler)
         self.behave, self.models, self.owner, self.listing = behave, models, owner, listing
-        self.listed: str | None = None  # what it says in place of its models
+        self.listed: object = None  # what it says in place of its models
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         self.seen: list[tuple[str, dict, dict]] = []
         self._lock = threading.Lock()
