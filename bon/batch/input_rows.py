@@ -211,6 +211,11 @@ def column_names(path: str | Path, encoding: str | None = None) -> list[str]:
     return _InputFile(Path(path), encoding).columns()
 
 
+def has_more_rows(path: str | Path, most: int, encoding: str | None = None) -> bool:
+    """Whether a file has more rows than `most`, of which it reads one more. Raises `InputError` as `Dataset` does."""
+    return next(islice(_InputFile(Path(path), encoding).rows(), most, None), None) is not None
+
+
 def _prompt_column(name: str | None, columns: Sequence[str]) -> str:
     """The column `name`, or where that is None the one that `PROMPT_COLUMNS` names first, or the only one."""
     if name is not None:

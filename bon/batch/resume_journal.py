@@ -160,7 +160,7 @@ def _parsed_line(line: bytes) -> dict[str, Any] | None:
     """The JSON object of a line that was written to its end; None for any other line."""
     try:
         value = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+    except (RecursionError, ValueError):
         return None
     return value if isinstance(value, dict) else None
 

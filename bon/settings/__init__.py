@@ -12,6 +12,7 @@ from bon.settings.declaration import (
     Switch,
     TextField,
     number,
+    parse_digits,
     whole,
 )
 from bon.settings.request import Messages, Request, answered, checked_messages, clean, continues
@@ -20,5 +21,5 @@ from bon.settings.settings import N_MAX, SEED_MAX, SELECTIONS, TOKENS_MAX, UNITS
 __all__ = [
     "FLOAT_MAX", "FLOAT_MIN", "N_MAX", "SEED_MAX", "SELECTIONS", "TOKENS_MAX", "UNITS", "Menu", "Messages",
     "NumberField", "Request", "Sampling", "Setting", "Settings", "Switch", "TextField", "answered",
-    "checked_messages", "clean", "continues", "declared", "number", "whole",
+    "checked_messages", "clean", "continues", "declared", "number", "parse_digits", "whole",
 ]

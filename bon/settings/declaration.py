@@ -176,6 +176,13 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
     return out
 
 
+def parse_digits(text: str) -> int:
+    """The whole number of a text of digits. Of more digits than any limit has the first ones do: Python parses only
+    so many.
+    """
+    return int(text[:100])
+
+
 def _not_whole(name: str, value: Any, least: int, most: int | None) -> InputError:
     limits = {"name": name, "least": str(least)} | ({"most": str(most)} if most else {})
     key = "error.not_whole_from_to" if most else "error.not_whole_from"

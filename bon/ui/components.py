@@ -2,14 +2,19 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 import gradio as gr
 from gradio import component_meta
+from pydantic import TypeAdapter, ValidationError
+from starlette.exceptions import HTTPException
 
 from bon import messages
+from bon.errors import BonError
+from bon.messages import say
 from bon.ui import theme
 from bon.ui.hosting import error_log
+from bon.ui.hosting.gradio_guards import guard_gradio
 from bon.ui.texts import label
 
 #: Options of events that the API does not offer: it has `/best_of_n` only.
@@ -22,6 +27,7 @@ DEVICE_QUEUE: Any = {"concurrency_id": "device", "concurrency_limit": 8}
 # Gradio would write a type stub for each component class into the folder of its module, which may be read-only.
 component_meta.create_or_modify_pyi = lambda *_: None
 error_log.keep_servers_quiet()
+guard_gradio()
 
 
 class ScriptView(gr.HTML):
@@ -48,12 +54,26 @@ class ScriptView(gr.HTML):
 
 
 def server_functions(*methods: Callable[..., Any]) -> list[Callable[..., Any]]:
-    """Functions that call these methods, for `gr.HTML(server_functions=...)`, which sets attributes on functions."""
+    """Functions that call these methods, for `gr.HTML(server_functions=...)`, which sets attributes on functions.
+
+    They answer 400, with one line, to a first argument that is not of its annotated type, since anyone can call them
+    with any value, and where the method raises a `BonError`.
+    """
 
     def as_function(method: Callable[..., Any]) -> Callable[..., Any]:
+        hints = get_type_hints(method)
+        argument = TypeAdapter(hints[next(iter(hints))])
+
         @functools.wraps(method)
-        def function(*args: Any, **kwargs: Any) -> Any:
-            return method(*args, **kwargs)
+        def function(value: Any, *more: Any) -> Any:
+            try:
+                return method(argument.validate_python(value, strict=True), *more)
+            except ValidationError as error:
+                fault = error.errors()[0]
+                place = ".".join(map(str, fault["loc"])) or "data"
+                raise HTTPException(400, say("error.server_value", place=place, fault=fault["msg"])) from error
+            except BonError as error:
+                raise HTTPException(400, error.message) from error
 
         return function
 

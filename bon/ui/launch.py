@@ -1,11 +1,14 @@
 """`serve`, which `python app.py` and `python -m bon page` call, serves the page."""
 
 import os
+from collections.abc import Mapping
 
 from bon import zerogpu  # before any module that imports torch
+from bon.messages import say
 from bon.ui import theme
 from bon.ui.app_state import AppState
 from bon.ui.hosting.deployment import Deployment
+from bon.ui.hosting.error_log import log
 from bon.ui.page import build
 from bon.ui.work import zerogpu_runs
 
@@ -20,8 +23,21 @@ def serve() -> None:
     page = build(state)
     if zerogpu.is_on():
         zerogpu_runs.load_all(state.deployment)
-    page.launch(**theme.launch_options(state.deployment.public), prevent_thread_lock=True)
+    if is_open_to_strangers(state.deployment, os.environ):
+        log.warning("%s", say("warning.open_page", variable="BON_PASSWORD", public="BON_PUBLIC=1"))
+    page.launch(**theme.launch_options(state.deployment), prevent_thread_lock=True)
     state.runs.warm_up()
     state.batches.sweep_hourly(state.deployment.public)
     page.block_thread()
     state.batches.close()
+
+
+def is_open_to_strangers(deployment: Deployment, environment: Mapping[str, str]) -> bool:
+    """Whether others than this machine's users reach a page without limits and without a password.
+
+    A Space answers to every address, and is private or not by its own settings.
+    """
+    name = environment.get("GRADIO_SERVER_NAME", "localhost").strip("[]")
+    is_shared = environment.get("GRADIO_SHARE", "").lower() == "true"
+    is_local = (name == "localhost" or name.startswith("127.") or name == "::1") and not is_shared
+    return not (is_local or deployment.public or deployment.password or "SPACE_ID" in environment)

@@ -1,16 +1,22 @@
 """The page's look: Gradio's theme in the page's colours, and the styles and scripts of `assets/ui/`."""
 
+import hmac
 import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from bon import messages
 from bon.assets_folder import assets_folder
+from bon.messages import say
 from bon.ui import texts
 from bon.ui.first_paint import FirstPaint
+from bon.ui.hosting import sizes
+from bon.ui.hosting.deployment import Deployment
+from bon.ui.hosting.layers.stack import layers, server_options
 
 SANS = ("-apple-system", "BlinkMacSystemFont", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
 MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Noto Sans Mono", "Liberation Mono", "monospace")
@@ -100,10 +106,10 @@ def style_tags(*names: str) -> str:
     return "\n".join(f"<style>\n{read(name)}\n</style>" for name in names)
 
 
-def first_paint() -> tuple[type[FirstPaint], tuple[()], dict[str, str]]:
-    """The middleware `FirstPaint` with its arguments, as Starlette takes them."""
+def first_paint() -> Middleware:
+    """The layer `FirstPaint` with its arguments."""
     body = read("first_paint.html").replace("<!-- brand -->", read("brand.html"))
-    return FirstPaint, (), {"head": style_tags("colours.css", "first_paint.css"), "body": body}
+    return Middleware(FirstPaint, head=style_tags("colours.css", "first_paint.css"), body=body)
 
 
 def serves_agents() -> bool:
@@ -111,16 +117,29 @@ def serves_agents() -> bool:
     return find_spec("mcp") is not None
 
 
-def launch_options(public: bool = False) -> dict[str, Any]:
-    """The arguments of `Blocks.launch`. public: whether the page is in public mode, where uploads are small."""
+def launch_options(deployment: Deployment) -> dict[str, Any]:
+    """The arguments of `Blocks.launch` for a page of this deployment."""
     return {
         "theme": theme(),
         "head": style_tags(*PAGE_STYLES) + tables_tag() + script_tags(*PAGE_SCRIPTS),
         "i18n": texts.translations(),
-        "app_kwargs": {"middleware": [first_paint()]},
-        "max_file_size": "1mb" if public else "50mb",
+        "app_kwargs": {"middleware": [*layers(deployment), first_paint()], **server_options()},
+        "ssr_mode": False,  # a Node server in front of the layers would answer some requests itself
+        "max_file_size": sizes.file_bytes(deployment),
         "favicon_path": folder() / "favicon.svg",
         "footer_links": ["api"],
         "run_history": False,
-        "mcp_server": serves_agents(),
+        # Gradio asks nobody for a password there.
+        "mcp_server": serves_agents() and not deployment.password,
+        **_password_options(deployment.password),
     }
+
+
+def _password_options(password: str | None) -> dict[str, Any]:
+    if not password:
+        return {}
+
+    def is_right(_name: str, attempt: str) -> bool:
+        return hmac.compare_digest(attempt.encode(), password.encode())
+
+    return {"auth": is_right, "auth_message": say("login.message")}

@@ -238,7 +238,7 @@ INVALID_FILES = [
     ("a.jsonl", b"\xffno", "a.jsonl is not UTF-8 text. Choose its encoding"),
     ("a.parquet", b"PAR1 not really", "a.parquet cannot be read as Parquet"),
     ("a.xlsx", b"PK", "a.xlsx must end in one of .csv"),
-    ("many.csv", b"prompt\n" + b"This movie\n" * 10_001, "at most 10,000"),
+    ("many.csv", b"prompt\n" + b"This movie\n" * 10_001, "more than the 10,000 rows"),
 ]
 
 
@@ -429,7 +429,7 @@ def start_publicly(
 
 
 @pytest.mark.parametrize(("rows", "changes", "message"), [
-    (make_rows(71), {}, "at most 70"),
+    (make_rows(71), {}, "more than the 70 rows"),
     ([{"prompt": "x" * 41}], {}, "at most 40"),
     (make_rows(2), {"n": 65}, "at most 64"),
     (make_rows(2), {"model": "/etc"}, "offers the models"),

@@ -22,13 +22,12 @@ from bon.ui.hosting import error_log
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.rate_limit import Visitors, visitor_id
 from bon.ui.page import build
-from tests.support.browser import Play, Stage, free_port
+from tests.support.browser import Play, Stage
+from tests.support.served_page import FORM, PUBLIC, SCORES, TEXTS, call_listener, serving
 from tests.ui.test_mcp import result_of_session
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a visitor's own words"
-TEXTS, SCORES = [" was fine.", " was dull."], [0.9, 0.1]
-PUBLIC = {"BON_PUBLIC": "1", "BON_MAX_PROMPT": "40", "BON_RATE": "1000"}
 OUTSIDE = ["/etc", "./models", "someone/else", "gpt2-imdb"]
 
 
@@ -188,20 +187,6 @@ def test_a_visitor_is_an_address_and_on_a_space_the_forwarded_address():
 # The page itself, at every entry point.
 
 
-@contextlib.contextmanager
-def serving(**environment: str):
-    """A page over a scripted sampler: its stage, state, blocks and address."""
-    stage, port, state = Stage(), free_port(), AppState(Deployment.of(environment))
-    stage.play = Play(TEXTS, SCORES)
-    state.models.load = stage.load
-    demo = build(state)
-    demo.launch(**theme.launch_options(public=True), server_port=port, prevent_thread_lock=True, quiet=True)
-    try:
-        yield SimpleNamespace(stage=stage, state=state, demo=demo, url=f"http://127.0.0.1:{port}")
-    finally:
-        demo.close()
-
-
 @pytest.fixture(scope="module")
 def _built():
     """A public page with a high rate limit; what it loads is up to each test."""
@@ -216,28 +201,6 @@ def page(_built):
     _built.stage.play = Play(TEXTS, SCORES)
     _built.state.models.load = _built.stage.load
     return _built
-
-
-FORM = {
-    "prompt": "This movie", "n": 2, "target": "POSITIVE", "min_tokens": 4, "max_tokens": 8, "temperature": 1,
-    "top_p": 1, "top_k": 0, "seed": "7", "model": "embedded", "scorer": "", "reject": False, "select": "best",
-    "softness": 0.1, "chat": None,
-}
-
-
-def listener(page, name: str) -> int:
-    return next(i for i, fn in page.demo.fns.items() if getattr(fn.fn, "__name__", "") == name)
-
-
-def call_listener(page, name: str, data: list, headers: dict | None = None) -> str:
-    """The queue's answer to a direct call of a listener, which anybody can make."""
-    call = {"fn_index": listener(page, name), "data": data, "session_hash": "s"}
-    with httpx.Client(base_url=f"{page.url}/gradio_api", timeout=60, headers=headers) as client:
-        joined = client.post("/queue/join", json=call)
-        if joined.status_code != 200:  # the validator's answer
-            return joined.text
-        with client.stream("GET", "/queue/data", params={"session_hash": "s"}) as answer:
-            return "".join(answer.iter_text())
 
 
 BAD = [{"model": "/etc"}, {"model": "someone/else"}, {"scorer": "someone/else"}, {"n": 65}, {"max_tokens": 129},
@@ -295,7 +258,7 @@ def _result(model: str, n: int = 2):
     from bon.run_state import RunState
 
     state = RunState()
-    for event in Play([" a"] * n, [0.5] * n).events("This movie", Settings(n=n, model=model, seed=1)):
+    for event in Play([" a"] * n, [0.5] * n).events("This movie", Settings(n=n, model=model, seed=1).filled()):
         if hasattr(event, "result"):
             return event.result
         state.add(event)

@@ -47,7 +47,7 @@ def test_every_function_that_scripts_and_events_call_is_defined_in_one_script(co
 
 
 def test_every_script_and_style_sheet_is_used(config):
-    parts = [theme.launch_options()["head"], *theme.first_paint()[2].values()]
+    parts = [theme.launch_options(Deployment())["head"], *theme.first_paint().kwargs.values()]
     parts += [str(component["props"].get("head")) for component in config["components"]]
     page = "\n".join(parts)
     files = [*theme.folder().glob("*.js"), *theme.folder().glob("*.css")]

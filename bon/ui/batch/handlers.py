@@ -1,25 +1,27 @@
 """`BatchHandlers`: what the Batch tab's events call to preview a file and to start, show, stop and resume batches."""
 
+import asyncio
 import dataclasses
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
+from typing_extensions import TypedDict  # of typing, pydantic takes it from Python 3.12 on
 
 from bon import zerogpu
 from bon.batch import export_formats, input_rows
 from bon.batch.batch_run import group_size
 from bon.batch.input_rows import Dataset
-from bon.errors import BonError, InputError
+from bon.errors import InputError
 from bon.messages import encode_messages, join, replace_text, say
 from bon.settings import Settings, clean
 from bon.ui.app_state import AppState
@@ -28,7 +30,7 @@ from bon.ui.batch.jobs import Order
 from bon.ui.batch.journal_progress import prompt_text
 from bon.ui.batch.views import batch_view, command
 from bon.ui.generate.form_values import FIELDS, PAGE_SETTINGS, settings_of
-from bon.ui.hosting.error_log import UNEXPECTED, log_failure
+from bon.ui.hosting.error_log import explain
 from bon.ui.hosting.rate_limit import visitor_id
 from bon.ui.view_types import View
 from bon.ui.work.speed_estimate import format_estimate
@@ -42,6 +44,8 @@ PRIVATE_ROWS = 10_000
 BATCHES_MAX = 8
 #: Prompts in a preview, and the most characters of each.
 PREVIEW_ROWS, PREVIEW_TEXT_MAX = 3, 300
+#: How many previews are made at the same time.
+PREVIEWS_AT_ONCE = 2
 #: The file name of pasted lines.
 PASTED_NAME = "prompts.txt"
 #: What the output is: results, or training data in one of the formats of the command line's --as.
@@ -62,11 +66,19 @@ SHARED_SETTINGS = tuple(name for name, setting in PAGE_SETTINGS.items()
                         if name not in TAB_SETTINGS and setting.group in ("models", "sampling", "length"))
 
 
+class Action(TypedDict):
+    """What a visitor does to the batch with this id."""
+
+    id: str
+    do: Literal["stop", "resume", "remove"]
+
+
 class BatchHandlers:
     """The Batch tab's events."""
 
     def __init__(self, state: AppState):
         self._state = state
+        self._preview_turns = asyncio.Semaphore(PREVIEWS_AT_ONCE)
 
     @property
     def _rows_max(self) -> int:
@@ -76,6 +88,11 @@ class BatchHandlers:
     def rows_limit(self) -> str:
         """The line that states how many rows the page takes."""
         return say("batch.limit.public" if self._state.deployment.public else "batch.limit", n=self._rows_max)
+
+    async def preview_in_turn(self, *arguments: Any) -> tuple[View, dict[str, Any], dict[str, Any], int]:
+        """`preview`, beside at most one other, and in a thread that no visitor's run waits for."""
+        async with self._preview_turns:
+            return await asyncio.to_thread(self.preview, *arguments)
 
     def preview(self, file: str | None, pasted: str, column: str | None = None, encoding: str | None = None
                 ) -> tuple[View, dict[str, Any], dict[str, Any], int]:
@@ -90,44 +107,45 @@ class BatchHandlers:
             with _input_file(file, pasted) as path:
                 view, columns, rows = self._preview(path, column, encoding)
                 return view, columns, encodings, rows
-        except BonError as error:
+        except Exception as error:
             if getattr(error, "field", None) == "encoding":
                 encodings = gr.update(value=encoding, visible=True)
-            message = _explain(error, file, Path(file).name) if file else error.message
+            message = explain("A file could not be previewed", error)
+            if file:
+                message = _with_name(message, file, Path(file).name)
             return {"error": message}, no_column, encodings, 0
-        except Exception as error:
-            log_failure("A file could not be previewed", error)
-            return {"error": UNEXPECTED}, no_column, encodings, 0
 
     def _preview(self, path: Path, column: str | None, encoding: str | None) -> tuple[View, dict[str, Any], int]:
         """`preview` for a file, without the update of the encodings. Raises what reading it raises."""
         try:
             dataset = self._dataset(path, column, encoding)
         except InputError as error:
+            if error.key == "error.more_rows":
+                own_machine = command(path.name, encoding=encoding)
+                return {"error": error.message, "command": own_machine}, gr.update(visible=False), 0
             if error.field != "prompt_column":
                 raise
             choice = gr.update(choices=input_rows.column_names(path, encoding), value=None, visible=True)
             return {"title": say("batch.choose")}, choice, 0
         survey = dataset.survey()
         choice = gr.update(choices=list(survey.columns), value=dataset.column, visible=len(survey.columns) > 1)
-        if survey.rows > self._rows_max:
-            too_many = say("error.rows", n=survey.rows, most=self._rows_max)
-            return {"error": too_many, "command": command(path.name, encoding=encoding)}, choice, 0
         unreadable = say("batch.bad", n=survey.unreadable) if survey.unreadable else ""
         column_name = say("batch.column", name=dataset.column) if dataset.column and len(survey.columns) > 1 else ""
         prompts = [prompt_text(row)[:PREVIEW_TEXT_MAX] for row in islice(dataset.rows(), PREVIEW_ROWS)]
-        view = {"title": say("batch.rows", n=survey.rows), "line": join([column_name, unreadable]),
-                "prompts": list(filter(None, prompts))}
-        return view, choice, survey.rows
+        title, line = say("batch.rows", n=survey.rows), join([column_name, unreadable])
+        return {"title": title, "line": line, "prompts": list(filter(None, prompts))}, choice, survey.rows
 
     def _dataset(self, path: Path, column: str | None = None, encoding: str | None = None) -> Dataset:
-        """The rows of a file. Raises `InputError` for one that cannot be read, for an encoding that the page does not
-        offer, and for Parquet in public mode, where a few bytes could unpack to any number of rows.
+        """The rows of a file. Raises `InputError` for one that cannot be read or has more rows than the page takes, for
+        an encoding that the page does not offer, and for Parquet in public mode, where a few bytes could unpack to any
+        number of rows.
         """
         if self._state.deployment.public and path.suffix.lower() == ".parquet":
             raise InputError("input", say("error.parquet"))
         if encoding is not None and encoding not in ENCODINGS:
             raise InputError("encoding", say("error.unknown_encoding", name=encoding))
+        if input_rows.has_more_rows(path, self._rows_max, encoding):
+            raise InputError("input", say("error.more_rows", most=self._rows_max))
         return Dataset(path, column, skip_bad=True, encoding=encoding)
 
     def estimate(self, rows: int, n: Any, min_tokens: Any, max_tokens: Any, model: str, scorer: str | None) -> str:
@@ -162,15 +180,12 @@ class BatchHandlers:
                     dataset = self._dataset(path, column, encoding) if file else self._dataset(path)
                     return self._order(dataset, name, result, ending, settings, visitor)
                 except InputError as error:
-                    raise InputError(error.field, _explain(error, str(path), name)) from error
+                    raise InputError(error.field, _with_name(error.message, str(path), name)) from error
 
             batch = self._state.batches.start(make_order, lambda: self._load(settings), self._owner(visitor))
             return {"started": batch.id}
-        except BonError as error:
-            return {"error": error.message, "at": time.time()}
         except Exception as error:
-            log_failure("A batch could not be started", error)
-            return {"error": UNEXPECTED, "at": time.time()}
+            return {"error": explain("A batch could not be started", error), "at": time.time()}
 
     def _check(self, settings: Settings) -> None:
         """Raises `InputError` where this page runs no batches, or does not offer the model or the scorer."""
@@ -183,8 +198,6 @@ class BatchHandlers:
         """The order of a new batch. Raises `InputError` or `LimitError` where the page does not take it."""
         deployment = self._state.deployment
         survey = dataset.survey()
-        if survey.rows > self._rows_max:
-            raise InputError("input", say("error.rows", n=survey.rows, most=self._rows_max))
         for row in dataset.rows() if deployment.public else ():
             deployment.check_size(len(row.prompt or str(row.messages or "")), settings)
         deployment.admit(visitor, survey.rows)
@@ -201,14 +214,14 @@ class BatchHandlers:
     def _load(self, settings: Settings) -> "Future[Sampler]":
         return self._state.models.load(settings)
 
-    def views(self, ids: Sequence[str]) -> list[View]:
+    def views(self, ids: list[str]) -> list[View]:
         """The views of the batches with these ids; of an unknown id its phase is `gone`."""
-        batches = [(batch_id, self._state.batches.find(batch_id)) for batch_id in list(ids)[:BATCHES_MAX]]
-        return encode_messages([batch_view(batch) if batch else {"id": str(batch_id)[:64], "phase": "gone"}
+        batches = [(batch_id, self._state.batches.find(batch_id)) for batch_id in ids[:BATCHES_MAX]]
+        return encode_messages([batch_view(batch) if batch else {"id": batch_id[:64], "phase": "gone"}
                                 for batch_id, batch in batches])
 
-    def act(self, action: Mapping[str, str], visitor: gr.Request) -> View:
-        """Stops, resumes or removes a batch and returns its view. action: `id`, and `do`: stop, resume or remove."""
+    def act(self, action: Action, visitor: gr.Request) -> View:
+        """Stops, resumes or removes a batch and returns its view."""
         batch, message = self._state.batches.find(action["id"]), ""
         if batch is None:
             return {"id": "", "phase": "gone"}
@@ -218,17 +231,14 @@ class BatchHandlers:
             elif action["do"] == "remove":
                 self._state.batches.remove(batch)
                 return {"id": batch.id, "phase": "gone"}
-            elif action["do"] == "resume":
+            else:
                 settings = Settings.of(batch.order.settings).filled()
                 self._check(settings)
                 if not batch.is_running:
                     self._state.deployment.admit(visitor, batch.order.rows - batch.progress["done"])
                 self._state.batches.resume(batch, lambda: self._load(settings), self._owner(visitor))
-        except BonError as error:
-            message = error.message
         except Exception as error:
-            log_failure("A batch could not be resumed", error)
-            message = UNEXPECTED
+            message = explain("A batch could not be resumed or removed", error)
         return encode_messages(batch_view(batch) | ({"error": message} if message else {}))
 
 
@@ -257,8 +267,8 @@ def _write_input(folder: Path, file: str | None, pasted: str) -> Path:
     return path
 
 
-def _explain(error: BonError, path: str, name: str) -> str:
-    """The error's message for the page, with the visitor's name of a file in place of its path on the server."""
-    if error.key == "error.file_not_utf8":
+def _with_name(message: str, path: str, name: str) -> str:
+    """A message for the page, with the visitor's name of a file in place of its path on the server."""
+    if getattr(message, "key", None) == "error.file_not_utf8":
         return say("error.batch.encoding", name=name)
-    return replace_text(error.message, path, name)
+    return replace_text(message, path, name)

@@ -303,19 +303,20 @@ class Batches:
             if batch_id not in self._by_id:
                 try:
                     batch = Batch.read(root() / batch_id)
-                    batch.progress  # noqa: B018  raises where the journal cannot be read
+                    batch.phase, batch.progress  # noqa: B018  raise where job.json or the journal is another file
                     self._by_id[batch_id] = batch
-                except (OSError, ValueError, KeyError, TypeError):
+                except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError):
                     return None
             return self._by_id[batch_id]
 
     def remove(self, batch: Batch) -> None:
-        """Stops the batch and deletes its folder."""
+        """Stops the batch and deletes its folder. Where the system refuses, raises `OSError` and keeps the batch."""
         batch.stop()
         batch.join()
         with self._lock:
+            with suppress(FileNotFoundError):
+                shutil.rmtree(batch.folder)
             self._by_id.pop(batch.id, None)
-            shutil.rmtree(batch.folder, ignore_errors=True)
 
     def sweep_hourly(self, public: bool) -> None:
         """Deletes old batches once an hour from now on: after a day without a change in public mode, else a month."""

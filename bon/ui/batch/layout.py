@@ -42,8 +42,9 @@ def batch_tab(state: AppState, tab: gr.Tab, form: dict[str, Any]) -> None:
     encoding, column = fields["encoding"], fields["column"]
     previewed = [preview, column, encoding, rows]
     latest: Any = {"trigger_mode": "always_last", "concurrency_limit": None, **QUIET}
-    gr.on([file.change, pasted.change], handlers.preview, [file, pasted], previewed, **latest)
-    gr.on([encoding.input, column.input], handlers.preview, [file, pasted, column, encoding], previewed, **latest)
+    previews: Any = {"fn": handlers.preview_in_turn, "outputs": previewed, **latest}
+    gr.on([file.change, pasted.change], inputs=[file, pasted], **previews)
+    gr.on([encoding.input, column.input], inputs=[file, pasted, column, encoding], **previews)
     sizes = [fields["n"], fields["min_tokens"], fields["max_tokens"], form["model"], form["scorer"]]
     gr.on(
         [rows.change, *(field.change for field in sizes)], handlers.estimate, [rows, *sizes], estimate, queue=False,

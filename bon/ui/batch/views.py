@@ -10,6 +10,7 @@ from bon.messages import join, say
 from bon.report.numbers import format_duration, format_score, format_unit
 from bon.settings import declared
 from bon.ui.batch.jobs import Batch, Order
+from bon.ui.hosting.layers.file_names import name_of
 from bon.ui.view_types import View
 
 
@@ -60,7 +61,7 @@ def _facts(progress: Mapping[str, Any], order: Order) -> list[View]:
 def _outcome(batch: Batch) -> View:
     """The files of a batch that is done, and its notes."""
     output = batch.folder / batch.order.output
-    files = [{"path": str(file), "name": file.name, "size": file.stat().st_size}
+    files = [{"path": name_of(file), "name": file.name, "size": file.stat().st_size}
              for file in (output, failures_path(output)) if file.exists()]
     left_out = [say(f"batch.left_out.{reason}", n=count) for reason, count in batch.end["left_out"].items()]
     written = say("batch.written", n=batch.end["written"])

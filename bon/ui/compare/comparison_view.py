@@ -161,6 +161,6 @@ def files(comparison: Comparison) -> dict[str, str]:
 
 def stopped_view(view: View) -> View:
     """The view of a comparison that was stopped, from its last view: the prompts that are done stay."""
-    if view.get("phase") not in ("writing", "loading"):
+    if not isinstance(view, dict) or view.get("phase") not in ("writing", "loading"):
         return view
     return {**view, "phase": "stopped", "title": say("stopped.early"), "line": say("kept") if view.get("rows") else ""}

@@ -7,11 +7,10 @@ import gradio as gr
 
 from bon import zerogpu
 from bon.compare.prompts import checked_prompts, shipped_prompts
-from bon.errors import BonError
 from bon.ui.app_state import AppState
 from bon.ui.compare import comparison_view, updates
 from bon.ui.generate.form_values import FIELDS, settings_of
-from bon.ui.hosting.error_log import UNEXPECTED, log_failure
+from bon.ui.hosting.error_log import explain
 from bon.ui.view_types import Views, failed_view
 from bon.ui.work import zerogpu_runs
 from bon.ui.work.model_loading import is_ready
@@ -45,7 +44,5 @@ class CompareHandlers:
             with state.waiting.count_run(), closing(views):
                 yield from views
         except Exception as error:
-            if not isinstance(error, BonError):
-                log_failure("A comparison failed", error)
-            message = error.message if isinstance(error, BonError) else UNEXPECTED
+            message = explain("A comparison failed", error)
             yield progress.view("failed", message) if progress else failed_view(message)

@@ -7,7 +7,7 @@ import gradio as gr
 
 from bon.errors import InputError
 from bon.messages import encode_messages, say
-from bon.settings import Menu, NumberField, Request, Setting, Settings, Switch, declared, whole
+from bon.settings import Menu, NumberField, Request, Setting, Settings, Switch, declared, parse_digits, whole
 from bon.ui.hosting.deployment import Deployment
 
 #: The settings on the page, in the order of their declarations.
@@ -38,7 +38,7 @@ def setting_value(setting: Setting, value: Any) -> Any:
         case Menu():
             return value or None
     text = str(value or "").strip()
-    return int(text) if setting.numeric and text.isdecimal() else text or None
+    return parse_digits(text) if setting.numeric and text.isdecimal() else text or None
 
 
 def request_of(values: Mapping[str, Any], deployment: Deployment) -> Request:

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
+from typing_extensions import TypedDict  # of typing, pydantic takes it from Python 3.12 on
 
 from bon.errors import BonError, InputError
 from bon.messages import say
@@ -15,7 +16,7 @@ from bon.settings import Request, Settings
 from bon.ui.app_state import AppState
 from bon.ui.generate import form_values, run_view
 from bon.ui.generate.form_values import FIELDS
-from bon.ui.hosting.error_log import UNEXPECTED, log, log_failure
+from bon.ui.hosting.error_log import explain, log, log_failure
 from bon.ui.texts import label
 from bon.ui.view_types import View, failed_view
 from bon.ui.work.model_loading import is_ready
@@ -26,6 +27,22 @@ if TYPE_CHECKING:  # imports torch, which takes seconds
 
 #: Seconds between two drafts of a run, which the browser keeps in case the server dies before the run ends.
 DRAFT_EVERY = 2.0
+
+
+class Ranking(TypedDict):
+    """A run's record, and how to rank its candidates."""
+
+    record: str
+    target: str | None
+    select: str
+    softness: float
+
+
+class Export(TypedDict):
+    """A run's record, and the format of the file to make of it."""
+
+    record: str
+    format: Literal["json", "csv", "html"]
 
 
 class GenerateHandlers:
@@ -48,21 +65,16 @@ class GenerateHandlers:
                 if phase == "writing" and result and time.monotonic() - drafted_at >= DRAFT_EVERY:
                     draft, drafted_at = run_view.draft(result), time.monotonic()
                 yield _view(phase, result, request) | {"draft": draft}, result
-        except BonError as error:
-            yield run_view.failed_run_view(result, error.message) | {"field": getattr(error, "field", None)}, result
         except Exception as error:
-            log_failure("A run failed", error)
-            yield run_view.failed_run_view(result, UNEXPECTED), result
+            view = run_view.failed_run_view(result, explain("A run failed", error))
+            yield view | {"field": getattr(error, "field", None)}, result
 
     def open_record(self, record: str) -> dict[str, Any]:
         """The packed view of a run from the record that the browser kept."""
         return _pack_or_explain(lambda: run_view.ended_view(run_view.read_record(record)))
 
-    def rerank(self, choice: dict[str, Any], visitor: gr.Request) -> dict[str, Any]:
-        """The packed view of a run that has ended, ranked by another label or rule, with no new generation.
-
-        choice: the run's `record`, `target`, `select` and `softness`.
-        """
+    def rerank(self, choice: Ranking, visitor: gr.Request) -> dict[str, Any]:
+        """The packed view of a run that has ended, ranked by another label or rule, with no new generation."""
 
         def view() -> View:
             result, deployment = run_view.read_record(choice["record"]), self._state.deployment
@@ -73,8 +85,8 @@ class GenerateHandlers:
 
         return _pack_or_explain(view)
 
-    def export(self, choice: dict[str, str]) -> str:
-        """The text of a run's file. choice: the run's `record`, and the `format`: json, csv or html."""
+    def export(self, choice: Export) -> str:
+        """The text of a run's file. Raises `InputError` for a record that cannot be read."""
         make = {"json": result_files.run_json, "csv": result_files.run_csv, "html": result_files.run_html}
         return make[choice["format"]](run_view.read_record(choice["record"]))
 
@@ -123,11 +135,8 @@ def _pack_or_explain(make_view: Callable[[], View]) -> dict[str, Any]:
     """The packed view that a function makes, or where it raises, one with the error's message."""
     try:
         return run_view.pack(make_view())
-    except BonError as error:
-        return run_view.pack(failed_view(error.message))
     except Exception as error:
-        log_failure("A record could not be shown", error)
-        return run_view.pack(failed_view(UNEXPECTED))
+        return run_view.pack(failed_view(explain("A record could not be shown", error)))
 
 
 def _target_update(scorer: "Scorer", target: str | None) -> dict[str, Any]:

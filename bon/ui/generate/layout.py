@@ -27,8 +27,11 @@ class RunView(ScriptView):
         return run_view.pack(value)
 
     def preprocess(self, payload: Any) -> Any:
-        """The view that the browser shows."""
-        return run_view.unpack(payload)
+        """The view that the browser shows; the first one for a value that is no view."""
+        try:
+            return run_view.unpack(payload)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return run_view.empty_view()
 
 
 class GenerateTab:

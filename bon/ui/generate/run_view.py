@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # of typing, pydantic takes it from Python 3.12 on
+
 from bon.errors import InputError
 from bon.messages import decode_messages, encode_messages, join, restore, say
 from bon.report.axis import Axis, score_axis
@@ -19,6 +22,23 @@ from bon.result import Candidate, Result, Stats, Timing, at_most
 from bon.run_state import mark_stopped
 from bon.settings import Settings, checked_messages
 from bon.ui.view_types import View, failed_view
+
+
+class RecordValues(TypedDict):
+    """The values of a record beside its settings, notes and messages, as `Result` has them."""
+
+    prompt: str
+    model: str
+    scorer: str
+    target: str | None
+    unit: str
+    candidates: tuple[Candidate, ...]
+    stats: Stats | None
+    timing: Timing
+
+
+#: Checks their types, since a visitor can forge a record.
+RECORD_VALUES, NOTES = TypeAdapter(RecordValues), TypeAdapter(list[str])
 
 
 def empty_view() -> View:
@@ -63,15 +83,11 @@ def read_record(text: str) -> Result:
     """The `Result` of the JSON text of its `record` or `to_dict()`. Raises `InputError` for any other text."""
     try:
         raw = json.loads(text)
-        raw["settings"] = Settings(**raw["settings"]).filled()
-        raw["candidates"] = tuple(Candidate(**c) for c in raw["candidates"])
-        raw["stats"] = raw["stats"] and Stats(**raw["stats"])
-        raw["timing"] = Timing(**raw["timing"])
-        raw["notes"] = _notes(raw.get("notes", ()), raw.pop("note_keys", None))
-        if raw.get("messages") is not None:
-            raw["messages"] = checked_messages(raw["messages"])
-        return Result(**raw)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        settings, messages = Settings(**raw["settings"]).filled(), raw.get("messages")
+        values = RECORD_VALUES.validate_python(raw)
+        notes = _notes(NOTES.validate_python(raw.get("notes", [])), raw.get("note_keys"))
+        return Result(**values, settings=settings, notes=notes, messages=messages and checked_messages(messages))
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise InputError("record", say("error.record")) from error
 
 

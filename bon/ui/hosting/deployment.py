@@ -19,8 +19,8 @@ from bon.errors import InputError
 from bon.messages import say
 from bon.models import presets
 from bon.result import Result
-from bon.settings import N_MAX, TOKENS_MAX, Request, Settings, declared, whole
-from bon.ui.hosting.rate_limit import Visitors, visitor_id
+from bon.settings import N_MAX, TOKENS_MAX, Request, Settings, declared, parse_digits, whole
+from bon.ui.hosting.rate_limit import DAY, Visitors, visitor_id
 
 DEFAULT_MODEL: str = declared()["model"].default
 #: The most prompts of a comparison in public mode: the number of built-in prompts.
@@ -39,6 +39,7 @@ LIMITS = {
     "queue": ("BON_MAX_QUEUE", 1, 10_000),
     "rate": ("BON_RATE", 1, 10_000),
     "rows": ("BON_MAX_ROWS", 1, 10_000),
+    "runs_a_day": ("BON_MAX_RUNS_A_DAY", 1, 1_000_000),
 }
 #: Roles of messages, which are not counted as characters of a prompt.
 ROLES = ("system", "user", "assistant")
@@ -54,7 +55,9 @@ class Deployment:
     public: whether anyone may visit; only then these limits apply: the `models` to choose among, and the most
     candidates (`n`), `tokens` per candidate, characters of a `prompt`, `rows` of a batch, and runs per minute and
     visitor (`rate`). queue: the most runs that wait, in private mode too. spaces: whether the page is on a Space, whose
-    proxy puts the visitor's address into a header. visitors: the runs of each visitor within the last minute.
+    proxy puts the visitor's address into a header. runs_a_day: the most runs of all visitors within 24 hours, in
+    private mode too; None for any number. password: what the page asks for; None for an open page. visitors: the runs
+    of each visitor within the last minute. everybody: those of all within 24 hours, where they are limited.
     """
 
     model: str = DEFAULT_MODEL
@@ -69,10 +72,15 @@ class Deployment:
     spaces: bool = False
     endpoint: str | None = None
     rows: int = 100
+    runs_a_day: int | None = None
+    password: str | None = field(default=None, repr=False)
     visitors: Visitors = field(init=False, repr=False, compare=False)
+    everybody: Visitors | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "visitors", Visitors(self.rate))
+        limited = self.runs_a_day and Visitors(self.runs_a_day, "error.runs_a_day", DAY)
+        object.__setattr__(self, "everybody", limited)
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Deployment":
@@ -87,7 +95,7 @@ class Deployment:
         return cls(
             model, values.get("BON_SCORER") or None, SWITCH[public] or zerogpu.is_on(),
             tuple(dict.fromkeys([*(listed or built_in_models()), model])), **limits, spaces="SPACE_ID" in values,
-            endpoint=_server_address(values),
+            endpoint=_server_address(values), password=environment.get("BON_PASSWORD") or None,
         )
 
     def is_on_server(self, model: str | None) -> bool:
@@ -140,12 +148,16 @@ class Deployment:
             self.check_size(len(prompt), settings)
 
     def admit(self, visitor: gr.Request | None, prompts: int = 1) -> None:
-        """Counts a run of a visitor, or a comparison or batch over so many prompts, on a public page.
+        """Counts a run of a visitor, or a comparison or batch over so many prompts.
 
-        Raises `LimitError`, which says when to try again, where the visitor has reached the rate limit.
+        Raises `LimitError`, which says when to try again, where the visitor has reached the rate limit of a public page
+        or all visitors the limit of a day.
         """
+        runs = math.ceil(prompts / PROMPTS_PER_RUN)
         if self.public:
-            self.visitors.admit(visitor_id(visitor, self.spaces), math.ceil(prompts / PROMPTS_PER_RUN))
+            self.visitors.admit(visitor_id(visitor, self.spaces), runs)
+        if self.everybody:
+            self.everybody.admit("", runs)
 
     def limits(self) -> str:
         """The line that states the limits on the page; empty in private mode."""
@@ -181,4 +193,4 @@ def _server_address(values: Mapping[str, str]) -> str | None:
 
 
 def _number(text: str, variable: str, least: int, most: int) -> int:
-    return whole(variable, int(text) if text.isascii() and text.isdecimal() else text, least, most)
+    return whole(variable, parse_digits(text) if text.isascii() and text.isdecimal() else text, least, most)

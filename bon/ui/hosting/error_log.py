@@ -1,5 +1,6 @@
 """The server's log of failures, without the texts that visitors type or models write."""
 
+import errno
 import logging
 import sys
 import traceback
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 
 from gradio import queueing, routes
 
+from bon.errors import BonError
 from bon.messages import say
 
 #: Loggers of servers that log an error with its message where a call cannot be answered.
@@ -15,6 +17,9 @@ SERVERS = ("uvicorn.error", "asyncio", "mcp.server.lowlevel.server")
 
 #: The message that a visitor gets of a failure that `log_failure` logs.
 UNEXPECTED = say("error.unexpected")
+
+#: The errors of a disk that takes nothing more.
+NO_WRITING = {getattr(errno, name) for name in ("EDQUOT", "EIO", "ENOSPC", "EROFS") if hasattr(errno, name)}
 
 log: logging.Logger = logging.getLogger("bon.ui")
 
@@ -26,6 +31,19 @@ def log_failure(failure: str, error: BaseException | None) -> None:
     they were called with.
     """
     log.error("%s.\n%s", failure, _tracebacks(error))
+
+
+def explain(failure: str, error: Exception) -> str:
+    """The message of an error for a visitor; what is not the visitor's doing is logged.
+
+    failure: a sentence without its full stop, for the log.
+    """
+    if isinstance(error, BonError):
+        return error.message
+    log_failure(failure, error)
+    if isinstance(error, OSError) and error.errno in NO_WRITING:
+        return say("error.server_disk", reason=str(error.strerror))
+    return UNEXPECTED
 
 
 def keep_servers_quiet() -> None:

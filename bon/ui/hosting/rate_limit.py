@@ -8,26 +8,29 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 import gradio as gr
+from starlette.requests import Request
 
 from bon.errors import LimitError
 from bon.messages import say
+from bon.report.numbers import format_duration
 
-#: Seconds over which a visitor's runs are counted.
-WINDOW = 60.0
+#: Seconds over which runs are counted.
+MINUTE, DAY = 60.0, 86_400.0
 
 
 class Visitors:
-    """Allows each visitor at most `rate` runs in any `WINDOW` seconds.
+    """Allows each visitor at most `rate` runs in any `window` seconds.
 
-    most: how many visitors are remembered; the one whose last run is the oldest is forgotten first. clock: the time in
-    seconds.
+    limit: the key of the message for a visitor who makes more. most: how many visitors are remembered; the one whose
+    last run is the oldest is forgotten first. clock: the time in seconds.
     """
 
     rate: int
     most: int
 
-    def __init__(self, rate: int, most: int = 10_000, clock: Callable[[], float] = time.monotonic):
-        self.rate, self.most, self._clock = rate, most, clock
+    def __init__(self, rate: int, limit: str = "error.rate", window: float = MINUTE, most: int = 10_000,
+                 clock: Callable[[], float] = time.monotonic):
+        self.rate, self.most, self._limit, self._window, self._clock = rate, most, limit, window, clock
         self._runs: OrderedDict[str, deque[float]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -44,18 +47,18 @@ class Visitors:
             now = self._clock()
             past = self._runs.setdefault(visitor, deque())
             self._runs.move_to_end(visitor)
-            while past and past[0] <= now - WINDOW:
+            while past and past[0] <= now - self._window:
                 past.popleft()
             over = len(past) + runs - self.rate
             if over > 0:
-                seconds = max(1, math.ceil(past[over - 1] + WINDOW - now))
-                raise LimitError(say("error.rate", rate=self.rate, n=seconds))
+                seconds = max(1, math.ceil(past[over - 1] + self._window - now))
+                raise LimitError(say(self._limit, rate=self.rate, n=seconds, time=format_duration(seconds)))
             past.extend([now] * runs)
             while len(self._runs) > self.most:
                 self._runs.popitem(last=False)
 
 
-def visitor_id(request: gr.Request | None, spaces: bool = False) -> str:
+def visitor_id(request: gr.Request | Request | None, spaces: bool = False) -> str:
     """The address of a request's visitor; of an IPv6 address the /64 network, all of which one visitor may have.
 
     spaces: whether to trust the header `X-Forwarded-For`, which a Space's proxy sets, and which anyone could elsewhere.

@@ -1,0 +1,1 @@
+"""The ASGI layers between the network and Gradio's routes: a class for each concern, put together in `stack`."""

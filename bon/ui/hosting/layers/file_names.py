@@ -1,0 +1,103 @@
+"""`FileNames`: a visitor names a file by its place in the upload folder, as `HASH/NAME`, and in no other way.
+
+Gradio would tell visitors the absolute paths of their files on the server, and take any path from them, or the address
+of another server, which it would download. With this layer a name leads from the upload folder downwards, or nowhere.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from gradio.utils import get_upload_folder
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bon.errors import InputError
+from bon.messages import say
+from bon.ui.hosting.layers.asgi import API, path_of, refusal
+
+#: The beginnings of the routes that serve files; the second one is older.
+FILE_ROUTES = (f"{API}/file=", f"{API}/file/")
+#: A file in a folder; the name of a file that is served, and of one that a visitor uploaded.
+FILE = r"(?!\.\.?$)[^/\\]+"
+SERVED = re.compile(rf"(?:[\w-]+/){{1,2}}{FILE}")
+UPLOADED = re.compile(rf"[0-9a-f]{{64}}/{FILE}")
+
+
+class FileNames:
+    """ASGI layer around the routes that serve and take files."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = path_of(scope) if scope["type"] == "http" else ""
+        if route := next(filter(path.startswith, FILE_ROUTES), None):
+            name = path.removeprefix(route)
+            if not SERVED.fullmatch(name):
+                return await refusal(403, say("error.file_address"))(scope, receive, send)
+            prefix = scope["path"].removesuffix(path)
+            scope = {**scope, "path": f"{prefix}{FILE_ROUTES[0]}{absolute_path(name)}"}
+        elif path.startswith(f"{API}/upload") and scope["method"] == "POST":
+            send = _send_names(send)
+        await self._app(scope, receive, send)
+
+
+def absolute_path(name: str) -> str:
+    """The path of the file that a visitor calls so."""
+    return str(Path(get_upload_folder()) / name)
+
+
+def name_of(path: str | Path) -> str:
+    """A visitor's name for the file at this path."""
+    return Path(path).relative_to(get_upload_folder()).as_posix()
+
+
+def resolve_names(value: Any) -> bool:
+    """Puts absolute paths in place of the names of all files in a value of plain JSON types; whether there were any.
+
+    Raises `InputError` for a file by any other name, or with an address other than its own.
+    """
+    waiting, found_files = [value], False
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, list):
+            waiting += item
+        elif isinstance(item, dict):
+            waiting += item.values()
+            if "path" in item and "meta" in item:  # Gradio takes it for a file
+                _resolve_name(item)
+                found_files = True
+    return found_files
+
+
+def _resolve_name(file: dict[str, Any]) -> None:
+    name, address = file["path"], file.get("url")
+    is_own = address is None or (isinstance(address, str) and unquote(address).endswith(f"{FILE_ROUTES[0]}{name}"))
+    if not (isinstance(name, str) and UPLOADED.fullmatch(name) and isinstance(file["meta"], dict) and is_own):
+        raise InputError("file", say("error.file_address"))
+    file.update(path=absolute_path(name), url=None)
+
+
+def _send_names(send: Send) -> Send:
+    """A `send` for the answer to an upload, which puts names in place of the paths."""
+    start: Message = {}
+    parts: list[bytes] = []
+
+    async def send_names(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            start.update(message)
+            return
+        parts.append(message.get("body", b""))
+        if message.get("more_body"):
+            return
+        body = b"".join(parts)
+        if start["status"] == 200:
+            body = json.dumps([name_of(path) for path in json.loads(body)]).encode()
+        MutableHeaders(scope=start)["Content-Length"] = str(len(body))
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+    return send_names

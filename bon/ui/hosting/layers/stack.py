@@ -1,0 +1,47 @@
+"""`layers`: all ASGI layers of a page, in order; and the routes and handlers of errors beside Gradio's."""
+
+from typing import Any
+
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from bon.ui.hosting.deployment import Deployment
+from bon.ui.hosting.error_log import UNEXPECTED, explain
+from bon.ui.hosting.layers.asgi import refusal
+from bon.ui.hosting.layers.body_limits import BodyLimits
+from bon.ui.hosting.layers.direct_calls import DirectCalls
+from bon.ui.hosting.layers.file_names import FileNames
+from bon.ui.hosting.layers.hosts import Hosts
+from bon.ui.hosting.layers.json_bodies import JsonBodies
+from bon.ui.hosting.layers.open_routes import OpenRoutes
+from bon.ui.hosting.layers.response_headers import ResponseHeaders
+
+
+def layers(deployment: Deployment) -> list[Middleware]:
+    """The layers of a page, the outermost first: each sees only what the ones before it let pass."""
+    return [
+        Middleware(ResponseHeaders),
+        Middleware(Hosts),
+        Middleware(OpenRoutes),
+        Middleware(BodyLimits, deployment=deployment),
+        Middleware(DirectCalls, deployment=deployment),
+        Middleware(JsonBodies, deployment=deployment),
+        Middleware(FileNames),
+    ]
+
+
+def server_options() -> dict[str, Any]:
+    """The arguments of the application for its own route, and for what a disk that takes nothing more makes fail."""
+    return {"routes": [Route("/health", _health)], "exception_handlers": {OSError: _explain_failure}}
+
+
+def _health(_: Request) -> Response:
+    """The answer to whoever watches the server: without a session, a limit or a line in the log."""
+    return PlainTextResponse("ok")
+
+
+def _explain_failure(_: Request, error: Exception) -> JSONResponse:
+    message = explain("A request failed", error)
+    return refusal(500 if message == UNEXPECTED else 507, message)

@@ -1,0 +1,320 @@
+"""What the server answers to requests that no page sends: addresses for files, large and deep bodies, closed routes.
+
+All requests go to 127.0.0.1, which the server under test takes for a public address where that is needed.
+"""
+
+import http.server
+import json
+import os
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+import safehttpx
+from gradio import processing_utils, route_utils
+from gradio_client import Client
+
+from bon.errors import InputError
+from bon.ui.hosting import sizes
+from bon.ui.hosting.deployment import Deployment
+from bon.ui.hosting.layers import json_bodies
+from tests.support.served_page import FORM, PUBLIC, call_listener, listener, serving
+
+FILE_META = {"_type": "gradio.FileData"}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A public page over a scripted sampler, with a client of its HTTP interface."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+    with serving(**PUBLIC) as page, httpx.Client(base_url=f"{page.url}/gradio_api", timeout=60) as page.http:
+        page.files = Path(os.environ["GRADIO_TEMP_DIR"])
+        yield page
+    patch.undo()
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """A server whose address counts as public: its address, and the paths that were asked for."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            server.paths.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"prompt\nfetched\n")
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setattr(safehttpx, "is_public_ip", lambda _: True)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.paths, server.url = [], f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def file_data(path, **more) -> dict:
+    return {"path": path, "meta": FILE_META, **more}
+
+
+def component(page, elem_id: str) -> int:
+    return next(i for i, block in page.demo.blocks.items() if block.elem_id == elem_id)
+
+
+def line(answer: httpx.Response) -> str:
+    """The one line of a refusal."""
+    text = answer.json()["detail"]
+    assert "\n" not in text
+    return text
+
+
+# Files.
+
+
+def test_no_route_fetches_an_address_that_a_visitor_names(page, elsewhere):
+    file = file_data(f"{elsewhere.url}/a.csv")
+    uploaded = page.http.post("/upload", files={"files": ("a.csv", b"prompt\nHi\n")}).json()[0]
+    disguised = file_data(uploaded, url=f"{elsewhere.url}/b.csv")
+    view, batch = component(page, "view"), component(page, "batch")
+    for value in (file, [[{"deep": file}]], disguised, file | {"meta": 5}, file_data(["a"]), file_data(None)):
+        chat = [{"role": "user", "content": "Hi", **file}]
+        answers = {
+            "preview": page.http.post("/queue/join", json={
+                "fn_index": listener(page, "preview_in_turn"), "data": [value, ""], "session_hash": "f"}),
+            "start": page.http.post("/queue/join", json={
+                "fn_index": listener(page, "start"), "data": [value, "", *[None] * 22], "session_hash": "f"}),
+            "generate": page.http.post("/queue/join", json={
+                "fn_index": listener(page, "generate"), "data": [*(FORM | {"chat": chat}).values()],
+                "session_hash": "f"}),
+            "call": page.http.post("/call/best_of_n", json={"data": ["Hi", *[None] * 15, [value]]}),
+            "call/v2": page.http.post("/call/v2/best_of_n", json={"prompt": "Hi", "messages": [value]}),
+            "run": page.http.post("/run/view_after_stop", json={"data": [value, None]}),
+            "view": page.http.post("/component_server", json={
+                "component_id": view, "fn_name": "rerank", "data": value, "session_hash": "f"}),
+            "batch": page.http.post("/component_server", json={
+                "component_id": batch, "fn_name": "views", "data": value, "session_hash": "f"}),
+            "mcp": page.http.post("/mcp/", headers={"accept": "application/json, text/event-stream"}, json={
+                "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+                "params": {"name": "best_of_n", "arguments": {"prompt": "Hi", "messages": [value]}}}),
+        }
+        assert {name: answer.status_code for name, answer in answers.items()} == dict.fromkeys(answers, 400)
+        assert {line(answer) for answer in answers.values()} == {
+            "This page reads files that were uploaded to it, and nothing from addresses or other folders. "
+            "Upload the file first."}
+    for name in (f"{elsewhere.url}/c", elsewhere.url.replace("http", "HTTP"), "https:/x", "file:///etc/passwd"):
+        for route in ("file=", "file/"):
+            answer = page.http.get(f"/{route}{name}", follow_redirects=True)
+            assert answer.status_code == 403, name
+    assert page.http.get("/proxy=" + elsewhere.url).status_code == 404
+    assert elsewhere.paths == []
+
+
+def test_gradio_downloads_nothing_even_where_a_request_passes(page, elsewhere):
+    address = f"{elsewhere.url}/a.csv"
+    with pytest.raises(InputError, match="nothing from addresses"):
+        page.demo.blocks[component(page, "batch-file")].move_resource_to_block_cache(address)
+    for download in (processing_utils.ssrf_protected_download, processing_utils.unsafe_download):
+        with pytest.raises(InputError, match="nothing from addresses"):
+            download(address, str(page.files))
+    for download in (processing_utils.async_ssrf_protected_get, route_utils.secure_url_stream_response):
+        with pytest.raises(InputError, match="nothing from addresses"):
+            download(address, None)
+    assert elsewhere.paths == []
+
+
+def test_a_file_has_no_path_of_the_server_on_its_way_up_and_down(page):
+    name, = page.http.post("/upload", files={"files": ("a.csv", b"prompt\nThis movie\n")}).json()
+    assert str(page.files) not in name
+    assert (page.files / name).read_text() == "prompt\nThis movie\n"
+    preview = call_listener(page, "preview_in_turn", [file_data(name, url=f"{page.url}/gradio_api/file={name}"), ""])
+    assert "This movie" in preview
+    for route in ("file=", "file/"):
+        answer = page.http.get(f"/{route}{name}")
+        assert answer.text == "prompt\nThis movie\n"
+    for hidden in (page.files / name, "/etc/passwd", "../x/y", f"{name[:64]}/../a", f"{name[:64]}/..", name[:64], "a",
+                   "", "README.md", ".git/config"):
+        assert page.http.get(f"/file={hidden}").status_code in (403, 404), hidden
+        joined = call_listener(page, "preview_in_turn", [file_data(str(hidden)), ""])
+        assert "files that were uploaded" in joined, hidden
+    assert Client(page.url, verbose=False).predict("This movie", n=2, api_name="/best_of_n")["candidates"]
+
+
+@pytest.mark.parametrize("ending", ["html", "svg", "png", "txt", "pdf", "csv"])
+def test_a_visitors_file_is_never_shown_as_a_page_of_this_server(page, ending):
+    name, = page.http.post("/upload", files={"files": (f"x.{ending}", b"<script>alert(1)</script>")}).json()
+    for range_header in ({}, {"range": "bytes=0-3"}):
+        headers = page.http.get(f"/file={name}", headers=range_header).headers
+        assert headers["content-disposition"].startswith("attachment")
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_streams_pass_through_proxies_at_once(page):
+    event = page.http.post("/call/best_of_n", json={"data": ["Hi", 2, *[None] * 15]}).json()["event_id"]
+    with page.http.stream("GET", f"/call/best_of_n/{event}") as answer:
+        assert answer.headers["cache-control"] == "no-cache"
+        assert answer.headers["x-accel-buffering"] == "no"
+    assert page.http.get("/info").headers["x-content-type-options"] == "nosniff"
+
+
+# Sizes.
+
+
+def parts(total: int):
+    """A body of so many bytes without a stated length."""
+    yield b'{"data": ["'
+    for _ in range(total // 65536):
+        yield b"x" * 65536
+
+
+JSON = {"content-type": "application/json"}
+MULTIPART = {"content-type": "multipart/form-data; boundary=B"}
+
+
+def test_bytes_are_counted_as_they_arrive(page):
+    deployment = page.state.deployment
+    routes = {"/queue/join": sizes.json_bytes, "/call/best_of_n": sizes.json_bytes, "/cancel": sizes.json_bytes,
+              "/mcp/": sizes.json_bytes, "/run/estimate_1": sizes.record_bytes,
+              "/component_server": sizes.record_bytes}
+    for route, most_bytes in routes.items():
+        most = most_bytes(deployment)
+        for content in (b"x" * (most + 1), parts(most + 2 * 65536)):
+            answer = page.http.post(route, content=content, headers=JSON)
+            assert answer.status_code == 413, route
+            assert "MB that this page takes" in line(answer)
+        assert page.http.post(route, content=b"x" * most, headers=JSON).status_code == 400, route  # read, and no JSON
+
+
+def test_an_upload_is_one_file_of_the_stated_size_and_leaves_nothing_else(page):
+    def files() -> set[Path]:
+        return {file for file in page.files.rglob("*") if file.is_file()}
+
+    before, most = files(), sizes.file_bytes(page.state.deployment)
+    name, = page.http.post("/upload", files={"files": ("a.csv", b"x" * most)}).json()
+    before.add(page.files / name)
+    head = b'--B\r\nContent-Disposition: form-data; name="files"; filename="a.csv"\r\n\r\n'
+    refused = [
+        ({"files": {"files": ("a.csv", b"y" * (most + 1))}}, 413),
+        ({"content": iter([head, *[b"y" * 65536] * (most // 65536 + 3)]), "headers": MULTIPART}, 413),
+        ({"files": [("files", ("a.csv", b"1")), ("files", ("b.csv", b"2"))]}, 400),
+        ({"files": {"other": ("a.csv", b"1")}}, 400),
+        ({"files": {"files": ("a.csv", b"1")}, "data": {"more": "x"}}, 400),
+        ({"data": {"files": "x"}, "headers": {}}, 400),
+        ({"content": head + b"cut", "headers": MULTIPART}, 400),
+    ]
+    for request, status in refused:
+        for progress in ({}, {"upload_id": "u"}):
+            if not isinstance(request.get("content"), bytes | None) and progress:
+                continue  # an iterator is used up
+            answer = page.http.post("/upload", params=progress, **request)
+            assert answer.status_code == status, (request, answer.text)
+            assert files() == before, request
+
+
+def test_the_largest_record_that_the_limits_allow_is_taken_and_no_much_larger_one(page):
+    for deployment in (page.state.deployment, Deployment(public=True, n=256, tokens=500)):
+        text = "\u2026" * 32 * deployment.tokens
+        candidate = {"index": 4095, "text": text, "tokens": deployment.tokens, "pieces": [["\u2026" * 32, -12.3456]]
+                     * deployment.tokens, "score": -0.12345678901234567, "logprob": -1234.56789, "cap": 128}
+        record = json.dumps({"prompt": "\u2026" * deployment.prompt, "candidates": [candidate] * deployment.n})
+        body = json.dumps({"data": record, "component_id": 1, "fn_name": "open_record", "session_hash": "s"})
+        assert 0.8 * sizes.record_bytes(deployment) < len(body) < sizes.record_bytes(deployment)
+
+
+@pytest.mark.parametrize(("body", "words"), [
+    ('{"data": [' + "[]," * 50_000 + "0]}", "more than the"), ('{"data": [' + '"",' * 50_000 + '""]}', "more than the"),
+    ('{"data": ["' + '\\"' * 50_000 + '"]' + ',"a"' * 10_000 + "}", "more than the"),
+    ("[" * 100 + "]" * 100, "nested deeper"), ('{"a":' * 100 + "1" + "}" * 100, "nested deeper"),
+    ("[" * 50_000, "more than"), ("{", "not JSON"), ("", ""), ("null", ""), ("[]", ""), ('{"data":', "not JSON"),
+    ("[" + "9" * 5000 + "]", "not JSON"), ('"\\ud800"', ""), ("\ufeff{}", "not JSON"), ("\0", "not JSON"),
+], ids=lambda value: value[:12])
+def test_a_body_is_refused_before_anything_is_built_from_it(page, body, words, monkeypatch):
+    if "more" in words or "nested" in words:
+        monkeypatch.setattr(json_bodies, "json", None)
+    for route in ("/queue/join", "/component_server", "/call/best_of_n", "/call/v2/best_of_n", "/run/estimate"):
+        for encoding in ("utf-8", "utf-16"):
+            answer = page.http.post(route, content=body.encode(encoding, "surrogatepass"), headers=JSON)
+            assert 400 <= answer.status_code < 500, route
+            if words and encoding == "utf-8":
+                assert words in line(answer)
+
+
+def test_brackets_in_texts_are_no_values(page):
+    text = '[{",' * 2000 + "\\" * 1001
+    json_bodies.check_shape(json.dumps({"data": [text, text + '"']}).encode(), 20)
+    assert "error.characters" in call_listener(page, "generate", [*(FORM | {"prompt": text}).values()])
+
+
+# What can be called, and how.
+
+
+def test_what_waits_in_the_queue_cannot_be_called_past_it(page):
+    page.stage.runs = 0
+    for route in ("run", "api"):
+        for name in ("generate", "compare", "preview_in_turn", "start", "prepare", "fill_form", "js_fn"):
+            values = {"data": [*FORM.values()], "session_hash": "s"}
+            answer = page.http.post(f"/{route}/{name}", json=values)
+            assert answer.status_code in (400, 404), name
+            number = listener(page, "generate")
+            assert page.http.post(f"/{route}/estimate_1", json=values | {"fn_index": number}).status_code == 404
+    assert "/gradio_api/call/best_of_n" in line(page.http.post("/run/best_of_n", json={"data": ["Hi"]}))
+    estimate = page.http.post("/run/estimate_1", json={"data": ["embedded", "", 4, 8, 16]})
+    assert estimate.status_code == 200
+    assert page.http.post("/run/estimate_1", json={"data": ["embedded"]}).status_code == 400
+    assert page.stage.runs == 0
+
+
+def test_private_listeners_have_no_endpoint(page):
+    for i, fn in page.demo.fns.items():
+        if fn.api_visibility == "private":
+            for version in ("", "v2/"):
+                answer = page.http.post(f"/call/{version}{fn.api_name}", json={"data": []})
+                assert answer.status_code == 404, i
+                assert "/gradio_api/call/best_of_n" in line(answer)
+    assert page.http.post("/call/nothing", json={"data": []}).status_code == 404
+
+
+def test_unknown_numbers_are_refused(page):
+    for number in (99_999, -1, 1e99, "x", [], {}, True):
+        answer = page.http.post("/queue/join", json={"data": ["Hi"], "fn_index": number, "session_hash": "x"})
+        assert 400 <= answer.status_code < 500, number
+        answer = page.http.post("/component_server", json={
+            "component_id": number, "fn_name": "views", "data": [], "session_hash": "x"})
+        assert 400 <= answer.status_code < 500, number
+
+
+def test_calls_past_the_queue_are_counted_for_each_visitor(monkeypatch):
+    monkeypatch.setattr("bon.ui.hosting.layers.direct_calls.CALLS_PER_MINUTE", 3)
+    with serving(**PUBLIC) as page, httpx.Client(base_url=f"{page.url}/gradio_api", timeout=60) as http:
+        def statuses() -> list[int]:
+            calls = [http.post("/run/estimate_1", json={"data": ["embedded", "", 4, 8, 16]}),
+                     http.post("/component_server", json={"component_id": component(page, "batch"),
+                                                          "fn_name": "views", "data": [], "session_hash": "s"})]
+            return [answer.status_code for answer in calls]
+
+        assert statuses() == [200, 200]
+        assert statuses() == [200, 429]
+        assert "more than 3 calls per minute" in line(http.post("/api/estimate_1", json={"data": []}))
+
+
+CLOSED = (
+    "/gradio_api/deep_link?session_hash=s", "/monitoring", "/monitoring/summary", "/monitoring/key",
+    "/gradio_api/proxy=x",
+    "/gradio_api/stream/s/1/1/playlist.m3u8", "/gradio_api/vibe-code", "/gradio_api/runs", "/gradio_api/dev/reload",
+    "/gradio_api/run-history/buckets", "/gradio_api/custom_component/a/b/c/d", "/svelte/x", "/docs", "/nothing",
+)
+
+
+@pytest.mark.parametrize("path", CLOSED)
+def test_routes_that_the_page_does_not_use_are_closed(page, path):
+    for method in ("GET", "POST"):
+        assert httpx.request(method, page.url + path).status_code == 404
+
+
+@pytest.mark.parametrize("host", ["0177.0.0.1", "a b", "[", "x" * 5000, "evil.example:99999", "evil.example:abc", "é"])
+def test_a_host_that_no_address_can_have_is_refused(page, host):
+    for name in ("host", "x-forwarded-host"):
+        assert page.http.get("/../config", headers={name: host.encode("latin-1")}).status_code in (200, 400), name
