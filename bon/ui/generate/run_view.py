@@ -4,6 +4,7 @@ A view holds texts and positions, never markup; `assets/ui/run_view.js` draws it
 candidates' numbers, so that successive views differ only in what was generated between them; each row holds its rank.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from bon.report.json_text import json_text
 from bon.report.numbers import format_number, format_percent, format_score, format_unit
 from bon.result import Candidate, Result, Stats, Timing, at_most
 from bon.run_state import mark_stopped
-from bon.settings import Settings, checked_messages
+from bon.settings import FLOAT_MAX, Settings, checked_messages
 from bon.ui.view_types import View, failed_view
 
 
@@ -85,10 +86,20 @@ def read_record(text: str) -> Result:
         raw = json.loads(text)
         settings, messages = Settings(**raw["settings"]).filled(), raw.get("messages")
         values = RECORD_VALUES.validate_python(raw)
+        _check_numbers(values["candidates"], values["stats"], values["timing"])
         notes = _notes(NOTES.validate_python(raw.get("notes", [])), raw.get("note_keys"))
         return Result(**values, settings=settings, notes=notes, messages=messages and checked_messages(messages))
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise InputError("record", say("error.record")) from error
+
+
+def _check_numbers(candidates: Sequence[Candidate], stats: Stats | None, timing: Timing) -> None:
+    """Raises `ValueError` for statistics of no candidates, and for NaN, infinity and numbers close to it."""
+    numbers: list[float | None] = [*(c.score for c in candidates), *dataclasses.astuple(timing)]
+    if stats:
+        numbers += [stats.mean, *stats.expected_best, stats.kl_bound, stats.kl_estimate, stats.win_rate]
+    if (stats and not stats.expected_best) or not all(abs(number or 0) <= FLOAT_MAX for number in numbers):
+        raise ValueError
 
 
 def _notes(texts: Sequence[str], descriptions: Sequence[Any] | None) -> tuple[str, ...]:

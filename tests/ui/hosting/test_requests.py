@@ -229,7 +229,8 @@ def test_the_largest_record_that_the_limits_allow_is_taken_and_no_much_larger_on
     ('{"data": ["' + '\\"' * 50_000 + '"]' + ',"a"' * 10_000 + "}", "more than the"),
     ("[" * 100 + "]" * 100, "nested deeper"), ('{"a":' * 100 + "1" + "}" * 100, "nested deeper"),
     ("[" * 50_000, "more than"), ("{", "not JSON"), ("", ""), ("null", ""), ("[]", ""), ('{"data":', "not JSON"),
-    ("[" + "9" * 5000 + "]", "not JSON"), ('"\\ud800"', ""), ("\ufeff{}", "not JSON"), ("\0", "not JSON"),
+    ("[" + "9" * 5000 + "]", "64 bits"),
+    (f'{{"data": [{2**64}]}}', "64 bits"), ('"\\ud800"', ""), ("\ufeff{}", "not JSON"), ("\0", "not JSON"),
 ], ids=lambda value: value[:12])
 def test_a_body_is_refused_before_anything_is_built_from_it(page, body, words, monkeypatch):
     if "more" in words or "nested" in words:

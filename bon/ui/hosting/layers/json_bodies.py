@@ -59,7 +59,7 @@ class JsonBodies:
         try:
             check_shape(body, sizes.json_values(self._deployment))
             text = body.decode()
-            values = json.loads(text) if text else None
+            values = json.loads(text, parse_int=_whole_number) if text else None
             if has_halves := "\\ud" in text.lower():  # of surrogate pairs, which no answer can hold
                 values = json.loads(clean(json.dumps(values, ensure_ascii=False)))
             has_files = resolve_names(values)
@@ -104,6 +104,13 @@ def check_target(path: str, values: Mapping[str, Any], blocks: Any) -> None:
                           if listener.api_visibility == "public" else say("error.no_such_listener"))
         if not isinstance(values.get("data"), list) or len(values["data"]) != len(listener.inputs):
             raise Refusal(400, say("error.inputs", n=len(listener.inputs)))
+
+
+def _whole_number(digits: str) -> int:
+    """A number of a JSON text. Raises `InputError` for one of more than 64 bits, which no answer could hold."""
+    if len(digits) > 20 or not -(2**63) <= (number := int(digits)) < 2**64:
+        raise InputError("body", say("error.json_number"))
+    return number
 
 
 def _listener(name: str, values: Mapping[str, Any], listeners: Mapping[int, BlockFunction]) -> BlockFunction | None:

@@ -1,6 +1,7 @@
 """`OpenRoutes`: answers 404 for the routes of Gradio that the page, its clients and its agents do not use.
 
-Among those are stored copies of whole pages, the owner's statistics, editors of the source and a proxy.
+Among those are stored copies of whole pages, the owner's statistics, editors of the source, a proxy, and pictures of
+any size that a visitor names.
 """
 
 import re
@@ -19,7 +20,7 @@ API_ROUTES = (
 #: The other open routes.
 PAGE_ROUTES = (
     "/", "/config", "/health", "/login", "/logout", "/assets/.*", "/static/.*", "/favicon.ico", "/theme.css",
-    "/robots.txt", "/manifest.json", "/pwa_icon(?:/.*)?",
+    "/robots.txt", "/manifest.json", "/pwa_icon",
 )
 OPEN = re.compile("|".join([*(f"{API}/{route}/?" for route in API_ROUTES), *(f"{route}/?" for route in PAGE_ROUTES)]),
                   re.DOTALL)

@@ -1,5 +1,6 @@
 """`layers`: all ASGI layers of a page, in order; and the routes and handlers of errors beside Gradio's."""
 
+import errno
 from typing import Any
 
 from starlette.middleware import Middleware
@@ -7,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from bon.messages import say
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.error_log import UNEXPECTED, explain
 from bon.ui.hosting.layers.asgi import refusal
@@ -43,5 +45,8 @@ def _health(_: Request) -> Response:
 
 
 def _explain_failure(_: Request, error: Exception) -> JSONResponse:
+    """The answer where a route raises an `OSError`, which Gradio's own files raise for a name that no file can have."""
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return refusal(404, say("error.no_such_route"))
     message = explain("A request failed", error)
     return refusal(500 if message == UNEXPECTED else 507, message)
