@@ -149,19 +149,16 @@ def test_what_exceeds_the_context_is_refused_by_the_servers_count(
     assert [path for path, _, body in server.seen if body] == ["/tokenize"]
 
 
-@pytest.mark.parametrize("name", REFUSALS)
-def test_a_refusal_ends_in_one_sentence_and_changes_no_later_prompt(
-    server: Fake, engine: ServerEngine, name: str
-) -> None:
-    refused = RECORDING[name][0]
-    with pytest.raises(EngineError) as error:
-        one_text(server, engine, refused)
-    answer = json.loads(refused.answer)
-    reported = answer.get("detail") or answer["error"]
-    message = reported if isinstance(reported, str) else reported["message"]
-    assert " ".join(message.split())[:300] in str(error.value)
-    assert "\n" not in str(error.value)
-    assert engine.unsupported == set()
+def test_refusals_end_in_one_sentence_and_change_no_later_prompt(server: Fake, engine: ServerEngine) -> None:
+    for name in REFUSALS:
+        with pytest.raises(EngineError) as error:
+            one_text(server, engine, RECORDING[name][0])
+        answer = json.loads(RECORDING[name][0].answer)
+        reported = answer.get("detail") or answer["error"]
+        message = reported if isinstance(reported, str) else reported["message"]
+        assert " ".join(message.split())[:300] in str(error.value), name
+        assert "\n" not in str(error.value), name
+        assert engine.unsupported == set(), name
     later = run(server, engine, SIMPLE)
     assert later.notes == ()
     assert {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "n", "logprobs"} <= set(
