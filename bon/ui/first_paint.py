@@ -11,6 +11,7 @@ from typing import Any
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+PASSWORD_NEEDED = b'"auth_required":true'
 FOREVER = b"public, max-age=31536000, immutable"
 
 
@@ -55,6 +56,8 @@ class FirstPaint:
         return send_page
 
     def _insert(self, page: bytes) -> bytes:
+        if PASSWORD_NEEDED in page:  # Gradio answers with a form for it, which has none of the parts in the image
+            return page
         head, end_of_head, body = page.partition(b"</head>")
         before, tag, after = body.partition(b"<gradio-app")
         return b"".join((head, self._head.encode(), end_of_head, before, self._body.encode(), tag, after))

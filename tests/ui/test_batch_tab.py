@@ -1,7 +1,10 @@
 """The Batch tab in a real browser: uploads, batches that run on the server without their tab, and downloads."""
 
+import asyncio
 import csv
+import errno
 import json
+import os
 import re
 import threading
 import time
@@ -17,8 +20,10 @@ from playwright.sync_api import expect
 from bon.api import Sampler
 from bon.batch import batch_run
 from bon.batch.batch_run import Task
+from bon.batch.delimited_text import DelimitedText
 from bon.batch.input_rows import Dataset
 from bon.errors import InputError, LimitError
+from bon.messages import decode_messages
 from bon.settings import Settings
 from bon.ui.app_state import AppState
 from bon.ui.batch import jobs
@@ -438,6 +443,105 @@ def start_publicly(
 def test_a_public_page_refuses_more_than_its_limits(public, tmp_path, rows, changes, message):
     assert message in start_publicly(public, write_rows(tmp_path, "in.csv", rows), **changes)["error"]
     assert list(jobs.root().glob("*")) == []
+
+
+def test_a_preview_reads_one_row_more_than_the_page_takes(public, tmp_path, monkeypatch):
+    read_rows, rows = [], DelimitedText.rows
+
+    def counted_rows(self):
+        for row in rows(self):
+            read_rows.append(row)
+            yield row
+
+    monkeypatch.setattr(DelimitedText, "rows", counted_rows)
+    view, *_, count = BatchHandlers(public).preview(str(write_rows(tmp_path, "in.csv", make_rows(5000))), "")
+    assert "more than the 70 rows" in view["error"]
+    assert view["command"].startswith("python -m bon batch in.csv")
+    assert (count, len(read_rows)) == (0, 71)
+    assert BatchHandlers(public).preview(str(write_rows(tmp_path, "in.csv", make_rows(70))), "")[-1] == 70
+
+
+def test_a_preview_finds_the_column_of_the_prompts_as_the_batch_does(public, tmp_path):
+    path = write_rows(tmp_path, "in.jsonl", [{"id": 1, "words": "no"}, *({"id": i, "prompt": "Hi"} for i in range(9))])
+    view, columns, *_ = BatchHandlers(public).preview(str(path), "")
+    assert (view["prompts"], columns["value"]) == (["Hi", "Hi"], "prompt")
+    batch = public.batches.find(start_publicly(public, path)["started"])
+    batch.join()
+    assert batch.order.column == "prompt"
+
+
+def test_two_previews_are_made_at_a_time_and_no_visitors_run_waits_for_their_threads(public, monkeypatch):
+    handlers, together, most, done = BatchHandlers(public), threading.Barrier(2, timeout=60), [], []
+
+    def preview(number):
+        most.append(len(most) - len(done) + 1)
+        together.wait()  # passes only where two are made at the same time
+        assert not threading.current_thread().name.startswith("AnyIO")
+        done.append(number)
+        return number
+
+    async def many():
+        return await asyncio.gather(*map(handlers.preview_in_turn, range(8)))
+
+    monkeypatch.setattr(handlers, "preview", preview)
+    assert asyncio.run(many()) == list(range(8))
+    assert max(most) == 2
+
+
+def test_a_disk_that_takes_nothing_more_is_named_at_preview_and_start(public, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
+
+    path = write_rows(tmp_path, "in.csv", make_rows(2))
+    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr("shutil.copyfile", full)
+    answers = [BatchHandlers(public).preview(None, "This movie")[0], start_publicly(public, None, pasted="This movie"),
+               start_publicly(public, path)]
+    for answer in answers:
+        assert answer["error"].startswith("The server cannot write to its disk (No space left on device).")
+        assert str(tmp_path) not in answer["error"]
+    assert list(jobs.root().glob("*")) == []
+
+
+def test_a_batch_that_the_disk_does_not_let_go_stays(public, tmp_path, monkeypatch):
+    handlers, who = BatchHandlers(public), visitor("1.2.3.4")
+    batch_id = start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(2)))["started"]
+    public.batches.find(batch_id).join()
+
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        for name in ("unlink", "rmdir"):
+            patch.setattr(os, name, read_only)
+        view = decode_messages(handlers.act({"id": batch_id, "do": "remove"}, who))
+        assert (view["phase"], view["id"]) == ("done", batch_id)
+        assert view["error"].startswith("The server cannot write to its disk (Read-only file system).")
+    assert handlers.views([batch_id])[0]["phase"] == "done"
+    assert handlers.act({"id": batch_id, "do": "remove"}, who)["phase"] == "gone"
+    assert list(jobs.root().glob("*")) == []
+
+
+NESTED = "[" * 100_000
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("job.json", ""), ("job.json", "{"), ("job.json", "[]"), ("job.json", "null"), ("job.json", NESTED),
+    ("job.json", '{"order": {}, "end": {}}'), ("journal", NESTED + "\n"), ("journal", "{}\n" + NESTED + "\n"),
+    ("journal", "{}\n5\n"), ("end", "{}"), ("end", "5"),
+], ids=lambda value: value[:16])
+def test_a_broken_folder_of_a_batch_is_a_batch_that_is_gone(public, tmp_path, name, content):
+    batch = public.batches.find(start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(2)))["started"])
+    batch.join()
+    batch.save("interrupted")
+    if name == "end":
+        job = json.loads((batch.folder / "job.json").read_text())
+        name, content = "job.json", json.dumps(job | {"end": json.loads(content)})
+    (batch.folder / ("in.best.jsonl.partial" if name == "journal" else name)).write_text(content)
+    again = AppState(public.deployment)
+    assert BatchHandlers(again).views([batch.id])[0]["phase"] == "gone"
+    assert BatchHandlers(again).act({"id": batch.id, "do": "resume"}, visitor("1.1.1.1"))["phase"] == "gone"
+    public.batches.remove(batch)
 
 
 def test_a_public_page_reads_no_parquet(public, tmp_path):

@@ -63,6 +63,7 @@ def test_the_models_of_a_public_page_are_the_embedded_ones_and_its_own():
 @pytest.mark.parametrize(("name", "value"), [
     ("BON_PUBLIC", "maybe"), ("BON_MAX_N", "many"), ("BON_MAX_N", "15"), ("BON_MAX_N", "4097"), ("BON_RATE", "0"),
     ("BON_MAX_TOKENS", "31"), ("BON_MAX_QUEUE", "-1"), ("BON_MAX_PROMPT", "1.5"), ("BON_MAX_ROWS", "0"),
+    ("BON_MAX_RUNS_A_DAY", "0"),
 ])
 def test_a_value_that_cannot_work_is_named(name, value):
     with pytest.raises(InputError, match=rf"{name} .*{re.escape(value)}"):
@@ -72,7 +73,7 @@ def test_a_value_that_cannot_work_is_named(name, value):
 @pytest.mark.parametrize(("name", "field", "least", "most"), [
     ("BON_MAX_N", "n", 16, 4096), ("BON_MAX_TOKENS", "tokens", 32, 1_000_000), ("BON_RATE", "rate", 1, 10_000),
     ("BON_MAX_PROMPT", "prompt", 32, 1_000_000), ("BON_MAX_QUEUE", "queue", 1, 10_000),
-    ("BON_MAX_ROWS", "rows", 1, 10_000),
+    ("BON_MAX_ROWS", "rows", 1, 10_000), ("BON_MAX_RUNS_A_DAY", "runs_a_day", 1, 1_000_000),
 ])
 def test_each_limit_accepts_exactly_its_range(name, field, least, most):
     for value in (least, most):
@@ -80,6 +81,11 @@ def test_each_limit_accepts_exactly_its_range(name, field, least, most):
     for value in (least - 1, most + 1):
         with pytest.raises(InputError, match=name):
             Deployment.of({name: str(value)})
+
+
+def test_a_value_of_more_digits_than_python_parses_is_refused():
+    with pytest.raises(InputError, match="BON_RATE"):
+        Deployment.of({"BON_RATE": "9" * 5000})
 
 
 def test_the_page_does_not_start_with_a_wrong_variable(monkeypatch):
@@ -321,8 +327,8 @@ def test_no_prompt_or_text_reaches_the_log(page, caplog, capfd, error):
     call_listener(page, "generate", [*(FORM | {"n": SECRET}).values()])
     call_listener(page, "generate", [*(FORM | {"select": SECRET}).values()])
     view = next(i for i, block in page.demo.blocks.items() if block.elem_id == "view")
-    for name in ("opened", "ranked", "exported"):
-        call = {"component_id": view, "fn_name": name, "data": {"record": SECRET, "kind": SECRET}}
+    for name in ("open_record", "rerank", "export"):
+        call = {"component_id": view, "fn_name": name, "data": {"record": SECRET, "format": SECRET}}
         httpx.post(f"{page.url}/gradio_api/component_server", json=call | {"session_hash": "s"})
     out, err = capfd.readouterr()
     assert page.stage.runs >= 4

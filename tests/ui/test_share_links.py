@@ -37,7 +37,8 @@ def test_parameters_of_others_are_ignored_without_a_warning():
 @pytest.mark.parametrize(("name", "value", "message"), [
     ("n", "0", "from 1 to 256"), ("n", "many", "'many'"), ("n", "1e400", "n must be"), ("n", "257", "257"),
     ("temperature", "0", "above 0"), ("temperature", "nan", "number"), ("top_p", "2", "at most 1"),
-    ("top_k", "-1", "at least 0"), ("seed", "-1", "seed"), ("seed", "soon", "soon"), ("reject", "0.3", "0.5 (on)"),
+    ("top_k", "-1", "at least 0"), ("seed", "-1", "seed"), ("seed", "soon", "soon"),
+    ("seed", "9" * 4301, "seed must be"), ("n", "9" * 4301, "n must be"), ("reject", "0.3", "0.5 (on)"),
     ("select", "median", "median"), ("softness", "0", "above 0"), ("target", "JOY", "POSITIVE and NEGATIVE"),
     ("max_tokens", "4", "above max"), ("min_tokens", "40", "above max"), ("max_tokens", "0", "max_tokens"),
     ("unit", "logit", "on this page"), ("temprature", "1", "mean temperature"),

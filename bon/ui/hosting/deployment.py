@@ -79,8 +79,8 @@ class Deployment:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "visitors", Visitors(self.rate))
-        limited = self.runs_a_day and Visitors(self.runs_a_day, "error.runs_a_day", DAY)
-        object.__setattr__(self, "everybody", limited)
+        everybody = Visitors(self.runs_a_day, "error.runs_a_day", DAY) if self.runs_a_day else None
+        object.__setattr__(self, "everybody", everybody)
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Deployment":
@@ -156,7 +156,7 @@ class Deployment:
         runs = math.ceil(prompts / PROMPTS_PER_RUN)
         if self.public:
             self.visitors.admit(visitor_id(visitor, self.spaces), runs)
-        if self.everybody:
+        if self.everybody is not None:
             self.everybody.admit("", runs)
 
     def limits(self) -> str:

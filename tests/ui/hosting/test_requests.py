@@ -214,6 +214,16 @@ def test_an_upload_is_one_file_of_the_stated_size_and_leaves_nothing_else(page):
             assert files() == before, request
 
 
+def test_an_upload_to_a_full_disk_is_refused_in_a_line(page, monkeypatch):
+    (page.files / "full").symlink_to("/dev/full")
+    with open(page.files / "full", "wb", buffering=0) as full:
+        monkeypatch.setattr(route_utils, "NamedTemporaryFile", lambda **_: full)
+        answer = page.http.post("/upload", files={"files": ("a.csv", b"prompt\nHi\n")})
+    assert answer.status_code == 507
+    assert line(answer).startswith("The server cannot write to its disk (No space left on device).")
+    assert not (page.files / "full").is_symlink()
+
+
 def test_the_largest_record_that_the_limits_allow_is_taken_and_no_much_larger_one(page):
     for deployment in (page.state.deployment, Deployment(public=True, n=256, tokens=500)):
         text = "\u2026" * 32 * deployment.tokens
