@@ -1,5 +1,6 @@
 """The prompts of a comparison: the built-in ones, a file's, or a visitor's lines; and a chat's file."""
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ PROMPTS_MAX = 10_000
 
 def shipped_prompts() -> list[str]:
     """The 32 prompts that travel with bon."""
-    return (assets_folder() / "prompts.txt").read_text(encoding="utf-8").splitlines()
+    return prompts_of_text((assets_folder() / "prompts.txt").read_text(encoding="utf-8"))
 
 
 def read_prompts(path: str, encoding: str | None = None) -> list[str]:
@@ -32,12 +33,12 @@ def read_prompts(path: str, encoding: str | None = None) -> list[str]:
         raise InputError("prompts", say("error.prompts_unreadable", path=path, reason=str(error.strerror))) from error
     encoding = encoding_of(content, encoding)
     try:
-        lines = content.decode(encoding).splitlines()
+        text = content.decode(encoding)
     except UnicodeError as error:
         raise wrong_encoding(path, encoding) from error
-    if any("\0" in line for line in lines):
+    if "\0" in text:
         raise InputError("prompts", say("error.prompts_not_text", path=path))
-    return checked_prompts(lines)
+    return prompts_of_text(text)
 
 
 def read_messages(path: str) -> list[dict[str, str]]:
@@ -53,9 +54,12 @@ def read_messages(path: str) -> list[dict[str, str]]:
     return messages
 
 
-def checked_prompts(lines: Sequence[str]) -> list[str]:
-    """The lines that are not blank, or an `InputError` where there are none or too many."""
-    prompts = [line.strip() for line in lines if line.strip()]
+def prompts_of_text(text: str) -> list[str]:
+    """The lines that are not blank, or an `InputError` where there are none or too many.
+
+    Lines end at LF, CR or CRLF, as those of a batch's text file do: other separators, such as U+2028, are in a prompt.
+    """
+    prompts = [line.strip() for line in io.StringIO(text, newline=None) if line.strip()]
     check_count(prompts)
     return prompts
 

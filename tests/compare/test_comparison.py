@@ -318,6 +318,8 @@ def test_prompts_are_read_from_a_text_file(tmp_path):
     file = tmp_path / "good.txt"
     file.write_bytes("\ufeffThis movie\r\n\r\n  The end \n".encode())
     assert prompts.read_prompts(str(file)) == ["This movie", "The end"]
+    file.write_bytes("One\u2028prompt\rTwo\x85or\x0cthree\r\nFour".encode())
+    assert prompts.read_prompts(str(file)) == ["One\u2028prompt", "Two\x85or\x0cthree", "Four"]
     assert len(prompts.shipped_prompts()) == len(set(prompts.shipped_prompts())) == 32
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from bon import zerogpu
-from bon.compare.prompts import checked_prompts, shipped_prompts
+from bon.compare.prompts import prompts_of_text, shipped_prompts
 from bon.ui.app_state import AppState
 from bon.ui.compare import comparison_view, updates
 from bon.ui.generate.form_values import FIELDS, settings_of
@@ -30,7 +30,7 @@ class CompareHandlers:
         state, progress = self._state, None
         try:
             settings = settings_of(dict(zip(FIELDS, values, strict=True)) | {"n": n}, state.deployment)
-            prompts = checked_prompts(text.splitlines()) if (text or "").strip() else shipped_prompts()
+            prompts = prompts_of_text(text) if (text or "").strip() else shipped_prompts()
             state.deployment.check_prompts(prompts, settings)
             state.deployment.admit(visitor, len(prompts))
             if zerogpu.is_on():
