@@ -132,7 +132,7 @@ def test_an_answer_without_a_text_ends_at_a_limit_which_the_error_names(
 
 
 @pytest.mark.parametrize(("behave", "variable", "value"), [
-    (endless_text, ANSWER, "200000"), (pause_in_text, PAUSE, "0.3"), (pause_in_text, REQUEST, "0.3"),
+    (endless_text, ANSWER, "200000"), (pause_in_text, PAUSE, "1"), (pause_in_text, REQUEST, "1"),
 ])
 def test_what_had_arrived_of_a_text_at_a_limit_is_kept_and_marked(
     fake: Callable[..., Fake], monkeypatch: pytest.MonkeyPatch, behave: Behave, variable: str, value: str
