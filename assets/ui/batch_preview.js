@@ -6,7 +6,7 @@
   const removeFileLabel = () => {
     const field = document.querySelector("#batch-file");
     const remove = () => field.querySelector("button:has(input[type=file])")?.removeAttribute("aria-label");
-    new MutationObserver(remove).observe(field, { childList: true, subtree: true });
+    new MutationObserver(remove).observe(field, { childList: true, subtree: true, attributeFilter: ["aria-label"] });
     remove();
   };
 

@@ -4,6 +4,7 @@
   let newLanguage = bon.language;
 
   bon.languageSelect = (element) => {
+    setGradioLanguage();
     const option = (tag) => bon.el("option", { value: tag, lang: tag }, bon.tables[tag]["language.name"]);
     const select = bon.el(
       "select",
@@ -52,6 +53,5 @@
     if (!document.querySelector("#settings-line")) return setTimeout(translateTitle, 50);
     document.title = bon.say("page.title");
   };
-  setGradioLanguage();
   translateTitle();
 }

@@ -6,7 +6,6 @@ from bon.assets_folder import assets_folder
 from bon.ui.components import ScriptView, fragment
 from bon.ui.texts import label
 
-SCRIPTS = ("tooltip.js", "score_chart.js", "clipboard.js", "sampling_demo.js", "code_samples.js")
 MODELS = ("reviews", "sentiment", "reviews-positive", "judge", "weak")
 
 
@@ -15,7 +14,7 @@ def about_tab() -> None:
     with gr.Row(elem_id="about-columns"):
         with gr.Column(min_width=300):
             fragment("about_sampling")
-            ScriptView(None, "samplingDemo", SCRIPTS, elem_id="play")
+            ScriptView(None, "samplingDemo", elem_id="play")
             fragment("about_models")
             _model_cards()
         with gr.Column(min_width=300):

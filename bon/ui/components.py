@@ -1,7 +1,7 @@
 """Components that the tabs share, and options for their events."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, get_type_hints
 
 import gradio as gr
@@ -33,16 +33,15 @@ guard_gradio()
 class ScriptView(gr.HTML):
     """A component whose value, of plain JSON types, a script of the page draws, with `textContent` only.
 
-    draw: the name of a function in the scripts, called as bon.draw(element, props, watch, server, trigger). scripts:
-    files in `assets/ui/`. The HTML template is empty, since Gradio would evaluate text in it as JavaScript.
+    draw: the name of a function in the scripts, called as bon.draw(element, props, watch, server, trigger). The HTML
+    template is empty, since Gradio would evaluate text in it as JavaScript.
     """
 
     # The value has a default because Gradio constructs the component again without it for some updates.
-    def __init__(self, value: Any = None, draw: str = "", scripts: Sequence[str] = (), **options: Any):
-        super().__init__(
-            value, html_template="", js_on_load=f"bon.{draw}(element, props, watch, server, trigger);",
-            head=theme.script_tags(*scripts), apply_default_css=False, **options,
-        )
+    def __init__(self, value: Any = None, draw: str = "", **options: Any):
+        # In a task of its own, since Gradio calls it before the components around this one are part of the page.
+        draws = f"setTimeout(() => bon.{draw}(element, props, watch, server, trigger));"
+        super().__init__(value, html_template="", js_on_load=draws, apply_default_css=False, **options)
 
     def postprocess(self, value: Any) -> Any:
         """The value with its messages encoded, so that the browser shows them in the visitor's language."""

@@ -1,15 +1,20 @@
-"""`FirstPaint`: what the browser paints before Gradio's scripts have built the page.
+"""`FirstPaint`: what the browser gets before Gradio's scripts have built the page.
 
-Gradio answers with an empty page, which its scripts fill in part by part. The middleware adds the page's styles and a
-still image of it in HTML (`assets/ui/first_paint.html`), which `first_paint.js` removes once all parts are in place. It
-compresses the page, and lets the browser cache Gradio's own files, whose names contain a hash of their contents.
+Gradio answers with an empty page, which its scripts fill in part by part. The middleware adds the page's styles, a
+still image of it in HTML (`assets/ui/first_paint.html`), which `first_paint.js` removes once all parts are in place,
+and the page's own scripts, as one file. It gives the page its content policy, compresses it, and lets the browser cache
+the files whose names contain a hash of their contents.
 """
 
 import gzip
-from collections.abc import Awaitable, Callable
-from typing import Any
+from hashlib import sha256
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+from starlette._utils import get_route_path
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bon.ui.hosting.content_policy import HEADER, protect_page
+
 Headers = list[tuple[bytes, bytes]]
 PASSWORD_NEEDED = b'"auth_required":true'
 FOREVER = b"public, max-age=31536000, immutable"
@@ -18,34 +23,41 @@ FOREVER = b"public, max-age=31536000, immutable"
 class FirstPaint:
     """ASGI middleware around Gradio's routes.
 
-    head: HTML for the end of the page's head. body: HTML for the beginning of its body.
+    head: HTML for the end of the page's head. body: HTML for the beginning of its body. scripts: the page's own, which
+    run before Gradio's. spaces: whether the server is a Space.
     """
 
-    def __init__(self, app: Callable, head: str, body: str):
-        self._app, self._head, self._body = app, head, body
+    def __init__(self, app: ASGIApp, head: str, body: str, scripts: str, spaces: bool):
+        self._app, self._head, self._body, self._spaces = app, head.encode(), body.encode(), spaces
+        self._scripts = Response(scripts, media_type="text/javascript")
+        self._scripts_path = f"/assets/bon-{sha256(self._scripts.body).hexdigest()[:12]}.js"
 
-    async def __call__(self, scope: dict[str, Any], receive: Callable, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
         if scope["type"] == "http" and scope["method"] == "GET":
-            if scope["path"] == "/":
+            path = get_route_path(scope)  # without the path under which a proxy serves the page
+            if path == self._scripts_path:
+                app = self._scripts
+            if path == "/":
                 send = self._send_page(send, b"gzip" in dict(scope["headers"]).get(b"accept-encoding", b""))
-            elif scope["path"].startswith("/assets/"):
+            elif path.startswith("/assets/"):
                 send = _send_cached(send)
-        await self._app(scope, receive, send)
+        await app(scope, receive, send)
 
     def _send_page(self, send: Send, compress: bool) -> Send:
         """A `send` that collects the page and sends it with head and body inserted, in one message."""
-        start: dict[str, Any] = {}
+        start: Message = {}
         parts: list[bytes] = []
 
-        async def send_page(message: dict[str, Any]) -> None:
+        async def send_page(message: Message) -> None:
             if message["type"] == "http.response.start":
                 start.update(message)
                 return
             parts.append(message.get("body", b""))
             if message.get("more_body"):
                 return
-            page = self._insert(b"".join(parts))
-            headers = [*_without(b"content-length", start["headers"]), (b"vary", b"Accept-Encoding")]
+            page, policy = protect_page(self._insert(b"".join(parts)), self._spaces)
+            headers = [*_without(b"content-length", start["headers"]), (b"vary", b"Accept-Encoding"), (HEADER, policy)]
             if compress:
                 page = gzip.compress(page, 6)
                 headers.append((b"content-encoding", b"gzip"))
@@ -58,15 +70,17 @@ class FirstPaint:
     def _insert(self, page: bytes) -> bytes:
         if PASSWORD_NEEDED in page:  # Gradio answers with a form for it, which has none of the parts in the image
             return page
-        head, end_of_head, body = page.partition(b"</head>")
+        before_scripts, script, rest = page.partition(b"<script")
+        head, end_of_head, body = rest.partition(b"</head>")
         before, tag, after = body.partition(b"<gradio-app")
-        return b"".join((head, self._head.encode(), end_of_head, before, self._body.encode(), tag, after))
+        own = f'<script defer src=".{self._scripts_path}"></script>'.encode()
+        return b"".join((before_scripts, own, script, head, self._head, end_of_head, before, self._body, tag, after))
 
 
 def _send_cached(send: Send) -> Send:
     """A `send` that tells the browser to cache the file forever."""
 
-    async def send_file(message: dict[str, Any]) -> None:
+    async def send_file(message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] == 200:
             headers = [*_without(b"cache-control", message["headers"]), (b"cache-control", FOREVER)]
             message = {**message, "headers": headers}

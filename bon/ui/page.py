@@ -16,7 +16,6 @@ from bon.ui.generate.layout import GenerateTab
 from bon.ui.texts import label
 
 TABS = ("tab.generate", "tab.compare", "tab.batch", "tab.history", "tab.about")
-HISTORY_SCRIPTS = ("record_texts.js", "pair_chart.js", "run_pair.js", "history_entries.js", "history_list.js")
 #: How often old uploads are deleted, and the age at which they are, in seconds.
 DELETE_CACHE = (3600, 86_400)
 
@@ -34,7 +33,7 @@ def build(state: AppState) -> gr.Blocks:
             with gr.Tab(label(TABS[2]), id="batch") as batch:
                 batch_tab(state, batch, generate_tab.form)
             with gr.Tab(label(TABS[3]), id="history") as history:
-                ScriptView(None, "historyList", HISTORY_SCRIPTS, elem_id="history")
+                ScriptView(None, "historyList", elem_id="history")
             with gr.Tab(label(TABS[4]), id="about") as about:
                 about_tab()
         generate_tab.wire(page, chips)
@@ -53,7 +52,7 @@ def _header(model: str) -> ScriptView:
     with gr.Row(elem_id="header"):
         fragment("brand", "brand")
         loading = [say("chip.model", name=model), say("chip.loading")]
-        chips = ScriptView(loading, "headerChips", ("header_chips.js",), elem_id="chips")
+        chips = ScriptView(loading, "headerChips", elem_id="chips")
         fragment("present_button", "present")
         ScriptView(None, "languageSelect", elem_id="language")
     return chips

@@ -61,12 +61,8 @@ PAGE_STYLES = (
     "charts.css", "winner_card.css", "run_facts.css", "candidate_rows.css", "candidate_detail.css", "run_view.css",
     "comparison_view.css", "batch_tab.css", "notices.css", "history_list.css", "run_pair.css", "present_mode.css",
 )
-#: Scripts of the whole page, in the order in which they run; components bring the others.
-PAGE_SCRIPTS = (
-    "browser_storage.js", "texts.js", "dom.js", "buttons.js", "language_switch.js", "first_paint.js",
-    "run_controls.js", "radio_keys.js", "earlier_prompts.js", "settings_summary.js", "form_values.js",
-    "field_errors.js", "present_mode.js",
-)
+#: Scripts that others need while they are loaded, in the order in which they run; all others follow.
+FIRST_SCRIPTS = ("browser_storage.js", "texts.js", "dom.js")
 
 
 def folder() -> Path:
@@ -87,15 +83,11 @@ def read(name: str) -> str:
     return (folder() / name).read_text(encoding="utf-8")
 
 
-def script_tags(*names: str) -> str:
-    """The scripts of these names as tags for the page's head."""
-    return "\n".join(f"<script>\n{read(name)}\n</script>" for name in names)
-
-
-def tables_tag() -> str:
-    """The tables of texts as a tag for the page's head, which comes before the scripts that read them."""
-    tables = json.dumps(messages.tables(), ensure_ascii=False).replace("<", "\\u003c")
-    return f"<script>\n(window.bon ??= {{}}).tables = {tables};\n</script>\n"
+def scripts() -> str:
+    """The page's scripts as one: the tables of texts, which they read, and every script of `assets/ui/`."""
+    names = [*FIRST_SCRIPTS, *sorted({file.name for file in folder().glob("*.js")} - set(FIRST_SCRIPTS))]
+    tables = json.dumps(messages.tables(), ensure_ascii=False)
+    return f"(window.bon ??= {{}}).tables = {tables};\n" + "\n".join(map(read, names))
 
 
 def style_tags(*names: str) -> str:
@@ -106,10 +98,11 @@ def style_tags(*names: str) -> str:
     return "\n".join(f"<style>\n{read(name)}\n</style>" for name in names)
 
 
-def first_paint() -> Middleware:
-    """The layer `FirstPaint` with its arguments."""
+def first_paint(deployment: Deployment) -> Middleware:
+    """The middleware `FirstPaint` with its arguments."""
+    head = style_tags("colours.css", "first_paint.css")
     body = read("first_paint.html").replace("<!-- brand -->", read("brand.html"))
-    return Middleware(FirstPaint, head=style_tags("colours.css", "first_paint.css"), body=body)
+    return Middleware(FirstPaint, head=head, body=body, scripts=scripts(), spaces=deployment.spaces)
 
 
 def serves_agents() -> bool:
@@ -121,9 +114,9 @@ def launch_options(deployment: Deployment) -> dict[str, Any]:
     """The arguments of `Blocks.launch` for a page of this deployment."""
     return {
         "theme": theme(),
-        "head": style_tags(*PAGE_STYLES) + tables_tag() + script_tags(*PAGE_SCRIPTS),
+        "head": style_tags(*PAGE_STYLES),
         "i18n": texts.translations(),
-        "app_kwargs": {"middleware": [*layers(deployment), first_paint()], **server_options()},
+        "app_kwargs": {"middleware": [*layers(deployment), first_paint(deployment)], **server_options()},
         "ssr_mode": False,  # a Node server in front of the layers would answer some requests itself
         "max_file_size": sizes.file_bytes(deployment),
         "favicon_path": folder() / "favicon.svg",

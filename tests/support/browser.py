@@ -66,7 +66,10 @@ def chromium(*options: str) -> Iterator[Browser]:
 
 
 def open_page(browser: Browser, url: str, **context) -> Page:
-    """Opens the page and waits for its result; `page.left` and `page.errors` collect foreign requests and errors."""
+    """Opens the page and waits for its result; `page.left` and `page.errors` collect foreign requests and errors.
+
+    An error is a failed script, or a violation of the page's content policy.
+    """
     context_options = repr(sorted(context.items()))
     if spare := browser.spare.get(context_options):
         page = spare.pop().new_page()
@@ -77,10 +80,16 @@ def open_page(browser: Browser, url: str, **context) -> Page:
     allowed = (url.partition("/?")[0], "data:", "blob:")
     page.on("request", lambda r: page.left.append(r.url) if not r.url.startswith(allowed) else None)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda message: page.errors.append(message.text) if is_fault(message.text) else None)
     page.set_default_timeout(120_000)
     page.goto(url)
     wait_until_ready(page)
     return page
+
+
+def is_fault(message: str) -> bool:
+    """Whether a message of the browser's console is about a violation of a content policy, or a failed component."""
+    return "Content Security Policy" in message or "Error executing js_on_load" in message
 
 
 def clear_storage(page: Page, origin: str) -> None:

@@ -44,6 +44,28 @@ ${hacked=1}
 )
 
 
+#: Puts markup into a document by innerHTML, as a fault in a script would. It sets window.hacked if any of it runs.
+INJECT = """() => new Promise((done) => {
+    const place = document.body.appendChild(document.createElement("div"));
+    place.innerHTML = `<script>hacked = 1</script><img src=x onerror=hacked=2><svg onload=hacked=3></svg>
+        <iframe srcdoc="<script>parent.hacked = 4</script>"></iframe><details open ontoggle=hacked=5></details>
+        <a href="javascript:hacked=6">x</a><base href="http://a.invalid/"><object data="http://a.invalid"></object>`;
+    place.append(Object.assign(document.createElement("script"), { textContent: "hacked = 7" }));
+    place.append(Object.assign(document.createElement("script"), { src: "data:text/javascript,hacked=8" }));
+    place.querySelector("a").click();
+    const frameLoaded = new Promise((loaded) => place.querySelector("iframe").addEventListener("load", loaded));
+    const imageFailed = new Promise((failed) => place.querySelector("img").addEventListener("error", failed));
+    Promise.all([frameLoaded, imageFailed]).then(() => setTimeout(() => done(place.remove())));
+})"""
+
+
+def injected_markup_runs_nothing(page) -> None:
+    address = page.evaluate("document.baseURI")
+    page.evaluate(INJECT)
+    assert page.evaluate("() => window.hacked") is None
+    assert page.evaluate("document.baseURI") == address
+
+
 def assert_unharmed(page) -> None:
     assert page.evaluate("() => window.hacked") is None
     assert page.left == []
@@ -83,7 +105,11 @@ def test_no_text_of_prompt_or_model_is_interpreted_as_code(browser, stage, visit
     assert len(requests) == 1
     text = report.text_content("body")
     assert [payload for payload in PAYLOADS if payload not in text] == []
+    injected_markup_runs_nothing(report)
     report.context.close()
+    injected_markup_runs_nothing(page)
+    assert len(page.errors) >= 7  # the violations, all of which the fixture `visit` would report
+    page.errors.clear()
 
 
 SHIFTS = """() => {

@@ -13,8 +13,6 @@ from bon.ui.generate.form import EXAMPLES
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.texts import label
 
-SCRIPTS = ("status_line.js", "batch_ids.js", "batch_preview.js", "batch_view.js")
-
 
 def batch_tab(state: AppState, tab: gr.Tab, form: dict[str, Any]) -> None:
     """Lays the tab out and connects its events. form: the Generate tab's components, whose settings apply here too."""
@@ -29,7 +27,7 @@ def batch_tab(state: AppState, tab: gr.Tab, form: dict[str, Any]) -> None:
                 "", **label_and_info("batch.paste"), lines=4, max_lines=4, placeholder="\n".join(EXAMPLES[:3]),
                 elem_id="batch-paste", scale=1, min_width=240,
             )
-        preview = ScriptView({}, "batchPreview", SCRIPTS, elem_id="batch-preview")
+        preview = ScriptView({}, "batchPreview", elem_id="batch-preview")
         rows = gr.State(0)
         fields = _fields(form)
         with gr.Row(elem_id="batch-go"):
@@ -38,7 +36,7 @@ def batch_tab(state: AppState, tab: gr.Tab, form: dict[str, Any]) -> None:
         shared = text_line("", "batch-shared")
         text_line(handlers.rows_limit(), "batch-limit")
     functions = server_functions(handlers.views, handlers.act)
-    view = ScriptView({}, "batchView", SCRIPTS, elem_id="batch", server_functions=functions)
+    view = ScriptView({}, "batchView", elem_id="batch", server_functions=functions)
     encoding, column = fields["encoding"], fields["column"]
     previewed = [preview, column, encoding, rows]
     latest: Any = {"trigger_mode": "always_last", "concurrency_limit": None, **QUIET}

@@ -13,8 +13,6 @@ from bon.ui.generate.form import EXAMPLES
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.texts import label
 
-SCRIPTS = ("status_line.js", "queue_status.js", "save_file.js", "comparison_view.js")
-
 
 def compare_tab(state: AppState, form: dict[str, Any]) -> None:
     """Lays the tab out and connects its events. form: the Generate tab's components, whose settings apply here too."""
@@ -27,7 +25,7 @@ def compare_tab(state: AppState, form: dict[str, Any]) -> None:
         start = gr.Button(label("compare.start"), variant="primary", elem_id="compare-start", min_width=120, scale=0)
         stop = gr.Button(label("stop"), elem_id="compare-stop", min_width=84, scale=0)
     sample = comparison_view.sample_view(theme.folder() / "sample_comparison.json")
-    view = ScriptView(sample, "comparisonView", SCRIPTS, elem_id="comparison")
+    view = ScriptView(sample, "comparisonView", elem_id="comparison")
     run = start.click(
         CompareHandlers(state).compare, [texts, n, *(form[name] for name in FIELDS)], view,
         show_progress="minimal", show_progress_on=view, **DEVICE_QUEUE, **PRIVATE,

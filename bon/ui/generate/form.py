@@ -39,7 +39,7 @@ class Labels(gr.Radio):
 
 def form(deployment: Deployment) -> dict[str, Any]:
     """Lays the form out. Returns its components by name: those of `FIELDS`, slider, buttons, lines and link notice."""
-    link_notice = ScriptView(None, "linkNotice", ("link_notice.js",), elem_id="linked")
+    link_notice = ScriptView(None, "linkNotice", elem_id="linked")
     components = {**_prompt(deployment), **_first_view(deployment), **_settings(deployment), "notice": link_notice}
     link_notice.value = notice({name: components[name].value for name in FIELDS})
     return components
@@ -47,8 +47,8 @@ def form(deployment: Deployment) -> dict[str, Any]:
 
 def _prompt(deployment: Deployment) -> dict[str, Any]:
     """The prompt, the messages before it in a chat, and examples of both."""
-    chat = ScriptView(None, "chatField", ("chat_field.js",), elem_id="chat")
-    chats = ScriptView({"model": deployment.model, "chats": None}, "chatSupport", ("chat_support.js",), elem_id="chats")
+    chat = ScriptView(None, "chatField", elem_id="chat")
+    chats = ScriptView({"model": deployment.model, "chats": None}, "chatSupport", elem_id="chats")
     prompt = gr.Textbox(
         EXAMPLES[0], label=label("form.prompt"), info=label(f"hint.{deployment.model}", label("hint")),
         placeholder=label("form.prompt.empty"), lines=2, max_lines=8, elem_id="prompt",

@@ -12,12 +12,6 @@ from bon.ui.generate.form import SUMMARIZED, form
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.generate.handlers import GenerateHandlers
 
-SCRIPTS = (
-    "clipboard.js", "save_file.js", "download_menu.js", "share_links.js", "status_line.js", "queue_status.js",
-    "tooltip.js", "score_chart.js", "expected_best_chart.js", "winner_card.js", "run_facts.js", "candidate_detail.js",
-    "candidate_rows.js", "run_draft.js", "history_store.js", "run_view.js",
-)
-
 
 class RunView(ScriptView):
     """A component that shows a view made by `bon.ui.generate.run_view`."""
@@ -48,7 +42,7 @@ class GenerateTab:
             with gr.Column(elem_id="result", scale=1, min_width=300):
                 sample = run_view.sample_view(theme.folder() / "sample_run.json")
                 functions = server_functions(self._handlers.open_record, self._handlers.rerank, self._handlers.export)
-                self._view = RunView(sample, "runView", SCRIPTS, elem_id="view", server_functions=functions)
+                self._view = RunView(sample, "runView", elem_id="view", server_functions=functions)
 
     def wire(self, page: gr.Blocks, chips: gr.HTML) -> None:
         """Connects the events. chips: the header's component that names model, scorer and device."""
