@@ -3,6 +3,7 @@
 import sys
 
 from bon import configure_threads
+from bon.cli.output import print_to_stderr
 from bon.errors import BonError
 
 configure_threads()  # before torch is imported, which the package `spaces` does too
@@ -13,4 +14,5 @@ if __name__ == "__main__":
     try:
         launch.serve()
     except BonError as error:
-        sys.exit(f"bon: {error}")
+        print_to_stderr(str(error))
+        sys.exit(1)

@@ -5,6 +5,7 @@ The texts of models are data: never markup.
 
 import dataclasses
 import math
+import re
 import textwrap
 import unicodedata
 from collections.abc import Mapping
@@ -152,16 +153,32 @@ class Result:
 
 #: Invisible characters that are part of a text: joiners of letters and emoji, direction marks, flags.
 _INVISIBLE = {"\u200c", "\u200d", "\u200e", "\u200f", *map(chr, range(0xE0020, 0xE0080))}
+#: Characters that control a terminal or reorder a line: C0 without tabs and line ends, DEL, C1, and Unicode's
+#: embeddings, overrides and isolates.
+_CONTROLS = re.compile("\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-def printable(text: str) -> str:
-    """`text` on one line, without characters that could control a terminal or reverse the rest of the line."""
-    return "".join(c if c.isprintable() or c in _INVISIBLE else _replacement(c) for c in text)
+def printable(text: str, escapes: bool = False) -> str:
+    """`text` on one line, without characters that could control a terminal or reverse the rest of the line.
+
+    escapes: show such a character as its escape, `\\x1b`, rather than as U+FFFD.
+    """
+    return "".join(c if c.isprintable() or c in _INVISIBLE else _replacement(c, escapes) for c in text)
 
 
-def _replacement(c: str) -> str:
-    blank = c in "\r\n\t" or unicodedata.category(c) in ("Zs", "Zl", "Zp")
-    return " " if blank else "\ufffd"
+def _replacement(c: str, escapes: bool) -> str:
+    if c in "\r\n\t" or unicodedata.category(c) in ("Zs", "Zl", "Zp"):
+        return " "
+    return _escape(c) if escapes else "\ufffd"
+
+
+def show_controls(text: str) -> str:
+    """`text` with every character that could control a terminal as its escape, `\\x1b`; tabs and line ends stay."""
+    return _CONTROLS.sub(lambda match: _escape(match[0]), text)
+
+
+def _escape(c: str) -> str:
+    return c.encode("unicode_escape").decode()
 
 
 def at_most(value: float, digits: int = 2) -> str:
@@ -184,15 +201,19 @@ def facts(result: Result) -> list[str]:
     return out
 
 
-def as_text(result: Result, width: int = 88) -> str:
-    """The winner, the runners-up and the facts as plain text, wrapped at `width` columns."""
+def as_text(result: Result, width: int = 88, escapes: bool = False) -> str:
+    """The winner, the runners-up and the facts as plain text, wrapped at `width` columns.
+
+    escapes: as in `printable`.
+    """
     head = f"{_title(result)}  ({result.model}, scored by {result.scorer})"
-    rows = [_row(c, width) for c in result.candidates]
-    prompt = textwrap.fill(printable(result.prompt), width, initial_indent="prompt: ", subsequent_indent=" " * 8)
+    rows = [_row(c, width, escapes) for c in result.candidates]
+    prompt = printable(result.prompt, escapes)
+    prompt = textwrap.fill(prompt, width, initial_indent="prompt: ", subsequent_indent=" " * 8)
     notes = [f"note: {note}" for note in result.notes]
     text = "\n".join([head, prompt, "", *rows, "", "; ".join(facts(result)) + ".", *notes])
     # Names of models and labels are data too.
-    return "\n".join(printable(line) for line in text.split("\n"))
+    return "\n".join(printable(line, escapes) for line in text.split("\n"))
 
 
 def _title(result: Result) -> str:
@@ -205,9 +226,9 @@ def text_words(c: Candidate) -> str:
     return "(no text)" if c.empty else c.text
 
 
-def _row(c: Candidate, width: int) -> str:
+def _row(c: Candidate, width: int, escapes: bool) -> str:
     head = f"{c.rank or '-':>4}  {'   -  ' if c.score is None else f'{c.score:6.3f}'}  "
-    text = printable(text_words(c)).strip()
+    text = printable(text_words(c), escapes).strip()
     if c.ended == "rejected":
         text += f" (dropped after {c.tokens} tokens)"
     return textwrap.fill(text, width, initial_indent=head, subsequent_indent=" " * len(head))

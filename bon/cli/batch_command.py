@@ -1,6 +1,7 @@
 """`python -m bon batch`: a file of prompts in, a file of results or of training data out."""
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import islice
@@ -20,10 +21,9 @@ from bon.cli.options import (
     add_settings,
     check_model_options,
     parse_number,
-    print_to_stderr,
     settings_from,
 )
-from bon.cli.output import progress_line
+from bon.cli.output import print_text, print_to_stderr, progress_line
 from bon.errors import InputError, ModelError
 from bon.messages import say
 from bon.report import hub_writing
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         number("margin", parse_number(args.margin)), args.resume, args.overwrite or args.dry_run,
     )
     if task.complete:
-        print(f"{task.output} is complete: there is nothing to resume.")
+        print_text(f"{task.output} is complete: there is nothing to resume.")
         return 0
 
     names = ("model", "scorer", "target", "unit")
@@ -139,14 +139,14 @@ def _preview(task: Task, worker: LocalWorker) -> int:
     """Prints the input's facts, its first prompts and an estimate of the run's time, and returns the exit status."""
     survey = task.survey
     unreadable = f", {survey.unreadable:,} of them unreadable" if survey.unreadable else ""
-    print(f"{task.dataset.path}: {survey.rows:,} rows{unreadable}; columns: {', '.join(survey.columns)}")
-    print("prompts by template" if task.dataset.template else f"prompts in {task.dataset.column}")
+    print_text(f"{task.dataset.path}: {survey.rows:,} rows{unreadable}; columns: {', '.join(survey.columns)}")
+    print_text("prompts by template" if task.dataset.template else f"prompts in {task.dataset.column}")
     for row in islice(task.dataset.rows(), 3):
         text = row.error or (row.prompt if row.messages is None else str(row.messages))
-        print(printable(f"  {row.number}: {text}")[:120])
+        print_text(printable(f"  {row.number}: {text}", escapes=sys.stdout.isatty())[:120])
     seconds = batch_run.estimate_seconds(task, worker.engine, worker.scorer, worker.tell)
     models = f"{worker.engine.name} and {worker.scorer.name}"
-    print(f"{models} take about {format_duration(seconds)} for these; nothing written.")
+    print_text(f"{models} take about {format_duration(seconds)} for these; nothing written.")
     return 0
 
 
@@ -179,7 +179,7 @@ def _uploader(args: argparse.Namespace, task: Task) -> Callable[[Finished], None
     from bon.batch import hub_upload
 
     def upload(finished: Finished) -> None:
-        print(f"sent: {hub_upload.push(args.push_to_hub, task.output, finished, args.private)}")
+        print_text(f"sent: {hub_upload.push(args.push_to_hub, task.output, finished, args.private)}")
 
     return upload
 
@@ -191,9 +191,9 @@ def _print_summary(task: Task, finished: Finished) -> int:
     for note in finished.notes:
         print_to_stderr(note)
     seed = finished.plan["seed"]
-    print(f"{task.output}: {finished.written:,} rows from {finished.rows:,} prompts (seed {seed})")
+    print_text(f"{task.output}: {finished.written:,} rows from {finished.rows:,} prompts (seed {seed})")
     for reason, count in sorted(finished.left_out.items()):
-        print(f"left out {export_formats.LEFT_OUT_REASONS[reason]}: {count:,}")
+        print_text(f"left out {export_formats.LEFT_OUT_REASONS[reason]}: {count:,}")
     if finished.failed:
         where = batch_run.failures_path(task.output) if task.format.for_training else "column error"
         print_to_stderr(f"{finished.failed:,} of {finished.rows:,} rows failed: see {where}.")

@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 
 from bon.cli.options import PROGRAM, Parser, parse_whole_numbers
+from bon.cli.output import print_text
 from bon.errors import InputError, ModelError
 from bon.messages import say
 from bon.report.json_text import json_text
@@ -63,14 +64,14 @@ def run(args: argparse.Namespace) -> int:
         *([batch_speed.throughput(batch_prompts)] if batch_prompts else ()),
     ]
     if measurements:
-        print(*(json_text(dataclasses.asdict(measurement)) for measurement in measurements), sep="\n")
+        print_text("\n".join(json_text(dataclasses.asdict(measurement)) for measurement in measurements))
         return 0
     dtypes = args.dtype.split(",")
     if args.models:
         for work in (speed_table.Work(Path(args.models), n, tokens, lengths)
                      for tokens in prompt_lengths for n in counts):
             for dtype in dtypes:
-                print(json_text(speed_table.time_bon(work, dtype)), flush=True)
+                print_text(json_text(speed_table.time_bon(work, dtype)), flush=True)
         return 0
     sizes = args.sizes.split(",")
     if unknown := set(sizes) - set(random_models.SIZES):
@@ -79,5 +80,5 @@ def run(args: argparse.Namespace) -> int:
     rows = speed_table.table(dtypes, turns, args.peer_python, sizes, counts, prompt_lengths, lengths, args.peer_dtype)
     lines = (json_text(dataclasses.asdict(row)) for row in rows) if args.json else speed_table.markdown(rows)
     for line in lines:
-        print(line, flush=True)
+        print_text(line, flush=True)
     return 0

@@ -14,7 +14,7 @@ from bon.cli.options import (
     add_settings,
     settings_from,
 )
-from bon.cli.output import add_output_options, check_output_files, progress_line, write_output_files
+from bon.cli.output import add_output_options, check_output_files, print_text, progress_line, write_output_files
 from bon.errors import InputError
 from bon.messages import say
 from bon.models import presets
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         settings = settings.filled(unit=models.scorer.unit)
     comparison, complete = _last_comparison(comparison_run.stream(prompts, models, settings), len(prompts))
     if comparison is not None:
-        print(json_text(comparison.to_dict()) if args.json else comparison_files.comparison_text(comparison))
+        print_text(json_text(comparison.to_dict()) if args.json else comparison_files.comparison_text(comparison))
         makers = {"csv": comparison_files.comparison_csv, "html": comparison_files.comparison_html}
         write_output_files(args, makers, comparison)
     return 0 if complete else INTERRUPTED

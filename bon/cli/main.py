@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 
 from bon import configure_threads
 from bon.cli import (
@@ -13,7 +14,8 @@ from bon.cli import (
     publish_command,
     run_command,
 )
-from bon.cli.options import INTERRUPTED, PROGRAM, print_to_stderr
+from bon.cli.options import INTERRUPTED, PROGRAM
+from bon.cli.output import print_text, print_to_stderr
 from bon.errors import BonError, InputError, ModelError
 
 #: The commands by name. Each module has `parser()`, `run(args)`, which returns the exit status, and the line `HELP`.
@@ -61,11 +63,12 @@ def _commands_help() -> str:
 
 
 def _report(error: Exception) -> int:
-    """Prints an error in one line and returns the exit status."""
+    """Prints an error in one line, or where it arose in Python's development mode, and returns the exit status."""
     if isinstance(error, BonError):
         print_to_stderr(str(error))
         return 2 if isinstance(error, InputError | ModelError) else 1
     if sys.flags.dev_mode:
-        raise error
+        print_text("".join(traceback.format_exception(error)), sys.stderr)
+        return 1
     print_to_stderr(f"{type(error).__name__}: {error} (python -X dev -m bon shows where)")
     return 1

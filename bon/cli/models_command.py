@@ -3,6 +3,7 @@
 import argparse
 
 from bon.cli.options import PROGRAM, Parser
+from bon.cli.output import print_text
 from bon.models import presets
 from bon.report.json_text import json_text
 
@@ -27,15 +28,15 @@ def run(args: argparse.Namespace) -> int:
         for spec in presets.presets()
     ]
     if args.json:
-        print(json_text({"models": rows}))
+        print_text(json_text({"models": rows}))
         return 0
     for row in rows:
-        print(f"{row['name']}: {row['summary']}")
-        print(f"  writes: {row['model']} ({row['model_state']})")
-        print(f"  scores: {row['scorer']} ({row['scorer_state']})")
+        print_text(f"{row['name']}: {row['summary']}")
+        print_text(f"  writes: {row['model']} ({row['model_state']})")
+        print_text(f"  scores: {row['scorer']} ({row['scorer_state']})")
         for role, title in (("tuned", "tuned counterpart"), ("judge", "judge")):
             if role in row:
-                print(f"  {title}: {row[role]} ({row[role + '_state']})")
-    print("Any other causal language model: its Hub id, or a folder, as --model; a scorer likewise as --scorer.")
-    print(f"Scorers without a model of their own: {', '.join(presets.FREE)}.")
+                print_text(f"  {title}: {row[role]} ({row[role + '_state']})")
+    print_text("Any other causal language model: its Hub id, or a folder, as --model; a scorer likewise as --scorer.")
+    print_text(f"Scorers without a model of their own: {', '.join(presets.FREE)}.")
     return 0

@@ -1,15 +1,14 @@
 """Options that several commands have (settings, model, device), their values, and errors in one line."""
 
 import argparse
-import sys
 from collections.abc import Iterable
 from typing import NoReturn
 
+from bon.cli.output import print_to_stderr
 from bon.engines.server.connection import check_url
 from bon.errors import InputError
 from bon.messages import say
 from bon.models import presets
-from bon.result import printable
 from bon.settings import Settings, declared, whole
 
 PROGRAM = "python -m bon"
@@ -24,11 +23,6 @@ class Parser(argparse.ArgumentParser):
         """Prints the message and ends the program with status 2."""
         print_to_stderr(f"{message}. See {PROGRAM} --help.")
         raise SystemExit(2)
-
-
-def print_to_stderr(message: str) -> None:
-    """Prints one line to standard error."""
-    print(printable("bon: " + " ".join(message.split())), file=sys.stderr)
 
 
 def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:

@@ -1,17 +1,33 @@
-"""Output options that several commands have, the files that they name, and a line of progress."""
+"""What commands print and write: texts, the files that the output options name, and a line of progress."""
 
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from bon.errors import BonError, InputError
 from bon.messages import say
 from bon.report import safe_files
+from bon.result import printable, show_controls
 
 T = TypeVar("T")
+
+
+def print_text(text: str, stream: TextIO | None = None, flush: bool = False) -> None:
+    """Prints a text to a stream, else to standard output.
+
+    On a terminal, characters of models, servers and files that would control it are shown as their escapes. Files and
+    pipes get the text as it is.
+    """
+    stream = stream or sys.stdout
+    print(show_controls(text) if stream.isatty() else text, file=stream, flush=flush)
+
+
+def print_to_stderr(message: str) -> None:
+    """Prints one line to standard error."""
+    print_text(printable("bon: " + " ".join(message.split()), escapes=sys.stderr.isatty()), sys.stderr)
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from bon.assets_folder import assets_folder
 from bon.cli.options import PROGRAM, Parser
+from bon.cli.output import print_text
 from bon.errors import ModelError
 from bon.messages import say
 from bon.report import hub_writing
@@ -35,13 +36,13 @@ def run(args: argparse.Namespace) -> int:
     sizes = files()
     if args.dry_run:
         for name, size in sizes:
-            print(f"{size:>12,}  {name}")
+            print_text(f"{size:>12,}  {name}")
     total = f"{len(sizes)} files, {sum(size for _, size in sizes) / 1e6:.1f} MB"
     if args.dry_run:
-        print(f"{total} for https://huggingface.co/spaces/{args.space}; nothing was sent.")
+        print_text(f"{total} for https://huggingface.co/spaces/{args.space}; nothing was sent.")
         return 0
     url = publish(args.space, args.private)
-    print(f"{total} sent. The Space builds now: {url}")
+    print_text(f"{total} sent. The Space builds now: {url}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """`python -m bon PROMPT`: best of n for one prompt or chat."""
 
 import argparse
+import sys
 from collections.abc import Generator
 from contextlib import closing
 
@@ -12,15 +13,21 @@ from bon.cli.options import (
     add_model_options,
     add_settings,
     check_model_options,
-    print_to_stderr,
     settings_from,
 )
-from bon.cli.output import add_output_options, check_output_files, progress_line, write_output_files
+from bon.cli.output import (
+    add_output_options,
+    check_output_files,
+    print_text,
+    print_to_stderr,
+    progress_line,
+    write_output_files,
+)
 from bon.errors import EngineError, InputError
 from bon.events import Done, Event, Note
 from bon.messages import say
 from bon.report.json_text import json_text
-from bon.result import Result
+from bon.result import Result, as_text
 from bon.settings import Request
 
 
@@ -54,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     options = check_model_options(args, settings)
     result, end = _run_events(_events(request, options))
     if result is not None:
-        print(json_text(result.to_dict()) if args.json else result)
+        text = json_text(result.to_dict()) if args.json else as_text(result, escapes=sys.stdout.isatty())
+        print_text(text)
         write_output_files(args, {"csv": result_files.run_csv, "html": result_files.run_html}, result)
     if isinstance(end, EngineError):
         raise end

@@ -1,0 +1,129 @@
+"""What reaches a terminal: characters of models, servers and files that would control it are shown as escapes."""
+
+import ast
+import os
+import re
+import threading
+from pathlib import Path
+
+import pytest
+
+from bon import cli
+from bon.cli.main import main
+from bon.cli.output import progress_line
+from bon.result import show_controls
+from tests.support import tiny
+from tests.support.model_servers import Fake, completion
+
+#: A title, a cleared screen, a colour by C1, an override and an isolate; and how a terminal shows them.
+HOSTILE = "evil\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\u2066"
+SHOWN = r"evil\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\u2066"
+#: What clears the line of progress: the only sequence that commands send themselves.
+CLEARED_LINE = "\r\x1b[K"
+SMALL = ("-n", "2", "--seed", "1", "--min-tokens", "1", "--max-tokens", "4")
+
+
+@pytest.fixture
+def on_terminal(monkeypatch):
+    """Runs the command line with a terminal as standard output and error; gives the status and what arrived there."""
+    def on_terminal(*argv: str) -> tuple[int, str]:
+        terminal, program_side = os.openpty()
+        received = []
+
+        def read() -> None:
+            try:
+                while data := os.read(terminal, 65536):
+                    received.append(data)
+            except OSError:  # the other side is closed
+                pass
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        with monkeypatch.context() as patch, open(program_side, "w", encoding="utf-8") as stream:
+            patch.setattr("sys.stdout", stream)
+            patch.setattr("sys.stderr", stream)
+            status = main(list(argv))
+        reader.join()
+        os.close(terminal)
+        return status, b"".join(received).decode().replace("\r\n", "\n")
+
+    return on_terminal
+
+
+def assert_harmless(text: str) -> None:
+    text = text.replace(CLEARED_LINE, "")
+    assert [c for c in text if not (c in "\n\t" or c.isprintable())] == []
+
+
+@pytest.fixture(scope="module")
+def hostile_classifier(tmp_path_factory) -> str:
+    return tiny.save(tiny.classifier(("NEGATIVE", HOSTILE)), tmp_path_factory.mktemp("classifier"))
+
+
+@pytest.fixture
+def prompts_file(tmp_path) -> str:
+    """A file whose columns, prompts and name are hostile."""
+    file = tmp_path / f"{HOSTILE}.csv"
+    file.write_text(f'prompt,"{HOSTILE}"\n"This {HOSTILE} movie",x\n', encoding="utf-8")
+    return str(file)
+
+
+@pytest.fixture(params=["prompt", "label", "compared label", "columns", "no such column", "file name", "option"])
+def command(request, lm_folder, classifier_folder, hostile_classifier, prompts_file, tmp_path) -> list[str]:
+    """A command that prints something hostile."""
+    models = ["--model", lm_folder, "--scorer", classifier_folder, *SMALL]
+    label = ["--model", lm_folder, "--scorer", hostile_classifier, "--target", HOSTILE, *SMALL]
+    output = str(tmp_path / "out.jsonl")
+    return {
+        "prompt": [f"This {HOSTILE} movie", *models], "label": ["This movie", *label],
+        "compared label": ["compare", "This movie", *label, "--tuned", "none", "--judge", "none"],
+        "columns": ["batch", prompts_file, output, "--dry-run", *models],
+        "no such column": ["batch", prompts_file, output, "--prompt-column", 2 * HOSTILE, *models],
+        "file name": ["batch", prompts_file, str(tmp_path / f"{HOSTILE}.jsonl"), *models],
+        "option": ["This movie", f"--{HOSTILE}"],
+    }[request.param]
+
+
+def test_nothing_that_a_command_prints_controls_the_terminal(on_terminal, command):
+    _, text = on_terminal(*command)
+    assert_harmless(text)
+    assert SHOWN in re.sub(r"\s", "", text)
+
+
+def test_no_text_of_a_server_controls_the_terminal(on_terminal):
+    def behave(handler, body, number):
+        if number < 2:
+            handler.send(200, completion({**body, "n": 1}, [HOSTILE], finish=HOSTILE))
+        else:
+            handler.send(400, {"error": {"message": HOSTILE}})
+
+    server = Fake(behave, models=(HOSTILE,))
+    command = ["This movie", "--endpoint", server.url, "--scorer", "logprob", *SMALL]
+    for _ in range(2):
+        _, text = on_terminal(*command)
+        assert_harmless(text)
+        assert SHOWN in re.sub(r"\s", "", text)
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_pipe_gets_every_character(capsys, lm_folder, hostile_classifier, prompts_file, classifier_folder, tmp_path):
+    label = ["--model", lm_folder, "--scorer", hostile_classifier, "--target", HOSTILE, *SMALL]
+    assert main(["compare", "This movie", *label, "--tuned", "none", "--judge", "none"]) == 0
+    assert HOSTILE in capsys.readouterr().out
+    models = ["--model", lm_folder, "--scorer", classifier_folder, *SMALL]
+    assert main(["batch", prompts_file, str(tmp_path / "out.jsonl"), "--dry-run", *models]) == 0
+    assert f"columns: prompt, {HOSTILE}" in capsys.readouterr().out
+
+
+def test_tabs_line_ends_and_letters_of_all_scripts_stay():
+    for text in ("a\tb\nc\r\nd", "👩‍👩‍👧 🇩🇪 می‌خواهم שלום e\u0301 日本語\u200f\u200e"):
+        assert show_controls(text) == text
+    assert show_controls("a\rb\x0b\x85\x7f\0") == r"a\rb\x0b\x85\x7f\x00"
+
+
+def test_every_command_prints_through_the_functions_that_show_controls():
+    for file in Path(cli.__path__[0]).glob("*.py"):
+        calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+        prints = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
+        assert len(prints) == (2 if file.stem == progress_line.__module__.rpartition(".")[2] else 0), file.name
