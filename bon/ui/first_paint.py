@@ -9,11 +9,11 @@ the files whose names contain a hash of their contents.
 import gzip
 from hashlib import sha256
 
-from starlette._utils import get_route_path
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bon.ui.hosting.content_policy import HEADER, protect_page
+from bon.ui.hosting.layers.asgi import path_of
 
 Headers = list[tuple[bytes, bytes]]
 PASSWORD_NEEDED = b'"auth_required":true'
@@ -35,7 +35,7 @@ class FirstPaint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
         if scope["type"] == "http" and scope["method"] == "GET":
-            path = get_route_path(scope)  # without the path under which a proxy serves the page
+            path = path_of(scope)
             if path == self._scripts_path:
                 app = self._scripts
             if path == "/":
@@ -57,7 +57,8 @@ class FirstPaint:
             if message.get("more_body"):
                 return
             page, policy = protect_page(self._insert(b"".join(parts)), self._spaces)
-            headers = [*_without(b"content-length", start["headers"]), (b"vary", b"Accept-Encoding"), (HEADER, policy)]
+            headers = [*_without(b"content-length", start["headers"]), (b"vary", b"Accept-Encoding")]
+            headers.append((HEADER.encode(), policy))
             if compress:
                 page = gzip.compress(page, 6)
                 headers.append((b"content-encoding", b"gzip"))

@@ -7,10 +7,10 @@ answer to answer: each gets the nonce that the policy of this one answer names.
 import re
 import secrets
 
-#: The header's name.
-HEADER = b"content-security-policy"
+#: The header's name, as ASGI writes it.
+HEADER = "content-security-policy"
 #: The policy of all answers but the page: opened as a document, a file runs nothing. A picture may have styles.
-FILE_POLICY = b"default-src 'none'; style-src 'unsafe-inline'; sandbox"
+FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 #: The host that a page on a Space asks whether the Space is awake.
 HUB = "https://huggingface.co"
 

@@ -1,12 +1,13 @@
 """`ResponseHeaders`: headers that every answer of the server has, and those of files and of streams.
 
-No browser may take an answer for another type than it says, nor show a visitor's file as a page of this server, and no
-proxy may hold back the events of a stream.
+No browser may take an answer for another type than it says, nor show a visitor's file as a page of this server, nor run
+scripts of any answer but the page, and no proxy may hold back the events of a stream.
 """
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bon.ui.hosting.content_policy import FILE_POLICY, HEADER
 from bon.ui.hosting.layers.asgi import path_of
 from bon.ui.hosting.layers.file_names import FILE_ROUTES
 
@@ -30,6 +31,7 @@ class ResponseHeaders:
 
 def _add_headers(headers: MutableHeaders, is_file: bool) -> None:
     headers["X-Content-Type-Options"] = "nosniff"
+    headers.setdefault(HEADER, FILE_POLICY)  # the page has one already
     if is_file:
         _, _, name = headers.get("content-disposition", "").partition(";")
         headers["Content-Disposition"] = f"attachment;{name}" if name else "attachment"
