@@ -208,8 +208,7 @@ class BatchHandlers:
                      survey.rows, survey.unreadable, time.time(), dataset.encoding)
 
     def _owner(self, visitor: gr.Request) -> str | None:
-        deployment = self._state.deployment
-        return visitor_id(visitor, deployment.spaces) if deployment.public else None
+        return visitor_id(visitor) if self._state.deployment.public else None
 
     def _load(self, settings: Settings) -> "Future[Sampler]":
         return self._state.models.load(settings)

@@ -6,6 +6,7 @@ Handlers check requests, not the form, since anyone can call a handler without t
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +41,11 @@ LIMITS = {
     "rate": ("BON_RATE", 1, 10_000),
     "rows": ("BON_MAX_ROWS", 1, 10_000),
     "runs_a_day": ("BON_MAX_RUNS_A_DAY", 1, 1_000_000),
+    "proxies": ("BON_PROXIES", 0, 16),
 }
+#: The form of a host, and of a website as the policy of frames names one.
+HOST = re.compile(r"[\w.-]+(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?")
+WEBSITE = re.compile(r"(?:https?://)?(?:\*\.)?[\w.-]+(?::\d+)?", re.ASCII)
 #: Roles of messages, which are not counted as characters of a prompt.
 ROLES = ("system", "user", "assistant")
 SWITCH = {"": False, "0": False, "false": False, "no": False, "off": False,
@@ -55,9 +60,12 @@ class Deployment:
     public: whether anyone may visit; only then these limits apply: the `models` to choose among, and the most
     candidates (`n`), `tokens` per candidate, characters of a `prompt`, `rows` of a batch, and runs per minute and
     visitor (`rate`). queue: the most runs that wait, in private mode too. spaces: whether the page is on a Space, whose
-    proxy puts the visitor's address into a header. runs_a_day: the most runs of all visitors within 24 hours, in
-    private mode too; None for any number. password: what the page asks for; None for an open page. visitors: the runs
-    of each visitor within the last minute. everybody: those of all within 24 hours, where they are limited.
+    proxy puts the visitor's address into a header; space_host: its name there. proxies: how many proxies each request
+    comes through; None where the owner does not say. hosts: names under which a private page answers, beside this
+    machine's own. frames: websites that may show a private page in a frame. runs_a_day: the most runs of all visitors
+    within 24 hours, in private mode too; None for any number. password: what the page asks for; None for an open page.
+    visitors: the runs of each visitor within the last minute. everybody: those of all within 24 hours, where they are
+    limited.
     """
 
     model: str = DEFAULT_MODEL
@@ -70,6 +78,10 @@ class Deployment:
     queue: int = 32
     rate: int = 20
     spaces: bool = False
+    space_host: str = ""
+    proxies: int | None = None
+    hosts: tuple[str, ...] = ()
+    frames: tuple[str, ...] = ()
     endpoint: str | None = None
     rows: int = 100
     runs_a_day: int | None = None
@@ -90,13 +102,21 @@ class Deployment:
         public = values.get("BON_PUBLIC", "").lower()
         if public not in SWITCH:
             raise InputError("BON_PUBLIC", say("error.bon_public", value=repr(public)))
-        listed = [name for text in values.get("BON_MODELS", "").split(",") if (name := text.strip())]
+        listed = _listed(values, "BON_MODELS")
+        named = [*_listed(values, "BON_HOSTS", HOST), values.get("SPACE_HOST"), values.get("GRADIO_SERVER_NAME")]
         limits = {name: _number(values[limit[0]], *limit) for name, limit in LIMITS.items() if values.get(limit[0])}
         return cls(
             model, values.get("BON_SCORER") or None, SWITCH[public] or zerogpu.is_on(),
             tuple(dict.fromkeys([*(listed or built_in_models()), model])), **limits, spaces="SPACE_ID" in values,
+            space_host=values.get("SPACE_HOST", ""),
+            hosts=tuple(filter(None, named)), frames=tuple(_listed(values, "BON_FRAMES", WEBSITE)),
             endpoint=_server_address(values), password=environment.get("BON_PASSWORD") or None,
         )
+
+    @property
+    def keeps_websites_out(self) -> bool:
+        """Whether other websites may neither call this page nor show it: where it is not open to everybody."""
+        return not self.public or self.password is not None
 
     def is_on_server(self, model: str | None) -> bool:
         """Whether a model is the one on the server `endpoint`."""
@@ -155,7 +175,7 @@ class Deployment:
         """
         runs = math.ceil(prompts / PROMPTS_PER_RUN)
         if self.public:
-            self.visitors.admit(visitor_id(visitor, self.spaces), runs)
+            self.visitors.admit(visitor_id(visitor), runs)
         if self.everybody is not None:
             self.everybody.admit("", runs)
 
@@ -176,6 +196,15 @@ def characters(prompt: str, messages: Sequence[Mapping[str, Any]] | None) -> int
 def built_in_models() -> list[str]:
     """The names of the presets whose models come with the package."""
     return [spec.name for spec in presets.presets() if os.path.isabs(spec.model)]
+
+
+def _listed(values: Mapping[str, str], variable: str, form: re.Pattern[str] | None = None) -> list[str]:
+    """The parts of a variable's value, separated by commas. Raises `InputError` for one that has not this form."""
+    parts = [part for text in values.get(variable, "").split(",") if (part := text.strip())]
+    for part in parts:
+        if form and not form.fullmatch(part):
+            raise InputError(variable, say(f"error.{variable.lower()}", value=repr(part)))
+    return parts
 
 
 def _server_address(values: Mapping[str, str]) -> str | None:

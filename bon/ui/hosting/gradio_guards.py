@@ -1,16 +1,20 @@
 """What Gradio must not do with visitors' requests, whatever route it takes them by: `guard_gradio`.
 
-It downloads no address, and an upload is one file, which leaves nothing on the disk unless it arrives whole.
+It downloads no address, and an upload is one file, which leaves nothing on the disk unless it arrives whole. The
+server takes no address from headers, and `senders` alone answers other websites.
 """
 
 import contextlib
+import functools
 import os
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
-from gradio import processing_utils, route_utils, routes
+from gradio import http_server, processing_utils, route_utils, routes
 from gradio.route_utils import GradioMultiPartParser
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException
+from starlette.types import ASGIApp
 
 from bon.errors import InputError
 from bon.messages import say
@@ -20,7 +24,7 @@ FIELD = "files"
 
 
 def guard_gradio() -> None:
-    """Replaces Gradio's downloads and its reader of uploads."""
+    """Replaces Gradio's downloads, its reader of uploads, its CORS headers and the options of its server."""
     for module, name in (
         (processing_utils, "async_ssrf_protected_get"), (processing_utils, "async_ssrf_protected_download"),
         (processing_utils, "ssrf_protected_download"), (processing_utils, "save_url_to_cache"),
@@ -31,10 +35,17 @@ def guard_gradio() -> None:
         setattr(module, name, _refuse_to_fetch)
     for module in (route_utils, routes):
         vars(module)["GradioMultiPartParser"] = OneFileParser
+    vars(routes)["CustomCORSMiddleware"] = _leave_out
+    vars(http_server)["uvicorn"] = SimpleNamespace(Config=functools.partial(http_server.Config, proxy_headers=False))
 
 
 def _refuse_to_fetch(*_: Any, **__: Any) -> NoReturn:
     raise InputError("file", say("error.file_address"))
+
+
+def _leave_out(app: ASGIApp, **_: Any) -> ASGIApp:
+    """In place of a layer: the application that would be in it."""
+    return app
 
 
 class OneFileParser(GradioMultiPartParser):

@@ -14,6 +14,7 @@ from bon.errors import LimitError
 from bon.messages import say
 from bon.report.numbers import format_duration
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: Seconds over which runs are counted.
 MINUTE, DAY = 60.0, 86_400.0
 
@@ -58,17 +59,21 @@ class Visitors:
                 self._runs.popitem(last=False)
 
 
-def visitor_id(request: gr.Request | Request | None, spaces: bool = False) -> str:
-    """The address of a request's visitor; of an IPv6 address the /64 network, all of which one visitor may have.
-
-    spaces: whether to trust the header `X-Forwarded-For`, which a Space's proxy sets, and which anyone could elsewhere.
-    """
+def visitor_id(request: gr.Request | Request | None) -> str:
+    """The address of a request's visitor; of an IPv6 address the /64 network, all of which one visitor may have."""
     client = getattr(request, "client", None)
-    address = getattr(client, "host", None) or ""
-    if spaces and request is not None:
-        address = dict(request.headers).get("x-forwarded-for", "").split(",")[0].strip() or address
+    text = getattr(client, "host", None) or ""
+    address = parse_address(text)
+    if address is None:
+        return text[:64]
+    return str(address if address.version == 4 else ipaddress.ip_network((address, 64), strict=False))
+
+
+def parse_address(text: str) -> Address | None:
+    """The IP address in a text, without its zone, and of IPv4 written as IPv6 the IPv4 address; None where it is none.
+    """
     try:
-        ip = ipaddress.ip_address(address)
+        address = ipaddress.ip_address(text.strip().partition("%")[0])
     except ValueError:
-        return address[:64]
-    return str(ip if ip.version == 4 else ipaddress.ip_network((ip, 64), strict=False))
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

@@ -39,7 +39,7 @@ class DirectCalls:
         try:
             if is_login or (is_call and self._deployment.public):
                 counted = self._guessers if is_login else self._callers
-                counted.admit(visitor_id(Request(scope), self._deployment.spaces))
+                counted.admit(visitor_id(Request(scope)))
         except LimitError as error:
             return await refusal(429, error.message)(scope, receive, send)
         if not is_call:

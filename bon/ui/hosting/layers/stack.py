@@ -15,17 +15,22 @@ from bon.ui.hosting.layers.asgi import refusal
 from bon.ui.hosting.layers.body_limits import BodyLimits
 from bon.ui.hosting.layers.direct_calls import DirectCalls
 from bon.ui.hosting.layers.file_names import FileNames
-from bon.ui.hosting.layers.hosts import Hosts
 from bon.ui.hosting.layers.json_bodies import JsonBodies
 from bon.ui.hosting.layers.open_routes import OpenRoutes
 from bon.ui.hosting.layers.response_headers import ResponseHeaders
+from bon.ui.hosting.senders.hosts import Hosts
+from bon.ui.hosting.senders.visitor_addresses import VisitorAddresses
+from bon.ui.hosting.senders.websites import Frames, Websites
 
 
 def layers(deployment: Deployment) -> list[Middleware]:
     """The layers of a page, the outermost first: each sees only what the ones before it let pass."""
     return [
+        Middleware(Frames, deployment=deployment),
         Middleware(ResponseHeaders),
-        Middleware(Hosts),
+        Middleware(VisitorAddresses, deployment=deployment),
+        Middleware(Hosts, deployment=deployment),
+        Middleware(Websites, deployment=deployment),
         Middleware(OpenRoutes),
         Middleware(BodyLimits, deployment=deployment),
         Middleware(DirectCalls, deployment=deployment),
