@@ -7,6 +7,7 @@ from bon import zerogpu  # before any module that imports torch
 from bon.messages import say
 from bon.ui import theme
 from bon.ui.app_state import AppState
+from bon.ui.hosting.connections import raise_handle_limit
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.error_log import log
 from bon.ui.page import build
@@ -20,6 +21,7 @@ def serve() -> None:
     environment variable that cannot work.
     """
     state = AppState(Deployment.of(os.environ))
+    raise_handle_limit()
     page = build(state)
     if zerogpu.is_on():
         zerogpu_runs.load_all(state.deployment)

@@ -44,6 +44,7 @@ def build(state: AppState) -> gr.Blocks:
         _offer_over_http(state)
     # With the id of a Space, Gradio's page would fetch fonts and the owner's portrait from other hosts.
     page.space_id = None
+    vars(page)["deployment"] = state.deployment
     return page.queue(max_size=state.deployment.queue, api_open=False)
 
 

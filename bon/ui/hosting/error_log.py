@@ -2,9 +2,11 @@
 
 import errno
 import logging
+import math
 import sys
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 from gradio import queueing, routes
@@ -22,6 +24,9 @@ UNEXPECTED = say("error.unexpected")
 NO_WRITING = {getattr(errno, name) for name in ("EDQUOT", "EIO", "ENOSPC", "EROFS") if hasattr(errno, name)}
 
 log: logging.Logger = logging.getLogger("bon.ui")
+
+#: The seconds for which a line that was logged is not logged again, and the most lines that are remembered.
+REPEAT_SECONDS, LINES_REMEMBERED = 1.0, 1000
 
 
 def log_failure(failure: str, error: BaseException | None) -> None:
@@ -57,6 +62,25 @@ def keep_servers_quiet() -> None:
     )
     for name in SERVERS:
         logging.getLogger(name).addFilter(_remove_messages)
+    for name in (*SERVERS, log.name):
+        logging.getLogger(name).addFilter(Repeats().is_new)
+
+
+class Repeats:
+    """Keeps a line out of the log that it had within the last second: strangers can cause thousands of the same."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock, self._logged = clock, dict[str, float]()
+
+    def is_new(self, record: logging.LogRecord) -> bool:
+        """Whether to log a record. A filter of loggers."""
+        line, now = record.getMessage(), self._clock()
+        if now - self._logged.get(line, -math.inf) < REPEAT_SECONDS:
+            return False
+        if len(self._logged) >= LINES_REMEMBERED:
+            self._logged.clear()
+        self._logged[line] = now
+        return True
 
 
 def _remove_messages(record: logging.LogRecord) -> bool:

@@ -1,11 +1,10 @@
 """What Gradio must not do with visitors' requests, whatever route it takes them by: `guard_gradio`.
 
 It downloads no address, and an upload is one file, which leaves nothing on the disk unless it arrives whole. The
-server takes no address from headers, and `senders` alone answers other websites.
+server takes no address from headers and bounds connections, and `senders` alone answers other websites.
 """
 
 import contextlib
-import functools
 import os
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -18,6 +17,7 @@ from starlette.types import ASGIApp
 
 from bon.errors import InputError
 from bon.messages import say
+from bon.ui.hosting.connections import server_config
 
 #: The field in which Gradio looks for uploaded files.
 FIELD = "files"
@@ -36,7 +36,7 @@ def guard_gradio() -> None:
     for module in (route_utils, routes):
         vars(module)["GradioMultiPartParser"] = OneFileParser
     vars(routes)["CustomCORSMiddleware"] = _leave_out
-    vars(http_server)["uvicorn"] = SimpleNamespace(Config=functools.partial(http_server.Config, proxy_headers=False))
+    vars(http_server)["uvicorn"] = SimpleNamespace(Config=server_config)
 
 
 def _refuse_to_fetch(*_: Any, **__: Any) -> NoReturn:
