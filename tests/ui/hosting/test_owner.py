@@ -1,5 +1,7 @@
 """What the owner of a page may set against strangers: a limit for a day, a password; and the answer to a watcher."""
 
+from types import SimpleNamespace
+
 import httpx
 import pytest
 from gradio_client import Client
@@ -16,30 +18,20 @@ from tests.support.served_page import FORM, PUBLIC, call_listener, listener, ser
 PASSWORD = "a pässword"
 
 
-def test_health_has_no_session_no_limit_and_no_line_in_the_log(capfd, monkeypatch):
-    monkeypatch.setattr("bon.ui.hosting.layers.direct_calls.CALLS_PER_MINUTE", 1)
-    with serving(**PUBLIC, BON_PASSWORD=PASSWORD) as page:
-        capfd.readouterr()
-        for method in ("GET", "HEAD") * 3:
-            answer = httpx.request(method, f"{page.url}/health")
-            assert (answer.status_code, answer.text) == (200, "ok" if method == "GET" else "")
-            assert "set-cookie" not in answer.headers
-        assert httpx.post(f"{page.url}/health").status_code == 405
-        assert not page.demo.app.state_holder.session_data
-        assert "".join(capfd.readouterr()) == ""
-
-
-def test_the_runs_of_a_day_are_limited_over_all_visitors_in_both_modes():
-    for mode in ({}, PUBLIC):
-        with serving(**mode, BON_MAX_RUNS_A_DAY="2") as page:
-            assert "done.title" in call_listener(page, "generate", [*FORM.values()])
-            client = Client(page.url, verbose=False)
+def test_the_runs_of_a_day_are_limited_over_all_visitors():
+    with serving(BON_MAX_RUNS_A_DAY="2") as page:
+        assert "done.title" in call_listener(page, "generate", [*FORM.values()])
+        client = Client(page.url, verbose=False)
+        client.predict("This movie", n=2, api_name="/best_of_n")
+        assert "error.runs_a_day" in call_listener(page, "generate", [*FORM.values()])
+        with pytest.raises(Exception, match=r"the 2 runs that its owner allows in 24 hours\. Try again in 24.0 h"):
             client.predict("This movie", n=2, api_name="/best_of_n")
-            for headers in ({}, {"x-forwarded-for": "203.0.113.7"}):
-                assert "error.runs_a_day" in call_listener(page, "generate", [*FORM.values()], headers)
-            with pytest.raises(Exception, match=r"the 2 runs that its owner allows in 24 hours\. Try again in 24.0 h"):
-                client.predict("This movie", n=2, api_name="/best_of_n")
-            assert page.stage.runs == 2
+        assert page.stage.runs == 2
+    public = Deployment.of({**PUBLIC, "BON_MAX_RUNS_A_DAY": "2"})
+    for host in ("10.0.0.1", "10.0.0.2"):
+        public.admit(SimpleNamespace(client=SimpleNamespace(host=host), headers={}))
+    with pytest.raises(LimitError, match="24 hours"):
+        public.admit(None)
 
 
 def test_a_day_has_24_hours_from_each_run():
@@ -56,8 +48,20 @@ def test_a_day_has_24_hours_from_each_run():
     assert Deployment.of({}).everybody is None
 
 
-def test_nothing_opens_without_the_password():
+def health_has_no_session_no_limit_and_no_line_in_the_log(page, http, capfd):
+    capfd.readouterr()
+    for method in ("GET", "HEAD") * 10:
+        answer = http.request(method, "/health")
+        assert (answer.status_code, answer.text) == (200, "ok" if method == "GET" else "")
+        assert "set-cookie" not in answer.headers
+    assert http.post("/health").status_code == 405
+    assert not page.demo.app.state_holder.session_data
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_nothing_but_health_opens_without_the_password(capfd):
     with serving(BON_PASSWORD=PASSWORD) as page, httpx.Client(base_url=page.url, timeout=60) as http:
+        health_has_no_session_no_limit_and_no_line_in_the_log(page, http, capfd)
         estimate = {"data": ["embedded", "", 4, 8, 16]}
         start = {"fn_index": listener(page, "generate"), "data": [*FORM.values()], "session_hash": "s"}
         batch = next(i for i, block in page.demo.blocks.items() if block.elem_id == "batch")
