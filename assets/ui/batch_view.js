@@ -1,5 +1,5 @@
-// The Batch tab's view of the batches whose ids this browser stores. Batches run on the server, which shows one to
-// whoever has its id.
+// The Batch tab's view of the batches whose keys this browser stores. Batches run on the server, which shows one to
+// whoever has its key.
 {
   const POLL_INTERVAL = 1000; // milliseconds
   const IN_PROGRESS = ["loading", "running", "stopping"];
@@ -72,12 +72,12 @@
       node.replaceChildren(...data.map(makeItem));
     };
 
-    const act = async (id, action) => {
+    const act = async (key, action) => {
       errorMessage = "";
       if (action === "remove" && !confirm(bon.say("batch.removing"))) return;
       try {
-        const view = await server.act({ id, do: action });
-        if (view.phase === "gone") bon.batchIds.remove([id]);
+        const view = await server.act({ key, do: action });
+        if (view.phase === "gone") bon.batchKeys.remove([key]);
         else if (view.error && view.phase !== "failed") errorMessage = view.error;
       } catch {
         errorMessage = bon.say("lost.title");
@@ -86,18 +86,18 @@
     };
 
     const LABELS = { stop: "stop", resume: "batch.resume", remove: "batch.remove" };
-    const actionButton = (id, action) =>
-      bon.button(bon.say(LABELS[action]), () => act(id, action), { class: "plain", "data-do": action });
+    const actionButton = (key, action) =>
+      bon.button(bon.say(LABELS[action]), () => act(key, action), { class: "plain", "data-do": action });
     const actionsOf = ({ phase }) => {
       if (phase === "stopping") return [];
       if (IN_PROGRESS.includes(phase)) return ["stop"];
       return phase === "done" ? ["remove"] : ["resume", "remove"];
     };
-    const open = (id) => {
-      bon.batchIds.putFirst(id);
+    const open = (key) => {
+      bon.batchKeys.putFirst(key);
       refresh();
     };
-    const otherBatch = ({ id, name, created, title, line, files = [] }) =>
+    const otherBatch = ({ key, name, created, title, line, files = [] }) =>
       bon.el(
         "li",
         {},
@@ -112,7 +112,7 @@
           " ",
           bon.translate(line),
         ),
-        bon.button(bon.say("batch.open"), () => open(id), {
+        bon.button(bon.say("batch.open"), () => open(key), {
           class: "plain",
           "aria-label": `${bon.say("batch.open")}: ${name}`,
         }),
@@ -127,9 +127,9 @@
       const news = view.phase === "running" && bon.say("batch.news");
       status.draw(root, view, IN_PROGRESS.includes(view.phase), view.progress ?? 0, news);
       alert.draw(errorMessage || view.error);
-      bon.setText(headline, view.id ? headlineOf(view) : "");
-      const downloadOrAction = (item) => (item.path ? fileLink(item) : actionButton(view.id, item));
-      put(tools, view.id ? [...(view.files ?? []), ...actionsOf(view)] : [], downloadOrAction);
+      bon.setText(headline, view.key ? headlineOf(view) : "");
+      const downloadOrAction = (item) => (item.path ? fileLink(item) : actionButton(view.key, item));
+      put(tools, view.key ? [...(view.files ?? []), ...actionsOf(view)] : [], downloadOrAction);
       put(facts, view.facts ?? [], ({ name, value }) => bon.fact(bon.translate(name), bon.translate(value)));
       put(notes, view.notes ?? [], (text) => bon.el("li", {}, bon.translate(text)));
       put(latest, view.latest ?? [], winnerItem);
@@ -149,8 +149,8 @@
       const request = ++requests;
       let views = [];
       try {
-        const ids = bon.batchIds.all();
-        views = ids.length ? await server.views(ids) : [];
+        const keys = bon.batchKeys.all();
+        views = keys.length ? await server.views(keys) : [];
         views.length; // throws if the server does not answer: then Gradio returns nothing
       } catch {
         if (request !== requests) return;
@@ -159,9 +159,9 @@
         return;
       }
       if (request !== requests) return;
-      const gone = views.filter(({ phase }) => phase === "gone").map(({ id }) => id);
+      const gone = views.filter(({ phase }) => phase === "gone").map(({ key }) => key);
       if (gone.length) {
-        bon.batchIds.remove(gone);
+        bon.batchKeys.remove(gone);
         errorMessage ||= bon.say("batch.gone");
       }
       views = views.filter(({ phase }) => phase !== "gone");
@@ -173,12 +173,12 @@
     watch("value", () => {
       const { started, error } = props.value ?? {};
       errorMessage = error ?? "";
-      if (started) bon.batchIds.putFirst(started);
+      if (started) bon.batchKeys.putFirst(started);
       refresh();
       if (error) bon.scrollIntoView(root, "nearest");
     });
     document.addEventListener("visibilitychange", () => document.hidden || refresh());
-    bon.batchIds.watch(refresh);
+    bon.batchKeys.watch(refresh);
     draw([]);
     refresh();
   };

@@ -13,6 +13,7 @@ from bon import messages
 from bon.assets_folder import assets_folder
 from bon.messages import say
 from bon.ui import texts
+from bon.ui.batch import jobs
 from bon.ui.first_paint import FirstPaint
 from bon.ui.hosting import sizes
 from bon.ui.hosting.deployment import Deployment
@@ -118,6 +119,7 @@ def launch_options(deployment: Deployment) -> dict[str, Any]:
         "i18n": texts.translations(),
         "app_kwargs": {"middleware": [*layers(deployment), first_paint(deployment)], **server_options()},
         "ssr_mode": False,  # a Node server in front of the layers would answer some requests itself
+        "blocked_paths": [str(jobs.root())],
         "max_file_size": sizes.file_bytes(deployment),
         "favicon_path": folder() / "favicon.svg",
         "footer_links": ["api"],

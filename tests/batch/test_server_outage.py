@@ -544,7 +544,7 @@ def page_batch(fake, file, tmp_path, monkeypatch) -> Iterator[tuple[jobs.Batches
         return loaded
 
     batches = jobs.Batches(WaitingRuns())
-    batch = batches.start(put, load)
+    batch, _ = batches.start(put, load)
     wait_until(lambda: batch.progress["done"] == GROUP)
     yield batches, batch, server, load
     released.set()

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from playwright.sync_api import expect
 
 import bon
 from bon import flow
@@ -23,6 +24,7 @@ from bon.ui.generate import run_view
 from bon.ui.generate.form_values import FIELDS, first_value
 from bon.ui.generate.handlers import GenerateHandlers
 from bon.ui.hosting.deployment import Deployment
+from tests.support.browser import wait_until_ready
 from tests.support.forms import accept, request_of
 from tests.ui.test_history_tab import listed_texts, open_generate_tab, open_history, plant, press
 from tests.ui.test_page import expect_phase, winner
@@ -168,7 +170,7 @@ def test_a_batch_of_the_page_goes_on(page, name, output):
     handlers, batch_id = BatchHandlers(page), kept_batch(name)
     (view,) = handlers.views([batch_id])
     assert (view["phase"], view["seed"], view["progress"]) == (name.rpartition("-")[2], "5", 4 / 9)
-    handlers.act({"id": batch_id, "do": "resume"}, VISITOR)
+    handlers.act({"key": batch_id, "do": "resume"}, VISITOR)
     batch = page.batches.find(batch_id)
     batch.join()
     assert (batch.phase, batch.end.get("error")) == ("done", None)
@@ -184,6 +186,29 @@ def test_a_batch_of_the_page_that_is_done_is_shown(page):
     (view,) = BatchHandlers(page).views([kept_batch("page-batch-done")])
     assert (view["phase"], view["failed"], len(view["latest"])) == ("done", 1, 5)
     assert [file["name"] for file in view["files"]] == ["prompts.best.jsonl"]
+
+
+def test_the_batches_that_a_browser_lists_go_on(served, page_state, sampler, visit, monkeypatch):
+    loaded, keys = Future(), read_json("listed-batches.json")
+    loaded.set_result(sampler)
+    monkeypatch.setattr(page_state.models, "load", lambda _: loaded)
+    shutil.copytree(OLDER / "page-batch-listed", jobs.root() / keys[0])
+    page = visit(SimpleNamespace(url=served))
+    page.evaluate("(keys) => { localStorage['bon-batches'] = JSON.stringify(keys) }", keys)
+    page.reload()
+    wait_until_ready(page)
+    page.get_by_role("tab", name="Batch").click()
+    batch = page.locator(".batch")
+    expect(batch).to_have_attribute("data-phase", "stopped")
+    batch.locator("[data-do=resume]").click()
+    expect(batch).to_have_attribute("data-phase", "done")
+    with page.expect_download() as download:
+        batch.locator(".head .download").click()
+    assert same(Path(download.value.path()), OLDER / "page-batch-done/prompts.best.jsonl")
+    page.on("dialog", lambda dialog: dialog.accept())
+    batch.locator("[data-do=remove]").click()
+    expect(batch).to_have_attribute("data-phase", "empty")
+    assert not (jobs.root() / keys[0]).exists()
 
 
 def test_the_history_of_a_browser_is_listed_and_opens(stage, visit):

@@ -223,16 +223,17 @@ def an_earlier_batch_can_be_opened(page):
 
 
 def remove_deletes_the_files_of_a_batch(page):
-    stored_ids = "JSON.parse(localStorage['bon-batches'])"
-    folder = jobs.root() / page.evaluate(f"{stored_ids}[0]")
-    assert folder.is_dir()
+    stored_keys = "JSON.parse(localStorage['bon-batches'])"
+    batch_id = page.evaluate(f"{stored_keys}[0]").partition(".")[0]
+    folders = [root / batch_id for root in (jobs.root(), jobs.outputs_root())]
+    assert all(folder.is_dir() for folder in folders)
     page.on("dialog", lambda dialog: dialog.accept())
-    for remaining in range(page.evaluate(f"{stored_ids}.length") - 1, -1, -1):
+    for remaining in range(page.evaluate(f"{stored_keys}.length") - 1, -1, -1):
         page.locator("[data-do=remove]").click()
-        page.wait_for_function(f"{stored_ids}.length === {remaining}")
+        page.wait_for_function(f"{stored_keys}.length === {remaining}")
         expect(page.locator(".batch .others li")).to_have_count(max(0, remaining - 1))
     expect_phase(page, "empty")
-    assert not folder.exists()
+    assert not any(folder.exists() for folder in folders)
 
 
 #: Invalid files: their names, their contents and parts of the errors.
@@ -505,8 +506,8 @@ def test_a_disk_that_takes_nothing_more_is_named_at_preview_and_start(public, tm
 
 def test_a_batch_that_the_disk_does_not_let_go_stays(public, tmp_path, monkeypatch):
     handlers, who = BatchHandlers(public), visitor("1.2.3.4")
-    batch_id = start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(2)))["started"]
-    public.batches.find(batch_id).join()
+    key = start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(2)))["started"]
+    public.batches.find(key).join()
 
     def read_only(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -514,11 +515,11 @@ def test_a_batch_that_the_disk_does_not_let_go_stays(public, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         for name in ("unlink", "rmdir"):
             patch.setattr(os, name, read_only)
-        view = decode_messages(handlers.act({"id": batch_id, "do": "remove"}, who))
-        assert (view["phase"], view["id"]) == ("done", batch_id)
+        view = decode_messages(handlers.act({"key": key, "do": "remove"}, who))
+        assert (view["phase"], view["key"]) == ("done", key)
         assert view["error"].startswith("The server cannot write to its disk (Read-only file system).")
-    assert handlers.views([batch_id])[0]["phase"] == "done"
-    assert handlers.act({"id": batch_id, "do": "remove"}, who)["phase"] == "gone"
+    assert handlers.views([key])[0]["phase"] == "done"
+    assert handlers.act({"key": key, "do": "remove"}, who)["phase"] == "gone"
     assert list(jobs.root().glob("*")) == []
 
 
@@ -531,16 +532,18 @@ NESTED = "[" * 100_000
     ("journal", "{}\n5\n"), ("end", "{}"), ("end", "5"),
 ], ids=lambda value: value[:16])
 def test_a_broken_folder_of_a_batch_is_a_batch_that_is_gone(public, tmp_path, name, content):
-    batch = public.batches.find(start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(2)))["started"])
+    key = start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(2)))["started"]
+    batch = public.batches.find(key)
     batch.join()
     batch.save("interrupted")
+    assert BatchHandlers(AppState(public.deployment)).views([key])[0]["phase"] == "interrupted"
     if name == "end":
         job = json.loads((batch.folder / "job.json").read_text())
         name, content = "job.json", json.dumps(job | {"end": json.loads(content)})
     (batch.folder / ("in.best.jsonl.partial" if name == "journal" else name)).write_text(content)
     again = AppState(public.deployment)
-    assert BatchHandlers(again).views([batch.id])[0]["phase"] == "gone"
-    assert BatchHandlers(again).act({"id": batch.id, "do": "resume"}, visitor("1.1.1.1"))["phase"] == "gone"
+    assert BatchHandlers(again).views([key])[0]["phase"] == "gone"
+    assert BatchHandlers(again).act({"key": key, "do": "resume"}, visitor("1.1.1.1"))["phase"] == "gone"
     public.batches.remove(batch)
 
 
@@ -554,33 +557,72 @@ def test_each_visitor_may_run_one_batch_and_all_together_a_few(public, gate, tmp
     path = write_rows(tmp_path, "in.csv", make_rows(70))
     gate.open.clear()
     gate.calls = 1
-    first_id = start_publicly(public, path, "1.1.1.1")["started"]
+    first_key = start_publicly(public, path, "1.1.1.1")["started"]
     assert "You already have a batch running" in start_publicly(public, path, "1.1.1.1")["error"]
     for i in range(2, 5):
         assert "started" in start_publicly(public, path, f"{i}.1.1.1")
     assert "4 batches are already running here" in start_publicly(public, path, "9.1.1.1")["error"]
-    BatchHandlers(public).act({"id": first_id, "do": "stop"}, visitor("1.1.1.1"))
-    public.batches.find(first_id).join()
+    BatchHandlers(public).act({"key": first_key, "do": "stop"}, visitor("1.1.1.1"))
+    public.batches.find(first_key).join()
     assert "started" in start_publicly(public, path, "1.1.1.1")
     gate.open.set()
 
 
 def test_a_batch_that_waits_for_its_turn_can_be_stopped(public, tmp_path):
     with public.batches._shared.turn:  # as while another batch works on a group of rows
-        batch = public.batches.find(start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(3)))["started"])
-        BatchHandlers(public).act({"id": batch.id, "do": "stop"}, visitor("1.1.1.1"))
+        key = start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(3)))["started"]
+        batch = public.batches.find(key)
+        BatchHandlers(public).act({"key": key, "do": "stop"}, visitor("1.1.1.1"))
         batch.join(60)
         assert batch.phase == "stopped"
+
+
+def test_a_download_link_gives_no_power_over_a_batch(public, tmp_path):
+    handlers, stranger = BatchHandlers(public), visitor("9.9.9.9")
+    key = start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(3)))["started"]
+    batch = public.batches.find(key)
+    batch.join()
+    (view,) = handlers.views([key])
+    file = jobs.outputs_root().parent / view["files"][0]["path"]
+    assert file.read_bytes() == (batch.folder / batch.order.output).read_bytes()
+    batch_id, _, secret = key.partition(".")
+    assert batch_id in view["files"][0]["path"]
+    assert secret not in (batch.folder / "job.json").read_text("utf-8")
+    public.batches._by_id.clear()  # as after a restart of the server
+    for other in (batch_id, f"{batch_id}.", f"{batch_id}.{secret[:-1]}", f"{batch_id}.{secret}x", f"{batch_id}.é",
+                  f"{secret}.{batch_id}", f"../bon-batches/{key}", "", "."):
+        assert handlers.views([other]) == [{"key": other, "phase": "gone"}]
+        for action in ("stop", "resume", "remove"):
+            assert handlers.act({"key": other, "do": action}, stranger) == {"key": other, "phase": "gone"}
+    assert handlers.views([key])[0]["phase"] == "done"
+    assert handlers.act({"key": key, "do": "remove"}, visitor())["phase"] == "gone"
+    assert not file.exists()
+
+
+def test_outputs_are_copied_where_files_cannot_be_linked(public, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    batch = public.batches.find(start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(3)))["started"])
+    batch.join()
+    for _ in range(2):
+        (file,) = batch.served_outputs()
+        assert file.read_bytes() == (batch.folder / batch.order.output).read_bytes()
+        assert len(list(file.parent.iterdir())) == 1
 
 
 def test_expired_batches_are_deleted(public, tmp_path):
     batch = public.batches.find(start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(3)))["started"])
     batch.join()
+    (file,) = batch.served_outputs()
     public.batches.sweep(3600)
     assert batch.folder.is_dir()
+    assert file.exists()
     public.batches.sweep(-1)
     assert not batch.folder.exists()
-    assert public.batches.find(batch.id) is None
+    assert not file.parent.exists()
+    assert public.batches._find(batch.id) is None
 
 
 def test_folders_of_batches_are_readable_only_by_their_owner(public, tmp_path):

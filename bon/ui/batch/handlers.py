@@ -42,6 +42,8 @@ if TYPE_CHECKING:  # imports torch, which takes seconds
 PRIVATE_ROWS = 10_000
 #: The most batches that a browser keeps.
 BATCHES_MAX = 8
+#: More characters than a batch's key has.
+KEY_MAX = 100
 #: Prompts in a preview, and the most characters of each.
 PREVIEW_ROWS, PREVIEW_TEXT_MAX = 3, 300
 #: How many previews are made at the same time.
@@ -67,9 +69,9 @@ SHARED_SETTINGS = tuple(name for name, setting in PAGE_SETTINGS.items()
 
 
 class Action(TypedDict):
-    """What a visitor does to the batch with this id."""
+    """What a visitor does to the batch with this key."""
 
-    id: str
+    key: str
     do: Literal["stop", "resume", "remove"]
 
 
@@ -160,7 +162,7 @@ class BatchHandlers:
 
     def start(self, visitor: gr.Request, file: str | None, pasted: str, encoding: str | None, column: str | None,
               result: str, ending: str, *values: Any) -> View:
-        """Starts a batch; returns its id, or an error.
+        """Starts a batch; returns its key, or an error.
 
         encoding: one of `ENCODINGS`, or None for UTF-8. result: one of `RESULTS`. ending: one of `FORMATS`. values: of
         `TAB_SETTINGS`, then of the form's `FIELDS`.
@@ -182,8 +184,8 @@ class BatchHandlers:
                 except InputError as error:
                     raise InputError(error.field, _with_name(error.message, str(path), name)) from error
 
-            batch = self._state.batches.start(make_order, lambda: self._load(settings), self._owner(visitor))
-            return {"started": batch.id}
+            _, key = self._state.batches.start(make_order, lambda: self._load(settings), self._owner(visitor))
+            return {"started": key}
         except Exception as error:
             return {"error": explain("A batch could not be started", error), "at": time.time()}
 
@@ -213,23 +215,23 @@ class BatchHandlers:
     def _load(self, settings: Settings) -> "Future[Sampler]":
         return self._state.models.load(settings)
 
-    def views(self, ids: list[str]) -> list[View]:
-        """The views of the batches with these ids; of an unknown id its phase is `gone`."""
-        batches = [(batch_id, self._state.batches.find(batch_id)) for batch_id in ids[:BATCHES_MAX]]
-        return encode_messages([batch_view(batch) if batch else {"id": batch_id[:64], "phase": "gone"}
-                                for batch_id, batch in batches])
+    def views(self, keys: list[str]) -> list[View]:
+        """The views of the batches with these keys; of an unknown key the phase is `gone`."""
+        batches = [(key, self._state.batches.find(key)) for key in keys[:BATCHES_MAX]]
+        return encode_messages([batch_view(batch) | {"key": key} if batch else _gone(key) for key, batch in batches])
 
     def act(self, action: Action, visitor: gr.Request) -> View:
         """Stops, resumes or removes a batch and returns its view."""
-        batch, message = self._state.batches.find(action["id"]), ""
+        key, message = action["key"], ""
+        batch = self._state.batches.find(key)
         if batch is None:
-            return {"id": "", "phase": "gone"}
+            return _gone(key)
         try:
             if action["do"] == "stop":
                 batch.stop()
             elif action["do"] == "remove":
                 self._state.batches.remove(batch)
-                return {"id": batch.id, "phase": "gone"}
+                return _gone(key)
             else:
                 settings = Settings.of(batch.order.settings).filled()
                 self._check(settings)
@@ -238,7 +240,12 @@ class BatchHandlers:
                 self._state.batches.resume(batch, lambda: self._load(settings), self._owner(visitor))
         except Exception as error:
             message = explain("A batch could not be resumed or removed", error)
-        return encode_messages(batch_view(batch) | ({"error": message} if message else {}))
+        return encode_messages(batch_view(batch) | {"key": key} | ({"error": message} if message else {}))
+
+
+def _gone(key: str) -> View:
+    """The view of a batch that is not there, or opens with another key."""
+    return {"key": key[:KEY_MAX], "phase": "gone"}
 
 
 @contextmanager

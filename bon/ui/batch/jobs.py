@@ -1,11 +1,15 @@
 """The page's batches: each has a folder and a thread, and runs whether or not a browser watches.
 
-The folder's name is the batch's id, and whoever has it may see the batch, so it is random. The folder holds the input,
-the output or its journal, and `job.json` with the batch's `Order` and how it ended. A batch that was running when the
-server died has the phase `interrupted` there, and resumes from its journal.
+The folder's name is the batch's id. Whoever has the batch's key, `ID.SECRET`, may see, stop, resume and remove it; the
+server keeps only a hash of the secret. The key of a batch that an older version began is its id alone. The folder holds
+the input, the output or its journal, and `job.json` with the batch's `Order`, how it ended and the hash. Nothing is
+served from it: the output of a batch that is done is linked into a folder of the same name in `outputs_root`. A batch
+that was running when the server died has the phase `interrupted` in `job.json`, and resumes from its journal.
 """
 
 import dataclasses
+import hashlib
+import hmac
 import json
 import os
 import re
@@ -28,9 +32,11 @@ from bon.batch.input_rows import Dataset
 from bon.errors import BonError, InputError, LimitError
 from bon.messages import encode_messages, replace_text, say
 from bon.report.json_text import json_text
+from bon.report.safe_files import write_atomically
 from bon.settings import Settings
 from bon.ui.batch.journal_progress import JournalProgress
 from bon.ui.hosting.error_log import UNEXPECTED, log_failure
+from bon.ui.hosting.layers.file_names import OUTPUTS
 from bon.ui.work.model_loading import is_ready
 from bon.ui.work.priority import Halt, Preempt, PreemptibleEngine, WaitingRuns
 
@@ -49,8 +55,13 @@ ID = re.compile(r"[\w-]{32}", re.ASCII)
 
 
 def root() -> Path:
-    """The parent of the batches' folders, within Gradio's upload folder, from which Gradio serves downloads."""
+    """The parent of the batches' folders, which Gradio is told not to serve though it is in its upload folder."""
     return Path(get_upload_folder()) / "bon-batches"
+
+
+def outputs_root() -> Path:
+    """The parent of the folders from which the outputs of batches are served."""
+    return Path(get_upload_folder()) / OUTPUTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +99,9 @@ class Batch:
     """One batch. folder, id: where it is, and the folder's name. end: how it ended, as in `job.json`: its `phase`, and
     what `save` was passed.
 
-    owner: in public mode the visitor that started or resumed it, as `rate_limit.visitor_id` names one. delay: why the
-    rows under way take long; empty where nothing is known.
+    secret_hash: the `hash_of` of its key's secret; None for a batch without one. owner: in public mode the visitor that
+    started or resumed it, as `rate_limit.visitor_id` names one. delay: why the rows under way take long; empty where
+    nothing is known.
     """
 
     delay: str
@@ -99,8 +111,10 @@ class Batch:
     order: Order
     end: Mapping[str, Any]
 
-    def __init__(self, folder: Path, order: Order, end: Mapping[str, Any] | None = None):
+    def __init__(self, folder: Path, order: Order, end: Mapping[str, Any] | None = None,
+                 secret_hash: str | None = None):
         self.folder, self.id, self.order, self.end = folder, folder.name, order, end or {}
+        self._secret_hash = secret_hash
         self.owner: str | None = None
         self._rows_before: int | None = None
         self._started_at = 0.0
@@ -116,7 +130,11 @@ class Batch:
         Raises `OSError` where there is none, `ValueError`, `KeyError` or `TypeError` where it is another file.
         """
         job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-        return cls(folder, Order(**job["order"]), job["end"])
+        return cls(folder, Order(**job["order"]), job["end"], job.get("secret_hash"))
+
+    def opens_with(self, secret: str) -> bool:
+        """Whether this is the secret of its key; of a batch without one, whether it is empty."""
+        return hmac.compare_digest(hash_of(secret), hash_of("") if self._secret_hash is None else self._secret_hash)
 
     @property
     def is_running(self) -> bool:
@@ -162,8 +180,18 @@ class Batch:
         """Writes `job.json` with how the batch ended."""
         self.end = {"phase": phase, **more}
         unfinished = self.folder / "job.json.writing"
-        unfinished.write_text(json_text({"order": dataclasses.asdict(self.order), "end": self.end}), encoding="utf-8")
+        job = {"order": dataclasses.asdict(self.order), "end": self.end, "secret_hash": self._secret_hash}
+        unfinished.write_text(json_text(job), encoding="utf-8")
         os.replace(unfinished, self.folder / "job.json")
+
+    def served_outputs(self) -> list[Path]:
+        """The files of a batch that is done, in the folder from which they are served."""
+        output, folder = self.folder / self.order.output, outputs_root() / self.id
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        complete = [file for file in (output, batch_run.failures_path(output)) if file.exists()]
+        for file in complete:
+            _link_or_copy(file, folder / file.name)
+        return [folder / file.name for file in complete]
 
     def explain(self, error: BonError) -> str:
         """The error's message for the page, without the server's paths and the command line's options."""
@@ -248,6 +276,23 @@ class Batch:
         return rows / (time.monotonic() - self._started_at) if rows > 0 else None
 
 
+def hash_of(secret: str) -> str:
+    """The hash of the secret in a batch's key. A secret is random and too long to be found by trying."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _link_or_copy(file: Path, place: Path) -> None:
+    """Puts a file at another place too, unless it is there already."""
+    if place.exists():
+        return
+    try:
+        os.link(file, place)
+    except FileExistsError:  # by another request
+        pass
+    except OSError:  # a file system without links
+        write_atomically(place, lambda unfinished: shutil.copyfile(file, unfinished))
+
+
 class Shared:
     """What all batches share: the lock by which their groups of rows take turns, and the visitors' runs to wait for."""
 
@@ -265,19 +310,21 @@ class Batches:
         self._by_id: dict[str, Batch] = {}
         self._lock, self._shared = threading.RLock(), Shared(waiting)
 
-    def start(self, make_order: Callable[[Path], Order], load: Loader, owner: str | None = None) -> Batch:
-        """Starts a batch. make_order: writes the input into the batch's folder and returns the order.
+    def start(self, make_order: Callable[[Path], Order], load: Loader, owner: str | None = None
+              ) -> tuple[Batch, str]:
+        """Starts a batch; returns it and its key.
 
-        owner: in public mode the visitor, who may have one running batch. Raises `LimitError` where too many batches
-        run, and what `make_order` and `Order.task` raise.
+        make_order: writes the input into the batch's folder and returns the order. owner: in public mode the visitor,
+        who may have one running batch. Raises `LimitError` where too many batches run, and what `make_order` and
+        `Order.task` raise.
         """
         with self._lock:
             self._admit(owner)
-        folder = root() / secrets.token_urlsafe(24)
+        folder, secret = root() / secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         folder.mkdir(parents=True, mode=0o700)
         try:
             order = make_order(folder)
-            task, batch = order.task(folder), Batch(folder, order)
+            task, batch = order.task(folder), Batch(folder, order, secret_hash=hash_of(secret))
             with self._lock:
                 self._admit(owner)
                 batch.begin(task, load, self._shared, owner)
@@ -285,7 +332,7 @@ class Batches:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return batch
+        return batch, f"{batch.id}.{secret}"
 
     def resume(self, batch: Batch, load: Loader, owner: str | None = None) -> None:
         """Resumes a batch that was stopped or interrupted or has failed; does nothing for one that runs or is done."""
@@ -295,10 +342,14 @@ class Batches:
             self._admit(owner)
             batch.begin(batch.order.task(batch.folder, resume=True), load, self._shared, owner)
 
-    def find(self, batch_id: object) -> Batch | None:
-        """The batch of this id, or None. batch_id: any value that a browser sends."""
-        if not (isinstance(batch_id, str) and ID.fullmatch(batch_id)):
-            return None
+    def find(self, key: str) -> Batch | None:
+        """The batch of this key, or None. key: any text that a browser sends."""
+        batch_id, _, secret = key.partition(".")
+        batch = self._find(batch_id) if ID.fullmatch(batch_id) else None
+        return batch if batch and batch.opens_with(secret) else None
+
+    def _find(self, batch_id: str) -> Batch | None:
+        """The batch of this id, or None."""
         with self._lock:
             if batch_id not in self._by_id:
                 try:
@@ -314,8 +365,9 @@ class Batches:
         batch.stop()
         batch.join()
         with self._lock:
-            with suppress(FileNotFoundError):
-                shutil.rmtree(batch.folder)
+            for folder in (outputs_root() / batch.id, batch.folder):
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(folder)
             self._by_id.pop(batch.id, None)
 
     def sweep_hourly(self, public: bool) -> None:
@@ -337,6 +389,9 @@ class Batches:
                 if time.time() - latest > age and not (batch and batch.is_running):
                     self._by_id.pop(folder.name, None)
                     shutil.rmtree(folder, ignore_errors=True)
+        for folder in outputs_root().glob("*"):
+            if not (root() / folder.name).exists():
+                shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """Stops all batches before the server ends; they can be resumed afterwards."""

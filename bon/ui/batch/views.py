@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from bon.batch import export_formats
-from bon.batch.batch_run import failures_path
 from bon.messages import join, say
 from bon.report.numbers import format_duration, format_score, format_unit
 from bon.settings import declared
@@ -15,10 +14,10 @@ from bon.ui.view_types import View
 
 
 def batch_view(batch: Batch) -> View:
-    """The view of a batch."""
+    """The view of a batch; the page needs the batch's key beside it."""
     phase, progress, order = batch.phase, batch.progress, batch.order
     view: View = {
-        "id": batch.id, "phase": phase, "name": order.name, "created": order.created,
+        "phase": phase, "name": order.name, "created": order.created,
         "seed": str(order.settings["seed"]),
         "title": say(f"batch.{phase}", done=progress["done"], n=order.rows),
         "line": _line(batch), "progress": 1 if phase == "done" else progress["done"] / order.rows,
@@ -60,9 +59,8 @@ def _facts(progress: Mapping[str, Any], order: Order) -> list[View]:
 
 def _outcome(batch: Batch) -> View:
     """The files of a batch that is done, and its notes."""
-    output = batch.folder / batch.order.output
     files = [{"path": name_of(file), "name": file.name, "size": file.stat().st_size}
-             for file in (output, failures_path(output)) if file.exists()]
+             for file in batch.served_outputs()]
     left_out = [say(f"batch.left_out.{reason}", n=count) for reason, count in batch.end["left_out"].items()]
     written = say("batch.written", n=batch.end["written"])
     return {"files": files, "notes": [written, *left_out, *batch.end["notes"]]}

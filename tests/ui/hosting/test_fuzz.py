@@ -127,9 +127,9 @@ def test_every_server_function_answers_wrong_values_in_a_line(page, caplog, capf
     assert {name for _, name in functions} == {"open_record", "rerank", "export", "views", "act"}
     values = [*VALUES, *(json.dumps({key: json.loads(value) for key in keys})
                          for value in VALUES if len(value) < 300 and value not in ("NaN", "1e400")
-                         for keys in (("record", "format"), ("record", "target", "select", "softness"), ("id", "do")))]
+                         for keys in (("record", "format"), ("record", "target", "select", "softness"), ("key", "do")))]
     values += [json.dumps(choice) for choice in (
-        {"record": "1", "format": "pickle"}, {"id": "../" * 10, "do": "remove"}, {"id": "_" * 32, "do": "burn"},
+        {"record": "1", "format": "pickle"}, {"key": "../" * 10, "do": "remove"}, {"key": "_" * 32, "do": "burn"},
         ["../../etc", "." * 32], ["-" * 32] * 100, ["a" * 10_000])]
     bodies = [(i, name, value) for i, name in functions for value in values]
     view = next(i for i, name in functions if name == "open_record")

@@ -6,9 +6,11 @@ All requests go to 127.0.0.1, which the server under test takes for a public add
 import http.server
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 
+import gradio.utils
 import httpx
 import pytest
 import safehttpx
@@ -141,6 +143,24 @@ def test_a_file_has_no_path_of_the_server_on_its_way_up_and_down(page):
         joined = call_listener(page, "preview_in_turn", [file_data(str(hidden)), ""])
         assert "files that were uploaded" in joined, hidden
     assert Client(page.url, verbose=False).predict("This movie", n=2, api_name="/best_of_n")["candidates"]
+
+
+def test_of_a_batch_only_its_outputs_are_served(page):
+    older = Path(__file__).parents[2] / "support" / "older" / "page-batch-done"
+    folder = page.files / "bon-batches" / "x".ljust(32, "_")
+    shutil.copytree(older, folder)
+    call = {"component_id": component(page, "batch"), "fn_name": "views", "data": [folder.name], "session_hash": "s"}
+    view, = page.http.post("/component_server", json=call).json()
+    path, = [file["path"] for file in view["files"]]
+    assert page.http.get(f"/file={path}").content == (older / "prompts.best.jsonl").read_bytes()
+    assert "job.json" in os.listdir(folder)
+    for name in os.listdir(folder):
+        for hidden in (f"bon-batches/{folder.name}/{name}", f"bon-outputs/../bon-batches/{folder.name}/{name}",
+                       f"bon-outputs/{folder.name}/../../bon-batches/{folder.name}/{name}", f"{folder.name}/{name}",
+                       f"bon-outputs/{name}", folder / name):
+            assert page.http.get(f"/file={hidden}").status_code in (403, 404), hidden
+        # Nor where a layer of ours would let the name pass.
+        assert gradio.utils.is_allowed_file(folder / name, page.demo.blocked_paths, [], [str(page.files)])[0] is False
 
 
 @pytest.mark.parametrize("ending", ["html", "svg", "png", "txt", "pdf", "csv"])

@@ -20,10 +20,12 @@ from bon.ui.hosting.layers.asgi import API, path_of, refusal
 
 #: The beginnings of the routes that serve files; the second one is older.
 FILE_ROUTES = (f"{API}/file=", f"{API}/file/")
-#: A file in a folder; the name of a file that is served, and of one that a visitor uploaded.
+#: The folder of the outputs of batches.
+OUTPUTS = "bon-outputs"
+#: A file in a folder; the name of one that a visitor uploaded, and of one that is served.
 FILE = r"(?!\.\.?$)[^/\\]+"
-SERVED = re.compile(rf"(?:[\w-]+/){{1,2}}{FILE}")
 UPLOADED = re.compile(rf"[0-9a-f]{{64}}/{FILE}")
+SERVED = re.compile(rf"{UPLOADED.pattern}|{OUTPUTS}/[\w-]+/{FILE}")
 
 
 class FileNames:
