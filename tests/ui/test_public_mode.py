@@ -232,14 +232,29 @@ def test_every_entry_point_refuses_a_chat_longer_than_a_prompt_may_be(page):
 
 
 @pytest.mark.skipif(not theme.serves_agents(), reason="gradio[mcp] is not installed")
-def test_agents_are_refused_and_limited_too(monkeypatch):
-    with serving(**{**PUBLIC, "BON_RATE": "1"}) as page:
-        calls = [{"prompt": "a", "model": "someone/else"}, {"prompt": "a"}, {"prompt": "a"}]
-        answers = [result_of_session(page, lambda session, call=call: session.call_tool("best_of_n", call))
-                   for call in calls]
-        assert [answer.isError for answer in answers] == [True, False, True]
-        assert "This page offers the models embedded" in answers[0].content[0].text
-        assert "Try again in" in answers[2].content[0].text
+def test_agents_are_refused_and_share_the_limit_of_page_and_endpoint():
+    with serving(**{**PUBLIC, "BON_RATE": "2"}) as page:
+        def answers(*calls: tuple[str, dict]) -> list:
+            async def call_tools(session):
+                return [await session.call_tool(*call) for call in calls]
+
+            return result_of_session(page, call_tools)
+
+        run = ("best_of_n", {"prompt": "a"})
+        refused = answers(
+            *(("best_of_n", {"prompt": "a", **bad}) for bad in BAD),
+            *((name, {}) for name in ("generate", "compare", "start", "rerank", "export", "best_of_n_as_json", "../x")))
+        assert all(answer.isError for answer in refused)
+        assert "This page offers the models embedded" in refused[0].content[0].text
+        assert page.stage.runs == 0
+        assert not answers(run)[0].isError
+        client = Client(page.url, verbose=False)
+        client.predict("a", n=2, api_name="/best_of_n")
+        assert "Try again in" in answers(run)[0].content[0].text
+        with pytest.raises(Exception, match="Try again in"):
+            client.predict("a", n=2, api_name="/best_of_n")
+        assert "error.rate" in call_listener(page, "generate", [*FORM.values()])
+        assert page.stage.runs == 2
 
 
 def test_a_model_that_is_not_listed_is_never_loaded():

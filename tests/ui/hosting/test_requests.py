@@ -3,10 +3,12 @@
 All requests go to 127.0.0.1, which the server under test takes for a public address where that is needed.
 """
 
+import http.client
 import http.server
 import json
 import os
 import shutil
+import socket
 import threading
 from pathlib import Path
 
@@ -163,6 +165,35 @@ def test_of_a_batch_only_its_outputs_are_served(page):
         assert gradio.utils.is_allowed_file(folder / name, page.demo.blocked_paths, [], [str(page.files)])[0] is False
 
 
+def test_no_name_leads_out_of_the_folder_of_uploads_or_tells_where_that_is(page, tmp_path):
+    name, = page.http.post("/upload", files={"files": ("a.csv", b"prompt\nHi\n")}).json()
+    folder, batch = name[:64], page.files / "bon-batches" / ("b" * 32)
+    outside = tmp_path / "outside.csv"
+    outside.write_text("SECRET")
+    batch.mkdir(parents=True)
+    for link, target in ((page.files / folder / "link", outside), (page.files / "linked", tmp_path)):
+        link.symlink_to(target)
+    up_to_outside = [f"{up}{up}{str(outside)[1:].replace('/', slash)}" for up, slash in (
+        ("../", "/"), ("%2e%2e/", "/"), ("..%2f", "%2f"), ("..\\", "\\"), ("%252e%252e/", "/"))]
+    folders = [folder, f"{folder}/..", "bon-batches", f"bon-batches/{batch.name}", "", "linked"]
+    names = [
+        f"{folder}/link", "linked/outside.csv", f"{folder}/absent.csv", f"{folder}/{'a' * 300}", f"{folder}/a.csv%00",
+        *(start + end for start in folders for end in ("", "/", "/.", "/..", "/../..")),
+        *(f"{folder}/{path}" for path in up_to_outside),
+        outside, f"/{outside}", f"file://{outside}", "~", "/proc/self/environ", f"{folder}//a.csv", f"./{name}",
+    ]
+    port = int(page.url.rpartition(":")[2])
+    for hidden in names:
+        for route in ("file=", "file/"):
+            connection = http.client.HTTPConnection("127.0.0.1", port)  # sends the path as it is
+            connection.request("GET", f"/gradio_api/{route}{hidden}")
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            assert answer.status == 403, hidden
+            assert not any(part in text for part in ("SECRET", str(page.files), str(tmp_path))), hidden
+            connection.close()
+
+
 @pytest.mark.parametrize("ending", ["html", "svg", "png", "txt", "pdf", "csv"])
 def test_a_visitors_file_is_never_shown_as_a_page_of_this_server(page, ending):
     name, = page.http.post("/upload", files={"files": (f"x.{ending}", b"<script>alert(1)</script>")}).json()
@@ -206,6 +237,18 @@ def test_bytes_are_counted_as_they_arrive(page):
             assert answer.status_code == 413, route
             assert "MB that this page takes" in line(answer)
         assert page.http.post(route, content=b"x" * most, headers=JSON).status_code == 400, route  # read, and no JSON
+
+
+@pytest.mark.parametrize(
+    "route", ["upload", "queue/join", "component_server", "call/best_of_n", "run/estimate_1", "mcp/"])
+def test_a_hundred_megabytes_are_refused_before_they_are_sent(page, route):
+    hundred = 100 * sizes.MB
+    with socket.create_connection(("127.0.0.1", int(page.url.rpartition(":")[2])), 60) as connection:
+        head = f"POST /gradio_api/{route} HTTP/1.1\r\nHost: x\r\nContent-Length: {hundred}\r\n\r\n"
+        connection.sendall(head.encode())
+        assert connection.recv(12) == b"HTTP/1.1 413"
+    for most_bytes in (sizes.upload_bytes, sizes.json_bytes, sizes.record_bytes):
+        assert most_bytes(Deployment()) < hundred  # in private mode too
 
 
 def test_an_upload_is_one_file_of_the_stated_size_and_leaves_nothing_else(page):
@@ -315,6 +358,23 @@ def test_unknown_numbers_are_refused(page):
         answer = page.http.post("/component_server", json={
             "component_id": number, "fn_name": "views", "data": [], "session_hash": "x"})
         assert 400 <= answer.status_code < 500, number
+
+
+def test_a_call_with_other_arguments_is_refused_in_words(page):
+    page.stage.runs = 0
+    names = ("endpoint", "device", "dtype", "api_key", "token", "visitor", "data", "fn_index", "", "\n", "x" * 9000)
+    for name in names:
+        for function in ("best_of_n", "best_of_n_as_json", "best_of_n/"):
+            answer = page.http.post(f"/call/v2/{function}", json={"prompt": "Hi", "n": 2, name: "x"})
+            assert answer.status_code == 400, name
+            assert f"There is no setting {name!r}"[:60] in line(answer)
+            assert len(line(answer)) < 500
+    for data in (["Hi"], [], ["Hi"] * 18, {}, "x", None):
+        for answer in (page.http.post("/call/best_of_n", json={"data": data}), page.http.post("/queue/join", json={
+                "fn_index": listener(page, "best_of_n"), "data": data, "session_hash": "few"})):
+            assert answer.status_code == 400, data
+            assert line(answer) == "This function takes a list of 17 values as data."
+    assert page.stage.runs == 0
 
 
 def test_calls_past_the_queue_are_counted_for_each_visitor(monkeypatch):

@@ -38,7 +38,7 @@ class FileNames:
         path = path_of(scope) if scope["type"] == "http" else ""
         if route := next(filter(path.startswith, FILE_ROUTES), None):
             name = path.removeprefix(route)
-            if not SERVED.fullmatch(name):
+            if not (SERVED.fullmatch(name) and is_in_upload_folder(name)):  # Gradio's refusal would tell the path
                 return await refusal(403, say("error.file_address"))(scope, receive, send)
             prefix = scope["path"].removesuffix(path)
             scope = {**scope, "path": f"{prefix}{FILE_ROUTES[0]}{absolute_path(name)}"}
@@ -50,6 +50,15 @@ class FileNames:
 def absolute_path(name: str) -> str:
     """The path of the file that a visitor calls so."""
     return str(Path(get_upload_folder()) / name)
+
+
+def is_in_upload_folder(name: str) -> bool:
+    """Whether a visitor's name is that of a file, which is there itself and not by a link to another folder."""
+    try:
+        file = Path(absolute_path(name)).resolve()
+        return file.is_file() and file.is_relative_to(Path(get_upload_folder()).resolve())
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def name_of(path: str | Path) -> str:

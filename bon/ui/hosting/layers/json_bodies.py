@@ -3,6 +3,7 @@
 The shape of the text is checked before it is parsed: a few megabytes of brackets would become gigabytes of lists.
 """
 
+import inspect
 import json
 from collections.abc import Mapping
 from itertools import accumulate
@@ -98,12 +99,22 @@ def check_target(path: str, values: Mapping[str, Any], blocks: Any) -> None:
     listener = _listener(name.removeprefix("v2/"), values if route != "call" else {}, blocks.fns)
     if listener is None or (route == "call" and listener.api_visibility == "private"):
         raise Refusal(404, say("error.no_such_listener"))
-    if route in ("run", "api"):
-        if listener.queue:
-            raise Refusal(404, say("error.call_instead", route=f"{API}/call/{listener.api_name}")
-                          if listener.api_visibility == "public" else say("error.no_such_listener"))
-        if not isinstance(values.get("data"), list) or len(values["data"]) != len(listener.inputs):
-            raise Refusal(400, say("error.inputs", n=len(listener.inputs)))
+    if route in ("run", "api") and listener.queue:
+        raise Refusal(404, say("error.call_instead", route=f"{API}/call/{listener.api_name}")
+                      if listener.api_visibility == "public" else say("error.no_such_listener"))
+    if name.startswith("v2/"):
+        check_arguments(values, listener)
+    elif not isinstance(values.get("data"), list) or len(values["data"]) != len(listener.inputs):
+        raise Refusal(400, say("error.inputs", n=len(listener.inputs)))
+
+
+def check_arguments(arguments: Mapping[str, Any], listener: BlockFunction) -> None:
+    """Raises `Refusal` for an argument that the listener's function does not have."""
+    parameters = inspect.signature(listener.fn).parameters if listener.fn else ()
+    names = list(parameters)[:len(listener.inputs)]  # the visitor comes after them
+    for name in arguments:
+        if name not in names:
+            raise Refusal(400, say("error.no_such_setting", name=repr(name)[:80], names=", ".join(names)))
 
 
 def _whole_number(digits: str) -> int:
