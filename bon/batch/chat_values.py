@@ -12,7 +12,7 @@ from bon.settings import checked_messages, clean
 
 #: How a list of messages begins, also one that is cut short or has typographic quotation marks.
 _BEGINNING = re.compile(
-    r"""\s*\[\s*\{\s*(?:["'“”‘’](?:role|content)["'“”‘’]\s*:|.*?[{,\s]["'“”‘’]role["'“”‘’]\s*:)""", re.DOTALL)
+    r"""\s*\[\s*\{(?:\s*["'“”‘’](?:role|content)["'“”‘’]\s*:|.*?[{,\s]["'“”‘’]role["'“”‘’]\s*:)""", re.DOTALL)
 #: The next piece of a value as Python prints it: a sign, a text, a constant or a number.
 _PYTHON_PIECE = re.compile(
     r"""\s*(?:([\[\]{},:])|('[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*")|(None|True|False)\b|(-?\d+[\d.eE+-]*))""",

@@ -24,6 +24,8 @@ CELL_MAX = 2**24
 UNIT_SEPARATOR = "\x1f"
 #: What a blank cell may hold.
 SPACES = "\ufeff \t\r\n\xa0"
+#: Lines without a character, which `csv` reads one at a time.
+EMPTY_LINES = ("\n", "\r\n", "\r")
 #: The most characters of a heading that an error shows.
 HEADING_SHOWN = 200
 #: The line with which Excel is told the delimiter, before the heading.
@@ -71,8 +73,7 @@ class DelimitedText:
         """The records of the heading and of the rows, without blank ones and Excel's line."""
         width = 0
         for line, cells, text in _records(file, delimiter):
-            empty = not "".join(cells).strip(SPACES)  # cheaper than `_is_blank`
-            if not cells or (empty and _is_blank(text, delimiter) and (delimiter in text or width != 1)):
+            if not cells or (_is_blank(text, delimiter) and (delimiter in text or width != 1)):
                 continue
             if not width and _DELIMITER_LINE.fullmatch(text.strip("\ufeff\r\n")):
                 width = -1  # at most one such line
@@ -124,12 +125,13 @@ def _records(file: TextIO, delimiter: str) -> Iterator[Record]:
     lines = _Lines(file)
     reader, number = csv.reader(lines, delimiter=delimiter, strict=True), 1
     while True:
-        lines.taken.clear()
+        lines.begin_record()
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
+            number += lines.blank
             text = "".join(lines.taken)
             opened = _unclosed_quote(text, delimiter)
             ahead = 0 if opened is None else len(_LINE_END.findall(text, 0, opened))
@@ -139,24 +141,37 @@ def _records(file: TextIO, delimiter: str) -> Iterator[Record]:
             lines.give_back(lines.taken[ahead + 1:])
             reader, number = csv.reader(lines, delimiter=delimiter, strict=True), number + ahead + 1
         else:
+            number += lines.blank
             yield number, cells, "".join(lines.taken)
             number += len(lines.taken)
 
 
 class _Lines:
-    """The lines of a file, which can be given back to be read again; `taken`: those read since it was cleared."""
+    """The lines of a file, which can be given back to be read again.
+
+    taken: the lines of the record that is read. blank: how many empty ones were left out before it.
+    """
 
     def __init__(self, file: TextIO):
         self._file, self._returned = file, deque[str]()
         self.taken: list[str] = []
+        self.blank = 0
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
         line = self._returned.popleft() if self._returned else next(self._file)
+        while not self.taken and line in EMPTY_LINES:
+            self.blank += 1
+            line = self._returned.popleft() if self._returned else next(self._file)
         self.taken.append(line)
         return line
+
+    def begin_record(self) -> None:
+        """The next line is the first one of a record."""
+        self.taken.clear()
+        self.blank = 0
 
     def give_back(self, lines: Sequence[str]) -> None:
         """These come next."""
@@ -180,7 +195,7 @@ def _unclosed_quote(text: str, delimiter: str) -> int | None:
 
 def _is_blank(text: str, delimiters: str) -> bool:
     """Whether a line holds nothing but these signs and spaces; an empty text in quotation marks is something."""
-    return not text.translate(dict.fromkeys(map(ord, delimiters))).strip(SPACES)
+    return not text.strip(delimiters + SPACES)
 
 
 def _without_blank_end(cells: Sequence[str]) -> list[str]:

@@ -27,6 +27,9 @@ TOKENIZERS = re.compile(
 #: Endings of the small files that loading reads.
 SMALL = (".json", ".txt", ".jinja", ".model", ".spm", ".codes", ".tiktoken", ".tokenizer")
 
+#: The weight of a scorer in a sum.
+WEIGHT = re.compile(r"-?\d+(\.\d+)?")
+
 #: Names of scorers that need no model of their own.
 FREE = ("logprob", "self-certainty")
 
@@ -78,7 +81,7 @@ def find(name: str, scorer: str | None = None) -> Spec:
     """
     spec = {spec.name: spec for spec in presets()}.get(name) or Spec(name, checked_place(name), "logprob", "")
     parts = weighted(scorer or "")
-    for _, part in parts:
+    for part in dict.fromkeys(part for _, part in parts):
         scorer_place(part, spec)
     return replace(spec, scorer=scorer if scorer and parts else scorer_place(scorer or spec.scorer, spec))
 
@@ -99,10 +102,12 @@ def weighted(scorer: str) -> list[tuple[float, str]]:
     """
     if "*" not in scorer or os.path.isdir(scorer):
         return []
-    terms = [re.fullmatch(r"\s*(-?\d+(?:\.\d+)?)\s*\*\s*(\S.*?)\s*", term) for term in scorer.split("+")]
-    parts = [(float(term[1]), term[2]) for term in terms if term]
-    if len(parts) < len(terms):
-        raise InputError("scorer", say("error.not_a_sum_of_scorers", value=repr(_shortened(scorer))))
+    parts = []
+    for term in scorer.split("+"):
+        weight, _, name = map(str.strip, term.partition("*"))
+        if not (name and WEIGHT.fullmatch(weight)):
+            raise InputError("scorer", say("error.not_a_sum_of_scorers", value=repr(_shortened(scorer))))
+        parts.append((float(weight), name))
     return parts
 
 

@@ -21,7 +21,7 @@ _SIGNS = r"=+\-@" + "\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u207a\u207
 _SKIPPED = ("\\x00-\\x08\\x0b\\x0c\\x0e-\\x20\\x7f-\\xa0\\xad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f"
             "\u3000\ufe00-\ufe0f\ufeff\ufff9-\ufffb")
 #: A cell that is a number, which no spreadsheet runs.
-_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\Z"
+_NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\Z"
 #: What is behind the place of an apostrophe: at a cell's beginning, and after a sign at which a spreadsheet may split.
 _AT_START = rf"(?!{_NUMBER})(?='*[{_SKIPPED}]*[{_SIGNS}\t\r\n])"
 _AFTER_SPLIT = rf"(?='*[{_SKIPPED}\"]*[{_SIGNS}])"

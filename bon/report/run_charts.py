@@ -1,7 +1,9 @@
 """The two charts of a run as SVG: every candidate's score, and the expected best of each smaller N."""
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
 
 from bon.report.axis import Axis, score_axis
 from bon.report.numbers import format_number, format_score, format_unit
@@ -43,13 +45,18 @@ def _x(share: float) -> float:
 
 
 def _heights(xs: Sequence[float], radius: float) -> list[float]:
-    """The height of each dot above the axis: the least at which it touches no earlier dot, scaled down to `SWARM`."""
-    heights: list[float] = []
-    for i, x in enumerate(xs):
-        near, height = [j for j in range(i) if abs(xs[j] - x) < 2 * radius], radius + 2
-        while any((xs[j] - x) ** 2 + (heights[j] - height) ** 2 < 4 * radius**2 for j in near):
-            height += 0.5
-        heights.append(height)
+    """The height of each dot above the axis: each is in the lowest row in which it touches no other dot. The rows are
+    scaled down to `SWARM`.
+    """
+    rows = [0] * len(xs)
+    free = list[int]()  # a heap of the rows that no dot within reach is in
+    near = deque[tuple[float, int]]()  # the dots within reach, from left to right, with their rows
+    for i in sorted(range(len(xs)), key=xs.__getitem__):
+        while near and xs[i] - near[0][0] >= 2 * radius:
+            heappush(free, near.popleft()[1])
+        rows[i] = heappop(free) if free else len(near)
+        near.append((xs[i], rows[i]))
+    heights = [radius + 2 + 2 * radius * row for row in rows]
     scale = min(1.0, SWARM / max(heights, default=1.0))
     return [height * scale for height in heights]
 
