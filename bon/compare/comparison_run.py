@@ -103,8 +103,8 @@ def _no_kl_notes(models: ComparisonModels, settings: Settings) -> tuple[str, ...
 
 
 def _measures_kl(models: ComparisonModels, settings: Settings) -> bool:
-    # Top-k and top-p give some of the tuned model's tokens probability 0 under the base.
-    return models.same_vocabulary and settings.sampling.top_p == 1 and settings.sampling.top_k == 0
+    # A cut gives some of the tuned model's tokens probability 0 under the base.
+    return models.same_vocabulary and not settings.sampling.cuts
 
 
 def _unscored_notes(samples: Iterable[PromptSamples]) -> tuple[str, ...]:

@@ -37,16 +37,23 @@ SELECTIONS = ("best", "worst", "soft")
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a token is drawn from the logits: temperature above 0; top_k 0 is off; top_p in (0, 1], 1 is off."""
+    """How a token is drawn from the logits: temperature above 0; then the cuts, each of which is off at its default."""
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
 
     @property
     def plain(self) -> bool:
         """Whether tokens come from the model's own distribution."""
         return self == Sampling()
+
+    @property
+    def cuts(self) -> bool:
+        """Whether some tokens get probability 0."""
+        return self != Sampling(self.temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,14 @@ class Settings:
     top_k: int | None = setting(
         0, "how many of the likeliest tokens to draw from; 0 is off", Whole(0), "sampling", fillable=True,
         control=NumberField(), beside=True, compared=True,
+    )
+    min_p: float | None = setting(
+        0.0, "the least probability to draw from, as a share of the likeliest token's; 0 is off",
+        Number(least=0, most=1), "sampling", fillable=True, control=NumberField(0.05), compared=True,
+    )
+    typical_p: float | None = setting(
+        1.0, "the share of probability to draw from, tokens of typical surprise first; 1 is off",
+        Number(above=0, most=1), "sampling", fillable=True, control=NumberField(0.05), beside=True, compared=True,
     )
     seed: int | None = setting(
         None, "the same seed gives the same candidates", Whole(0, SEED_MAX), "sampling",
@@ -139,7 +154,7 @@ class Settings:
     @property
     def sampling(self) -> Sampling:
         """How tokens are drawn."""
-        return Sampling(self._value("temperature"), self._value("top_k"), self._value("top_p"))
+        return Sampling(**{field.name: self._value(field.name) for field in dataclasses.fields(Sampling)})
 
     def _value(self, name: str) -> Any:
         value = getattr(self, name)

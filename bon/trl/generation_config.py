@@ -143,7 +143,7 @@ class GenerationOptions:
         return (lambda ids: criteria(ids, None)) if criteria else None
 
     def sampling(self) -> dict[str, Any]:
-        """Temperature, top-k and top-p for the results' settings; none of them without sampling."""
+        """Temperature and cuts for the results' settings; none of them without sampling."""
         config = self.config
         if not config.do_sample:
             return {}
@@ -151,6 +151,8 @@ class GenerationOptions:
             "temperature": 1.0 if config.temperature is None else config.temperature,
             "top_k": config.top_k or 0,
             "top_p": 1.0 if config.top_p is None else config.top_p,
+            "min_p": config.min_p or 0.0,
+            "typical_p": 1.0 if config.typical_p is None else config.typical_p,
         }
 
     def limit_lengths(self, lengths: DrawLength, prompt_length: int) -> DrawLength:

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import (
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    TypicalLogitsWarper,
+)
 
 from bon.engines.local.sampling import Sampling, draw, log_probability, shape, uniforms
 from bon.stats.lengths import LengthSampler
@@ -19,12 +25,14 @@ def even_numbers(count):
     return (torch.arange(count, dtype=torch.float64) + 0.5) / count
 
 
-def transformers_logits(logits, temperature, top_k, top_p):
+def transformers_logits(logits, temperature, top_k, top_p, min_p=0.0, typical_p=1.0):
     """The logits shaped by transformers' warpers, in the order in which it applies them."""
     for warper in (
         TemperatureLogitsWarper(temperature),
         TopKLogitsWarper(top_k) if top_k else None,
         TopPLogitsWarper(top_p) if top_p < 1 else None,
+        MinPLogitsWarper(min_p) if min_p else None,
+        TypicalLogitsWarper(typical_p) if typical_p < 1 else None,
     ):
         logits = warper(None, logits) if warper else logits
     return logits
@@ -39,9 +47,21 @@ def test_shaped_logits_give_the_distribution_of_transformers_warpers(temperature
     torch.testing.assert_close(ours, transformers_logits(logits, temperature, top_k, top_p).softmax(-1))
 
 
+@pytest.mark.parametrize("min_p", [0.0, 1e-6, 0.05, 0.5, 1.0])
+@pytest.mark.parametrize("typical_p", [1.0, 0.95, 0.4, 1e-6])
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.6, 9, 1.0), (1.7, 0, 0.8), (5.0, 20, 0.9)])
+def test_min_p_and_typical_sampling_follow_the_other_cuts_as_in_transformers(
+        temperature, top_k, top_p, min_p, typical_p):
+    for logits in (random_logits(), random_logits(3, 900, seed=1), torch.tensor([[2.0, -torch.inf, 1.0, 0.5]])):
+        values = (temperature, top_k, top_p, min_p, typical_p)
+        ours = shape(logits, Sampling(*values)).softmax(-1)
+        torch.testing.assert_close(ours, transformers_logits(logits, *values).softmax(-1))
+
+
 def test_shaping_rows_together_is_shaping_each_alone():
     logits = random_logits()
-    sampling = Sampling(0.8, 7, 0.8)
+    sampling = Sampling(0.8, 7, 0.8, 0.05, 0.9)
     alone = torch.cat([shape(row.unsqueeze(0), sampling) for row in logits])
     assert torch.equal(shape(logits, sampling), alone)
 

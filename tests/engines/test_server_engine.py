@@ -216,6 +216,20 @@ def test_a_server_that_is_known_has_its_own_defaults_switched_off(fake, owner, e
     assert any("It is unknown" in note for note in result.notes) == (not expected)
 
 
+@pytest.mark.parametrize(("owner", "sent", "notes"), [
+    ("vllm", {"top_k": 9, "min_p": 0.1}, ["note.no_typical_p", "note.min_p_before_top_p"]),
+    ("llamacpp", {"top_k": 9, "min_p": 0.1, "typical_p": 0.9,
+                  "samplers": ["temperature", "top_k", "top_p", "min_p", "typ_p"]}, []),
+    ("somebody", {"top_k": 9, "min_p": 0.1, "typical_p": 0.9}, ["note.seed_and_cuts_unsure", "note.defaults_unsure"]),
+])
+def test_cuts_are_sent_and_what_a_server_does_otherwise_is_named(fake, owner, sent, notes):
+    server = fake(owner=owner)
+    result = run(server, n=1, top_k=9, top_p=0.8, min_p=0.1, typical_p=0.9)
+    assert {name: server.bodies[0][name] for name in ("top_k", "min_p", "typical_p", "samplers")
+            if name in server.bodies[0]} == sent
+    assert [note.key for note in result.notes] == notes
+
+
 @pytest.mark.parametrize(("status", "message", "left_out"), [
     (400, "Unrecognized request argument supplied: top_k", "top_k"),
     (422, "Unexpected fields in the request: {'seed'}", "seed"),

@@ -1,5 +1,6 @@
-"""From logits to tokens: temperature, top-k, top-p, and a draw."""
+"""From logits to tokens: temperature, the cuts (top-k, top-p, min-p, typical), and a draw."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,10 +14,11 @@ BLOCK = 256
 
 
 def shape(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Logits [rows, vocabulary] after temperature, then top-k, then top-p; what is cut becomes -inf.
+    """Logits [rows, vocabulary] after temperature, top-k, top-p, min-p and typical sampling, in the order in which
+    transformers applies them; what is cut becomes -inf.
 
-    Among equally likely tokens at the cut of top-p those with the lowest ids stay. transformers, which sorts the other
-    way round, may keep others of them; those at the cut of top-k all stay, as there.
+    Among equally likely tokens at the cut of top-p, or equally typical ones, those with the lowest ids stay.
+    transformers, which sorts otherwise, may keep others of them; those at the cut of top-k all stay, as there.
     """
     if sampling.temperature != 1.0:
         # From the top down and within float32, so that no temperature makes an infinity out of the best token.
@@ -25,14 +27,27 @@ def shape(logits: Tensor, sampling: Sampling) -> Tensor:
         least = logits.topk(sampling.top_k).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
     if sampling.top_p < 1.0:
-        ordered, places = logits.sort(descending=True, stable=True)
-        probabilities = ordered.softmax(-1)
-        before = probabilities.cumsum(-1) - probabilities
-        # A token stays while those before it have not reached top_p; the first always stays.
-        cut = before >= sampling.top_p
-        cut[:, 0] = False  # also where float32 takes top_p for 0
-        logits = logits.masked_fill(torch.empty_like(cut).scatter_(-1, places, cut), -torch.inf)
+        logits = _cut_to_mass(logits, -logits, sampling.top_p)
+    if sampling.min_p > 0.0:
+        least = logits.amax(-1, keepdim=True) + math.log(sampling.min_p)
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if sampling.typical_p < 1.0:
+        # First the tokens whose surprise is nearest to the entropy (Meister et al. 2023, "Locally typical sampling").
+        logprobs = logits.log_softmax(-1)
+        entropy = -(logprobs.exp() * logprobs).nansum(-1, keepdim=True)
+        logits = _cut_to_mass(logits, (logprobs + entropy).abs(), sampling.typical_p)
     return logits
+
+
+def _cut_to_mass(logits: Tensor, order: Tensor, mass: float) -> Tensor:
+    """The logits with -inf for all but the first tokens by ascending `order`, [rows, vocabulary] as well, up to the one
+    at which the sum of their probabilities reaches `mass`.
+    """
+    places = order.sort(stable=True).indices
+    probabilities = logits.gather(-1, places).softmax(-1)
+    cut = probabilities.cumsum(-1) - probabilities >= mass
+    cut[:, 0] = False  # also where float32 takes the mass for 0
+    return logits.masked_fill(torch.empty_like(cut).scatter_(-1, places, cut), -torch.inf)
 
 
 def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from bon.engines.server.token_counts import TokenLogprob, are_complete, completi
 from bon.events import Row
 from bon.messages import Message, say
 from bon.result import Candidate
-from bon.settings import Request, Settings, continues
+from bon.settings import Request, Sampling, Settings, continues
 
 #: The most candidates of one request, where the server takes `n`.
 MAX_N = 16
@@ -35,6 +35,8 @@ LISTED_ALTERNATIVES = {"llama.cpp": 20}
 CONTINUE_MESSAGES = {"vllm", "sglang"}
 #: The temperature at which servers draw where a lower one is set, by their software.
 LEAST_TEMPERATURE = {"vllm": 0.01}
+#: llama.cpp's names of temperature and cuts in the order in which a local model applies them; its own order is another.
+SAMPLERS = ["temperature", "top_k", "top_p", "min_p", "typ_p"]
 #: The least temperature and top_p at which equal texts show that a server does not sample.
 SAMPLED_FROM = 0.3
 #: The fields of a message that hold a model's reasoning.
@@ -149,25 +151,29 @@ def _without_nulls(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
 
 
 def _extra_body(software: str, is_chat: bool, settings: Settings) -> dict[str, Any]:
-    """Parameters that are not in the protocol: top_k, and those that switch off the server's own defaults."""
+    """Parameters that are not in the protocol: cuts, and those that switch off the server's own defaults."""
     sampling = settings.sampling
-    top_k = sampling.top_k
+    cuts = {"top_k": sampling.top_k, "min_p": sampling.min_p, "typical_p": sampling.typical_p}
     match software:
         case "vllm" | "sglang":
-            return {"top_k": top_k or -1, "min_p": 0.0, "repetition_penalty": 1.0}
+            return {"top_k": sampling.top_k or -1, "min_p": sampling.min_p, "repetition_penalty": 1.0}
         case "llama.cpp":
-            return {"top_k": top_k, "min_p": 0.0, "repeat_penalty": 1.0, "typical_p": 1.0, "xtc_probability": 0.0,
-                    "dry_multiplier": 0.0, "top_n_sigma": -1.0}
+            order = {"samplers": SAMPLERS} if sampling.cuts else {}
+            return cuts | order | {"repeat_penalty": 1.0, "xtc_probability": 0.0, "dry_multiplier": 0.0,
+                                   "top_n_sigma": -1.0}
         # It samples only where a generation config says so. Chat models bring one, which also names their end of text:
         # under continuous batching, one sent with the request would remove that.
         case "transformers" if is_chat:
             return {}
         case "transformers":
-            config = {
-                "do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": top_k,
-            }
+            config = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, **cuts}
             return {"generation_config": json.dumps(config)}
-    return {"top_k": top_k} if top_k else {}
+    return {name: cuts[name] for name in _cuts_beyond_protocol(sampling)}
+
+
+def _cuts_beyond_protocol(sampling: Sampling) -> list[str]:
+    """The cuts that are not in the protocol and not at their defaults."""
+    return [name for name in ("top_k", "min_p", "typical_p") if getattr(sampling, name) != getattr(Sampling(), name)]
 
 
 def is_nearly_greedy(settings: Settings) -> bool:
@@ -180,12 +186,18 @@ def settings_notes(software: str, request: Request) -> list[Message]:
     """Notes on the settings that a server ignores, or that it may ignore as far as its software is known."""
     if software == "transformers":
         return [say("note.transformers_serve_chat" if request.messages else "note.transformers_serve_text")]
-    keys = [] if software else ["note.seed_and_top_k_unsure" if request.settings.top_k else "note.seed_unsure",
-                                "note.defaults_unsure"]
+    sampling = request.settings.sampling
+    names = ", ".join(_cuts_beyond_protocol(sampling))
+    keys = [] if software else [*([] if names else ["note.seed_unsure"]), "note.defaults_unsure"]
+    if software in ("vllm", "sglang"):
+        keys += ["note.no_typical_p"] if sampling.typical_p < 1 else []
+        keys += ["note.min_p_before_top_p"] if sampling.min_p and sampling.top_p < 1 else []
     if continues(request.messages) and software not in CONTINUE_MESSAGES:
         keys.append("note.continuation_unsure")
     notes = list(map(say, keys))
-    if request.settings.sampling.temperature < (least := LEAST_TEMPERATURE.get(software, 0.0)):
+    if names and not software:
+        notes.insert(0, say("note.seed_and_cuts_unsure", names=names))
+    if sampling.temperature < (least := LEAST_TEMPERATURE.get(software, 0.0)):
         notes.append(say("note.least_temperature", least=f"{least:g}"))
     return notes
 
