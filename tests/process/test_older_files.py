@@ -21,11 +21,10 @@ from bon.ui.app_state import AppState
 from bon.ui.batch import jobs
 from bon.ui.batch.handlers import BatchHandlers
 from bon.ui.generate import run_view
-from bon.ui.generate.form_values import FIELDS, first_value
 from bon.ui.generate.handlers import GenerateHandlers
 from bon.ui.hosting.deployment import Deployment
 from tests.support.browser import wait_until_ready
-from tests.support.forms import accept, request_of
+from tests.support.forms import FIRST_VALUES, accept, request_of
 from tests.ui.test_history_tab import listed_texts, open_generate_tab, open_history, plant, press
 from tests.ui.test_page import expect_phase, winner
 
@@ -34,8 +33,6 @@ VISITOR = SimpleNamespace(client=SimpleNamespace(host="1.2.3.4"), headers={})
 #: The most by which a score computed on another processor may differ.
 ROUNDING = 1e-4
 #: What the form holds at first.
-FORM = {"prompt": "This movie", **{name: first_value(declared()[name]) for name in FIELDS[1:-1]}, "target": "POSITIVE",
-        "chat": None}
 
 
 def read_json(name):
@@ -94,7 +91,8 @@ def opened(record: str) -> dict:
     raw = json.loads(record)
     later = {name: declared()[name].default for name in ("min_p", "typical_p")}
     assert not later.keys() & raw["settings"].keys()
-    return raw | {"settings": raw["settings"] | later, "candidates": [c | {"unrated": False} for c in raw["candidates"]]}
+    candidates = [candidate | {"unrated": False} for candidate in raw["candidates"]]
+    return raw | {"settings": raw["settings"] | later, "candidates": candidates}
 
 
 @pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
@@ -124,10 +122,10 @@ def test_a_record_repeats_to_the_same_texts(record):
 
 @pytest.mark.parametrize("link", LINKS, ids=[link["values"]["prompt"] for link in LINKS])
 def test_a_share_link_fills_in_what_it_did(link):
-    values, ignored = accept(dict(parse_qsl(urlsplit(link["link"]).query)), FORM)
+    values, ignored = accept(dict(parse_qsl(urlsplit(link["link"]).query)), FIRST_VALUES)
     assert ignored == []
     used = {name: value for name, value in link["values"].items() if value is not None}  # None: a scorer without labels
-    assert request_of(FORM | values) == request_of(FORM | used)
+    assert request_of(FIRST_VALUES | values) == request_of(FIRST_VALUES | used)
 
 
 def test_a_history_entry_opens_and_is_ranked_by_other_rules(page):
@@ -228,7 +226,7 @@ def test_the_history_of_a_browser_is_listed_and_opens(stage, visit):
         json.loads(entry["record"])["prompt"][:8] for entry in ENTRIES]
     for number, (entry, link) in enumerate(zip(ENTRIES, LINKS, strict=True)):
         run = json.loads(entry["record"])
-        later = {name: declared()[name].default for name in FORM.keys() - link["values"].keys()}
+        later = {name: declared()[name].default for name in FIRST_VALUES.keys() - link["values"].keys()}
         assert page.evaluate("(run) => bon.formValues(run)", run) == link["values"] | later
         query = urlsplit(page.evaluate("(run) => bon.shareLink(run)", run)).query
         assert dict(parse_qsl(query)) == dict(parse_qsl(urlsplit(link["link"]).query))

@@ -1,9 +1,13 @@
 """The form of a page that nobody but its owner uses, without a browser."""
 
 from bon.ui.generate import form_values, share_links
+from bon.ui.generate.form_values import PAGE_SETTINGS, first_value
 from bon.ui.hosting.deployment import Deployment
 
 PRIVATE = Deployment()
+#: The values of the form when the page opens, in order.
+FIRST_VALUES = {"prompt": "This movie", **{name: first_value(setting) for name, setting in PAGE_SETTINGS.items()},
+                "target": "POSITIVE", "chat": None}
 
 
 def request_of(values, deployment=PRIVATE):

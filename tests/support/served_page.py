@@ -10,16 +10,13 @@ from bon.ui.app_state import AppState
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.page import build
 from tests.support.browser import Play, Stage, free_port
+from tests.support.forms import FIRST_VALUES
 
 TEXTS, SCORES = [" was fine.", " was dull."], [0.9, 0.1]
 #: The environment variables of a public page with a high rate limit.
 PUBLIC = {"BON_PUBLIC": "1", "BON_MAX_PROMPT": "40", "BON_RATE": "1000"}
-#: The values of the form, in order.
-FORM = {
-    "prompt": "This movie", "n": 2, "target": "POSITIVE", "min_tokens": 4, "max_tokens": 8, "temperature": 1,
-    "top_p": 1, "top_k": 0, "seed": "7", "model": "embedded", "scorer": "", "reject": False, "select": "best",
-    "softness": 0.1, "chat": None,
-}
+#: Values of the form for a short run.
+FORM = FIRST_VALUES | {"n": 2, "min_tokens": 4, "max_tokens": 8, "seed": "7"}
 
 
 @contextlib.contextmanager

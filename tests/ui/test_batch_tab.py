@@ -32,6 +32,7 @@ from bon.ui.generate.form_values import FIELDS
 from bon.ui.hosting.deployment import Deployment
 from tests.compare.test_comparison import engine_of, sentiment
 from tests.support.browser import layout_faults, wait_until_ready
+from tests.support.forms import FIRST_VALUES
 
 NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=1} </script>"
 PROMPTS = ["This movie", "The plot of the film", "The hotel room"]
@@ -426,9 +427,7 @@ def start_publicly(
     state: AppState, path: Path | None, address="1.2.3.4", pasted="", encoding=None, **changes
 ) -> dict:
     batch_settings = {"n": 4, "min_tokens": 2, "max_tokens": 8, "seed": "7"}
-    form = {"prompt": "", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
-            "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "", "reject": False, "select": "best",
-            "softness": 0.1, "chat": None, **changes}
+    form = FIRST_VALUES | {"prompt": "", **changes}
     values = [*({**batch_settings, **changes}[name] for name in TAB_SETTINGS), *(form[name] for name in FIELDS)]
     return BatchHandlers(state).start(
         visitor(address), path and str(path), pasted, encoding, None, "results", ".jsonl", *values)

@@ -16,10 +16,9 @@ from bon.compare.events import PromptDone
 from bon.errors import ModelError
 from bon.scorers.callable_scorer import CallableScorer
 from bon.ui.compare import comparison_view
-from bon.ui.generate import form_values
 from tests.compare.test_comparison import engine_of, sentiment
 from tests.support.browser import layout_faults
-from tests.support.forms import request_of
+from tests.support.forms import FIRST_VALUES, request_of
 
 NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=1} </script>"
 
@@ -235,10 +234,7 @@ def test_without_its_sample_the_tab_says_what_it_is_for(tmp_path):
 def test_the_table_is_computed_for_few_of_many_prompts(models):
     models = ComparisonModels(models.base, models.scorer)
     progress, tables = comparison_view.ComparisonProgress(60), []
-    settings = request_of(dict.fromkeys(form_values.FIELDS) | {
-        "prompt": "-", "n": 1, "min_tokens": 1, "max_tokens": 1, "temperature": 1, "top_p": 1, "top_k": 0, "seed": "3",
-        "select": "best", "softness": 0.1,
-    }).settings
+    settings = request_of(FIRST_VALUES | {"n": 1, "min_tokens": 1, "max_tokens": 1, "seed": "3"}).settings
     for event in comparison_run.stream(["This"] * 60, models, settings):
         progress.add(event)
         if isinstance(event, PromptDone):

@@ -15,7 +15,7 @@ from bon.ui.generate import form_values, run_view
 from bon.ui.hosting import error_log
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.work import updates
-from tests.support.forms import faults, request_of
+from tests.support.forms import FIRST_VALUES, faults, request_of
 
 
 def run_with_scores(scores, n=None, unit="probability", target="POSITIVE") -> RunState:
@@ -32,12 +32,7 @@ def run_with_scores(scores, n=None, unit="probability", target="POSITIVE") -> Ru
 
 def form_inputs(**changes):
     """The initial values of the page's form, with changes."""
-    initial = {
-        "prompt": "This movie", "n": 16, "target": "POSITIVE", "min_tokens": 8, "max_tokens": 32, "temperature": 1,
-        "top_p": 1, "top_k": 0, "seed": "", "model": "embedded", "scorer": "", "reject": False,
-        "select": "best", "softness": 0.1, "chat": None,
-    }
-    return {**initial, **changes}
+    return FIRST_VALUES | changes
 
 
 def test_rows_keep_the_order_of_candidates_and_have_their_ranks():
