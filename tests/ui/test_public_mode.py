@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from bon.ui.hosting import error_log
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.rate_limit import Visitors, visitor_id
 from bon.ui.page import build
+from bon.ui.work.model_loading import ModelLoader
 from tests.support.browser import Play, Stage
 from tests.support.served_page import FORM, PUBLIC, SCORES, TEXTS, call_listener, serving
 from tests.ui.test_mcp import result_of_session
@@ -305,6 +307,35 @@ def test_on_a_space_each_visitor_has_a_limit_of_their_own(monkeypatch):
         assert "done.title" in call_listener(page, "generate", form, {"x-forwarded-for": "8.8.8.1"})
         assert "error.rate" in call_listener(page, "generate", form, {"x-forwarded-for": "9.9.9.9, 8.8.8.1"})
         assert "done.title" in call_listener(page, "generate", form, {"x-forwarded-for": "8.8.8.2"})
+
+
+NETWORK = ("\\\\host\\share", "//host/share", " \\\\host\\share", "\\/host/x", "\\\\?\\UNC\\host\\share")
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_a_folder_of_another_machine_is_refused_before_anybody_looks_for_it(public, monkeypatch):
+    deployment, looked = Deployment(public=public), []
+    monkeypatch.setattr(os.path, "isdir", looked.append)
+    for name in NETWORK:
+        for model, scorer in ((name, None), ("embedded", name), ("embedded", f"0.5*embedded+0.5*{name}")):
+            with pytest.raises(InputError, match="not of the network"):
+                deployment.check_names(model, scorer)
+            with pytest.raises(InputError, match="not of the network"):
+                ModelLoader(deployment).load(Settings(model=model, scorer=scorer)).result()
+    assert looked == []
+
+
+def test_a_public_page_tells_nobody_what_is_in_its_folders(tmp_path):
+    (tmp_path / "config.json").touch()
+    folders = [str(tmp_path), "/etc", "/no/such/folder"]
+    loader = ModelLoader(Deployment.of({"BON_PUBLIC": "1", "BON_MODELS": ",".join(folders)}))
+    for model in folders[1:]:
+        with pytest.raises(ModelError, match=r"^The model or the scorer cannot be loaded here"):
+            loader.load(Settings(model=model)).result()
+    with serving(**PUBLIC) as page:
+        for name in ("model", "scorer"):
+            lines = [call_listener(page, "generate", [*(FORM | {name: folder}).values()]) for folder in folders]
+            assert all(f"error.{name}s" in line and "folder" not in line for line in lines)
 
 
 def test_the_page_names_its_limits_and_offers_only_the_listed_models(page):

@@ -208,7 +208,58 @@ def run_copy_open_generate_gives_the_same_winner(app, visit, page):
 
 
 def labels_of_another_scorer_survive_its_loading(app, page, lm_folder, classifier_folder):
-    query = {"model": lm_folder, "scorer": classifier_folder, "target": "NEGATIVE"}
+    query = {"model": lm_folder, "scorer": classifier_folder, "target": "NEGATIVE", "n": 2}
     page.goto(f"{app.url}/?{urlencode(query)}")
+    expect(page.locator(".chips")).to_contain_text("loads with Generate", timeout=60_000)
+    run(page)
     expect(page.locator(".chips")).to_contain_text(classifier_folder, timeout=60_000)
     expect(page.locator("#target label.selected")).to_have_text("negative")
+
+
+@pytest.mark.parametrize(("model", "scorer", "environment", "expected"), [
+    ("embedded", "", {}, True), ("embedded", None, {}, True), ("embedded", "logprob", {}, True),
+    ("embedded", "embedded", {}, True), ("embedded", "judge", {}, True), ("embedded", "weak", {}, True),
+    ("embedded", "0.7*embedded + 0.3*self-certainty", {}, True), (None, None, {"BON_MODEL": "/own"}, True),
+    ("/own", "someone/own", {"BON_MODEL": "/own", "BON_SCORER": "someone/own"}, True),
+    ("/own", "0.5*/a+0.5*/b", {"BON_MODEL": "/own", "BON_SCORER": "0.5*/a+0.5*/b"}, True),
+    ("someone/listed", "someone/unlisted", {"BON_PUBLIC": "1", "BON_MODELS": "someone/listed"}, True),
+    ("/folder", "", {}, False), ("./embedded", "", {}, False), ("gpt2-imdb", "", {}, False),
+    ("someone/model", "logprob", {}, False), ("~", "", {}, False), ("\\\\host\\share", "", {}, False),
+    ("embedded", "/folder", {}, False), ("embedded", "someone/scorer", {}, False), ("embedded", "gpt2-imdb", {}, False),
+    ("embedded", "0.5*embedded+0.5*/folder", {}, False), ("embedded", "0.5*embedded*/folder", {}, False),
+    ("embedded", "+/folder", {}, False), ("/own", "judge", {"BON_MODEL": "/own"}, False),
+])
+def test_what_a_link_may_load_before_anybody_asks_for_a_run(model, scorer, environment, expected):
+    assert Deployment.of(environment).is_at_hand(model, scorer) == expected
+
+
+def test_opening_a_link_loads_no_model_that_it_names(stage, page_state, visit, monkeypatch):
+    loaded, load = [], page_state.models.load
+
+    def record(settings):
+        loaded.append((settings.model, settings.scorer))
+        return load(settings)
+
+    monkeypatch.setattr(page_state.models, "load", record)
+    page = visit(stage)
+    chips = page.locator(".chips")
+    for named in ({"model": "someone/model"}, {"scorer": "/folder"}, {"model": "/folder", "scorer": "logprob"}):
+        loaded.clear()
+        page.goto(f"{stage.url}/?{urlencode({'prompt': 'Hi', **named})}")
+        wait_until_ready(page)
+        expect(chips).to_contain_text(f"model: {named.get('model', 'embedded')}")
+        expect(chips).to_contain_text("loads with Generate")
+        assert loaded == []
+    page.reload()  # the form that the browser kept
+    wait_until_ready(page)
+    expect(chips).to_contain_text("loads with Generate")
+    assert loaded == []
+    stage.play.go.set()
+    run(page)
+    expect_phase(page, "done")
+    expect(chips).not_to_contain_text("loads with Generate")
+    assert set(loaded) == {("/folder", "logprob")}
+    page.goto(f"{stage.url}/?scorer=logprob")
+    wait_until_ready(page)
+    expect(chips).not_to_contain_text("loads with Generate")
+    assert loaded[-1] == ("embedded", "logprob")

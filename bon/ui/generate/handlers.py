@@ -90,6 +90,14 @@ class GenerateHandlers:
         make = {"json": result_files.run_json, "csv": result_files.run_csv, "html": result_files.run_html}
         return make[choice["format"]](run_view.read_record(choice["record"]))
 
+    def prepare_unasked(self, model: str | None, scorer: str | None, target: str | None = None
+                        ) -> Iterator[tuple[Any, ...]]:
+        """`prepare` of what a link may have put into the form: loads nothing that needs the network or a folder."""
+        if self._state.deployment.is_at_hand(model, scorer):
+            yield from self.prepare(model, scorer, target)
+        else:
+            yield [say("chip.model", name=str(model)), say("chip.waiting")], gr.skip(), gr.skip()
+
     def prepare(self, model: str | None, scorer: str | None, target: str | None = None) -> Iterator[tuple[Any, ...]]:
         """Loads model and scorer; yields the header's chips, an update of the menu of labels, and for the chat field
         the model's name and whether it answers chats.

@@ -46,11 +46,11 @@ class GenerateTab:
 
     def wire(self, page: gr.Blocks, chips: gr.HTML) -> None:
         """Connects the events. chips: the header's component that names model, scorer and device."""
-        self._wire_run(page)
+        run = self._wire_run(page)
         self._wire_settings(page)
-        self._wire_models(self._wire_links(page), chips)
+        self._wire_models(run, *self._wire_links(page), chips)
 
-    def _wire_run(self, page: gr.Blocks) -> None:
+    def _wire_run(self, page: gr.Blocks) -> Any:
         """Generate, Stop, and the estimate under them."""
         form, handlers, view = self.form, self._handlers, self._view
         result = gr.State()  # of the run under way, for `view_after_stop`
@@ -64,6 +64,7 @@ class GenerateTab:
         gr.on([page.load, *(field.change for field in sizes)], trigger_mode="always_last", **estimate)
         run.success(**estimate)
         run.failure(run_view.view_after_stop, [view, result], view, queue=False, **QUIET)
+        return run
 
     def _wire_settings(self, page: gr.Blocks) -> None:
         """The line that sums the settings up, and ranking again by another label or rule without a new run."""
@@ -75,8 +76,11 @@ class GenerateTab:
             js=f"(...values) => bon.summarize({list(SUMMARIZED)}, values)", **QUIET,
         )
 
-    def _wire_links(self, page: gr.Blocks) -> Any:
-        """Fills in the form: from the link when the page opens, and later from the page's scripts (`bon.enter`)."""
+    def _wire_links(self, page: gr.Blocks) -> tuple[Any, Any]:
+        """Fills in the form: from the link when the page opens, and later from the page's scripts (`bon.fillForm`).
+
+        Returns both events.
+        """
         fields = [*(self.form[name] for name in FIELDS), self.form["slider"]]
         first = {name: self.form[name].value for name in FIELDS}
 
@@ -84,17 +88,22 @@ class GenerateTab:
             return share_links.fill_form(dict(request.query_params or {}), first, self._deployment)
 
         enter = gr.Button("Enter", elem_id="enter", visible="hidden")
-        enter.click(None, None, fields, js="() => bon.formValuesToFill()", **QUIET).then(
-            None, None, None, js="() => bon.formFilled()", **QUIET
-        )
+        entered = enter.click(None, None, fields, js="() => bon.formValuesToFill()", **QUIET)
+        entered.then(None, None, None, js="() => bon.formFilled()", **QUIET)
         speak = gr.Button("Speak", elem_id="speak", visible="hidden")
         speak.click(None, fields[:-1], None, js="(...values) => bon.switchLanguage(...values)", **QUIET)
         opened = page.load(fill_form, None, [*fields, self.form["notice"]], concurrency_limit=None, **QUIET)
-        return opened.then(None, None, fields, js="() => bon.restoreForm()", **QUIET)
+        return opened.then(None, None, fields, js="() => bon.restoreForm()", **QUIET), entered
 
-    def _wire_models(self, filled: Any, chips: gr.HTML) -> None:
-        """Loads model and scorer once the form is filled in, and when another one is chosen."""
+    def _wire_models(self, run: Any, opened: Any, entered: Any, chips: gr.HTML) -> None:
+        """Loads model and scorer when the visitor chooses one, or runs them; some when the page opens.
+
+        `change` is no choice: a link changes them too.
+        """
         model, scorer, target = self.form["model"], self.form["scorer"], self.form["target"]
-        prepare = (self._handlers.prepare, [model, scorer, target], [chips, target, self.form["chats"]])
-        filled.then(*prepare, concurrency_limit=None, **QUIET)
-        gr.on([model.change, scorer.change], *prepare, concurrency_limit=None, trigger_mode="always_last", **QUIET)
+        fields = ([model, scorer, target], [chips, target, self.form["chats"]])
+        options: Any = {"concurrency_limit": None, **QUIET}
+        opened.then(self._handlers.prepare_unasked, *fields, **options)
+        entered.then(self._handlers.prepare, *fields, **options)
+        run.success(self._handlers.prepare, *fields, **options)
+        gr.on([model.input, scorer.input], self._handlers.prepare, *fields, trigger_mode="always_last", **options)

@@ -135,8 +135,20 @@ class Deployment:
         if self.public and any(len(c.text) > CHARACTERS_PER_TOKEN * self.tokens for c in result.candidates):
             raise InputError("record", say("error.long_record"))
 
+    def is_at_hand(self, model: str | None, scorer: str | None) -> bool:
+        """Whether a page may load these before anybody asks for a run: its own, the built-in ones, what it lists."""
+        if self.public:
+            return True  # loading refuses all others
+        built_in, scorers = built_in_models(), {part.rpartition("*")[2].strip() for part in (scorer or "").split("+")}
+        offered = {"", "weak", *built_in, *presets.FREE, *(["judge"] if model in built_in else [])}
+        return model in (None, "", self.model, *built_in) and (scorer == self.scorer or scorers <= offered)
+
     def check_names(self, model: str | None, scorer: str | None) -> None:
-        """Raises `InputError` for a model or scorer that a public page does not offer."""
+        """Raises `InputError` for a model or scorer that a public page does not offer, or on another machine."""
+        named = [("model", model or ""), *(("scorer", part) for part in re.split("[*+]", scorer or ""))]
+        for argument, name in named:
+            if re.match(r"\s*[\\/]{2}", name):  # Windows would ask the machine that it names
+                raise InputError(argument, say("error.network_folder"))
         if not self.public:
             return
         if model not in self.models:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bon.errors import InputError
+from bon.errors import InputError, ModelError
 from bon.messages import say
 from bon.settings import Settings
 from bon.ui.hosting.deployment import Deployment
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from bon.compare.comparison_run import ComparisonModels
 
 T = TypeVar("T")
+#: The errors that tell what is in a folder, or whether there is one.
+ABOUT_FOLDERS = ("error.no_such_folder", "error.folder_without_model", "error.folder_without_weights",
+                 "error.only_adapter", "error.only_gguf")
 
 
 class ModelLoader:
@@ -42,7 +45,12 @@ class ModelLoader:
             from bon import api
 
             endpoint = self.deployment.endpoint if self.deployment.is_on_server(filled.model) else None
-            return api.load_for(filled, endpoint=endpoint)
+            try:
+                return api.load_for(filled, endpoint=endpoint)
+            except ModelError as error:
+                if self.deployment.public and error.key in ABOUT_FOLDERS:
+                    raise ModelError(say("error.not_loaded_here")) from error
+                raise
 
         return self.submit(load)
 
