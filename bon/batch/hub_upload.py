@@ -7,6 +7,7 @@ from huggingface_hub import CommitOperationAdd, DatasetCardData, HfApi
 from bon.batch.batch_run import Finished
 from bon.batch.export_formats import LEFT_OUT_REASONS
 from bon.report import hub_writing
+from bon.result import printable
 
 #: What a card says of the export format.
 FORMAT_DESCRIPTIONS = {
@@ -44,12 +45,12 @@ def card(repo_id: str, file: str, finished: Finished) -> str:
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": file}]}],
         size_categories=[_size_category(finished.written)], tags=["synthetic", "best-of-n"],
     )
-    unit = f"{plan['target']} {plan['unit']}" if plan["target"] else plan["unit"]
+    unit = f"{_code(plan['target'])} {plan['unit']}" if plan["target"] else plan["unit"]
     left_out = [f"- left out, {LEFT_OUT_REASONS[reason]}: {count:,}"
                 for reason, count in sorted(finished.left_out.items())]
     failed = [f"- rows that failed: {finished.failed:,}"] if finished.failed and not plan["as"] else []
     counts = "\n".join([f"- prompts: {finished.rows:,}", f"- rows: {finished.written:,}", *left_out, *failed])
-    settings = "\n".join(f"| {key} | `{value}` |" for key, value in plan.items() if value is not None)
+    settings = "\n".join(f"| {key} | {_code(value)} |" for key, value in plan.items() if value is not None)
     return f"""---
 {metadata.to_yaml()}
 ---
@@ -58,8 +59,8 @@ def card(repo_id: str, file: str, finished: Finished) -> str:
 
 {FORMAT_DESCRIPTIONS[plan["as"]]}
 
-Best of {plan["n"]}: `{plan["model"]}` wrote {plan["n"]} continuations of each prompt, `{plan["scorer"]}` scored them
-({unit}). The texts are the model's own and were checked by nobody else.
+Best of {plan["n"]}: {_code(plan["model"])} wrote {plan["n"]} continuations of each prompt, {_code(plan["scorer"])}
+scored them ({unit}). The texts are the model's own and were checked by nobody else.
 
 {counts}
 
@@ -71,6 +72,12 @@ By `python -m bon batch`, version {plan["version"]}. The same input with these s
 |---|---|
 {settings}
 """
+
+
+def _code(value: object) -> str:
+    """A value as code of a Markdown table's cell, which no name of a model or label can leave."""
+    text = printable(str(value)).replace("`", "'").replace("|", "\\|")
+    return f"`{text}`"
 
 
 def _size_category(rows: int) -> str:

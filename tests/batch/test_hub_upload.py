@@ -55,6 +55,14 @@ def test_file_and_card_go_in_one_commit(task, engine, scorer):
         assert part in card.text
 
 
+def test_names_cannot_leave_their_place_in_the_card(task, engine, scorer):
+    *_, done = batch_run.stream(task, engine, scorer)
+    done.plan.update(target="<b>`x`|\n# Head", model="a`b")
+    card = hub_upload.card("ada/pairs", "data/train.jsonl", done)
+    assert "| target | `<b>'x'\\| # Head` |" in card
+    assert "Best of 4: `a'b`" in card
+
+
 def test_a_failed_upload_is_resumed_without_new_texts(task, engine, scorer):
     def fail(_):
         raise BonError("no network")
