@@ -2,6 +2,9 @@
 
     idle    1,030 half heads, then 1,030 half bodies, from 35 addresses of the loopback network, at a process that may
             have 1,024 file handles; a visitor who comes after them asks for the page and a run
+    fair    one visitor has 30 runs, another a single small one; before, the same one beside six others
+    unread  24 large runs of one visitor that nobody reads; another's small run
+    load    50 runs at once, the same one after the other, 500 runs, 100 clients that leave within their run
 
 All requests go to the page of the real app, in public mode, on 127.0.0.1. Nothing here passes or fails: a machine at
 work with something else tells other times.
@@ -12,12 +15,15 @@ import contextlib
 import os
 import resource
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 
@@ -69,19 +75,39 @@ def serving(handles: int | None = None, **environment: str) -> Iterator[Server]:
             process.wait(30)
 
 
-def run(server: Server, address: str = "127.0.0.1", **settings) -> float:
-    """A run over HTTP by a visitor at this address; the seconds that it took."""
-    started = time.monotonic()
+def client(server: Server, address: str = "127.0.0.1") -> httpx.Client:
+    """A client of the page at this address."""
     transport = httpx.HTTPTransport(local_address=address)
-    with httpx.Client(base_url=f"{server.url}/gradio_api", timeout=600, transport=transport) as client:
-        body = {"prompt": "This movie", "n": 4, "min_tokens": 8, "max_tokens": 16, **settings}
-        joined = client.post("/call/v2/best_of_n", json=body)
+    return httpx.Client(base_url=f"{server.url}/gradio_api", timeout=600, transport=transport)
+
+
+class Took(NamedTuple):
+    """Seconds from a post to the first words of its run, and to its end."""
+
+    to_begin: float
+    to_end: float
+
+    def __str__(self) -> str:
+        return f"{self.to_end:.2f} s, {self.to_begin:.2f} s of them until it began"
+
+
+def run(server: Server, address: str = "127.0.0.1", **settings) -> Took:
+    """A run over HTTP by a visitor at this address."""
+    body = {"prompt": "This movie", "n": 4, "min_tokens": 8, "max_tokens": 16, **settings}
+    with client(server, address) as visitor:
+        started = time.monotonic()
+        joined = visitor.post("/call/v2/best_of_n", json=body)
         if joined.status_code != 200:
             raise SystemExit(f"{joined.status_code} {joined.text[:200]}")
-        for line in client.get(f"/call/best_of_n/{joined.json()['event_id']}").text.splitlines():
-            if line.startswith("event: error"):
-                raise SystemExit("a run failed")
-    return time.monotonic() - started
+        began = None
+        with visitor.stream("GET", f"/call/best_of_n/{joined.json()['event_id']}") as stream:
+            for line in stream.iter_lines():
+                if line == "event: error":
+                    raise SystemExit("a run failed")
+                if line == "event: generating" and began is None:
+                    began = time.monotonic() - started
+    ended = time.monotonic() - started
+    return Took(began or ended, ended)
 
 
 def idle() -> None:
@@ -98,14 +124,73 @@ def idle() -> None:
                 started = time.monotonic()
                 httpx.get(server.url, timeout=20)
                 page_seconds = time.monotonic() - started
-                print(f"1,030 {name}: the page in {page_seconds:.2f} s, a run in {run(server):.2f} s")
+                print(f"1,030 {name}: the page in {page_seconds:.2f} s, a run in {run(server)}")
             except httpx.HTTPError as error:
                 print(f"1,030 {name}: {type(error).__name__} after {time.monotonic() - started:.1f} s")
             time.sleep(20)
             print(f"    before: {before}\n    20 s later: {server.usage()}", flush=True)
 
 
-SCENARIOS = {"idle": idle}
+def post(server: Server, address: str = "127.0.0.1", **settings) -> str:
+    """Posts a large run, which nobody reads; its id."""
+    body = {"prompt": "Film", "n": 64, "min_tokens": 128, "max_tokens": 128, **settings}
+    with client(server, address) as visitor:
+        return visitor.post("/call/v2/best_of_n", json=body).json()["event_id"]
+
+
+def fair() -> None:
+    """Two visitors, of 30 runs and of one."""
+    large = {"n": 32, "min_tokens": 64, "max_tokens": 64}
+    with serving() as server, ThreadPoolExecutor(40) as threads:
+        others = [threads.submit(run, server, f"127.0.1.{number + 1}", **large) for number in range(6)]
+        time.sleep(1)
+        beside_six = run(server, "127.0.2.1")
+        wait(others)
+        started = time.monotonic()
+        thirty = [threads.submit(run, server, "127.0.1.1", **large) for _ in range(30)]
+        time.sleep(1.5)
+        single = run(server, "127.0.2.1")
+        wait(thirty)
+        print(f"a small run beside six others: {beside_six}; beside one visitor's 30: {single}")
+        print(f"    the 30: {time.monotonic() - started:.1f} s", flush=True)
+
+
+def unread() -> None:
+    """24 large runs that nobody reads."""
+    with serving() as server:
+        alone = run(server, "127.0.2.1")
+        for _ in range(24):
+            post(server)
+        beside = run(server, "127.0.2.1")
+        print(f"a small run alone: {alone}; beside 24 large ones that nobody reads: {beside}", flush=True)
+
+
+def load() -> None:
+    """Many visitors, and some that leave."""
+    with serving(BON_MAX_QUEUE="100") as server, ThreadPoolExecutor(50) as threads:
+        def burst() -> list[float]:
+            return list(threads.map(lambda number: run(server, f"127.0.1.{number + 1}").to_end, range(50)))
+
+        started = time.monotonic()
+        seconds = burst()
+        print(f"50 at once: {time.monotonic() - started:.1f} s, median {statistics.median(seconds):.1f} s, "
+              f"worst {max(seconds):.1f} s; {server.usage()}", flush=True)
+        started = time.monotonic()
+        for _ in range(50):
+            run(server)
+        print(f"the same one after the other: {time.monotonic() - started:.1f} s")
+        for runs in range(50, 501, 50):
+            burst()
+            print(f"    after {runs} runs: {server.usage()}", flush=True) if runs in (100, 500) else None
+        before = server.usage()
+        for _ in range(100):
+            event_id = post(server, n=32)
+            with client(server) as visitor, visitor.stream("GET", f"/call/best_of_n/{event_id}") as stream:
+                next(line for line in stream.iter_lines() if line == "event: generating")
+        print(f"100 who leave: a small run after them {run(server)}; before: {before}; after: {server.usage()}")
+
+
+SCENARIOS = {"idle": idle, "fair": fair, "unread": unread, "load": load}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])

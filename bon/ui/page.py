@@ -4,6 +4,7 @@ import json
 
 import gradio as gr
 
+from bon import zerogpu
 from bon.messages import say
 from bon.ui import http_interface, theme
 from bon.ui.about_tab import about_tab
@@ -13,6 +14,7 @@ from bon.ui.compare.layout import compare_tab
 from bon.ui.components import DEVICE_QUEUE, QUIET, ScriptView, fragment
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.generate.layout import GenerateTab
+from bon.ui.hosting.fair_queue import share_places
 from bon.ui.texts import label
 
 TABS = ("tab.generate", "tab.compare", "tab.batch", "tab.history", "tab.about")
@@ -45,7 +47,10 @@ def build(state: AppState) -> gr.Blocks:
     # With the id of a Space, Gradio's page would fetch fonts and the owner's portrait from other hosts.
     page.space_id = None
     vars(page)["deployment"] = state.deployment
-    return page.queue(max_size=state.deployment.queue, api_open=False)
+    page.queue(max_size=state.deployment.queue, api_open=False)
+    if not zerogpu.is_on():
+        share_places(page)
+    return page
 
 
 def _header(model: str) -> ScriptView:

@@ -17,6 +17,7 @@ from bon.ui.hosting.layers.direct_calls import DirectCalls
 from bon.ui.hosting.layers.file_names import FileNames
 from bon.ui.hosting.layers.json_bodies import JsonBodies
 from bon.ui.hosting.layers.open_routes import OpenRoutes
+from bon.ui.hosting.layers.open_streams import OpenStreams
 from bon.ui.hosting.layers.response_headers import ResponseHeaders
 from bon.ui.hosting.senders.hosts import Hosts
 from bon.ui.hosting.senders.visitor_addresses import VisitorAddresses
@@ -36,6 +37,7 @@ def layers(deployment: Deployment) -> list[Middleware]:
         Middleware(DirectCalls, deployment=deployment),
         Middleware(JsonBodies, deployment=deployment),
         Middleware(FileNames),
+        Middleware(OpenStreams),
     ]
 
 
