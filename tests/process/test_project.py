@@ -27,7 +27,7 @@ def tracked() -> list[str]:
 def test_top_level_is_as_agreed():
     top = {file.split("/")[0] for file in tracked() if not file.startswith(".")}
     allowed = {"app.py", "bon", "assets", "tests", "requirements.txt", "README.md", "pyproject.toml", "LICENSE",
-               "CHANGELOG.md", "CONTRIBUTING.md"}
+               "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"}
     assert top == allowed
 
 

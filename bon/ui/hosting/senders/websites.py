@@ -11,13 +11,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bon.messages import say
-from bon.ui.hosting.content_policy import HEADER
+from bon.ui.hosting.content_policy import HEADER, HUB
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.layers.asgi import refusal
 from bon.ui.hosting.senders.hosts import named_hosts
 
 #: The websites that show Spaces.
-HUB = ("https://huggingface.co", "https://*.huggingface.co")
+HUB_WEBSITES = (HUB, "https://*.huggingface.co")
 #: The answer to a browser that asks whether another website may send a request.
 PREFLIGHT = {"Access-Control-Allow-Methods": "*", "Access-Control-Allow-Headers": "*", "Access-Control-Max-Age": "600"}
 PORTS = {"http": 80, "https": 443}
@@ -59,7 +59,7 @@ class Frames:
 
     def __init__(self, app: ASGIApp, deployment: Deployment):
         self._app, self._keeps_out = app, deployment.keeps_websites_out
-        self._policy = " ".join(["frame-ancestors 'self'", *(HUB if deployment.spaces else ()), *deployment.frames])
+        self._policy = " ".join(["frame-ancestors 'self'", *(HUB_WEBSITES if deployment.spaces else ()), *deployment.frames])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, _send_with(send, HEADER, self._policy) if self._keeps_out else send)
