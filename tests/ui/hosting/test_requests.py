@@ -20,6 +20,7 @@ from gradio import processing_utils, route_utils
 from gradio_client import Client
 
 from bon.errors import InputError
+from bon.settings import declared
 from bon.ui.hosting import sizes
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.layers import json_bodies
@@ -204,7 +205,7 @@ def test_a_visitors_file_is_never_shown_as_a_page_of_this_server(page, ending):
 
 
 def test_streams_pass_through_proxies_at_once(page):
-    event = page.http.post("/call/best_of_n", json={"data": ["Hi", 2, *[None] * 15]}).json()["event_id"]
+    event = page.http.post("/call/v2/best_of_n", json={"prompt": "Hi", "n": 2}).json()["event_id"]
     with page.http.stream("GET", f"/call/best_of_n/{event}") as answer:
         assert answer.headers["cache-control"] == "no-cache"
         assert answer.headers["x-accel-buffering"] == "no"
@@ -369,11 +370,12 @@ def test_a_call_with_other_arguments_is_refused_in_words(page):
             assert answer.status_code == 400, name
             assert f"There is no setting {name!r}"[:60] in line(answer)
             assert len(line(answer)) < 500
-    for data in (["Hi"], [], ["Hi"] * 18, {}, "x", None):
+    inputs = len(declared()) + 2  # with prompt and messages
+    for data in (["Hi"], [], ["Hi"] * (inputs + 1), {}, "x", None):
         for answer in (page.http.post("/call/best_of_n", json={"data": data}), page.http.post("/queue/join", json={
                 "fn_index": listener(page, "best_of_n"), "data": data, "session_hash": "few"})):
             assert answer.status_code == 400, data
-            assert line(answer) == "This function takes a list of 17 values as data."
+            assert line(answer) == f"This function takes a list of {inputs} values as data."
     assert page.stage.runs == 0
 
 

@@ -17,7 +17,7 @@ from bon.ui.hosting.senders.visitor_addresses import VisitorAddresses
 from tests.support.served_page import FORM, PUBLIC, call_listener, serving
 
 RATE_OF_ONE = {**PUBLIC, "BON_RATE": "1"}
-CALL = "/gradio_api/call/best_of_n"
+CALL = "/gradio_api/call/v2/best_of_n"  # with values by name, of which more may come
 HTTP = httpx.Client(timeout=60)
 
 
@@ -112,7 +112,7 @@ def fetch(page, method: str, path: str, host: str | None = None, **headers: str)
     """The answer to a request as a browser at this host would send it, or curl without an origin."""
     named = {"host": host} if host else {}
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    body = {"json": {"data": ["Hi", 2, *[None] * 15]}} if method == "POST" else {}
+    body = {"json": {"prompt": "Hi", "n": 2}} if method == "POST" else {}
     return HTTP.request(method, page.url + path, headers=named | sent, **body)
 
 

@@ -59,7 +59,8 @@ class Frames:
 
     def __init__(self, app: ASGIApp, deployment: Deployment):
         self._app, self._keeps_out = app, deployment.keeps_websites_out
-        self._policy = " ".join(["frame-ancestors 'self'", *(HUB_WEBSITES if deployment.spaces else ()), *deployment.frames])
+        websites = [*(HUB_WEBSITES if deployment.spaces else ()), *deployment.frames]
+        self._policy = " ".join(["frame-ancestors 'self'", *websites])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, _send_with(send, HEADER, self._policy) if self._keeps_out else send)
