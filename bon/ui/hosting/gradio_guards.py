@@ -18,13 +18,14 @@ from starlette.types import ASGIApp
 from bon.errors import InputError
 from bon.messages import say
 from bon.ui.hosting.connections import server_config
+from bon.ui.hosting.sessions import Sessions
 
 #: The field in which Gradio looks for uploaded files.
 FIELD = "files"
 
 
 def guard_gradio() -> None:
-    """Replaces Gradio's downloads, its reader of uploads, its CORS headers and the options of its server."""
+    """Replaces Gradio's downloads, reader of uploads, CORS headers, holder of sessions, and options of its server."""
     for module, name in (
         (processing_utils, "async_ssrf_protected_get"), (processing_utils, "async_ssrf_protected_download"),
         (processing_utils, "ssrf_protected_download"), (processing_utils, "save_url_to_cache"),
@@ -35,7 +36,7 @@ def guard_gradio() -> None:
         setattr(module, name, _refuse_to_fetch)
     for module in (route_utils, routes):
         vars(module)["GradioMultiPartParser"] = OneFileParser
-    vars(routes)["CustomCORSMiddleware"] = _leave_out
+    vars(routes).update(CustomCORSMiddleware=_leave_out, StateHolder=Sessions)
     vars(http_server)["uvicorn"] = SimpleNamespace(Config=server_config)
 
 

@@ -22,6 +22,7 @@ from bon.ui.hosting.layers.response_headers import ResponseHeaders
 from bon.ui.hosting.senders.hosts import Hosts
 from bon.ui.hosting.senders.visitor_addresses import VisitorAddresses
 from bon.ui.hosting.senders.websites import Frames, Websites
+from bon.ui.hosting.sessions import SessionStreams
 
 
 def layers(deployment: Deployment) -> list[Middleware]:
@@ -37,6 +38,7 @@ def layers(deployment: Deployment) -> list[Middleware]:
         Middleware(DirectCalls, deployment=deployment),
         Middleware(JsonBodies, deployment=deployment),
         Middleware(FileNames),
+        Middleware(SessionStreams),
         Middleware(OpenStreams),
     ]
 

@@ -1,0 +1,102 @@
+"""`Sessions`: what Gradio keeps for each session, dropped once nobody uses it; and the layer that sees who does.
+
+Any request can name a new session, and every call of the HTTP interface is one of its own.
+"""
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs
+
+from gradio.state_holder import SessionState, StateHolder
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bon.ui.hosting.layers.asgi import API, path_of
+from bon.ui.hosting.rate_limit import visitor_id
+
+#: How long a session is kept after its last use, how many sessions a visitor may have beside those in use, and how many
+#: all visitors together.
+KEPT_FOR = timedelta(minutes=10)
+VISITOR_SESSIONS, ALL_SESSIONS = 20, 500
+
+
+class Sessions(StateHolder):
+    """In place of Gradio's `StateHolder`.
+
+    A session is in use while it has a run that waits or is under way, or an open stream. streams: how many of those
+    each session has.
+    """
+
+    streams: Counter[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.streams = Counter()
+        self._visitors: dict[str, str] = {}  # of the sessions that had a run
+
+    def __getitem__(self, session_id: str) -> SessionState:
+        is_new = session_id not in self.session_data
+        state = super().__getitem__(session_id)
+        if session_id not in self._visitors:
+            events = list(self.blocks._queue.event_ids_to_events.values())
+            if event := next((event for event in events if event.session_hash == session_id), None):
+                self._visitors[session_id] = visitor_id(event.request)
+                is_new = True
+        if is_new:
+            self.drop_unused(but=session_id)
+        return state
+
+    def delete_all_expired_state(self) -> None:
+        """As Gradio's, which calls it each second; drops unused sessions too."""
+        super().delete_all_expired_state()
+        self.drop_unused()
+
+    def drop_unused(self, but: str | None = None) -> None:
+        """Drops the sessions that are not in use and were last used too long ago, or are too many, the oldest first."""
+        queue, oldest = self.blocks._queue, datetime.now() - KEPT_FOR
+        in_use = {event.session_hash for event in list(queue.event_ids_to_events.values())} | {*self.streams, but}
+        unused = [session_id for session_id in list(self.session_data) if session_id not in in_use]
+        by_visitor = Counter(map(self._visitors.get, unused))
+        left = len(unused)
+        for session_id in unused:
+            visitor = self._visitors.get(session_id)
+            too_many = left > ALL_SESSIONS or (visitor is not None and by_visitor[visitor] > VISITOR_SESSIONS)
+            if too_many or self.time_last_used.get(session_id, oldest) <= oldest:
+                self._drop(session_id)
+                left, by_visitor[visitor] = left - 1, by_visitor[visitor] - 1
+
+    def _drop(self, session_id: str) -> None:
+        """Drops a session with the messages that nobody has read."""
+        self.delete_state(session_id)
+        self.blocks._queue.pending_messages_per_session.pop(session_id, None)
+        self.blocks._queue.pending_event_ids_session.pop(session_id, None)
+        self.session_data.pop(session_id, None)
+        self.time_last_used.pop(session_id, None)
+        self._visitors.pop(session_id, None)
+
+
+class SessionStreams:
+    """ASGI layer around the routes whose answers stay open: it counts them for `Sessions`."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        session_id = _session_of_stream(scope) if scope["type"] == "http" and scope["method"] == "GET" else None
+        if session_id is None:
+            return await self._app(scope, receive, send)
+        streams: Counter[str] = scope["app"].state_holder.streams
+        streams[session_id] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            streams[session_id] -= 1
+            streams += Counter()  # without those that are 0
+
+
+def _session_of_stream(scope: Any) -> str | None:
+    """The session whose events a request reads; a call without a session has that of its event's id."""
+    route, _, rest = path_of(scope).removeprefix(f"{API}/").partition("/")
+    if (route, rest) == ("queue", "data"):
+        return parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [None])[0]
+    return rest.rpartition("/")[2] if route in ("heartbeat", "call") else None
