@@ -1,6 +1,5 @@
 """The server engine against a server that misbehaves in every way, and against `transformers serve`."""
 
-import itertools
 import json
 import logging
 import re
@@ -27,7 +26,6 @@ from bon.engines.server.retrying_client import RetryingClient
 from bon.errors import EngineError, InputError, ModelError, ScoringError, ServerUnavailableError
 from bon.events import Done, Ended, Wrote
 from bon.models import presets
-from bon.report import result_files
 from bon.scorers.callable_scorer import CallableScorer
 from bon.scorers.logprob import MeanLogprobScorer
 from bon.scorers.weighted import WeightedScorer
@@ -77,42 +75,6 @@ def texts(result) -> list[str]:
 
 
 # What is asked, and what becomes of the answers.
-
-#: Texts that something after the engine might take for more than text, or could not write.
-HOSTILE = (
-    "half \ud83d emoji", "\udc00\ud800", "\U0001f600", "\x00nul", "\x1b]0;owned\x07\x1b[2J", "\x9b31m", "a\u202eb",
-    "\u2028\u2029\x85", "\ufeffmark", "\u0300" * 500, "9" * 5000, "1e999", "NaN", "__proto__", "constructor", "=1+1",
-    '\x02{"key": "done.title", "values": {}}', '\x02{"parts": ["x"]}', "<script>hacked=1</script>", "${hacked=1}",
-    "a" * 3000,
-)
-
-
-@pytest.mark.parametrize("streamed", [True, False])
-def test_any_text_of_a_server_arrives_as_text_and_can_be_written(fake, streamed):
-    remaining = iter(HOSTILE)
-
-    def behave(handler, body, number):
-        answer = completion(body, list(itertools.islice(remaining, body.get("n", 1))), finish="stop")
-        if not body.get("stream"):
-            return handler.send(200, answer)
-        parts = [choice | {"text": text, "logprobs": None, "finish_reason": reason} for choice in answer["choices"]
-                 for text, reason in ((choice["text"][:6], None), (choice["text"][6:], "stop"))]
-        handler.stream([answer | {"choices": [part]} for part in parts])
-
-    engine = ServerEngine.at(fake(behave).url)
-    request = Request("This movie", Settings(n=len(HOSTILE), seed=7, max_tokens=512))
-    *_, done = flow.stream(request, engine, CallableScorer(loud), live=streamed)
-    assert sorted(texts(done.result)) == sorted(re.sub("[\ud800-\udfff]", "\ufffd", text) for text in HOSTILE)
-    for write in (result_files.run_html, result_files.run_csv, result_files.run_json, str):
-        assert write(done.result).encode()
-    assert json.dumps(done.result.to_dict(), ensure_ascii=False).encode()
-
-
-def test_any_refusal_of_a_server_can_be_shown(fake):
-    server = fake(lambda handler, body, number: handler.send(400, {"error": {"message": "half \ud83d of it"}}))
-    with pytest.raises(EngineError, match="half \ufffd of it") as error:
-        run(server, n=1)
-    assert str(error.value).encode()
 
 
 def test_each_candidate_is_asked_for_with_a_seed_and_a_cap_of_its_own(fake):

@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import expect
 
 from bon.api import Sampler
-from bon.batch import batch_run, resume_journal
+from bon.batch import batch_run
 from bon.batch.batch_run import Task
 from bon.batch.delimited_text import DelimitedText
 from bon.batch.input_rows import Dataset
@@ -28,10 +28,8 @@ from bon.settings import Settings
 from bon.ui.app_state import AppState
 from bon.ui.batch import jobs
 from bon.ui.batch.handlers import TAB_SETTINGS, BatchHandlers
-from bon.ui.batch.views import batch_view
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.hosting.deployment import Deployment
-from tests.batch.test_batch_run import file_size_limit
 from tests.compare.test_comparison import engine_of, sentiment
 from tests.support.browser import layout_faults, wait_until_ready
 from tests.support.forms import FIRST_VALUES
@@ -335,14 +333,11 @@ def failed_rows_are_counted_and_listed(page, tmp_path):
 
 
 def markup_in_texts_is_not_interpreted(page, tmp_path):
-    name = f"{NASTY.replace('/', '')}.jsonl"
-    choose_file(page, write_rows(tmp_path, name, [{NASTY: NASTY, "other": "=1+1"}]))
-    expect(page.locator(".preview")).to_have_text("Which column holds the prompts? ")
-    page.click("#batch-column input")
-    page.get_by_role("option").filter(has_text="onerror").click()
+    choose_file(page, write_rows(tmp_path, "nasty.jsonl", [{"prompt": NASTY, NASTY: "x"}]))
+    expect(page.locator(".preview li")).to_have_count(1)
     expect(page.locator(".preview li")).to_have_text(NASTY)
     start(page)
-    wait_until_done(page, "onerror")
+    wait_until_done(page, "nasty.jsonl")
     expect(page.locator(".batch .winners .prompt")).to_have_text(NASTY)
     page.locator(".batch summary").click()
     assert page.evaluate("window.hacked") is None
@@ -652,43 +647,6 @@ def test_a_batch_waits_for_a_visitor_and_gives_the_same_result(public, gate, sam
     assert batch.phase == "done"
     expected = output_without_page(path, tmp_path / "out.jsonl", sampler)
     assert (batch.folder / batch.order.output).read_bytes() == expected
-
-
-def test_a_batch_that_a_full_disk_ended_resumes_to_the_same_bytes(public, gate, sampler, tmp_path):
-    path = write_rows(tmp_path, "in.csv", make_rows(70))
-    expected = output_without_page(path, tmp_path / "out.jsonl", sampler)
-    gate.calls = 0
-    gate.open.clear()
-    batch = public.batches.find(start_publicly(public, path)["started"])
-    while batch.progress["done"] < 64:
-        time.sleep(0.01)
-    with file_size_limit(resume_journal.journal_path(batch.folder / batch.order.output).stat().st_size + 10):
-        gate.open.set()
-        batch.join(60)
-    assert (batch.phase, batch.progress["done"]) == ("failed", 64)
-    assert "could not be written" in decode_messages(batch_view(batch))["error"]
-    loaded = Future()
-    loaded.set_result(sampler)
-    public.batches.resume(batch, lambda: loaded)
-    batch.join(60)
-    assert batch.phase == "done"
-    assert (batch.folder / batch.order.output).read_bytes() == expected
-
-
-def test_a_batch_whose_file_is_torn_is_gone_and_the_others_stay(public, tmp_path):
-    path = write_rows(tmp_path, "in.csv", make_rows(3))
-    keys = [start_publicly(public, path, f"{i}.1.1.1")["started"] for i in range(2)]
-    torn, whole = map(public.batches.find, keys)
-    torn.join()
-    whole.join()
-    job = (torn.folder / "job.json").read_bytes()
-    for content in (b"", b"{", job[:-2], b'{"order": {}, "end": {}}', b"[" * 100_000, b"null", b"\xff", bytes(99)):
-        (torn.folder / "job.json").write_bytes(content)
-        restarted = jobs.Batches(public.waiting)
-        assert restarted.find(keys[0]) is None
-        assert restarted.find(keys[1]).phase == "done"
-    (torn.folder / "job.json").write_bytes(job)
-    assert jobs.Batches(public.waiting).find(keys[0]).phase == "done"
 
 
 def test_an_error_is_worded_for_the_page(public, tmp_path):

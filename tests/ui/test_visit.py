@@ -66,14 +66,6 @@ def injected_markup_runs_nothing(page) -> None:
     assert page.evaluate("document.baseURI") == address
 
 
-#: Texts that are not markup, but that a terminal, a number's reader or the page's own messages might take for more.
-CONTROLS = (
-    "a\x1b]0;owned\x07\x1b[2Jb", "a\x9b31mb", "a\x00b", "a\u202egnp.exe", "a\u2028\u2029b", "a\ufeffb", "9" * 400,
-    "1e999", "NaN", "__proto__", "constructor", "a" + "\u0300" * 99, '\x02{"key": "done.title", "values": {}}',
-    '\x02{"key": "x", "values": {"a": "<img src=x onerror=hacked=1>"}}', '\x02{"parts": ["x"]}',
-)
-
-
 def assert_unharmed(page) -> None:
     assert page.evaluate("() => window.hacked") is None
     assert page.left == []
@@ -81,16 +73,15 @@ def assert_unharmed(page) -> None:
 
 
 def test_no_text_of_prompt_or_model_is_interpreted_as_code(browser, stage, visit, tmp_path):
-    outputs = [*CONTROLS, *PAYLOADS]
-    stage.play = Play([f" {output}" for output in outputs], [i / len(outputs) for i in range(len(outputs))])
+    stage.play = Play([f" {payload}" for payload in PAYLOADS], [i / len(PAYLOADS) for i in range(len(PAYLOADS))])
     page = visit(stage)
-    fill_settings(page, n=len(outputs), seed=1)
+    fill_settings(page, n=len(PAYLOADS), seed=1)
     page.fill("#prompt textarea", "".join(PAYLOADS))
     run(page)
     expect_phase(page, "done")
     row_texts = page.locator(".bon .words").all_text_contents()
     winner_text = winner(page).removeprefix("".join(PAYLOADS)).strip()
-    assert sorted([winner_text, *row_texts]) == sorted(map(str.strip, outputs))
+    assert sorted([winner_text, *row_texts]) == sorted(map(str.strip, PAYLOADS))
     page.locator(".bon .fold summary").click()
     for row in page.locator(".bon .row").all():
         row.locator(".more").click()

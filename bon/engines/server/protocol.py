@@ -15,7 +15,7 @@ from bon.engines.server.token_counts import TokenLogprob, are_complete, completi
 from bon.events import Row
 from bon.messages import Message, say
 from bon.result import Candidate
-from bon.settings import Request, Sampling, Settings, clean, continues
+from bon.settings import Request, Sampling, Settings, continues
 
 #: The most candidates of one request, where the server takes `n`.
 MAX_N = 16
@@ -257,14 +257,12 @@ class Completion:
 
     @property
     def text(self) -> str:
-        """The text so far, without the message that it continues, which some servers return before it, and without
-        lone surrogates, which neither a file nor a page can hold.
-        """
-        received, message = clean(self._received), self._continued
+        """The text so far, without the message that it continues, which some servers return before it."""
+        message = self._continued
         for prefix in (message, message.rstrip()):
-            if received.startswith(prefix):
-                return received[len(prefix):]
-        return "" if message.startswith(received) else received
+            if self._received.startswith(prefix):
+                return self._received[len(prefix):]
+        return "" if message.startswith(self._received) else self._received
 
     @property
     def ended(self) -> str:

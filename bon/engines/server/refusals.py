@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from bon.engines.server.keys import KEY_VARIABLES, mask_key
 from bon.messages import Message, say
-from bon.settings import clean
 
 if TYPE_CHECKING:
     from bon.engines.server.connection import Server
@@ -114,8 +113,8 @@ def explain_error(error: Exception, server: "Server") -> Message:
 
 
 def quote_text(text: str, key: str | None) -> str:
-    """A server's text in one line, shortened, without the key and lone surrogates; of an HTML page its title."""
-    text = " ".join(mask_key(_title_of_page(clean(text)), key).split())
+    """A server's text in one line, shortened and without the key; of an HTML page its title."""
+    text = " ".join(mask_key(_title_of_page(text), key).split())
     return text if len(text) <= CHARACTERS_SHOWN else text[:CHARACTERS_SHOWN] + "..."
 
 

@@ -112,7 +112,8 @@ class GenerateHandlers:
                 yield [say("chip.model", name=model), say("chip.loading")], gr.skip(), gr.skip()
             sampler = loading.result()
         except Exception as error:
-            if model == deployment.model and isinstance(error, BonError):  # the operator's fault, not a visitor's
+            is_of_page = model == deployment.model and scorer in (None, "", deployment.scorer)
+            if is_of_page and isinstance(error, BonError):  # the operator's fault, not a visitor's
                 log.warning("%s cannot be loaded: %s", model, error)
             elif not isinstance(error, BonError):
                 log_failure("A model could not be loaded", error)

@@ -1,6 +1,7 @@
 """The server's log of failures, without the texts that visitors type or models write."""
 
 import errno
+import linecache
 import logging
 import math
 import sys
@@ -14,8 +15,13 @@ from gradio import queueing, routes
 from bon.errors import BonError
 from bon.messages import say
 
-#: Loggers of servers that log an error with its message where a call cannot be answered.
-SERVERS = ("uvicorn.error", "asyncio", "mcp.server.lowlevel.server")
+#: Loggers of servers, which log values of visitors, such as the names of tools, and errors with their messages.
+SERVERS = (
+    "uvicorn.error", "asyncio", "mcp.server.lowlevel.server", "mcp.server.streamable_http",
+    "mcp.server.streamable_http_manager", "mcp.server.transport_security", "mcp.shared.session",
+)
+#: The most lines of a failure's tracebacks, of which the last ones are logged.
+TRAIL_LINES = 20
 
 #: The message that a visitor gets of a failure that `log_failure` logs.
 UNEXPECTED = say("error.unexpected")
@@ -61,7 +67,7 @@ def keep_servers_quiet() -> None:
         traceback=traceback_module, print=lambda *_: log.error("A call could not be read: a value has the wrong type.")
     )
     for name in SERVERS:
-        logging.getLogger(name).addFilter(_remove_messages)
+        logging.getLogger(name).addFilter(_remove_values)
     for name in (*SERVERS, log.name):
         logging.getLogger(name).addFilter(Repeats().is_new)
 
@@ -83,16 +89,29 @@ class Repeats:
         return True
 
 
-def _remove_messages(record: logging.LogRecord) -> bool:
-    """A filter that replaces an error's message by its tracebacks, and keeps every record."""
+def _remove_values(record: logging.LogRecord) -> bool:
+    """A filter that leaves no value of a visitor in a record, and keeps every record.
+
+    An error's message gives way to its tracebacks. A text that stands in the source of the logger passes, without the
+    arguments in it; of any other, the place in the source is logged.
+    """
     if record.exc_info and record.exc_info[1]:
-        record.msg, record.args = f"{record.name}: a call could not be answered.\n{_tracebacks(record.exc_info[1])}", ()
+        record.msg = f"{record.name}: a call could not be answered.\n{_tracebacks(record.exc_info[1])}"
         record.exc_info = record.exc_text = None
+    elif record.levelno > logging.INFO and not _stands_in_source(record):
+        record.msg = f"{record.name}: {record.levelname} at {record.module}.py, line {record.lineno}."
+    if record.levelno > logging.INFO:
+        record.args = ()
     return True
 
 
+def _stands_in_source(record: logging.LogRecord) -> bool:
+    return any(str(record.msg) in line for line in linecache.getlines(record.pathname))
+
+
 def _tracebacks(error: BaseException | None) -> str:
-    return "\nafter\n".join(map(_traceback, _with_causes(error)))
+    lines = "\nafter\n".join(map(_traceback, _with_causes(error))).splitlines()
+    return "\n".join(lines[-TRAIL_LINES:])
 
 
 def _traceback(error: BaseException) -> str:
