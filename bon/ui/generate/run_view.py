@@ -88,7 +88,8 @@ def read_record(text: str) -> Result:
         values = RECORD_VALUES.validate_python(raw)
         _check_numbers(values["candidates"], values["stats"], values["timing"])
         notes = _notes(NOTES.validate_python(raw.get("notes", [])), raw.get("note_keys"))
-        return Result(**values, settings=settings, notes=notes, messages=messages and checked_messages(messages))
+        chat = None if messages is None else checked_messages(messages)
+        return Result(**values, settings=settings, notes=notes, messages=chat)
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise InputError("record", say("error.record")) from error
 
