@@ -266,7 +266,9 @@ def test_each_selection_rule_has_its_labels(select, tag, label):
     assert len(view["facts"]) == {"best": 4, "worst": 4, "soft": 2}[select]
 
 
-def test_a_log_entry_that_is_no_error_stays_unchanged(caplog):
+def test_a_log_entry_that_is_no_error_loses_its_values_above_the_level_of_information(caplog):
     error_log.keep_servers_quiet()
+    caplog.set_level(logging.INFO, "asyncio")
+    logging.getLogger("asyncio").info("Listening %s", "on port 1")
     logging.getLogger("asyncio").warning("Listening %s", "no more")
-    assert caplog.messages == ["Listening no more"]
+    assert caplog.messages == ["Listening on port 1", "Listening %s"]
