@@ -152,7 +152,7 @@ def _page_in_process(tmp_path_factory):
     state = AppState(Deployment())
     state.models.load = Stage().load
     demo = build(state)
-    demo.launch(**theme.launch_options(state.deployment), server_port=port, prevent_thread_lock=True, quiet=True)
+    demo.launch(**theme.launch_options(state), server_port=port, prevent_thread_lock=True, quiet=True)
     patch.undo()
     yield f"http://127.0.0.1:{port}", files, state
     demo.close()

@@ -40,6 +40,7 @@
     let model = "", // the name of the selected model
       chats = null, // whether it has a chat template; null until the server says
       suspendedChat = null, // the chat that is kept while the entry is a plain text
+      refusedChat = null, // the chat, as JSON, of which an error is shown
       drawnState = "";
     const value = () => (props.value === "" ? null : (props.value ?? null)); // Gradio has no null
     const messages = () => value() || [];
@@ -76,7 +77,7 @@
       }
       suspension.hidden = isChat || !suspendedChat?.length || chats !== false;
       bon.setText(suspension, suspension.hidden ? "" : bon.say("chat.waits", { model }));
-      showError("");
+      if (JSON.stringify(value()) !== refusedChat) showError("");
       const state = `${isChat} ${chats} ${model}`;
       // The label of the prompt field depends on it.
       if (state !== drawnState && (isChat || chats !== null)) trigger("input");
@@ -85,6 +86,7 @@
 
     // Shows why the model's template refuses the chat, and opens the system message, the likely cause.
     const showError = (message) => {
+      refusedChat = message ? JSON.stringify(value()) : null;
       bon.setText(error, message);
       error.hidden = !message;
       if (message && area.value) system.open = true;

@@ -1,17 +1,21 @@
 """`serve`, which `python app.py` and `python -m bon page` call, serves the page."""
 
 import os
+import threading
+import time
 from collections.abc import Mapping
 
 from bon import zerogpu  # before any module that imports torch
 from bon.messages import say
 from bon.ui import theme
 from bon.ui.app_state import AppState
+from bon.ui.batch.jobs import DAY, MONTH
 from bon.ui.hosting.connections import raise_handle_limit
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.error_log import log
 from bon.ui.page import build
 from bon.ui.work import zerogpu_runs
+from bon.ui.work.memory import give_back_memory_at_rest
 
 
 def serve() -> None:
@@ -27,11 +31,20 @@ def serve() -> None:
         zerogpu_runs.load_all(state.deployment)
     if is_open_to_strangers(state.deployment, os.environ):
         log.warning("%s", say("warning.open_page", variable="BON_PASSWORD", public="BON_PUBLIC=1"))
-    page.launch(**theme.launch_options(state.deployment), prevent_thread_lock=True)
+    page.launch(**theme.launch_options(state), prevent_thread_lock=True)
     state.runs.warm_up()
-    state.batches.sweep_hourly(state.deployment.public)
+    give_back_memory_at_rest(state.waiting)
+    threading.Thread(target=_sweep_hourly, args=(state,), name="sweep", daemon=True).start()
     page.block_thread()
     state.batches.close()
+
+
+def _sweep_hourly(state: AppState) -> None:
+    """Deletes old batches and uploads now and every hour."""
+    while True:
+        state.batches.sweep(DAY if state.deployment.public else MONTH)
+        state.uploads.sweep()
+        time.sleep(3600)
 
 
 def is_open_to_strangers(deployment: Deployment, environment: Mapping[str, str]) -> bool:

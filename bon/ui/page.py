@@ -18,14 +18,12 @@ from bon.ui.hosting.fair_queue import share_places
 from bon.ui.texts import label
 
 TABS = ("tab.generate", "tab.compare", "tab.batch", "tab.history", "tab.about")
-#: How often old uploads are deleted, and the age at which they are, in seconds.
-DELETE_CACHE = (3600, 86_400)
 
 
 def build(state: AppState) -> gr.Blocks:
     """The page, ready to launch. state: shared by all handlers."""
     title = say("page.title")
-    with gr.Blocks(title=title, analytics_enabled=False, fill_width=True, delete_cache=DELETE_CACHE) as page:
+    with gr.Blocks(title=title, analytics_enabled=False, fill_width=True) as page:
         chips = _header(state.deployment.model)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab(label(TABS[0]), id="generate") as generate:

@@ -13,6 +13,7 @@ from bon import messages
 from bon.assets_folder import assets_folder
 from bon.messages import say
 from bon.ui import texts
+from bon.ui.app_state import AppState
 from bon.ui.batch import jobs
 from bon.ui.first_paint import FirstPaint
 from bon.ui.hosting import sizes
@@ -111,13 +112,14 @@ def serves_agents() -> bool:
     return find_spec("mcp") is not None
 
 
-def launch_options(deployment: Deployment) -> dict[str, Any]:
-    """The arguments of `Blocks.launch` for a page of this deployment."""
+def launch_options(state: AppState) -> dict[str, Any]:
+    """The arguments of `Blocks.launch` for a page of this state."""
+    deployment = state.deployment
     return {
         "theme": theme(),
         "head": style_tags(*PAGE_STYLES),
         "i18n": texts.translations(),
-        "app_kwargs": {"middleware": [*layers(deployment), first_paint(deployment)], **server_options()},
+        "app_kwargs": {"middleware": [*layers(deployment, state.uploads), first_paint(deployment)], **server_options()},
         "ssr_mode": False,  # a Node server in front of the layers would answer some requests itself
         "blocked_paths": [str(jobs.root())],
         "max_file_size": sizes.file_bytes(deployment),

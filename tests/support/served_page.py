@@ -26,7 +26,7 @@ def serving(**environment: str):
     stage.play = Play(TEXTS, SCORES)
     state.models.load = stage.load
     demo = build(state)
-    demo.launch(**theme.launch_options(state.deployment), server_port=port, prevent_thread_lock=True, quiet=True)
+    demo.launch(**theme.launch_options(state), server_port=port, prevent_thread_lock=True, quiet=True)
     try:
         yield SimpleNamespace(stage=stage, state=state, demo=demo, url=f"http://127.0.0.1:{port}")
     finally:

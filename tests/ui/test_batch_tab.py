@@ -611,6 +611,17 @@ def test_outputs_are_copied_where_files_cannot_be_linked(public, tmp_path, monke
         assert len(list(file.parent.iterdir())) == 1
 
 
+def test_the_upload_of_a_stranger_goes_once_a_batch_has_it_and_the_page_asks_for_it_again(public, tmp_path):
+    file = write_rows(tmp_path, "in.csv", make_rows(3))
+    public.uploads.add("1.2.3.4", file)
+    batch = public.batches.find(start_publicly(public, file)["started"])
+    batch.join()
+    assert (batch.phase, file.exists()) == ("done", False)
+    message = "The file is no longer on the server. Upload it again."
+    assert start_publicly(public, file)["error"] == message
+    assert BatchHandlers(public).preview(str(file), "")[0] == {"error": message}
+
+
 def test_expired_batches_are_deleted(public, tmp_path):
     batch = public.batches.find(start_publicly(public, write_rows(tmp_path, "in.csv", make_rows(3)))["started"])
     batch.join()

@@ -471,6 +471,7 @@ def test_a_template_that_refuses_system_messages_is_an_error_at_the_field(app, v
     wait_until_chat(page)
     run(page)
     expect_phase(page, "failed", timeout=120_000)
+    expect(page.locator("#chips")).to_contain_text("refusing")  # the run has loaded the model, which changes the field
     expect(page.locator("#form .chat .fault")).to_contain_text("System role not supported")
     expect(page.locator(".chat details textarea")).to_be_visible()
     expect(page.locator(".chat details textarea")).to_have_value("Be brief.")

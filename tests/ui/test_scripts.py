@@ -44,6 +44,6 @@ def test_every_function_that_scripts_and_events_call_is_defined_in_one_script(co
 
 def test_every_script_and_style_sheet_is_used():
     first_paint = theme.first_paint(Deployment()).kwargs
-    page = "\n".join([theme.launch_options(Deployment())["head"], *map(str, first_paint.values())])
+    page = "\n".join([theme.launch_options(AppState(Deployment()))["head"], *map(str, first_paint.values())])
     files = [*theme.folder().glob("*.js"), *theme.folder().glob("*.css")]
     assert [file.name for file in files if file.read_text(encoding="utf-8") not in page] == []

@@ -185,6 +185,8 @@ class BatchHandlers:
                     raise InputError(error.field, _with_name(error.message, str(path), name)) from error
 
             _, key = self._state.batches.start(make_order, lambda: self._load(settings), self._owner(visitor))
+            if file and self._state.deployment.public:  # strangers' files stay no longer than they are needed
+                self._state.uploads.release(visitor_id(visitor), Path(file))
             return {"started": key}
         except Exception as error:
             return {"error": explain("A batch could not be started", error), "at": time.time()}
@@ -252,6 +254,8 @@ def _gone(key: str) -> View:
 def _input_file(file: str | None, pasted: str) -> Iterator[Path]:
     """A context with the path of the uploaded file, or of a temporary file of the pasted lines."""
     if file:
+        if not Path(file).exists():
+            raise _gone_upload()
         yield Path(file)
         return
     jobs.root().mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -265,12 +269,17 @@ def _write_input(folder: Path, file: str | None, pasted: str) -> Path:
         path = folder / f"input{Path(file).suffix.lower()}"
         try:
             shutil.copyfile(file, path)
-        except FileNotFoundError:  # uploads are deleted after a day
-            raise InputError("input", say("error.batch.gone")) from None
+        except FileNotFoundError:
+            raise _gone_upload() from None
     else:
         path = folder / "input.txt"
         path.write_text(clean(pasted or ""), encoding="utf-8")
     return path
+
+
+def _gone_upload() -> InputError:
+    """The error on an upload that is deleted: on a public page once a batch has it, else an hour after its last use."""
+    return InputError("input", say("error.batch.gone"))
 
 
 def _with_name(message: str, path: str, name: str) -> str:

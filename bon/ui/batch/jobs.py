@@ -370,16 +370,6 @@ class Batches:
                     shutil.rmtree(folder)
             self._by_id.pop(batch.id, None)
 
-    def sweep_hourly(self, public: bool) -> None:
-        """Deletes old batches once an hour from now on: after a day without a change in public mode, else a month."""
-
-        def sweep() -> None:
-            while True:
-                self.sweep(DAY if public else MONTH)
-                time.sleep(3600)
-
-        threading.Thread(target=sweep, name="sweep", daemon=True).start()
-
     def sweep(self, age: float) -> None:
         """Deletes the batches that are not running and have not changed for `age` seconds."""
         for folder in [path for path in root().glob("*") if path.is_dir()]:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import h11
 import uvicorn
+from gradio import Blocks
 from gradio.routes import App
 from starlette.requests import Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -123,6 +124,7 @@ class BoundedConnection(H11Protocol):
     the lowest that is free, so that at least as many are in use.
     """
 
+    page: Blocks
     peer: str
     handle: int
 

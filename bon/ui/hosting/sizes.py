@@ -1,5 +1,7 @@
 """How large a request may be: uploads, JSON, and the records of runs, in bytes, by the limits of the deployment."""
 
+import math
+
 from bon.ui.hosting.deployment import CHARACTERS_PER_TOKEN, Deployment
 
 KB, MB = 2**10, 2**20
@@ -7,6 +9,8 @@ KB, MB = 2**10, 2**20
 FORM_BYTES, PART_BYTES = 256 * KB, 64 * KB
 #: The most bytes of a request in private mode, and of a file in both modes.
 PRIVATE_BYTES, PRIVATE_FILE_BYTES, PUBLIC_FILE_BYTES = 64 * MB, 50 * MB, MB
+#: The most bytes of all uploads of a visitor of a public page.
+VISITOR_BYTES = 20 * MB
 #: The most values of a JSON text in private mode.
 PRIVATE_VALUES = 1_000_000
 #: The most bytes of a character: as `\\u2026` in a record, whose backslash is doubled where it is sent as a JSON text.
@@ -23,6 +27,11 @@ def file_bytes(deployment: Deployment) -> int:
 def upload_bytes(deployment: Deployment) -> int:
     """Of a request that uploads a file."""
     return file_bytes(deployment) + PART_BYTES
+
+
+def visitor_upload_bytes(deployment: Deployment) -> float:
+    """Of all uploads of a visitor together."""
+    return VISITOR_BYTES if deployment.public else math.inf
 
 
 def json_bytes(deployment: Deployment) -> int:

@@ -17,13 +17,15 @@ class WaitingRuns:
     count: int
 
     def __init__(self) -> None:
-        self.count, self._changed = 0, threading.Condition()
+        self.count, self._changed, self._has_run = 0, threading.Condition(), False
 
     @contextmanager
     def count_run(self) -> Iterator[None]:
         """A context in which one more run is counted."""
         with self._changed:
             self.count += 1
+            self._has_run = True
+            self._changed.notify_all()
         try:
             yield
         finally:
@@ -35,6 +37,16 @@ class WaitingRuns:
         """Returns once no run is counted, or after `BATCH_WAIT`."""
         with self._changed:
             self._changed.wait_for(lambda: not self.count, BATCH_WAIT)
+
+
+    def wait_until_at_rest(self, seconds: float) -> None:
+        """Returns once a run was counted since the last return, and for so many seconds none is."""
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._has_run and not self.count)
+                if not self._changed.wait_for(lambda: self.count, seconds):
+                    self._has_run = False
+                    return
 
 
 class Halt(BaseException):

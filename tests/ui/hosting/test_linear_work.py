@@ -27,6 +27,7 @@ from bon.ui.app_state import AppState
 from bon.ui.batch.jobs import Batch
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.layers.stack import layers
+from bon.ui.hosting.uploads import Uploads
 from bon.ui.page import build
 from tests.support.browser import Play, Stage
 from tests.support.served_page import PUBLIC, SCORES, TEXTS
@@ -230,7 +231,7 @@ def test_the_layers_work_in_proportion_to_a_body(make_page):
         asyncio.run(send())
 
     routes = [Route("/{path:path}", no_answer, methods=["GET", "POST"])]
-    inner = Starlette(middleware=layers(Deployment.of(PUBLIC)), routes=routes)
+    inner = Starlette(middleware=layers(Deployment.of(PUBLIC), Uploads(0)), routes=routes)
     inner.get_blocks = lambda: page
     texts = [*(partial(text_of, pattern) for pattern in PATTERNS),
              *(lambda size, make=make: json.dumps({"data": make(size), "fn_index": 0}) for make in VALUES)]

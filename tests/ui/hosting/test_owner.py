@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from bon.errors import LimitError
 from bon.messages import say
 from bon.ui import launch, theme
+from bon.ui.app_state import AppState
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.rate_limit import DAY, Visitors
 from tests.support.browser import wait_until_ready
@@ -113,4 +114,4 @@ def test_the_start_warns_of_a_page_that_is_open_to_strangers(environment, is_ope
 
 
 def test_no_node_server_stands_before_the_layers():
-    assert theme.launch_options(Deployment())["ssr_mode"] is False
+    assert theme.launch_options(AppState(Deployment()))["ssr_mode"] is False

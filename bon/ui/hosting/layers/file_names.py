@@ -12,11 +12,14 @@ from urllib.parse import unquote
 
 from gradio.utils import get_upload_folder
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bon.errors import InputError
 from bon.messages import say
 from bon.ui.hosting.layers.asgi import API, path_of, refusal
+from bon.ui.hosting.rate_limit import visitor_id
+from bon.ui.hosting.uploads import Uploads, use
 
 #: The beginnings of the routes that serve files; the second one is older.
 FILE_ROUTES = (f"{API}/file=", f"{API}/file/")
@@ -29,10 +32,10 @@ SERVED = re.compile(rf"{UPLOADED.pattern}|{OUTPUTS}/[\w-]+/{FILE}")
 
 
 class FileNames:
-    """ASGI layer around the routes that serve and take files."""
+    """ASGI layer around the routes that serve and take files. uploads: gets the files that visitors send."""
 
-    def __init__(self, app: ASGIApp):
-        self._app = app
+    def __init__(self, app: ASGIApp, uploads: Uploads):
+        self._app, self._uploads = app, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = path_of(scope) if scope["type"] == "http" else ""
@@ -43,8 +46,32 @@ class FileNames:
             prefix = scope["path"].removesuffix(path)
             scope = {**scope, "path": f"{prefix}{FILE_ROUTES[0]}{absolute_path(name)}"}
         elif path.startswith(f"{API}/upload") and scope["method"] == "POST":
-            send = _send_names(send)
+            send = self._send_names(send, visitor_id(Request(scope)))
         await self._app(scope, receive, send)
+
+    def _send_names(self, send: Send, visitor: str) -> Send:
+        """A `send` for the answer to an upload, which puts names in place of the paths."""
+        start: Message = {}
+        parts: list[bytes] = []
+
+        async def send_names(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+                return
+            parts.append(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            body = b"".join(parts)
+            if start["status"] == 200:
+                paths = json.loads(body)
+                for path in paths:
+                    self._uploads.add(visitor, Path(path))
+                body = json.dumps([name_of(path) for path in paths]).encode()
+            MutableHeaders(scope=start)["Content-Length"] = str(len(body))
+            await send(start)
+            await send({"type": "http.response.body", "body": body})
+
+        return send_names
 
 
 def absolute_path(name: str) -> str:
@@ -90,25 +117,4 @@ def _resolve_name(file: dict[str, Any]) -> None:
     if not (isinstance(name, str) and UPLOADED.fullmatch(name) and isinstance(file["meta"], dict) and is_own):
         raise InputError("file", say("error.file_address"))
     file.update(path=absolute_path(name), url=None)
-
-
-def _send_names(send: Send) -> Send:
-    """A `send` for the answer to an upload, which puts names in place of the paths."""
-    start: Message = {}
-    parts: list[bytes] = []
-
-    async def send_names(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            start.update(message)
-            return
-        parts.append(message.get("body", b""))
-        if message.get("more_body"):
-            return
-        body = b"".join(parts)
-        if start["status"] == 200:
-            body = json.dumps([name_of(path) for path in json.loads(body)]).encode()
-        MutableHeaders(scope=start)["Content-Length"] = str(len(body))
-        await send(start)
-        await send({"type": "http.response.body", "body": body})
-
-    return send_names
+    use(file["path"])

@@ -32,6 +32,9 @@ FORM_ROUTES = (f"{API}/upload", "/login")
 class Refusal(Exception):
     """A request that is refused. status: of the answer. line: its text."""
 
+    status: int
+    line: str
+
     def __init__(self, status: int, line: str):
         super().__init__(line)
         self.status, self.line = status, line

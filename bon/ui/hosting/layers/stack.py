@@ -23,9 +23,10 @@ from bon.ui.hosting.senders.hosts import Hosts
 from bon.ui.hosting.senders.visitor_addresses import VisitorAddresses
 from bon.ui.hosting.senders.websites import Frames, Websites
 from bon.ui.hosting.sessions import SessionStreams
+from bon.ui.hosting.uploads import Uploads
 
 
-def layers(deployment: Deployment) -> list[Middleware]:
+def layers(deployment: Deployment, uploads: Uploads) -> list[Middleware]:
     """The layers of a page, the outermost first: each sees only what the ones before it let pass."""
     return [
         Middleware(Frames, deployment=deployment),
@@ -37,7 +38,7 @@ def layers(deployment: Deployment) -> list[Middleware]:
         Middleware(BodyLimits, deployment=deployment),
         Middleware(DirectCalls, deployment=deployment),
         Middleware(JsonBodies, deployment=deployment),
-        Middleware(FileNames),
+        Middleware(FileNames, uploads=uploads),
         Middleware(SessionStreams),
         Middleware(OpenStreams),
     ]
