@@ -4,7 +4,9 @@
             have 1,024 file handles; a visitor who comes after them asks for the page and a run
     fair    one visitor has 30 runs, another a single small one; before, the same one beside six others
     unread  24 large runs of one visitor that nobody reads; another's small run
-    load    50 runs at once, the same one after the other, 500 runs, 100 clients that leave within their run
+    load    50 runs at once, the same one after the other, 500 runs, 100 clients that leave within their run; memory is
+            read after the rest at which the page gives it back
+    previews  a best of 32 beside 20 previews of files of 500,000 rows; five times
 
 All requests go to the page of the real app, in public mode, on 127.0.0.1. Nothing here passes or fails: a machine at
 work with something else tells other times.
@@ -27,6 +29,7 @@ from typing import NamedTuple
 
 import httpx
 
+from bon.ui.work.memory import REST_SECONDS
 from tests.support.browser import ROOT, free_port
 
 HALF_HEAD = b"GET / HTTP/1.1\r\nHost: x\r\nX-A: "
@@ -181,7 +184,10 @@ def load() -> None:
         print(f"the same one after the other: {time.monotonic() - started:.1f} s")
         for runs in range(50, 501, 50):
             burst()
-            print(f"    after {runs} runs: {server.usage()}", flush=True) if runs in (100, 500) else None
+            if runs in (100, 500):
+                busy = server.usage()
+                time.sleep(REST_SECONDS + 2)
+                print(f"    after {runs} runs: {busy}; at rest: {server.usage()}", flush=True)
         before = server.usage()
         for _ in range(100):
             event_id = post(server, n=32)
@@ -190,7 +196,42 @@ def load() -> None:
         print(f"100 who leave: a small run after them {run(server)}; before: {before}; after: {server.usage()}")
 
 
-SCENARIOS = {"idle": idle, "fair": fair, "unread": unread, "load": load}
+def previews() -> None:
+    """Visitors who have large files previewed."""
+    rows = b"prompt\n" + 500_000 * b"x\n"
+    with serving() as server, ThreadPoolExecutor(20) as threads:
+        config = httpx.get(f"{server.url}/config").json()
+        (file,) = (part["id"] for part in config["components"] if part["props"].get("elem_id") == "batch-file")
+        (preview,) = (event["id"] for event in config["dependencies"] if [file, "change"] in event["targets"])
+
+        def upload(number: int) -> str:
+            with client(server, f"127.0.1.{number + 1}") as visitor:
+                return visitor.post("/upload", files={"files": ("in.csv", rows)}).json()[0]
+
+        def preview_file(number: int, name: str) -> float:
+            with client(server, f"127.0.1.{number + 1}") as visitor:
+                data = [{"path": name, "meta": {"_type": "gradio.FileData"}}, ""]
+                session = f"preview{time.monotonic_ns()}"
+                started = time.monotonic()
+                visitor.post("/queue/join", json={"data": data, "fn_index": preview, "session_hash": session})
+                with visitor.stream("GET", f"/queue/data?session_hash={session}") as stream:
+                    completed = next(line for line in stream.iter_lines() if "process_completed" in line)
+                assert "more_rows" in completed, completed
+                return time.monotonic() - started
+
+        names = list(threads.map(upload, range(20)))
+        large = {"n": 32, "min_tokens": 64, "max_tokens": 64}
+        alone = [run(server, "127.0.2.1", **large).to_end for _ in range(5)]
+        beside, waited = [], []
+        for _ in range(5):
+            previewing = [threads.submit(preview_file, *each) for each in enumerate(names)]
+            beside.append(run(server, "127.0.2.1", **large).to_end)
+            waited += [one.result() for one in previewing]
+        print(f"best of 32 alone: {statistics.median(alone):.2f} s; beside 20 previews: "
+              f"{statistics.median(beside):.2f} s; a preview: {statistics.median(waited):.2f} s (medians)", flush=True)
+
+
+SCENARIOS = {"idle": idle, "fair": fair, "unread": unread, "load": load, "previews": previews}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
