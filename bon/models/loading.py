@@ -200,9 +200,9 @@ def reads_ahead(model: PreTrainedModel) -> bool:
 def _check_architecture(auto_model: AutoModel, config: PreTrainedConfig, place: str) -> None:
     if auto_model is AutoModelForCausalLM and getattr(config, "is_encoder_decoder", False):
         raise ModelError(say("error.sequence_to_sequence", model=place))
-    architectures, kind = ARCHITECTURES[auto_model]
+    architectures, task = ARCHITECTURES[auto_model]
     if type(config) not in architectures:
-        raise ModelError(say("error.model_kind", model=place, type=config.model_type, kind=kind))
+        raise ModelError(say("error.model_kind", model=place, type=config.model_type, kind=task))
 
 
 def _why_unreadable(place: str, device: str, error: Exception, warnings: list[str]) -> str:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bon.ui.hosting.content_policy import HEADER, protect_page
-from bon.ui.hosting.layers.asgi import path_of
+from bon.ui.hosting.layers.asgi import path_of, send_changed
 
 Headers = list[tuple[bytes, bytes]]
 PASSWORD_NEEDED = b'"auth_required":true'
@@ -45,28 +45,17 @@ class FirstPaint:
         await app(scope, receive, send)
 
     def _send_page(self, send: Send, compress: bool) -> Send:
-        """A `send` that collects the page and sends it with head and body inserted, in one message."""
-        start: Message = {}
-        parts: list[bytes] = []
+        """A `send` that sends the page with head and body inserted, in one message."""
 
-        async def send_page(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                start.update(message)
-                return
-            parts.append(message.get("body", b""))
-            if message.get("more_body"):
-                return
-            page, policy = protect_page(self._insert(b"".join(parts)), self._spaces)
-            headers = [*_without(b"content-length", start["headers"]), (b"vary", b"Accept-Encoding")]
-            headers.append((HEADER.encode(), policy))
+        def change(start: Message, page: bytes) -> tuple[Message, bytes]:
+            page, policy = protect_page(self._insert(page), self._spaces)
+            headers = [*start["headers"], (b"vary", b"Accept-Encoding"), (HEADER.encode(), policy)]
             if compress:
                 page = gzip.compress(page, 6)
                 headers.append((b"content-encoding", b"gzip"))
-            headers.append((b"content-length", str(len(page)).encode()))
-            await send({**start, "headers": headers})
-            await send({"type": "http.response.body", "body": page})
+            return {**start, "headers": headers}, page
 
-        return send_page
+        return send_changed(send, change)
 
     def _insert(self, page: bytes) -> bytes:
         if PASSWORD_NEEDED in page:  # Gradio answers with a form for it, which has none of the parts in the image
@@ -74,8 +63,9 @@ class FirstPaint:
         before_scripts, script, rest = page.partition(b"<script")
         head, end_of_head, body = rest.partition(b"</head>")
         before, tag, after = body.partition(b"<gradio-app")
-        own = f'<script defer src=".{self._scripts_path}"></script>'.encode()
-        return b"".join((before_scripts, own, script, head, self._head, end_of_head, before, self._body, tag, after))
+        scripts_tag = f'<script defer src=".{self._scripts_path}"></script>'.encode()
+        head = b"".join((before_scripts, scripts_tag, script, head, self._head, end_of_head))
+        return b"".join((head, before, self._body, tag, after))
 
 
 def _send_cached(send: Send) -> Send:

@@ -155,11 +155,11 @@ class FairQueue(Queue):
 
     def _remember_turn(self, event: Event, now: float) -> None:
         """Notes that a visitor's run begins, and forgets visitors who have none."""
-        known = [event, *self.event_ids_to_events.values()]
-        names = {name_of(each) for each in known for name_of in (_session, _visitor)}
+        events = [event, *self.event_ids_to_events.values()]
+        names = {name_of(each) for each in events for name_of in (_session, _visitor)}
         began = {**self._began, _session(event): now, _visitor(event): now}
         self._began = {name: at for name, at in began.items() if name in names}
-        sessions = {each.session_hash for each in known}
+        sessions = {each.session_hash for each in events}
         self._unread_since = {name: at for name, at in self._unread_since.items() if name in sessions}
 
     # What nobody reads.

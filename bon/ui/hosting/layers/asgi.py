@@ -1,8 +1,11 @@
-"""What the ASGI layers share: the path of a request, the answer to a refused one, and a body that is read twice."""
+"""What the ASGI layers share: the path of a request, refusals, answers that are changed, bodies that are read twice."""
+
+from collections.abc import Callable
 
 from starlette._utils import get_route_path
+from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
-from starlette.types import Message, Receive, Scope
+from starlette.types import Message, Receive, Scope, Send
 
 #: The prefix of Gradio's own routes.
 API = "/gradio_api"
@@ -16,6 +19,25 @@ def path_of(scope: Scope) -> str:
 def refusal(status: int, line: str) -> JSONResponse:
     """The answer to a refused request: one line, under the two keys that Gradio's scripts read."""
     return JSONResponse({"detail": line, "error": line}, status)
+
+
+def send_changed(send: Send, change: Callable[[Message, bytes], tuple[Message, bytes]]) -> Send:
+    """A `send` that collects a whole answer, and sends in its place what `change` makes of its start and its body."""
+    start: Message = {}
+    parts: list[bytes] = []
+
+    async def collect(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            start.update(message)
+            return
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            changed_start, body = change(start, b"".join(parts))
+            MutableHeaders(scope=changed_start)["Content-Length"] = str(len(body))
+            await send(changed_start)
+            await send({"type": "http.response.body", "body": body})
+
+    return collect
 
 
 async def read_body(receive: Receive) -> bytes | None:

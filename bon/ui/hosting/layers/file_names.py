@@ -11,13 +11,12 @@ from typing import Any
 from urllib.parse import unquote
 
 from gradio.utils import get_upload_folder
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bon.errors import InputError
 from bon.messages import say
-from bon.ui.hosting.layers.asgi import API, path_of, refusal
+from bon.ui.hosting.layers.asgi import API, path_of, refusal, send_changed
 from bon.ui.hosting.rate_limit import visitor_id
 from bon.ui.hosting.uploads import Uploads, use
 
@@ -51,27 +50,16 @@ class FileNames:
 
     def _send_names(self, send: Send, visitor: str) -> Send:
         """A `send` for the answer to an upload, which puts names in place of the paths."""
-        start: Message = {}
-        parts: list[bytes] = []
 
-        async def send_names(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                start.update(message)
-                return
-            parts.append(message.get("body", b""))
-            if message.get("more_body"):
-                return
-            body = b"".join(parts)
-            if start["status"] == 200:
-                paths = json.loads(body)
-                for path in paths:
-                    self._uploads.add(visitor, Path(path))
-                body = json.dumps([name_of(path) for path in paths]).encode()
-            MutableHeaders(scope=start)["Content-Length"] = str(len(body))
-            await send(start)
-            await send({"type": "http.response.body", "body": body})
+        def change(start: Message, body: bytes) -> tuple[Message, bytes]:
+            if start["status"] != 200:
+                return start, body
+            paths = json.loads(body)
+            for path in paths:
+                self._uploads.add(visitor, Path(path))
+            return start, json.dumps([name_of(path) for path in paths]).encode()
 
-        return send_names
+        return send_changed(send, change)
 
 
 def absolute_path(name: str) -> str:
