@@ -164,11 +164,13 @@ def load_for(settings: Settings, scorer: ScorerLike | None = None, *, device: st
         engine = server_engine = ServerEngine.at(endpoint, model)
         model = server_engine.server.model
     loaded = as_scorer(scorer or spec.scorer, target, unit or "probability", device=device, dtype=dtype)
+    of_preset = bool(spec.summary) and spec.scorer not in presets.FREE
+    own_name = spec.name if of_preset else spec.scorer
     if scorer is None and not isinstance(loaded, WeightedScorer):
-        loaded.name = scorer_name or (f"{spec.name} sentiment" if spec.summary else spec.scorer)
+        loaded.name = scorer_name or (f"{own_name} sentiment" if of_preset else own_name)
     if endpoint is not None and loaded.needs_certainty:
         raise InputError("scorer", say("error.server_without_certainty"))
-    default_scorer = None if scorer or scorer_name else spec.name if spec.summary else spec.scorer
+    default_scorer = None if scorer or scorer_name else own_name
     return Sampler(engine, loaded.for_target(target, unit), model, scorer_name, default_scorer)
 
 

@@ -3,8 +3,10 @@
 import json
 import os
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from bon.assets_folder import assets_folder
 from bon.errors import InputError, ModelError
@@ -39,7 +41,8 @@ class Spec:
     """What a name stands for: generator and scorer as folder or Hub id, with a line for people.
 
     For comparisons, None where there is none: tuned, the generator tuned for high scores; judge, a second scorer of
-    another type, which never selects.
+    another type, which never selects. settings: the values of settings that hold with this model where nobody names
+    others, by the settings' names.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Spec:
     summary: str
     tuned: str | None = None
     judge: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def presets() -> list[Spec]:
@@ -63,6 +67,11 @@ def presets() -> list[Spec]:
             "gpt2-imdb", "lvwerra/gpt2-imdb", "lvwerra/distilbert-imdb",
             "GPT-2 tuned on film reviews, the classic of the best-of-N notebook; 0.8 GB from the Hub",
             "lvwerra/gpt2-imdb-pos-v2",
+        ),
+        Spec(
+            "smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct", "logprob",
+            "SmolLM2 135M, a small chat model that answers in English",
+            settings={"temperature": 0.6, "top_p": 0.9, "min_tokens": 16, "max_tokens": 96},
         ),
     ]
 
@@ -141,7 +150,9 @@ def _is_hub_id(name: str) -> bool:
 
 
 def state(place: str) -> str:
-    """How much of a model is on this machine: `here`, `partly here` or `not here`."""
+    """How much of a model, or of a scorer, is on this machine: `here`, `partly here` or `not here`."""
+    if place in FREE:
+        return "here"
     folder = Path(place) if os.path.isabs(place) or os.path.isdir(place) else snapshot(place)
     if folder is None or not (folder / "config.json").is_file():
         return "not here"
