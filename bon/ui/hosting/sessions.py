@@ -4,10 +4,12 @@ Any request can name a new session, and every call of the HTTP interface is one 
 """
 
 from collections import Counter
+from copy import copy
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
 
+from gradio import Blocks
 from gradio.state_holder import SessionState, StateHolder
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,6 +20,33 @@ from bon.ui.hosting.rate_limit import visitor_id
 #: all visitors together.
 KEPT_FOR = timedelta(minutes=10)
 VISITOR_SESSIONS, ALL_SESSIONS = 20, 500
+
+
+class Session(SessionState):
+    """A session without the properties and values of all components.
+
+    Gradio keeps those for its deep links, which this page does not offer (layers/open_routes.py): most of a session's
+    memory, and of the time that a first request takes.
+    """
+
+    def __init__(self, blocks: Blocks) -> None:
+        # Not super().__init__(), which collects them.
+        self.blocks_config = copy(blocks.default_config)
+        self.config_values = {}
+        self.state_data = {}
+        self._state_ttl = {}
+        self.is_closed = False
+        self.STATE_TTL_WHEN_CLOSED = int(KEPT_FOR.total_seconds())
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        super().__setitem__(key, value)
+        self.config_values.clear()
+
+    def _update_config(self, key: int) -> None:
+        """Keeps nothing."""
+
+    def _update_value_in_config(self, key: int, value: Any) -> None:
+        """Keeps nothing."""
 
 
 class Sessions(StateHolder):
@@ -35,7 +64,8 @@ class Sessions(StateHolder):
         self._visitors: dict[str, str] = {}  # of the sessions that had a run
 
     def __getitem__(self, session_id: str) -> SessionState:
-        is_new = session_id not in self.session_data
+        if is_new := session_id not in self.session_data:
+            self.session_data[session_id] = Session(self.blocks)
         state = super().__getitem__(session_id)
         if session_id not in self._visitors:
             events = list(self.blocks._queue.event_ids_to_events.values())

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from gradio.state_holder import SessionState
 
 from bon.settings import declared
 from bon.ui.hosting import sessions
@@ -65,3 +66,17 @@ def test_made_up_sessions_are_dropped_and_stop_shows_what_a_visitors_run_had(pag
         assert not held.session_data
         assert not queue.pending_messages_per_session
         assert not held.streams
+
+
+def test_a_session_keeps_no_values_of_components(page):
+    """Gradio's own holds every component's properties, and the last run's result among them."""
+    gradios = SessionState(page.demo)
+    with httpx.Client(base_url=f"{page.url}/gradio_api", timeout=60) as http:
+        run = {"data": ["Hi", *(setting.default for setting in declared().values()), None], "session_hash": "visitor"}
+        event_id = http.post("/call/best_of_n", json=run).json()["event_id"]
+        assert "event: complete" in http.get(f"/call/best_of_n/{event_id}").text
+    ours = page.demo.app.state_holder["visitor"]
+    assert vars(ours).keys() == vars(gradios).keys()
+    assert ours.blocks_config.blocks.keys() == gradios.blocks_config.blocks.keys()
+    assert len(gradios.config_values) > 100
+    assert not ours.config_values
