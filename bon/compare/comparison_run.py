@@ -186,8 +186,7 @@ def _log_ratios(
 
     ids = models.base.encode(Request(prompt, settings)).ids
     texts, ended = [c.token_ids for c in candidates], [c.ended == "eos" for c in candidates]
-    temperature = settings.sampling.temperature
     by_tuned, by_base = (
-        log_likelihoods(engine, ids, texts, ended, temperature) for engine in (models.tuned, models.base)
+        log_likelihoods(engine, ids, texts, ended, settings.sampling) for engine in (models.tuned, models.base)
     )
     return tuple(a - b for a, b in zip(by_tuned, by_base, strict=True))

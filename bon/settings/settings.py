@@ -37,13 +37,16 @@ SELECTIONS = ("best", "worst", "soft")
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a token is drawn from the logits: temperature above 0; then the cuts, each of which is off at its default."""
+    """How a token is drawn from the logits: temperature and repetition penalty, both above 0, and the cuts, each of
+    which is off at its default.
+    """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
     typical_p: float = 1.0
+    repetition_penalty: float = 1.0
 
     @property
     def plain(self) -> bool:
@@ -53,7 +56,7 @@ class Sampling:
     @property
     def cuts(self) -> bool:
         """Whether some tokens get probability 0."""
-        return self != Sampling(self.temperature)
+        return self != Sampling(self.temperature, repetition_penalty=self.repetition_penalty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,10 @@ class Settings:
     typical_p: float | None = setting(
         1.0, "the share of probability to draw from, tokens of typical surprise first; 1 is off",
         Number(above=0, most=1), "sampling", fillable=True, control=NumberField(0.05), beside=True, compared=True,
+    )
+    repetition_penalty: float | None = setting(
+        1.0, "above 1 makes tokens of the prompt and of the text so far less likely, below 1 likelier; 1 is off",
+        Number(above=0), "sampling", fillable=True, control=NumberField(0.05), compared=True,
     )
     seed: int | None = setting(
         None, "the same seed gives the same candidates", Whole(0, SEED_MAX), "sampling",

@@ -143,7 +143,7 @@ class GenerationOptions:
         return (lambda ids: criteria(ids, None)) if criteria else None
 
     def sampling(self) -> dict[str, Any]:
-        """Temperature and cuts for the results' settings; none of them without sampling."""
+        """Temperature, cuts and repetition penalty for the results' settings; none of them without sampling."""
         config = self.config
         if not config.do_sample:
             return {}
@@ -153,6 +153,7 @@ class GenerationOptions:
             "top_p": 1.0 if config.top_p is None else config.top_p,
             "min_p": config.min_p or 0.0,
             "typical_p": 1.0 if config.typical_p is None else config.typical_p,
+            "repetition_penalty": config.repetition_penalty or 1.0,
         }
 
     def limit_lengths(self, lengths: DrawLength, prompt_length: int) -> DrawLength:

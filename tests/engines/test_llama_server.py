@@ -147,11 +147,12 @@ def test_llama_gives_the_log_probabilities_of_the_local_model(reviews: str) -> N
 
 
 @pytest.mark.parametrize("sampling", [
-    {}, {"temperature": 3.0, "min_p": 0.2}, {"temperature": 1.5, "top_p": 0.6, "typical_p": 0.6}])
+    {}, {"temperature": 3.0, "min_p": 0.2}, {"temperature": 1.5, "top_p": 0.6, "typical_p": 0.6},
+    {"repetition_penalty": 3.0}, {"repetition_penalty": 0.5, "temperature": 2.0, "top_k": 40}])
 def test_llama_draws_from_the_distribution_of_the_local_model(reviews: str, sampling: dict[str, float]) -> None:
     """Its own order, in which temperature comes last, would keep other tokens."""
     def first_words(engine: Any) -> dict[str, int]:
-        request = Request("This movie", Settings(n=400, seed=5, min_tokens=1, max_tokens=1, **sampling))
+        request = Request("This movie is the movie", Settings(n=400, seed=5, min_tokens=1, max_tokens=1, **sampling))
         words = texts(flow.run(request, engine, MeanLogprobScorer()))
         return {word: words.count(word) for word in set(words)}
 

@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
+    RepetitionPenaltyLogitsProcessor,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -119,7 +120,10 @@ def recompute(engine, request, index):
     ids, start = list(engine.encode(request).ids), len(engine.encode(request).ids)
     while len(ids) < start + cap:
         logits = engine.model(torch.tensor([ids])).logits[:, -1]
-        token = draw(shape(logits, settings.sampling), torch.tensor([stream.random()], dtype=torch.float64))[0].item()
+        penalty = RepetitionPenaltyLogitsProcessor(settings.sampling.repetition_penalty)
+        logits = penalty(torch.tensor([ids]), logits)
+        sampling = dataclasses.replace(settings.sampling, repetition_penalty=1.0)
+        token = draw(shape(logits, sampling), torch.tensor([stream.random()], dtype=torch.float64))[0].item()
         if token in engine.rules.eos:
             return tuple(ids[start:]), "eos"
         ids.append(token)
@@ -224,7 +228,9 @@ def test_the_likeliest_text_is_that_of_transformers_on_either_side_of_the_length
         assert list(candidate.token_ids) == reference[0, ids.shape[1] :].tolist()
 
 
-@pytest.mark.parametrize("settings", [{}, {"temperature": 0.6, "top_k": 30}, {"top_p": 0.8, "temperature": 1.4}])
+@pytest.mark.parametrize("settings", [
+    {}, {"temperature": 0.6, "top_k": 30}, {"top_p": 0.8, "temperature": 1.4},
+    {"repetition_penalty": 2.5, "temperature": 0.7}])
 def test_candidates_decoded_together_are_those_recomputed_alone(engine, settings):
     request = make_request(n=12, **settings)
     (candidates,) = generate(engine, request)

@@ -5,13 +5,14 @@ import pytest
 import torch
 from transformers import (
     MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
     TypicalLogitsWarper,
 )
 
-from bon.engines.local.sampling import Sampling, draw, log_probability, shape, uniforms
+from bon.engines.local.sampling import Sampling, draw, log_probability, mark_occurred, shape, uniforms
 from bon.stats.lengths import LengthSampler
 from bon.stats.random_streams import candidate_stream
 
@@ -59,11 +60,25 @@ def test_min_p_and_typical_sampling_follow_the_other_cuts_as_in_transformers(
         torch.testing.assert_close(ours, transformers_logits(logits, *values).softmax(-1))
 
 
+@pytest.mark.parametrize("penalty", [1e-30, 0.5, 1.0, 1.2, 5.0, 1e30])
+@pytest.mark.parametrize("others", [(1.0, 0, 1.0), (0.6, 9, 0.9, 0.05, 0.9)])
+def test_the_repetition_penalty_comes_first_as_in_transformers(penalty, others):
+    logits = random_logits()
+    logits[0, :2] = -torch.inf
+    # The last id has an embedding in some models, but no logit.
+    texts = [[0, 1, 1, 49], [7], [7] * 4, list(range(50)), [3, 5, 8, 13, 60], [49, 48]]
+    ours = shape(logits, Sampling(*others, repetition_penalty=penalty), mark_occurred(texts, logits)).softmax(-1)
+    processor = RepetitionPenaltyLogitsProcessor(penalty)
+    penalized = torch.cat([processor(torch.tensor([text]), row[None]) for text, row in zip(texts, logits, strict=True)])
+    torch.testing.assert_close(ours, transformers_logits(penalized, *others).softmax(-1))
+
+
 def test_shaping_rows_together_is_shaping_each_alone():
     logits = random_logits()
-    sampling = Sampling(0.8, 7, 0.8, 0.05, 0.9)
-    alone = torch.cat([shape(row.unsqueeze(0), sampling) for row in logits])
-    assert torch.equal(shape(logits, sampling), alone)
+    sampling = Sampling(0.8, 7, 0.8, 0.05, 0.9, 1.3)
+    occurred = mark_occurred([range(row, 50, 3) for row in range(len(logits))], logits)
+    alone = torch.cat([shape(row[None], sampling, marks[None]) for row, marks in zip(logits, occurred, strict=True)])
+    assert torch.equal(shape(logits, sampling, occurred), alone)
 
 
 @pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e-6])

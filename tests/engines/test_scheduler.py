@@ -87,7 +87,8 @@ def test_eight_concurrent_runs_get_the_texts_that_each_gets_alone(engine, settin
     assert max(rows for rows, length in passes.rows if length == 1) > 12
 
 
-@pytest.mark.parametrize("settings", [{}, {"temperature": 0.7, "top_k": 20}, {"reject": 0.5}])
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.7, "top_k": 20, "repetition_penalty": 1.8},
+                                      {"reject": 0.5, "repetition_penalty": 0.6}])
 def test_steps_as_a_cuda_graph_takes_them_write_the_same_texts(engine, settings, monkeypatch):
     expected = [run(engine, i, **settings) for i in range(8)]
     monkeypatch.setattr("bon.engines.local.decoder._captures", lambda model: True)
@@ -99,9 +100,10 @@ def test_steps_as_a_cuda_graph_takes_them_write_the_same_texts(engine, settings,
 
 
 def test_runs_with_different_settings_share_a_batch(engine):
-    settings_by_run = [{"temperature": 0.5}, {"top_p": 0.6}, {"top_k": 3}, {"temperature": 1.6, "n": 20}, {}]
+    settings_by_run = [{"temperature": 0.5}, {"top_p": 0.6}, {"top_k": 3}, {"temperature": 1.6, "n": 20},
+                       {"repetition_penalty": 3.0}, {"repetition_penalty": 0.5, "top_k": 9}, {}]
     alone = [run(engine, i, **settings) for i, settings in enumerate(settings_by_run)]
-    assert run_together(*(lambda i=i: run(engine, i, **settings_by_run[i]) for i in range(5))) == alone
+    assert run_together(*(lambda i=i: run(engine, i, **settings_by_run[i]) for i in range(7))) == alone
 
 
 def test_engines_of_one_model_share_it_with_their_own_ends_and_names(engine):
@@ -111,13 +113,17 @@ def test_engines_of_one_model_share_it_with_their_own_ends_and_names(engine):
     assert run_together(lambda: run(engine, 1), lambda: run(endless, 1)) == alone
 
 
-def test_a_run_that_joins_late_changes_no_texts(engine):
+@pytest.mark.parametrize(("first", "second"), [(1, 1), (1, 2), (2, 1), (2, 0.5)])
+def test_a_run_that_joins_late_changes_no_texts(engine, first, second):
+    """Under the penalties of both runs."""
     endless = LocalEngine(engine.model, engine.tokenizer, rules=Rules())
-    alone = [run(endless, 0, n=6, min_tokens=60, max_tokens=60), run(endless, 1)]
+    early, joining = {"repetition_penalty": first}, {"repetition_penalty": second}
+    alone = [run(endless, 0, n=6, min_tokens=60, max_tokens=60, **early), run(endless, 1, **joining)]
     with ForwardShapes(engine.model) as passes:
-        stream = flow.stream(make_request(0, n=6, min_tokens=60, max_tokens=60), endless, CallableScorer(by_length))
+        request = make_request(0, n=6, min_tokens=60, max_tokens=60, **early)
+        stream = flow.stream(request, endless, CallableScorer(by_length))
         events = [next(stream) for _ in range(20)]
-        late = run(endless, 1)  # in this thread, which takes the decode steps for both runs
+        late = run(endless, 1, **joining)  # in this thread, which takes the decode steps for both runs
         events += list(stream)
     assert [facts(events[-1].result), late] == alone
     widths = [rows for rows, length in passes.rows if length == 1]
@@ -264,11 +270,11 @@ def test_a_failed_step_fails_every_run_of_the_batch_and_the_next_run_works(engin
 def test_the_run_that_causes_a_failure_fails_alone(engine, monkeypatch):
     alone, shape, draws = [run(engine, i) for i in range(4)], decoding_batch.shape, []
 
-    def failing(logits, sampling):
+    def failing(logits, sampling, occurred):
         draws.append(sampling.top_k)
         if sampling.top_k == 7 and draws.count(7) > 3:  # by then they write together
             raise RuntimeError("probability tensor contains either inf, nan or element < 0")
-        return shape(logits, sampling)
+        return shape(logits, sampling, occurred)
 
     monkeypatch.setattr(decoding_batch, "shape", failing)
     with ForwardShapes(engine.model, slow=0.002) as passes:
@@ -279,7 +285,7 @@ def test_the_run_that_causes_a_failure_fails_alone(engine, monkeypatch):
     assert run_together(*(lambda i=i: run(engine, i) for i in range(4))) == alone
 
 
-@pytest.mark.parametrize("name", ["temperature", "top_p", "softness"])
+@pytest.mark.parametrize("name", ["temperature", "top_p", "softness", "repetition_penalty"])
 @pytest.mark.parametrize("value", [5e-324, 1e-320, 1e-31, 1e31, 1e300])
 def test_settings_that_float32_takes_for_0_or_infinity_are_refused(name, value):
     with pytest.raises(InputError) as error:
@@ -288,8 +294,9 @@ def test_settings_that_float32_takes_for_0_or_infinity_are_refused(name, value):
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 1e-30, "top_p": 1e-30}, {"temperature": 1e30, "top_p": 0.9},
-                                      {"top_p": 1e-30, "top_k": 3}, {"temperature": 1e-30, "select": "soft",
-                                                                    "softness": 1e-30}])
+                                      {"top_p": 1e-30, "top_k": 3}, {"repetition_penalty": 1e-30},
+                                      {"repetition_penalty": 1e30},
+                                      {"temperature": 1e-30, "select": "soft", "softness": 1e-30}])
 def test_the_smallest_and_largest_settings_work(engine, settings):
     assert len(run(engine, 3, **settings)) == 8
 

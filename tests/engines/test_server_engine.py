@@ -217,16 +217,17 @@ def test_a_server_that_is_known_has_its_own_defaults_switched_off(fake, owner, e
 
 
 @pytest.mark.parametrize(("owner", "sent", "notes"), [
-    ("vllm", {"top_k": 9, "min_p": 0.1}, ["note.no_typical_p", "note.min_p_before_top_p"]),
-    ("llamacpp", {"top_k": 9, "min_p": 0.1, "typical_p": 0.9,
-                  "samplers": ["temperature", "top_k", "top_p", "min_p", "typ_p"]}, []),
-    ("somebody", {"top_k": 9, "min_p": 0.1, "typical_p": 0.9}, ["note.seed_and_cuts_unsure", "note.defaults_unsure"]),
+    ("vllm", {"top_k": 9, "min_p": 0.1, "repetition_penalty": 1.2}, ["note.no_typical_p", "note.min_p_before_top_p"]),
+    ("llamacpp", {"top_k": 9, "min_p": 0.1, "typical_p": 0.9, "repeat_penalty": 1.2, "repeat_last_n": -1,
+                  "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p", "typ_p"]}, []),
+    ("somebody", {"top_k": 9, "min_p": 0.1, "typical_p": 0.9, "repetition_penalty": 1.2},
+     ["note.seed_and_cuts_unsure", "note.defaults_unsure"]),
 ])
-def test_cuts_are_sent_and_what_a_server_does_otherwise_is_named(fake, owner, sent, notes):
+def test_penalty_and_cuts_are_sent_and_what_a_server_does_otherwise_is_named(fake, owner, sent, notes):
     server = fake(owner=owner)
-    result = run(server, n=1, top_k=9, top_p=0.8, min_p=0.1, typical_p=0.9)
-    assert {name: server.bodies[0][name] for name in ("top_k", "min_p", "typical_p", "samplers")
-            if name in server.bodies[0]} == sent
+    result = run(server, n=1, top_k=9, top_p=0.8, min_p=0.1, typical_p=0.9, repetition_penalty=1.2)
+    own = ("top_k", "min_p", "typical_p", "samplers", "repetition_penalty", "repeat_penalty", "repeat_last_n")
+    assert {name: server.bodies[0][name] for name in own if name in server.bodies[0]} == sent
     assert [note.key for note in result.notes] == notes
 
 

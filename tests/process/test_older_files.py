@@ -89,7 +89,7 @@ def same(made: Path, expected: Path) -> bool:
 def opened(record: str) -> dict:
     """A record as this version holds it: settings and facts that came after it are at their defaults."""
     raw = json.loads(record)
-    later = {name: declared()[name].default for name in ("min_p", "typical_p")}
+    later = {name: declared()[name].default for name in ("min_p", "typical_p", "repetition_penalty")}
     assert not later.keys() & raw["settings"].keys()
     candidates = [candidate | {"unrated": False} for candidate in raw["candidates"]]
     return raw | {"settings": raw["settings"] | later, "candidates": candidates}

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from bon.engines.base import Job
 from bon.engines.local.decoder import PlainDecoder, SharedDecoder
 from bon.engines.local.incremental_text import Detokenizer, IncrementalText
-from bon.engines.local.sampling import draw, log_probability, shape, uniforms
+from bon.engines.local.sampling import draw, log_probability, mark_occurred, shape, uniforms
 from bon.errors import EngineError
 from bon.events import Row
 from bon.messages import say
@@ -26,7 +26,7 @@ LogitsProcessor: TypeAlias = Callable[..., Tensor]
 
 
 class Rules:
-    """A caller's own rules of generation, in place of a request's temperature, top-k and top-p.
+    """A caller's own rules of generation, in place of how a request's settings shape the logits.
 
     processors: from the prompt's length to a logits processor. stop: from token ids [rows, length] to a bool per row.
     greedy: take the most likely token instead of drawing. eos: token ids that end a text. use_cache: keep the KV cache
@@ -65,6 +65,7 @@ class LiveCandidate:
     cap: int
     logprob: float
     sampled_logprob: float
+    sampling: Sampling
     text: IncrementalText
     tokens: int
     drawn: int
@@ -73,6 +74,7 @@ class LiveCandidate:
                  verbatim: bool = False) -> None:
         self.number, self.job, self.index, self.cap = number, job, index, job.caps[index]
         self._detokenizer, self._eos, self._verbatim = detokenizer, eos, verbatim
+        self.sampling = job.request.settings.sampling
         self.ended: str | None = None
         self.error: EngineError | None = None
         self.restart()
@@ -170,6 +172,11 @@ class DecodingBatch:
         self.ids: Tensor | None = None
         if rules.processors or rules.stop:
             self.ids = torch.tensor([candidate.job.prompt_ids for candidate in candidates], device=model.device)
+        #: Which tokens are in each row's prompt or text [rows, vocabulary], where a request has a repetition penalty.
+        self.occurred: Tensor | None = None
+        if any(candidate.sampling.repetition_penalty != 1 for candidate in candidates) and not rules.processors:
+            with torch.inference_mode():
+                self.occurred = mark_occurred([candidate.job.prompt_ids for candidate in candidates], self.logits)
         self._joining: DecodingBatch | None = None
 
     @property
@@ -215,6 +222,8 @@ class DecodingBatch:
             return rejected
         tokens, logprobs, sampled = self._draw()
         self.tokens = tokens
+        if self.occurred is not None:
+            self.occurred.scatter_(1, tokens.unsqueeze(-1), True)
         stops = self._stops(tokens)
         columns = (tokens.tolist(), logprobs.tolist(), sampled.tolist(), stops, self._certainty())
         live = [row for row in zip(self.candidates, *columns, strict=True) if row[0].ended is None]
@@ -225,10 +234,15 @@ class DecodingBatch:
     def _merge(self, other: "DecodingBatch") -> None:
         """Adds another shared batch's rows behind those that are here."""
         if not self.candidates:  # all have ended or their callers left
-            self.decoder, self.logits, self.uniforms, self.candidates = (
-                other.decoder, other.logits, other.uniforms, other.candidates)
+            self.decoder, self.logits, self.uniforms, self.candidates, self.occurred = (
+                other.decoder, other.logits, other.uniforms, other.candidates, other.occurred)
             return
         self.shared_decoder.join(other.shared_decoder)
+        if self.occurred is not None or other.occurred is not None:
+            # Rows that have none need none: they have no penalty.
+            self.occurred = torch.cat([
+                torch.zeros_like(batch.logits, dtype=torch.bool) if batch.occurred is None else batch.occurred
+                for batch in (self, other)])
         self.logits = torch.cat([self.logits, other.logits])
         width = max(self.uniforms.shape[1], other.uniforms.shape[1])
         both = [pad(numbers, (0, width - numbers.shape[1])) for numbers in (self.uniforms, other.uniforms)]
@@ -272,16 +286,16 @@ class DecodingBatch:
         return self.rules.stop(self.ids).tolist() if self.rules.stop else [False] * len(self.candidates)
 
     def _shaped_by_request(self, logits: Tensor) -> Tensor:
-        """The logits after temperature, top-k and top-p of each row's own request."""
+        """The logits after repetition penalty, temperature and cuts of each row's own request."""
         rows_by_sampling: dict[Sampling, list[int]] = {}
         for i, candidate in enumerate(self.candidates):
-            rows_by_sampling.setdefault(candidate.job.request.settings.sampling, []).append(i)
+            rows_by_sampling.setdefault(candidate.sampling, []).append(i)
         if len(rows_by_sampling) == 1:
             (sampling,) = rows_by_sampling
-            return logits if sampling.plain else shape(logits, sampling)
+            return logits if sampling.plain else shape(logits, sampling, self.occurred)
         shaped = logits.clone()
         for sampling, rows in rows_by_sampling.items():
-            shaped[rows] = shape(logits[rows], sampling)
+            shaped[rows] = shape(logits[rows], sampling, None if self.occurred is None else self.occurred[rows])
         return shaped
 
     def _drop_ended(self, tokens: Tensor) -> None:
@@ -297,6 +311,8 @@ class DecodingBatch:
         self.tokens, self.uniforms = tokens[rows], self.uniforms[rows.to(self.uniforms.device)]
         if self.ids is not None:
             self.ids = self.ids[rows]
+        if self.occurred is not None:
+            self.occurred = self.occurred[rows]
         self.decoder.keep(order)
 
 

@@ -9,42 +9,48 @@ from transformers import PreTrainedModel
 from bon.engines.local import rotary
 from bon.engines.local.decoder import PlainDecoder
 from bon.engines.local.engine import LocalEngine
+from bon.engines.local.sampling import mark_occurred, penalize
 from bon.models.running import compute, eval_mode
+from bon.settings import Sampling
 
 #: Tokens that are read together: their logits over the vocabulary must fit into memory.
 TOKENS = 2048
+#: The model's own distribution.
+PLAIN = Sampling()
 
 
 def log_likelihoods(
     engine: LocalEngine, prompt_ids: Sequence[int], texts: Sequence[Sequence[int]], ended: Sequence[bool],
-    temperature: float = 1.0,
+    sampling: Sampling = PLAIN,
 ) -> list[float]:
     """log p(text | prompt) of each text's token ids, in nats, and of ending after them where it `ended` by itself.
 
-    From logits over `temperature`, without top-k and top-p. Rows are padded behind their ends, where a causal model
-    does not look.
+    By the repetition penalty and the temperature of `sampling`, without its cuts. Rows are padded behind their ends,
+    where a causal model does not look.
     """
     longest = len(prompt_ids) + max(map(len, texts), default=0)
     count = max(1, TOKENS // longest)
     out: list[float] = []
     for start in range(0, len(texts), count):
         rows, ends = texts[start : start + count], ended[start : start + count]
-        out += compute(lambda: _likelihoods(engine, prompt_ids, rows, ends, temperature))  # noqa: B023
+        out += compute(lambda: _likelihoods(engine, prompt_ids, rows, ends, sampling))  # noqa: B023
     return out
 
 
 @torch.inference_mode()
 def _likelihoods(
     engine: LocalEngine, prompt_ids: Sequence[int], texts: Sequence[Sequence[int]], ended: Sequence[bool],
-    temperature: float,
+    sampling: Sampling,
 ) -> list[float]:
     lengths = torch.tensor([len(text) for text in texts])
     width, device = int(lengths.max()), engine.device
     ids = torch.tensor([[*prompt_ids, *text, *[0] * (width - len(text))] for text in texts], device=device)
     with eval_mode(engine.model):
-        logits = _logits(engine.model, ids, len(prompt_ids))
+        logits = _logits(engine.model, ids, len(prompt_ids)).float()
+    if sampling.repetition_penalty != 1:
+        logits = _penalized(logits, ids, len(prompt_ids), sampling.repetition_penalty)
     # Column i is the distribution of token i of the text; of the one past a text's end, whether the text ends there.
-    logprobs = (logits.float() / temperature).log_softmax(-1).cpu()
+    logprobs = (logits / sampling.temperature).log_softmax(-1).cpu()
     tokens = ids[:, len(prompt_ids) :].cpu()
     return (_of_tokens(logprobs, tokens, lengths) + _of_ends(logprobs, lengths, ended, engine)).tolist()
 
@@ -56,6 +62,16 @@ def _logits(model: PreTrainedModel, ids: Tensor, prompt: int) -> Tensor:
     # A token's logits depend on how long the text was when it was drawn: so token by token, as it was generated.
     decoder = PlainDecoder(model, ids[:1, :prompt].tolist(), [0] * len(ids))
     return torch.stack([decoder.logits, *(decoder.read(column) for column in ids[:, prompt:].T)], dim=1)
+
+
+def _penalized(logits: Tensor, ids: Tensor, prompt: int, penalty: float) -> Tensor:
+    """Logits as `_logits` returns them, each under the penalty on the tokens of its row before it."""
+    occurred = mark_occurred(ids[:, :prompt].tolist(), logits[:, 0])
+    columns = []
+    for column, position in zip(logits.unbind(1), range(prompt, prompt + logits.shape[1]), strict=True):
+        columns.append(penalize(column, occurred, penalty))
+        occurred.scatter_(1, ids[:, position : position + 1], True)
+    return torch.stack(columns, 1)
 
 
 def _of_tokens(logprobs: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From logits to tokens: temperature, the cuts (top-k, top-p, min-p, typical), and a draw."""
+"""From logits to tokens: repetition penalty, temperature, the cuts (top-k, top-p, min-p, typical), and a draw."""
 
 import math
 from collections.abc import Sequence
@@ -13,13 +13,18 @@ from bon.settings import Sampling
 BLOCK = 256
 
 
-def shape(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Logits [rows, vocabulary] after temperature, top-k, top-p, min-p and typical sampling, in the order in which
-    transformers applies them; what is cut becomes -inf.
+def shape(logits: Tensor, sampling: Sampling, occurred: Tensor | None = None) -> Tensor:
+    """Logits [rows, vocabulary] after repetition penalty, temperature, top-k, top-p, min-p and typical sampling, in the
+    order in which transformers applies them; what is cut becomes -inf.
 
+    occurred: a bool for each logit: whether the token is in the row's prompt or text; only the repetition penalty needs
+    it.
     Among equally likely tokens at the cut of top-p, or equally typical ones, those with the lowest ids stay.
     transformers, which sorts otherwise, may keep others of them; those at the cut of top-k all stay, as there.
     """
+    if sampling.repetition_penalty != 1.0:
+        assert occurred is not None
+        logits = penalize(logits, occurred, sampling.repetition_penalty)
     if sampling.temperature != 1.0:
         # From the top down and within float32, so that no temperature makes an infinity out of the best token.
         logits = (logits - logits.amax(-1, keepdim=True)) / min(max(sampling.temperature, 1e-30), 1e30)
@@ -37,6 +42,22 @@ def shape(logits: Tensor, sampling: Sampling) -> Tensor:
         entropy = -(logprobs.exp() * logprobs).nansum(-1, keepdim=True)
         logits = _cut_to_mass(logits, (logprobs + entropy).abs(), sampling.typical_p)
     return logits
+
+
+def penalize(logits: Tensor, occurred: Tensor, penalty: float) -> Tensor:
+    """The logits with those of tokens that occurred made smaller by the penalty, or larger where it is below 1 (Keskar
+    et al. 2019, "CTRL").
+    """
+    return torch.where(occurred, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
+
+
+def mark_occurred(texts: Sequence[Sequence[int]], logits: Tensor) -> Tensor:
+    """For each logit [rows, vocabulary] whether its token is in the row's text, a sequence of token ids."""
+    occurred = torch.zeros_like(logits, dtype=torch.bool)
+    for row, text in zip(occurred, texts, strict=True):
+        ids = torch.tensor(text, device=logits.device)
+        row[ids[ids < len(row)]] = True  # models may have an embedding for more tokens than they have logits for
+    return occurred
 
 
 def _cut_to_mass(logits: Tensor, order: Tensor, mass: float) -> Tensor:

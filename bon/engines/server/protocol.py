@@ -35,8 +35,9 @@ LISTED_ALTERNATIVES = {"llama.cpp": 20}
 CONTINUE_MESSAGES = {"vllm", "sglang"}
 #: The temperature at which servers draw where a lower one is set, by their software.
 LEAST_TEMPERATURE = {"vllm": 0.01}
-#: llama.cpp's names of temperature and cuts in the order in which a local model applies them; its own order is another.
-SAMPLERS = ["temperature", "top_k", "top_p", "min_p", "typ_p"]
+#: llama.cpp's names of penalty, temperature and cuts in the order in which a local model applies them; its own order is
+#: another.
+SAMPLERS = ["penalties", "temperature", "top_k", "top_p", "min_p", "typ_p"]
 #: The least temperature and top_p at which equal texts show that a server does not sample.
 SAMPLED_FROM = 0.3
 #: The fields of a message that hold a model's reasoning.
@@ -151,29 +152,35 @@ def _without_nulls(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
 
 
 def _extra_body(software: str, is_chat: bool, settings: Settings) -> dict[str, Any]:
-    """Parameters that are not in the protocol: cuts, and those that switch off the server's own defaults."""
-    sampling = settings.sampling
+    """Parameters that are not in the protocol: repetition penalty, cuts, and those that switch off the server's own
+    defaults.
+    """
+    sampling, penalty = settings.sampling, settings.sampling.repetition_penalty
     cuts = {"top_k": sampling.top_k, "min_p": sampling.min_p, "typical_p": sampling.typical_p}
     match software:
         case "vllm" | "sglang":
-            return {"top_k": sampling.top_k or -1, "min_p": sampling.min_p, "repetition_penalty": 1.0}
+            return {"top_k": sampling.top_k or -1, "min_p": sampling.min_p, "repetition_penalty": penalty}
         case "llama.cpp":
             order = {"samplers": SAMPLERS} if sampling.cuts else {}
-            return cuts | order | {"repeat_penalty": 1.0, "xtc_probability": 0.0, "dry_multiplier": 0.0,
-                                   "top_n_sigma": -1.0}
+            # Of all tokens, where its default are the last 64.
+            repetitions = {"repeat_penalty": penalty} | ({"repeat_last_n": -1} if penalty != 1 else {})
+            return cuts | order | repetitions | {"xtc_probability": 0.0, "dry_multiplier": 0.0,
+                                                 "top_n_sigma": -1.0}
         # It samples only where a generation config says so. Chat models bring one, which also names their end of text:
         # under continuous batching, one sent with the request would remove that.
         case "transformers" if is_chat:
             return {}
         case "transformers":
-            config = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, **cuts}
+            config = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p,
+                      "repetition_penalty": penalty, **cuts}
             return {"generation_config": json.dumps(config)}
-    return {name: cuts[name] for name in _cuts_beyond_protocol(sampling)}
+    return _set_beyond_protocol(sampling)
 
 
-def _cuts_beyond_protocol(sampling: Sampling) -> list[str]:
-    """The cuts that are not in the protocol and not at their defaults."""
-    return [name for name in ("top_k", "min_p", "typical_p") if getattr(sampling, name) != getattr(Sampling(), name)]
+def _set_beyond_protocol(sampling: Sampling) -> dict[str, float]:
+    """The values of a request's sampling that are not in the protocol and not at their defaults, by name."""
+    names = ("top_k", "min_p", "typical_p", "repetition_penalty")
+    return {name: value for name in names if (value := getattr(sampling, name)) != getattr(Sampling(), name)}
 
 
 def is_nearly_greedy(settings: Settings) -> bool:
@@ -187,7 +194,7 @@ def settings_notes(software: str, request: Request) -> list[Message]:
     if software == "transformers":
         return [say("note.transformers_serve_chat" if request.messages else "note.transformers_serve_text")]
     sampling = request.settings.sampling
-    names = ", ".join(_cuts_beyond_protocol(sampling))
+    names = ", ".join(_set_beyond_protocol(sampling))
     keys = [] if software else [*([] if names else ["note.seed_unsure"]), "note.defaults_unsure"]
     if software in ("vllm", "sglang"):
         keys += ["note.no_typical_p"] if sampling.typical_p < 1 else []

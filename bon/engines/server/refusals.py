@@ -24,7 +24,7 @@ REFUSAL_STATUS = (400, 403, 422, 501)
 #: The parameters that are left out of a request when a server refuses them.
 OPTIONAL_PARAMETERS = (
     "n", "logprobs", "seed", "stream_options", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
-    "repeat_penalty", "typical_p", "samplers", "xtc_probability", "dry_multiplier", "top_n_sigma",
+    "repeat_penalty", "repeat_last_n", "typical_p", "samplers", "xtc_probability", "dry_multiplier", "top_n_sigma",
 )
 #: Stands, among unsupported parameters, for a server that takes either `temperature` or `top_p`, but not both.
 EITHER_TEMPERATURE_OR_TOP_P = "temperature+top_p"
@@ -32,6 +32,7 @@ EITHER_TEMPERATURE_OR_TOP_P = "temperature+top_p"
 #: at which the parameter does nothing.
 NEUTRAL_VALUES: Mapping[str, tuple[float, ...]] = {
     "temperature": (1,), "top_p": (1,), "top_k": (0, -1), "min_p": (0,), "typical_p": (1,),
+    "repetition_penalty": (1,), "repeat_penalty": (1,),
 }
 
 #: The names under which servers nest messages and parameters.
