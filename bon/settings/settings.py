@@ -103,7 +103,7 @@ class Settings:
         Number(above=0, most=1), "sampling", fillable=True, control=NumberField(0.05), beside=True, compared=True,
     )
     repetition_penalty: float | None = setting(
-        1.0, "above 1 makes tokens of the prompt and of the text so far less likely, below 1 likelier; 1 is off",
+        1.0, "above 1, tokens of the prompt and of the text so far become less likely; 1 is off",
         Number(above=0), "sampling", fillable=True, control=NumberField(0.05), compared=True,
     )
     seed: int | None = setting(
