@@ -19,6 +19,7 @@ from gradio.server_messages import ProcessCompletedMessage
 
 from bon.messages import say
 from bon.ui.hosting.rate_limit import visitor_id
+from bon.ui.hosting.sessions import counted
 
 #: The share of a queue's places that one visitor has while others wait.
 SHARE = 0.75
@@ -48,13 +49,11 @@ class FairQueue(Queue):
     @contextmanager
     def reading(self, session: str) -> Iterator[None]:
         """A context in which a visitor reads what the runs of a session send."""
-        self._readers[session] += 1
         try:
-            yield
+            with counted(self._readers, session):
+                yield
         finally:
-            self._readers[session] -= 1
-            if not self._readers[session]:
-                del self._readers[session]
+            if session not in self._readers:
                 self._unread_since[session] = time.monotonic()
 
     # What Gradio calls.

@@ -1,19 +1,18 @@
-"""`Sessions`: what Gradio keeps for each session, dropped once nobody uses it; and the layer that sees who does.
+"""`Sessions`: what Gradio keeps for each session, dropped once nobody uses it.
 
 Any request can name a new session, and every call of the HTTP interface is one of its own.
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qs
 
 from gradio import Blocks
 from gradio.state_holder import SessionState, StateHolder
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bon.ui.hosting.layers.asgi import API, path_of
 from bon.ui.hosting.rate_limit import visitor_id
 
 #: How long a session is kept after its last use, how many sessions a visitor may have beside those in use, and how many
@@ -52,8 +51,8 @@ class Session(SessionState):
 class Sessions(StateHolder):
     """In place of Gradio's `StateHolder`.
 
-    A session is in use while it has a run that waits or is under way, or an open stream. streams: how many of those
-    each session has.
+    A session is in use while it has a run that waits or is under way, or an open stream. streams: how many open streams
+    each session has, which `OpenStreams` counts.
     """
 
     streams: Counter[str]
@@ -105,28 +104,13 @@ class Sessions(StateHolder):
         self._visitors.pop(session_id, None)
 
 
-class SessionStreams:
-    """ASGI layer around the routes whose answers stay open: it counts them for `Sessions`."""
-
-    def __init__(self, app: ASGIApp):
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        session_id = _session_of_stream(scope) if scope["type"] == "http" and scope["method"] == "GET" else None
-        if session_id is None:
-            return await self._app(scope, receive, send)
-        streams: Counter[str] = scope["app"].state_holder.streams
-        streams[session_id] += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            streams[session_id] -= 1
-            streams += Counter()  # without those that are 0
-
-
-def _session_of_stream(scope: Any) -> str | None:
-    """The session whose events a request reads; a call without a session has that of its event's id."""
-    route, _, rest = path_of(scope).removeprefix(f"{API}/").partition("/")
-    if (route, rest) == ("queue", "data"):
-        return parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [None])[0]
-    return rest.rpartition("/")[2] if route in ("heartbeat", "call") else None
+@contextmanager
+def counted(counts: Counter[str], name: str) -> Iterator[None]:
+    """A context in which a name counts one more; names that count 0 are left out."""
+    counts[name] += 1
+    try:
+        yield
+    finally:
+        counts[name] -= 1
+        if not counts[name]:
+            del counts[name]

@@ -80,3 +80,17 @@ def test_a_session_keeps_no_values_of_components(page):
     assert ours.blocks_config.blocks.keys() == gradios.blocks_config.blocks.keys()
     assert len(gradios.config_values) > 100
     assert not ours.config_values
+
+
+def test_a_session_is_in_use_while_any_of_its_streams_is_open(page):
+    """Also the stream of a run that a client posted with a session of its own."""
+    page.stage.play = play = Play(TEXTS, SCORES, hold=0)
+    held = page.demo.app.state_holder
+    body = {"data": ["Hi", *(setting.default for setting in declared().values()), None], "session_hash": "own"}
+    with httpx.Client(base_url=f"{page.url}/gradio_api", timeout=60) as http:
+        event_id = http.post("/call/best_of_n", json=body).json()["event_id"]
+        with (http.stream("GET", f"/call/best_of_n/{event_id}") as run, http.stream("GET", "/heartbeat/tab") as beat,
+              http.stream("GET", "/queue/data", params={"session_hash": "own"})):
+            next(run.iter_lines()), next(beat.iter_lines())
+            assert held.streams == {"own": 2, "tab": 1}
+            play.go.set()

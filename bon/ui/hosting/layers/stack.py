@@ -22,7 +22,6 @@ from bon.ui.hosting.layers.response_headers import ResponseHeaders
 from bon.ui.hosting.senders.hosts import Hosts
 from bon.ui.hosting.senders.visitor_addresses import VisitorAddresses
 from bon.ui.hosting.senders.websites import Frames, Websites
-from bon.ui.hosting.sessions import SessionStreams
 from bon.ui.hosting.uploads import Uploads
 
 
@@ -39,7 +38,6 @@ def layers(deployment: Deployment, uploads: Uploads) -> list[Middleware]:
         Middleware(DirectCalls, deployment=deployment),
         Middleware(JsonBodies, deployment=deployment),
         Middleware(FileNames, uploads=uploads),
-        Middleware(SessionStreams),
         Middleware(OpenStreams),
     ]
 
