@@ -31,6 +31,16 @@
     if (node.textContent !== text) node.textContent = text;
   };
 
+  // Replaces every text within a node that `change` makes another one.
+  bon.changeTexts = (root, change) => {
+    const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      const node = texts.currentNode,
+        text = change(node.data.trim());
+      if (text !== node.data.trim()) node.data = text;
+    }
+  };
+
   // Replaces a list's items by texts or messages.
   bon.setItems = (list, texts) =>
     list.replaceChildren(...(texts ?? []).map((text) => bon.el("li", {}, bon.translate(text))));

@@ -2,14 +2,7 @@
 {
   // Translates the errors; Gradio sometimes writes them repeatedly.
   const translateErrors = () => {
-    for (const error of document.querySelectorAll("#form .validation-error")) {
-      const texts = document.createTreeWalker(error, NodeFilter.SHOW_TEXT);
-      while (texts.nextNode()) {
-        const node = texts.currentNode,
-          text = bon.translate(node.data.trim());
-        if (text !== node.data.trim()) node.data = text;
-      }
-    }
+    for (const error of document.querySelectorAll("#form .validation-error")) bon.changeTexts(error, bon.translate);
   };
 
   // Brings an error at a hidden field into view.

@@ -52,6 +52,8 @@
   };
   const messageText = ({ key, values, parts, separator }) =>
     parts ? parts.map(valueText).join(separator) : bon.say(key, values);
+  // The text of a message whose key and values stand in JSON beside it.
+  bon.translateDescribed = messageText;
 
   // Fills the texts into the HTML fragments: data-say names the key. Backticks enclose code or, with data-mark, keys to
   // press.

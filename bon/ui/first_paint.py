@@ -58,12 +58,12 @@ class FirstPaint:
         return send_changed(send, change)
 
     def _insert(self, page: bytes) -> bytes:
-        if PASSWORD_NEEDED in page:  # Gradio answers with a form for it, which has none of the parts in the image
-            return page
         before_scripts, script, rest = page.partition(b"<script")
         head, end_of_head, body = rest.partition(b"</head>")
         before, tag, after = body.partition(b"<gradio-app")
         scripts_tag = f'<script defer src=".{self._scripts_path}"></script>'.encode()
+        if PASSWORD_NEEDED in page:  # Gradio answers with a form for it, which has none of the parts in the image
+            return b"".join((before_scripts, scripts_tag, script, rest))
         head = b"".join((before_scripts, scripts_tag, script, head, self._head, end_of_head))
         return b"".join((head, before, self._body, tag, after))
 

@@ -75,11 +75,17 @@ class FairQueue(Queue):
         return None
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
-        """Lets a run wait. For one that finds the queue full, runs that nobody reads are stopped."""
+        """Lets a run wait. For one that finds the queue full, runs that nobody reads are stopped.
+
+        Returns whether it waits, its id or what is wrong, and the state.
+        """
         if self.max_size is not None and len(self) >= self.max_size:
             for event_queue in self.event_queue_per_concurrency_id.values():
                 self._stop_unread(event_queue, time.monotonic())
-        return await super().push(body, request, username)
+        waits, event_id_or_fault, state = await super().push(body, request, username)
+        if state == "queue_full":
+            event_id_or_fault = say("error.queue_full", n=self.max_size)
+        return waits, event_id_or_fault, state
 
     def broadcast_estimations(self, concurrency_id: str, after: int | None = None) -> None:
         """Tells waiting visitors their positions; with `after`, those behind the newest run."""

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from gradio import http_server, processing_utils, route_utils, routes
 from gradio.route_utils import GradioMultiPartParser
 from starlette.datastructures import FormData
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from bon.errors import InputError
@@ -59,14 +59,14 @@ class OneFileParser(GradioMultiPartParser):
         """Refuses a file in another field, which nothing would read or delete."""
         super().on_headers_finished()
         if self._current_part.field_name != FIELD:
-            raise MultiPartException(say("error.upload", field=FIELD))
+            raise HTTPException(400, say("error.upload", field=FIELD))
 
     async def parse(self) -> FormData:
         """The form of the request: one file, all of which has arrived."""
         try:
             form = await super().parse()
             if not form:
-                raise MultiPartException(say("error.upload", field=FIELD))
+                raise HTTPException(400, say("error.upload", field=FIELD))
             return form
         except BaseException:
             for file in self._files_to_close_on_error:

@@ -8,7 +8,7 @@ from gradio_client import Client
 from playwright.sync_api import expect
 
 from bon.errors import LimitError
-from bon.messages import say
+from bon.messages import tables
 from bon.ui import launch, theme
 from bon.ui.app_state import AppState
 from bon.ui.hosting.deployment import Deployment
@@ -87,16 +87,27 @@ def test_nothing_but_health_opens_without_the_password(capfd):
         assert PASSWORD not in repr(page.state.deployment) + http.get("/config").text
 
 
-def test_the_page_asks_for_the_password_and_then_opens(browser):
+def test_the_page_asks_for_the_password_in_the_visitors_language_and_then_opens(browser, monkeypatch):
+    monkeypatch.setattr("bon.ui.hosting.layers.direct_calls.LOGINS_PER_MINUTE", 2)
     with serving(BON_PASSWORD=PASSWORD) as served:
-        page = browser.new_page()
+        page = browser.new_page(locale="es-ES")
+
+        def log_in(password: str) -> None:
+            for box, text in zip(page.locator("input").all(), ("anyone", password), strict=True):
+                box.fill(text)
+            page.get_by_role("button", name="Iniciar sesión").click()
+
         page.goto(served.url)
-        expect(page.get_by_text(say("login.message"))).to_be_visible()
+        expect(page.get_by_text(tables()["es"]["login.message"])).to_be_visible()
         expect(page.locator(".first-paint")).to_have_count(0)
-        for box, text in zip(page.locator("input").all(), ("anyone", PASSWORD), strict=True):
-            box.fill(text)
-        page.get_by_role("button", name="Login").click()
+        log_in("wrong")
+        expect(page.locator(".creds")).to_be_visible()
+        log_in(PASSWORD)
         wait_until_ready(page)
+        page.context.clear_cookies()
+        page.reload()
+        log_in(PASSWORD)
+        expect(page.locator(".auth")).to_contain_text("Son más de 2 llamadas por minuto")
         page.close()
 
 

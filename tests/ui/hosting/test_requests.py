@@ -7,6 +7,7 @@ import http.client
 import http.server
 import json
 import os
+import re
 import shutil
 import socket
 import threading
@@ -18,13 +19,17 @@ import pytest
 import safehttpx
 from gradio import processing_utils, route_utils
 from gradio_client import Client
+from playwright.sync_api import expect
 
+from bon import messages
 from bon.errors import InputError
 from bon.settings import declared
 from bon.ui.hosting import sizes
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.layers import json_bodies
+from tests.support.browser import ROOT
 from tests.support.served_page import FORM, PUBLIC, call_listener, listener, serving
+from tests.ui.test_page import open_tab
 
 FILE_META = {"_type": "gradio.FileData"}
 
@@ -210,6 +215,82 @@ def test_streams_pass_through_proxies_at_once(page):
         assert answer.headers["cache-control"] == "no-cache"
         assert answer.headers["x-accel-buffering"] == "no"
     assert page.http.get("/info").headers["x-content-type-options"] == "nosniff"
+
+
+# Refusals.
+
+
+def refusals(page, private, patch) -> dict[str, httpx.Response]:
+    """For the key of each refusal an answer with it. private: a private page, which has its own."""
+    post, many = page.http.post, json_bodies.sizes.json_values(page.state.deployment) + 1
+    here, elsewhere = f"{private.url}/", {"origin": "http://elsewhere.example"}
+    call = {"data": [*FORM.values()], "fn_index": listener(page, "generate"), "session_hash": "s"}
+    views = {"component_id": component(page, "batch"), "fn_name": "views", "data": 5, "session_hash": "s"}
+    answers = {
+        "error.body": post("/queue/join", content=b"x" * (sizes.json_bytes(page.state.deployment) + 1)),
+        "error.json_values": post("/queue/join", content=b"[" + b"0," * many + b"0]"),
+        "error.json_depth": post("/queue/join", content=b"[" * 65 + b"]" * 65),
+        "error.json_body": post("/queue/join", content=b"{"),
+        "error.json_number": post("/queue/join", content=b"9" * 30),
+        "error.file_address": page.http.get("/file=http://elsewhere.example/x"),
+        "error.no_such_component": post("/component_server", json=views | {"component_id": -1}),
+        "error.server_value": post("/component_server", json=views),
+        "error.no_such_listener": post("/run/nothing", json={"data": []}),
+        "error.call_instead": post("/run/best_of_n", json={"data": []}),
+        "error.inputs": post("/call/best_of_n", json={"data": []}),
+        "error.no_such_setting": post("/call/v2/best_of_n", json={"nothing": 1}),
+        "error.no_such_route": page.http.get("/deep_link"),
+        "error.upload": post("/upload", files={"other": ("a.csv", b"1")}),
+        "error.host": page.http.get("/config", headers={"host": "0177.0.0.1"}),
+        "error.other_host": httpx.get(here, headers={"host": "elsewhere.example"}),
+        "error.other_website": httpx.post(f"{here}gradio_api/queue/join", headers=elsewhere, json={}),
+    }
+    patch.setattr(page.demo._queue, "max_size", 0)
+    answers["error.queue_full"] = post("/queue/join", json=call)
+    answers["error.calls"] = [httpx.post(f"{page.url}/login") for _ in range(11)][-1]
+    return answers
+
+
+def test_every_refusal_names_its_key_for_the_page(page, monkeypatch):
+    hosting = ROOT / "bon" / "ui" / "hosting"
+    files = [hosting / "gradio_guards.py", hosting.parent / "components.py", *hosting.glob("layers/*.py"),
+             *hosting.glob("senders/*.py")]
+    # Of runs that are over, programs alone are told; they read a stream.
+    keys = {key for file in files if file.name != "open_streams.py"
+            for key in re.findall(r'"(error\.[a-z_]+)"', file.read_text(encoding="utf-8"))}
+    with serving() as private:
+        answers = refusals(page, private, monkeypatch)
+    assert keys == answers.keys() - {"error.queue_full"}
+    for key, answer in answers.items():
+        refusal = answer.json()
+        assert refusal["message"]["key"] == key
+        assert refusal["detail"] == refusal["error"] == messages.say(key, **refusal["message"]["values"])
+
+
+def test_refusals_reach_a_spanish_visitor_in_spanish(page, visit, tmp_path, monkeypatch):
+    view = visit(page, locale="es-ES")
+    (tmp_path / "large.csv").write_bytes(b"x" * (sizes.file_bytes(page.state.deployment) + 1))
+
+    def toast(key: str, **values: str) -> None:
+        text = messages.tables()["es"][key]
+        beginning = (text if isinstance(text, str) else text["other"]).format(**values).partition("{")[0]
+        expect(view.locator(".toast-body").filter(has_text=beginning).first).to_be_visible()
+        for close in view.locator(".toast-close").all():
+            close.click()
+
+    open_tab(view, "Lotes")
+    view.set_input_files("#batch-file input[type=file]", tmp_path / "large.csv")
+    toast("error.file_size", most="1.0 Mb")
+    view.evaluate("""() => {
+        const box = document.querySelector("#batch-paste textarea");
+        box.value = "x\\n".repeat(200000);
+        box.dispatchEvent(new Event("input"));
+    }""")
+    toast("error.body", most="0.3")
+    monkeypatch.setattr(page.demo._queue, "max_size", 0)
+    view.fill("#batch-paste textarea", "This movie")
+    toast("error.queue_full", n="0")
+    view.errors[:] = [error for error in view.errors if "status of" not in error]  # the refusals, in the console
 
 
 # Sizes.

@@ -7,6 +7,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from bon.messages import describe
+
 #: The prefix of Gradio's own routes.
 API = "/gradio_api"
 
@@ -17,8 +19,11 @@ def path_of(scope: Scope) -> str:
 
 
 def refusal(status: int, line: str) -> JSONResponse:
-    """The answer to a refused request: one line, under the two keys that Gradio's scripts read."""
-    return JSONResponse({"detail": line, "error": line}, status)
+    """The answer to a refused request: one line, under the two keys that Gradio's scripts read.
+
+    Beside it stand the line's key and values, of which `assets/ui/refusals.js` makes the line in the page's language.
+    """
+    return JSONResponse({"detail": line, "error": line, "message": describe(line)}, status)
 
 
 def send_changed(send: Send, change: Callable[[Message, bytes], tuple[Message, bytes]]) -> Send:

@@ -3,12 +3,14 @@
 import errno
 from typing import Any
 
+from fastapi.exception_handlers import http_exception_handler
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from bon.messages import say
+from bon.messages import Message, say
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.error_log import UNEXPECTED, explain
 from bon.ui.hosting.layers.asgi import refusal
@@ -43,13 +45,22 @@ def layers(deployment: Deployment, uploads: Uploads) -> list[Middleware]:
 
 
 def server_options() -> dict[str, Any]:
-    """The arguments of the application for its own route, and for what a disk that takes nothing more makes fail."""
-    return {"routes": [Route("/health", _health)], "exception_handlers": {OSError: _explain_failure}}
+    """The arguments of the application for its own route, and for the answers to errors that routes raise."""
+    handlers = {OSError: _explain_failure, HTTPException: _answer_with_key}
+    return {"routes": [Route("/health", _health)], "exception_handlers": handlers}
 
 
 def _health(_: Request) -> Response:
     """The answer to whoever watches the server: without a session, a limit or a line in the log."""
     return PlainTextResponse("ok")
+
+
+async def _answer_with_key(request: Request, error: Exception) -> Response:
+    """The answer where a route refuses a request: as the layers', for a message that has a key."""
+    assert isinstance(error, HTTPException)
+    if isinstance(error.detail, Message):
+        return refusal(error.status_code, error.detail)
+    return await http_exception_handler(request, error)
 
 
 def _explain_failure(_: Request, error: Exception) -> JSONResponse:
