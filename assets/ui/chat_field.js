@@ -96,7 +96,8 @@
     const startChat = () => {
       const [text, message] = ["beginning", "question"].map((name) => document.querySelector(`#examples .${name}`));
       const linked = new URLSearchParams(location.search).has("prompt");
-      if (!linked && document.querySelector("#prompt textarea").value === text.textContent.trim()) message.click();
+      if (!linked && document.querySelector("#prompt textarea").value === text.textContent.trim())
+        bon.writePrompt(message.textContent.trim());
       return [];
     };
 

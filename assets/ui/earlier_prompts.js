@@ -5,9 +5,13 @@
   const MOST_CHARACTERS = 40; // of an earlier prompt on the button
   const earlierPrompts = [];
 
-  const setPrompt = (text, chat) => {
+  // Writes a text into the prompt field, as the visitor would.
+  bon.writePrompt = (text) => {
     field().value = text;
     field().dispatchEvent(new Event("input", { bubbles: true }));
+  };
+  const setPrompt = (text, chat) => {
+    bon.writePrompt(text);
     bon.chatEntry.set(chat);
     const back = document.querySelector(".back"),
       last = earlierPrompts.at(-1);

@@ -30,4 +30,17 @@
       bon.formFilled = resolve;
       document.querySelector("#enter").click();
     });
+
+  // What the fields and the slider get when the page opens: the values from before a change of the language, or else
+  // those of the link. Fields that the visitor has changed meanwhile stay as they are. current: the fields' values.
+  bon.valuesOnOpening = ({ values, defaults }, ...current) => {
+    const names = Object.keys(defaults),
+      opening = bon.takeStoredForm(names) ?? values;
+    const isUntouched = (name) => plain(current[names.indexOf(name)]) === plain(defaults[name]);
+    const isFilled = (name) => name in opening && isUntouched(name);
+    const filled = names.map((name) => (isFilled(name) ? opening[name] : UNCHANGED));
+    return [...filled, isFilled("n") ? bon.sliderValue(opening.n) : UNCHANGED];
+  };
+  const UNCHANGED = { __type__: "update" };
+  const plain = (value) => JSON.stringify(value ?? ""); // Gradio has no null
 }

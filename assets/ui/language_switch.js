@@ -28,13 +28,11 @@
     location.assign(address);
   };
 
-  // The form's values before the reload, for the fields and the slider; no change if there are none.
-  bon.restoreForm = () => {
+  // Removes the form's values from before the reload and returns them by name; null if there are none.
+  bon.takeStoredForm = (names) => {
     const values = JSON.parse(bon.readStored("sessionStorage", FORM_KEY));
     bon.store("sessionStorage", FORM_KEY, null);
-    const names = Object.keys(bon.defaults);
-    if (values?.length !== names.length) return [...names, "slider"].map(() => ({ __type__: "update" }));
-    return [...values, bon.sliderValue(values[names.indexOf("n")])];
+    return values?.length === names.length ? Object.fromEntries(names.map((name, i) => [name, values[i]])) : null;
   };
 
   // Gradio uses the browser's language; only a function of its core module can set another one.

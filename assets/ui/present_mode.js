@@ -18,6 +18,10 @@
     scrollTo(0, 0);
   };
 
+  // Presses Generate once Gradio has written the text into the prompt field.
+  const generateOnce = (text) =>
+    find("#prompt textarea").value === text ? find("#generate").click() : setTimeout(generateOnce, 10, text);
+
   const takesText = (node) => node?.closest?.("input, textarea, select, [contenteditable='true'], [role='combobox']");
   document.addEventListener("keydown", (event) => {
     if (!isOn() || event.ctrlKey || event.metaKey || event.altKey || takesText(event.target)) return;
@@ -26,8 +30,7 @@
     const example = shownExamples[Number(event.key) - 1];
     if (!example || find("#generate").hasAttribute("data-running")) return;
     example.click();
-    // Gradio must first write the example into the field.
-    setTimeout(() => find("#generate").click(), 120);
+    generateOnce(example.textContent.trim());
   });
   document.addEventListener("click", (event) => event.target.closest?.(".presents") && setOn(!isOn()));
 

@@ -7,8 +7,14 @@
   const SHORT_WAIT = 400;
 
   const ordinal = (n) => bon.say("ordinal", { n }, "ordinal");
-  // The view with the state of the queue and the connection.
-  const withConnectionState = (view, queue, lost) => {
+  // The view with the state of the queue and the connection. heldModel: the model that a held press waits for, or null.
+  const withConnectionState = (view, queue, lost, heldModel) => {
+    if (heldModel !== null)
+      return {
+        phase: "loading",
+        title: bon.say("loading.title"),
+        line: bon.say("loading.line", { model: heldModel }),
+      };
     if (queue.waiting)
       return {
         phase: "queued",
@@ -85,11 +91,12 @@
       waitTimer = 0,
       scrollPending = false, // whether the result comes into view when the first text arrives
       lost = false,
+      heldModel = null, // the model that a press of Generate waits for
       draft = "", // the run in progress as JSON, like a record
       record = ""; // the run that is shown as JSON; empty during a run and if none is shown
 
     const drawStatus = () => {
-      const current = withConnectionState(view, queue, lost);
+      const current = withConnectionState(view, queue, lost, heldModel);
       const progress = current.progress ?? (current.phase === "done" ? 1 : 0);
       const news = current.phase === "writing" && bon.say("writing.news");
       status.draw(root, current, IN_PROGRESS.includes(current.phase), progress, news);
@@ -194,6 +201,10 @@
       if (state.busy) offer.hidden = true;
       bon.busy = state.busy;
       bon.setRunning(state.busy);
+      drawStatus();
+    });
+    document.addEventListener("bon:held", ({ detail }) => {
+      heldModel = detail.model;
       drawStatus();
     });
     bon.watchConnection(element, (isLost) => {

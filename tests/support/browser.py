@@ -65,10 +65,11 @@ def chromium(*options: str) -> Iterator[Browser]:
     browser.close()
 
 
-def open_page(browser: Browser, url: str, **context) -> Page:
-    """Opens the page and waits for its result; `page.left` and `page.errors` collect foreign requests and errors.
+def open_page(browser: Browser, url: str, ready: bool = True, **context) -> Page:
+    """Opens the page and waits until it is ready; `page.left` and `page.errors` collect foreign requests and errors.
 
-    An error is a failed script, or a violation of the page's content policy.
+    ready: False waits for the page's parts alone. An error is a failed script, or a violation of the page's content
+    policy.
     """
     context_options = repr(sorted(context.items()))
     if spare := browser.spare.get(context_options):
@@ -83,7 +84,10 @@ def open_page(browser: Browser, url: str, **context) -> Page:
     page.on("console", lambda message: page.errors.append(message.text) if is_fault(message.text) else None)
     page.set_default_timeout(120_000)
     page.goto(url)
-    wait_until_ready(page)
+    if ready:
+        wait_until_ready(page)
+    else:
+        page.wait_for_selector(".first-paint", state="detached")
     return page
 
 
@@ -274,6 +278,8 @@ class Stage:
         self.play: Play | None = None
         self.loads: Future | None = None  # in place of an immediate one
         self.runs = 0
+        self.requests: list[Request] = []  # of the runs
+        self.chats = False  # whether the sampler's model answers chats
         self.engine = self.scorer = self
 
     def load(self, *_, **__) -> Future:
@@ -285,9 +291,11 @@ class Stage:
 
     def describe(self) -> dict:
         """Facts for the chips."""
-        return {"name": "scripted", "parameters": 4_800_000, "device": "cpu", "dtype": "bfloat16", "context": 256}
+        return {"name": "scripted", "parameters": 4_800_000, "device": "cpu", "dtype": "bfloat16", "context": 256,
+                "chats": self.chats}
 
     def stream_request(self, request: Request, live: bool = False) -> Iterator[Event]:
         """Plays the run."""
         self.runs += 1
+        self.requests.append(request)
         return self.play.events(request.prompt, request.settings.filled().with_seed())

@@ -68,12 +68,12 @@ def test_labels_of_other_scorers_are_accepted_unchecked():
     assert accept({"target": "LABEL_1", "scorer": "some/scorer"}, form_inputs())[0]["target"] == "LABEL_1"
 
 
-def test_the_answer_has_a_value_for_every_output():
+def test_the_answer_has_the_values_of_a_link_and_says_whether_there_is_one():
     answer = share_links.fill_form({"n": "200", "seed": "x"}, form_inputs(), Deployment())
-    assert len(answer) == len(FIELDS) + 2
-    assert answer[-2] == 64
-    assert answer[-1]["linked"] is True
-    assert share_links.fill_form({}, form_inputs(), Deployment())[-1]["linked"] is False
+    assert (answer["values"], len(answer["ignored"]), answer["linked"]) == ({"n": 200}, 1, True)
+    assert list(answer["defaults"]) == list(FIELDS)
+    answer = share_links.fill_form({}, form_inputs(), Deployment())
+    assert (answer["values"], answer["ignored"], answer["linked"]) == ({}, [], False)
 
 
 # In the browser.

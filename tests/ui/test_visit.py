@@ -1,9 +1,19 @@
-"""Whole visits: hostile texts, layout shifts, a page that is left during a run, and what a page stores."""
+"""Whole visits: hostile texts, presses that come early, layout shifts, a page that is left, and what a page stores."""
 
+import threading
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import pytest
 from playwright.sync_api import expect
 
+from bon.errors import InputError, ModelError
+from bon.messages import say
+from bon.ui.batch import handlers as batch_handlers
+from bon.ui.compare import handlers as compare_handlers
+from bon.ui.generate import share_links
 from tests.support.browser import DESK, DRAWN, PHONE_SIZE, Play, close_page, open_page
-from tests.ui.test_page import expect_phase, fill_settings, open_tab, run, winner
+from tests.ui.test_page import complete_run, expect_phase, fill_settings, open_tab, run, winner
 
 #: Each sets window.hacked, or asks for a picture, if it is taken for anything but text.
 PAYLOADS = (
@@ -110,6 +120,188 @@ def test_no_text_of_prompt_or_model_is_interpreted_as_code(browser, stage, visit
     injected_markup_runs_nothing(page)
     assert len(page.errors) >= 7  # the violations, all of which the fixture `visit` would report
     page.errors.clear()
+
+
+# Presses that come before the form is filled in, or before the chosen model is known.
+
+
+@pytest.fixture
+def fill(monkeypatch):
+    """What a link fills in waits for this event."""
+    goes_on, fill_form = threading.Event(), share_links.fill_form
+
+    def fill_later(*arguments):
+        assert goes_on.wait(60)
+        return fill_form(*arguments)
+
+    monkeypatch.setattr(share_links, "fill_form", fill_later)
+    yield goes_on
+    goes_on.set()
+
+
+def open_early(visit, stage, query: str, **context):
+    """The page of a link, as soon as it has its parts."""
+    return visit(SimpleNamespace(url=f"{stage.url}/?{query}"), ready=False, **context)
+
+
+def expect_held(page, button: str = "#generate") -> None:
+    """Asserts that the button shows that it waits."""
+    expect(page.locator(button)).to_have_attribute("data-doing", "Waiting…")
+    expect(page.locator(button)).to_have_attribute("aria-disabled", "true")
+
+
+def ran(stage) -> list[tuple]:
+    """The prompt, the seed and the messages of each run."""
+    return [(r.prompt, r.settings.seed, r.messages) for r in stage.requests]
+
+
+def test_a_press_before_the_form_is_filled_can_be_stopped_or_runs_what_the_link_fills_in(stage, visit, fill):
+    page = open_early(visit, stage, "prompt=My+new+phone&seed=2896323314")
+    for stop in (lambda: page.click("#stop"), lambda: page.keyboard.press("Escape")):
+        page.keyboard.press("Control+Enter")
+        expect_held(page)
+        stop()
+        expect(page.locator("#generate")).not_to_have_attribute("data-running", "")
+    page.click("#generate")
+    expect_held(page)
+    page.keyboard.press("Control+Enter")  # a second press, which changes nothing
+    page.click("#generate", force=True)
+    assert stage.runs == 0
+    fill.set()
+    expect_phase(page, "done")
+    assert winner(page).startswith("My new phone")
+    assert page.locator("#prompt textarea").input_value() == "My new phone"
+    assert ran(stage) == [("My new phone", 2896323314, None)]
+    expect(page.locator("#generate")).not_to_have_attribute("data-running", "")
+    run(page)
+    expect_phase(page, "done")
+    assert stage.runs == 2
+
+
+def test_what_a_visitor_writes_before_the_form_is_filled_stays_and_runs(stage, visit, fill):
+    page = open_early(visit, stage, "prompt=My+new+phone&seed=7&n=9")
+    page.locator("#generate").focus()
+    page.keyboard.press("Enter")
+    expect_held(page)
+    page.fill("#prompt textarea", "My own text")
+    page.fill("#n input", "3")
+    fill.set()
+    expect_phase(page, "done")
+    assert ran(stage) == [("My own text", 7, None)]
+    assert stage.requests[0].settings.n == 3
+    expect(page.locator("#prompt textarea")).to_have_value("My own text")
+    expect(page.locator("#n-slider input[type=range]")).to_have_value("3")
+
+
+def test_a_form_that_cannot_be_filled_releases_the_press(stage, visit, monkeypatch):
+    def fail(*_):
+        raise ModelError(say("error.not_loaded_here"))
+
+    monkeypatch.setattr(share_links, "fill_form", fail)
+    page = open_early(visit, stage, "prompt=Hi")
+    page.keyboard.press("Control+Enter")
+    expect_phase(page, "done")
+    assert ran(stage)[0][0] == "This movie"
+
+
+def test_a_message_before_the_model_is_known_is_sent_as_a_message(stage, visit):
+    stage.chats, stage.loads = True, Future()
+    page = open_early(visit, stage, "")
+    page.fill("#prompt textarea", "Which film?")
+    page.keyboard.press("Control+Enter")
+    expect_held(page)
+    expect(page.locator(".bon .status")).to_contain_text("Loading the model…")
+    page.fill("#prompt textarea", "Which book?")
+    assert stage.runs == 0
+    stage.loads.set_result(stage)
+    expect_phase(page, "done")
+    assert ran(stage)[0][2] == ({"role": "user", "content": "Which book?"},)
+    expect(page.locator("body")).to_have_attribute("data-chat", "new")
+
+
+def test_the_first_example_becomes_a_message_before_it_runs(stage, visit):
+    stage.chats, stage.loads = True, Future()
+    page = open_early(visit, stage, "")
+    page.click("#generate")
+    expect_held(page)
+    stage.loads.set_result(stage)
+    expect_phase(page, "done")
+    example = page.locator("#prompt textarea").input_value()
+    assert example == "Which film tonight?"
+    assert ran(stage)[0][2] == ({"role": "user", "content": example},)
+
+
+def test_a_linked_model_that_loads_with_generate_is_known_before_the_run(stage, visit):
+    stage.chats = True
+    page = open_early(visit, stage, "model=someone/model&prompt=Hi")
+    expect(page.locator(".chips")).to_contain_text("loads with Generate")
+    run(page)
+    expect_phase(page, "done")
+    assert ran(stage)[0][2] == ({"role": "user", "content": "Hi"},)
+
+
+def test_a_load_that_fails_releases_the_press_with_its_error(stage, visit):
+    stage.loads = Future()
+    page = open_early(visit, stage, "")
+    run(page)
+    expect_held(page)
+    stage.loads.set_exception(ModelError(say("error.not_loaded_here")))
+    expect(page.locator(".bon .alert")).to_contain_text(say("error.not_loaded_here"))
+    expect_phase(page, "failed")
+    expect(page.locator("#generate")).not_to_have_attribute("data-running", "")
+
+
+def test_a_model_chosen_while_another_loads_is_the_one_that_runs(stage, page_state, visit, monkeypatch):
+    loads = {}
+    monkeypatch.setattr(page_state.models, "load", lambda s: loads.setdefault(s.model, Future()))
+    page = open_early(visit, stage, "")
+    run(page)
+    expect_held(page)
+    page.click("#settings-line")
+    page.fill("#model input", "someone/other")
+    page.keyboard.press("Tab")
+    expect(page.locator(".chips")).to_contain_text("someone/other")
+    loads["embedded"].set_result(stage)
+    expect_held(page)
+    loads["someone/other"].set_result(stage)
+    expect_phase(page, "done")
+    assert [r.settings.model for r in stage.requests] == ["someone/other"]
+    loads["someone/third"] = Future()
+    loads["someone/third"].set_result(stage)
+    page.fill("#model input", "someone/third")
+    complete_run(page, lambda page: page.keyboard.press("Control+Enter"))  # while the name is still typed
+    assert [r.settings.model for r in stage.requests] == ["someone/other", "someone/third"]
+
+
+def test_comparisons_and_batches_that_begin_early_have_the_links_settings(stage, visit, fill, monkeypatch):
+    begun = []
+
+    def record(values, _deployment):
+        begun.append((values["temperature"], values["top_k"]))
+        raise InputError("input", say("error.batch.nothing"))
+
+    for handlers in (compare_handlers, batch_handlers):
+        monkeypatch.setattr(handlers, "settings_of", record)
+    page = open_early(visit, stage, "temperature=0.5&top_k=40")
+    open_tab(page, "Compare")
+    page.click("#compare-start")
+    expect_held(page, "#compare-start")
+    page.click("#compare-stop")
+    expect(page.locator("#compare-start")).not_to_have_attribute("data-running", "")
+    page.locator("#compare-start").focus()
+    page.keyboard.press("Enter")
+    expect_held(page, "#compare-start")
+    open_tab(page, "Batch")
+    page.fill("#batch-paste textarea", "Hi")
+    page.click("#batch-start")
+    expect_held(page, "#batch-start")
+    assert begun == []
+    fill.set()
+    expect(page.locator("#batch [role=alert]")).to_contain_text("Choose a file of prompts")
+    open_tab(page, "Compare")
+    expect(page.locator(".comparison [role=alert]")).to_contain_text("Choose a file of prompts")
+    assert begun == [(0.5, 40), (0.5, 40)]
+    assert stage.runs == 0
 
 
 SHIFTS = """() => {

@@ -121,7 +121,8 @@ class GenerateHandlers:
             return
         engine = sampler.engine.describe()
         chips = run_view.chips(engine, sampler.scorer.name)
-        yield chips, _target_update(sampler.scorer, target), {"model": model, "chats": bool(engine.get("chats"))}
+        support = {"model": model, "scorer": scorer, "chats": bool(engine.get("chats"))}
+        yield chips, _target_update(sampler.scorer, target), support
 
     def estimate(self, model: str | None, scorer: str | None, n: Any, min_tokens: Any, max_tokens: Any) -> str:
         """The text of how long a run of this size will take; empty where that is not known or a number is invalid."""

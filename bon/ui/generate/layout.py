@@ -82,9 +82,9 @@ class GenerateTab:
         Returns both events.
         """
         fields = [*(self.form[name] for name in FIELDS), self.form["slider"]]
-        first = {name: self.form[name].value for name in FIELDS}
+        first, notice = {name: self.form[name].value for name in FIELDS}, self.form["notice"]
 
-        def fill_form(request: gr.Request) -> list[Any]:
+        def fill_form(request: gr.Request) -> dict[str, Any]:
             return share_links.fill_form(dict(request.query_params or {}), first, self._deployment)
 
         enter = gr.Button("Enter", elem_id="enter", visible="hidden")
@@ -92,11 +92,17 @@ class GenerateTab:
         entered.then(None, None, None, js="() => bon.formFilled()", **QUIET)
         speak = gr.Button("Speak", elem_id="speak", visible="hidden")
         speak.click(None, fields[:-1], None, js="(...values) => bon.switchLanguage(...values)", **QUIET)
-        opened = page.load(fill_form, None, [*fields, self.form["notice"]], concurrency_limit=None, **QUIET)
-        return opened.then(None, None, fields, js="() => bon.restoreForm()", **QUIET), entered
+        filled = page.load(fill_form, None, notice, concurrency_limit=None, **QUIET)
+        opened = filled.then(None, [notice, *fields[:-1]], fields,
+                            js="(...values) => bon.valuesOnOpening(...values)", **QUIET)
+        opened.then(None, None, None, js="() => bon.formOpened()", **QUIET)
+        # Without an answer the form stays as it is, and a held press must go on all the same.
+        filled.failure(None, None, None, js="() => bon.formOpened()", **QUIET)
+        return opened, entered
 
     def _wire_models(self, run: Any, opened: Any, entered: Any, chips: gr.HTML) -> None:
-        """Loads model and scorer when the visitor chooses one, or runs them; some when the page opens.
+        """Loads model and scorer when the visitor chooses one, or runs them, or presses a button before the page knows
+        them (`early_press.js`); some when the page opens.
 
         `change` is no choice: a link changes them too.
         """
@@ -106,4 +112,10 @@ class GenerateTab:
         opened.then(self._handlers.prepare_unasked, *fields, **options)
         entered.then(self._handlers.prepare, *fields, **options)
         run.success(self._handlers.prepare, *fields, **options)
+        prepare = gr.Button("Prepare", elem_id="prepare", visible="hidden")
+        prepared = prepare.click(self._handlers.prepare, *fields, **options)
+        for ended in (prepared.success, prepared.failure):
+            ended(None, self.form["chats"], None, js="(support) => bon.modelPrepared(support)", **QUIET)
+        choice = gr.Button("Choice", elem_id="choice", visible="hidden")
+        choice.click(None, [model, scorer], None, js="(...chosen) => bon.proceedWith(...chosen)", **QUIET)
         gr.on([model.input, scorer.input], self._handlers.prepare, *fields, trigger_mode="always_last", **options)

@@ -5,10 +5,8 @@
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import gradio as gr
 
 from bon.messages import say
 from bon.settings import NumberField, Switch, declared
@@ -21,19 +19,16 @@ LABELS = ("POSITIVE", "NEGATIVE")
 SLIDER_MAX = 64
 
 
-def fill_form(query: Mapping[str, str], form: Mapping[str, Any], deployment: Deployment) -> list[Any]:
-    """The values that a link gives to the form's `FIELDS`, the slider and the notice; `gr.skip()` keeps a value.
-
-    form: the fields' first values.
-    """
+def fill_form(query: Mapping[str, str], form: Mapping[str, Any], deployment: Deployment) -> dict[str, Any]:
+    """The value of the notice above the form for a page with this query string. form: the fields' first values."""
     values, ignored = accept(query, form, deployment)
-    slider = min(SLIDER_MAX, values["n"]) if "n" in values else gr.skip()
-    link_notice = notice(form, bool(values or ignored), ignored)
-    return [*(values.get(name, gr.skip()) for name in FIELDS), slider, link_notice]
+    return notice(form, values, ignored)
 
 
-def notice(form: Mapping[str, Any], linked: bool = False, ignored: list[str] | None = None) -> dict[str, Any]:
-    """The value of the notice above the form: whether a link filled in the form, and what of it was ignored.
+def notice(form: Mapping[str, Any], values: Mapping[str, Any] | None = None, ignored: Sequence[str] = ()
+           ) -> dict[str, Any]:
+    """The value of the notice above the form: whether a link filled in the form, with which values of which fields, and
+    what of it was ignored.
 
     The page's scripts read there too: the fields' first values, which links leave out, the setting's value that each
     ticked switch stands for, and the largest N of the slider.
@@ -41,7 +36,7 @@ def notice(form: Mapping[str, Any], linked: bool = False, ignored: list[str] | N
     switches = {name: setting.control.on for name, setting in PAGE_SETTINGS.items()
                 if isinstance(setting.control, Switch)}
     form_facts = {"defaults": dict(form), "switches": switches, "slider_max": SLIDER_MAX}
-    return form_facts | {"linked": linked, "ignored": ignored or []}
+    return form_facts | {"linked": bool(values or ignored), "values": dict(values or {}), "ignored": list(ignored)}
 
 
 def accept(query: Mapping[str, str], form: Mapping[str, Any], deployment: Deployment
