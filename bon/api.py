@@ -34,9 +34,10 @@ class Sampler:
     scorer: Scorer
 
     def __init__(self, engine: Engine, scorer: Scorer, model: str, scorer_name: str | None = None,
-                 default_scorer: str | None = None):
+                 default_scorer: str | None = None, asked_model: str | None = None):
         self.engine, self.scorer = engine, scorer
         self._model, self._scorer_name, self._default_scorer = model, scorer_name, default_scorer
+        self._models = {None, model, asked_model}
 
     def __repr__(self) -> str:
         return f"Sampler({self.engine.name}, scored by {self.scorer.name})"
@@ -75,7 +76,7 @@ class Sampler:
         scorer does not have.
         """
         settings, here = request.settings, {"model": self._model, "scorer": self._scorer_name}
-        if settings.model not in (None, self._model):
+        if settings.model not in self._models:
             raise InputError("model", say("error.sampler_has_another", value=self._model, name="model"))
         if settings.scorer not in (None, self._scorer_name, self._default_scorer):
             loaded = self._scorer_name or self.scorer.name
@@ -83,7 +84,9 @@ class Sampler:
         scorer = self.scorer.for_target(settings.target, settings.unit)
         if isinstance(scorer, SentimentScorer) and scorer.unit in UNITS:
             here["unit"] = scorer.unit
-        return flow.stream(request.with_settings(settings.filled(**here)), self.engine, scorer, length_sampler, live)
+        # A preset with several sources is named with the one that is here.
+        filled = dataclasses.replace(settings, model=None).filled(**here)
+        return flow.stream(request.with_settings(filled), self.engine, scorer, length_sampler, live)
 
     def score(self, texts: Sequence[str]) -> list[float]:
         """The scores of complete texts, in the scorer's unit.
@@ -156,10 +159,13 @@ def load_for(settings: Settings, scorer: ScorerLike | None = None, *, device: st
     scorer: one that has no name, in place of theirs.
     """
     model, scorer_name, target, unit = settings.model_name, settings.scorer, settings.target, settings.unit
+    asked_model = model
     spec = presets.find(model if endpoint is None else "embedded", scorer_name)
     engine: Engine
     if endpoint is None:
-        engine = LocalEngine(*loading.causal(spec.model, device, dtype), name=spec.name)
+        engine = LocalEngine(*loading.causal(spec.model, device, dtype), name=spec.source or spec.name,
+                             notes=_notes(spec))
+        model = spec.exact_name
     else:
         engine = server_engine = ServerEngine.at(endpoint, model)
         model = server_engine.server.model
@@ -171,7 +177,12 @@ def load_for(settings: Settings, scorer: ScorerLike | None = None, *, device: st
     if endpoint is not None and loaded.needs_certainty:
         raise InputError("scorer", say("error.server_without_certainty"))
     default_scorer = None if scorer or scorer_name else own_name
-    return Sampler(engine, loaded.for_target(target, unit), model, scorer_name, default_scorer)
+    return Sampler(engine, loaded.for_target(target, unit), model, scorer_name, default_scorer, asked_model)
+
+
+def _notes(spec: presets.Spec) -> tuple[str, ...]:
+    """What the reader of a result should know of the source that a preset has here."""
+    return (say("note.other_source", asked=spec.asked, source=spec.source),) if spec.asked else ()
 
 
 def stream(prompt: str | None = None, *, model: str | os.PathLike[str] = "embedded", scorer: ScorerLike | None = None,

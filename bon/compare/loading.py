@@ -61,8 +61,9 @@ def load_models(
 
 
 def _engine(name: str, where: Device) -> LocalEngine:
-    place = presets.find(name).model
-    return LocalEngine(*loading.causal(place, **where), name=Path(place).name if "/" in name else name)
+    spec = presets.find(name)
+    short_name = spec.source or (Path(spec.model).name if "/" in name else name)
+    return LocalEngine(*loading.causal(spec.model, **where), name=short_name)
 
 
 def _judge(name: str, scorer: Scorer, spec: presets.Spec, where: Device) -> Scorer:

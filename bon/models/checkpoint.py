@@ -42,10 +42,15 @@ def check_files(folder: str, place: str) -> None:
     if not presets.weights(files):
         raise ModelError(presets.other_format(place, files) or say("error.folder_without_weights", folder=place))
     for file in presets.needed(files):
-        if _begins(os.path.join(folder, file), POINTER):
-            raise ModelError(say("error.file_is_pointer", model=place, file=file))
+        check_no_pointer(os.path.join(folder, file), place)
     if missing := presets.missing_weights(folder):
         raise ModelError(say("error.weights_incomplete", model=place, file=missing))
+
+
+def check_no_pointer(path: str, place: str) -> None:
+    """Raises `ModelError` for a file whose content Git LFS has not fetched."""
+    if _begins(path, POINTER):
+        raise ModelError(say("error.file_is_pointer", model=place, file=os.path.basename(path)))
 
 
 def _begins(file: str, start: bytes) -> bool:
@@ -143,12 +148,14 @@ def _shape(shape: Any) -> str:
     return " x ".join(map(str, shape)) or "1"
 
 
-def check_tokenizer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str, place: str
-) -> None:
-    """Raises `ModelError` for a tokenizer without its vocabulary: transformers makes an empty one of missing files."""
+def check_vocabulary_files(tokenizer: PreTrainedTokenizerBase, folder: str, place: str) -> None:
+    """Raises `ModelError` where the files of the vocabulary are missing: transformers makes an empty one then."""
     if getattr(tokenizer, "vocab_files_names", None) and not _vocabularies(folder):
         raise ModelError(say("error.tokenizer_missing", model=place))
+
+
+def check_vocabulary_size(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, place: str) -> None:
+    """Raises `ModelError` for a tokenizer that knows hardly any of the model's tokens."""
     size = vocabulary(model)
     if size is not None and len(tokenizer) < FEW_TOKENS * size:
         raise ModelError(say("error.tokenizer_without_vocabulary", model=place, known=str(len(tokenizer)),
@@ -168,12 +175,13 @@ def why_no_tokenizer(folder: str, place: str, error: Exception) -> str:
         if file.endswith((".model", ".spm")):
             # SentencePiece's format begins with the mark of its first field; the other is a list of tokens in base64.
             binary = _begins(os.path.join(folder, file), b"\n")
-            if missing := _not_installed(["sentencepiece", "protobuf"] if binary else ["tiktoken"]):
+            if missing := not_installed(["sentencepiece", "protobuf"] if binary else ["tiktoken"]):
                 return say("error.tokenizer_needs_package", model=place, file=file, package=" ".join(missing))
     return say("error.tokenizer_unreadable", model=place, error=in_one_line(error))
 
 
-def _not_installed(packages: list[str]) -> list[str]:
+def not_installed(packages: list[str]) -> list[str]:
+    """Those of the packages that are not installed."""
     return [package for package in packages if not [*importlib.metadata.distributions(name=package)]]
 
 

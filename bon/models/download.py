@@ -9,46 +9,55 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from bon.errors import ModelError
 from bon.messages import say
 from bon.models import checkpoint, presets
+from bon.models.files.gguf_names import gguf_path, hub_file, unnamed_file
 
 
-def folder(place: str) -> str:
-    """The folder with a model's files: `place` itself, or the Hub's cache, with the missing files downloaded.
+def local_path(place: str) -> str:
+    """The folder with a model's files, or its GGUF file: `place` itself, or in the Hub's cache, with the missing files
+    downloaded.
 
     The newest version on the Hub is taken; where the Hub does not answer, a complete copy in the cache. Raises
     `ModelError` where there is none.
     """
     if os.path.isabs(place) or os.path.isdir(place):
         return presets.checked_place(place)
+    repository, file = hub_file(place)
     timeout = 3 if presets.state(place) == "here" else 10
     try:
-        info = HfApi().model_info(place, timeout=timeout)
+        info = HfApi().model_info(repository, timeout=timeout)
     except Exception as error:
         return _cached_copy(place, _why_unreachable(place, error), error)
-    names = [file.rfilename for file in info.siblings or ()]
-    files = presets.needed(names)
-    if "config.json" not in files:
+    names = [sibling.rfilename for sibling in info.siblings or ()]
+    files = [file] if file in names else [] if file else presets.needed(names)
+    if not (file or "config.json" in files):
         raise ModelError(presets.other_format(place, names) or say("error.hub_without_weights", model=place))
+    if not files:
+        raise ModelError(unnamed_file(repository, names) or say("error.hub_without_file", model=repository, file=file))
     try:
-        return snapshot_download(place, allow_patterns=files)
+        folder = snapshot_download(repository, allow_patterns=files)
+        return os.path.join(folder, file) if file else folder
     except Exception as error:
         return _cached_copy(place, _why_broken_off(place, error), error)
 
 
 def _cached_copy(place: str, message: str, error: Exception) -> str:
-    """The folder of a complete copy in the Hub's cache. Raises `ModelError` with the message where there is none."""
+    """The folder or file of a complete copy in the Hub's cache. Raises `ModelError` with the message where there is
+    none.
+    """
     if presets.state(place) == "here":
-        return str(presets.snapshot(place))
+        return gguf_path(place) or str(presets.snapshot(place))
     raise ModelError(message) from error
 
 
 def _why_unreachable(place: str, error: Exception) -> str:
     if refusal := _why_refused(place, error):
         return refusal
+    model = place.replace(":", " ")  # a repository and a file, as `hf download` takes them
     if presets.hub_is_off():
-        return say("error.hub_off", model=place)
+        return say("error.hub_off", model=model)
     if _status(error) == 401 and get_token():
-        return say("error.hub_token_invalid", model=place)
-    return say("error.hub_unreachable", model=place, error=_one_line(error))
+        return say("error.hub_token_invalid", model=model)
+    return say("error.hub_unreachable", model=model, error=_one_line(error))
 
 
 def _why_broken_off(place: str, error: Exception) -> str:
@@ -60,10 +69,10 @@ def _why_refused(place: str, error: Exception) -> str | None:
     refusal = next((e for e in error_chain(error) if isinstance(e, RepositoryNotFoundError)), None)
     if refusal is None:
         return None
-    with_token = ".with_token" if get_token() else ""
+    with_token, repository = ".with_token" if get_token() else "", hub_file(place)[0]
     if isinstance(refusal, GatedRepoError):
-        return say(f"error.hub_gated{with_token}", model=place, url=f"{constants.ENDPOINT}/{place}")
-    return say(f"error.hub_refused{with_token}", model=place, names=presets.names())
+        return say(f"error.hub_gated{with_token}", model=repository, url=f"{constants.ENDPOINT}/{repository}")
+    return say(f"error.hub_refused{with_token}", model=repository, names=presets.names())
 
 
 def _one_line(error: Exception) -> str:

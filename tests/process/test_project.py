@@ -42,8 +42,9 @@ def test_every_requirement_is_imported_by_the_product_and_every_import_is_requir
     required = set(re.findall(r"^([a-z_]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
     outside = set().union(*map(imports, [ROOT / "app.py", *(ROOT / "bon").rglob("*.py")]))
     # Peers of the speed table and the tuning run in environments of their own; a ZeroGPU Space brings `spaces`;
-    # Parquet, other servers and clusters are extras.
+    # Parquet, other servers, clusters and GGUF files are extras.
     outside -= {*sys.stdlib_module_names, "bon", "trl", "datasets", "ctranslate2", "spaces", "openai", "pyarrow", "ray"}
+    outside -= {"gguf", "psutil"}
     assert required <= outside
     # The last of these comes with transformers, the others with gradio.
     assert outside - required <= {"h11", "httpx", "pydantic", "starlette", "typing_extensions", "uvicorn", "tokenizers"}

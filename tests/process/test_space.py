@@ -55,8 +55,8 @@ def test_the_space_runs_the_lowest_gradio_that_is_required_and_a_python_that_zer
 
 
 def test_the_models_of_the_front_matter_are_the_presets_from_the_hub():
-    places = {p for spec in presets.presets() for p in (spec.model, spec.scorer, spec.tuned, spec.judge) if p}
-    places -= set(presets.FREE)
+    places = {place for spec in presets.presets() for place in (spec.hub or spec.model, spec.scorer, spec.tuned)}
+    places -= {None, *presets.FREE}
     assert set(front()["models"]) == {place for place in places if not Path(place).is_absolute()}
 
 

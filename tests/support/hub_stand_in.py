@@ -16,7 +16,7 @@ from transformers import RobertaConfig, RobertaForSequenceClassification
 from tests.support import tiny
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-WEIGHTS = (".bin", ".safetensors")
+WEIGHTS = (".bin", ".safetensors", ".gguf")
 
 
 class Hub:

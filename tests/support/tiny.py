@@ -9,6 +9,8 @@ from transformers import (
     DistilBertForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
 
@@ -37,6 +39,17 @@ def gpt2(positions: int = 256, seed: int = 0, vocabulary: int = 400, spread: flo
     return GPT2LMHeadModel(GPT2Config(
         vocab_size=len(tokenizer(vocabulary)), n_positions=positions, n_embd=32, n_layer=2, n_head=2,
         initializer_range=spread, bos_token_id=end, eos_token_id=end, pad_token_id=end,
+    )).eval()
+
+
+def llama(positions: int = 256, seed: int = 0) -> LlamaForCausalLM:
+    """A Llama of two layers, with fewer heads for keys and values than for queries."""
+    torch.manual_seed(seed)
+    end = tokenizer().eos_token_id
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tokenizer()), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=positions, initializer_range=0.3, bos_token_id=end,
+        eos_token_id=end, pad_token_id=end,
     )).eval()
 
 

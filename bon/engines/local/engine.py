@@ -34,7 +34,8 @@ class LocalEngine:
 
     model, tokenizer: as loaded by transformers. name: what to call the model in results. rules: see `Rules`; without
     them the model's own tokens end a text, and in a chat also the tokenizer's and the template's. verbatim: whether the
-    texts are letter for letter what transformers' `generate` and `batch_decode` give (see `LiveCandidate`).
+    texts are letter for letter what transformers' `generate` and `batch_decode` give (see `LiveCandidate`). notes: what
+    the reader of every result should know of the model.
     Raises `ModelError` for a model that is no causal language model: a sequence-to-sequence model, an encoder.
     """
 
@@ -49,7 +50,7 @@ class LocalEngine:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str | None = None,
                  rules: Rules | None = None, skip_special_tokens: bool = True, max_rows: int = MAX_ROWS,
-                 verbatim: bool = False) -> None:
+                 verbatim: bool = False, notes: Sequence[str] = ()) -> None:
         if getattr(model.config, "is_encoder_decoder", False):
             raise ModelError(say("error.sequence_to_sequence", model=type(model).__name__))
         if _is_encoder(model):
@@ -58,7 +59,7 @@ class LocalEngine:
         self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
         self.context = context_length(model)
         self.rules = rules or Rules(eos=_eos_ids(model, tokenizer))
-        self.max_rows, self.verbatim = max_rows, verbatim
+        self.max_rows, self.verbatim, self._notes = max_rows, verbatim, notes
         self.detokenizer = Detokenizer(tokenizer, skip_special_tokens, None if verbatim else False)
         self._encoder, self._has_custom_rules = PromptEncoder(tokenizer, self.name), rules is not None
 
@@ -116,7 +117,7 @@ class LocalEngine:
         Callers with rules of their own, jobs that are decoded alone, and models or lengths of text that only the
         model's own code can decode get batches of their own.
         """
-        for note in loading.notes(self.model):
+        for note in (*loading.notes(self.model), *self._notes):
             yield Step(note=note)
         longest = max((len(job.prompt_ids) + max(job.caps) for job in jobs), default=1)
         fits_shared = fits(self.model, longest)

@@ -5,7 +5,6 @@ Handlers check requests, not the form, since anyone can call a handler without t
 """
 
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -130,6 +129,7 @@ class Deployment:
 
     def check_record(self, result: Result) -> None:
         """Raises `InputError` for a record beyond the limits of a public page, since a visitor can forge one."""
+        self.check_names(result.settings.model or self.model, result.settings.scorer)
         self.check_size(characters(result.prompt, result.messages), result.settings, len(result.candidates))
         if self.public and any(len(c.text) > CHARACTERS_PER_TOKEN * self.tokens for c in result.candidates):
             raise InputError("record", say("error.long_record"))
@@ -206,7 +206,7 @@ def characters(prompt: str, messages: Sequence[Mapping[str, Any]] | None) -> int
 
 def built_in_models() -> list[str]:
     """The names of the presets whose models come with the package."""
-    return [spec.name for spec in presets.presets() if os.path.isabs(spec.model)]
+    return [spec.name for spec in presets.presets() if spec.built_in]
 
 
 def _listed(values: Mapping[str, str], variable: str, form: re.Pattern[str] | None = None) -> list[str]:

@@ -1,0 +1,40 @@
+"""Whether memory has room for a model, and sizes in bytes as text."""
+
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+from bon.errors import ModelError
+from bon.messages import say
+
+#: The files in which Linux says how much memory a container may use and how much it does, and of what.
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def check_room(needed: int, place: str) -> None:
+    """Raises `ModelError` where a model of so many bytes does not fit into the memory that is free."""
+    free = free_bytes()
+    if free is not None and needed > free:
+        raise ModelError(say("error.gguf_too_large", model=place, needed=format_bytes(needed), free=format_bytes(free)))
+
+
+def free_bytes(cgroup: Path = CGROUP) -> int | None:
+    """The bytes that this process may still use: of the machine and, in a container, of its share; None: not known."""
+    if not find_spec("psutil"):
+        return None
+    import psutil
+
+    free = psutil.virtual_memory().available
+    with suppress(OSError, ValueError, KeyError):  # ValueError: the limit is "max"
+        limit, used = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
+        statistics = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        # Files that were read count as used, until the memory is wanted.
+        free = min(free, limit - used + int(statistics["inactive_file"]))
+    return max(0, free)
+
+
+def format_bytes(size: int) -> str:
+    """A size as `98 MB`, `0.5 GB` or `28 GB`."""
+    if size < 1e8:
+        return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+    return f"{size / 1e9:.1f} GB" if size < 1e10 else f"{size / 1e9:.0f} GB"
