@@ -11,7 +11,7 @@ from bon.ui.components import QUIET, ScriptView, fragment, label_and_info, text_
 from bon.ui.generate.form_values import FIELDS, PAGE_SETTINGS, first_value
 from bon.ui.generate.share_links import SLIDER_MAX, notice
 from bon.ui.hosting.deployment import Deployment
-from bon.ui.texts import label
+from bon.ui.texts import label, model_label
 
 EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
 #: Examples for models that answer messages.
@@ -135,7 +135,7 @@ def _field(setting: Setting, deployment: Deployment) -> Any:
 
 def _model(deployment: Deployment) -> gr.Dropdown:
     names = list(deployment.models) if deployment.public else [spec.name for spec in presets.presets()]
-    choices = names if deployment.model in names else [*names, deployment.model]
+    choices = [(model_label(name), name) for name in dict.fromkeys([*names, deployment.model])]
     return gr.Dropdown(
         choices, value=deployment.model, label=label("form.model"), elem_id="model", **_free_text(deployment)
     )

@@ -3,14 +3,16 @@
 The first model imports torch, which takes seconds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bon.errors import InputError, ModelError
+from bon.errors import EngineError, InputError, ModelError
 from bon.messages import say
 from bon.settings import Settings
 from bon.ui.hosting.deployment import Deployment
+from bon.ui.hosting.error_log import log
 
 if TYPE_CHECKING:
     from bon.api import Sampler
@@ -45,12 +47,8 @@ class ModelLoader:
             from bon import api
 
             endpoint = self.deployment.endpoint if self.deployment.is_on_server(filled.model) else None
-            try:
+            with self._errors_for_visitors(filled):
                 return api.load_for(filled, endpoint=endpoint)
-            except ModelError as error:
-                if self.deployment.public and error.key in ABOUT_FOLDERS:
-                    raise ModelError(say("error.not_loaded_here")) from error
-                raise
 
         return self.submit(load)
 
@@ -61,7 +59,26 @@ class ModelLoader:
         """
         if self.deployment.is_on_server(settings.model):
             raise InputError("model", say("error.served"))
-        return load_comparison_models(settings)
+        with self._errors_for_visitors(settings):
+            return load_comparison_models(settings)
+
+    @contextmanager
+    def _errors_for_visitors(self, settings: Settings) -> Iterator[None]:
+        """A context in which models are loaded: its errors tell visitors nothing that is for the owner alone.
+
+        That is what is wrong with the page's own model, which goes to the log, and of a public page what there is on
+        the server's disk.
+        """
+        deployment = self.deployment
+        try:
+            yield
+        except (EngineError, ModelError) as error:
+            if settings.model == deployment.model and settings.scorer in (None, deployment.scorer):
+                log.warning("%s cannot be loaded: %s", deployment.model, error)
+                raise ModelError(say("error.page_model")) from error
+            if deployment.public and error.key in ABOUT_FOLDERS:
+                raise ModelError(say("error.not_loaded_here")) from error
+            raise
 
 
 def load_comparison_models(settings: Settings) -> "ComparisonModels":
