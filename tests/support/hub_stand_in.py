@@ -110,7 +110,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         files = sorted(path.name for path in (self.hub.root / model).iterdir())
         if not segments or segments[0] == "revision":
-            payload = {"id": model, "sha": COMMIT, "siblings": [{"rfilename": file} for file in files], "tags": []}
+            payload = {"id": model, "sha": COMMIT, "tags": [],
+                       "siblings": [{"rfilename": file, "size": (self.hub.root / model / file).stat().st_size}
+                                    for file in files]}
         elif segments[0] == "tree" and len(segments) == 2:
             payload = [self._entry(self.hub.root / model / file) for file in files]
         else:

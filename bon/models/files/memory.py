@@ -1,14 +1,30 @@
 """Whether memory has room for a model, and sizes in bytes as text."""
 
+import functools
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from bon.errors import ModelError
 from bon.messages import say
+from bon.models.files.gguf_header import read_header
+from bon.models.files.gguf_names import gguf_path, is_gguf
 
 #: The files in which Linux says how much memory a container may use and how much it does, and of what.
 CGROUP = Path("/sys/fs/cgroup")
+
+
+def memory_of(place: str) -> int:
+    """How many bytes of memory the GGUF file of a place takes; 0 for other places, and where it is not here."""
+    path = gguf_path(place) if is_gguf(place) else None
+    return _memory_of(path) if path else 0
+
+
+@functools.lru_cache(maxsize=32)
+def _memory_of(path: str) -> int:
+    with suppress(ModelError):
+        return read_header(path, path).float32_bytes
+    return 0
 
 
 def check_room(needed: int, place: str) -> None:

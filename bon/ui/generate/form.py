@@ -6,12 +6,13 @@ from typing import Any
 import gradio as gr
 
 from bon.models import presets
+from bon.models.files.memory import format_bytes
 from bon.settings import Menu, NumberField, Setting, Switch
 from bon.ui.components import QUIET, ScriptView, fragment, label_and_info, text_line
 from bon.ui.generate.form_values import FIELDS, PAGE_SETTINGS, first_value
 from bon.ui.generate.share_links import SLIDER_MAX, notice
 from bon.ui.hosting.deployment import Deployment
-from bon.ui.texts import label, model_label
+from bon.ui.texts import label
 
 EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
 #: Examples for models that answer messages.
@@ -49,8 +50,9 @@ def _prompt(deployment: Deployment) -> dict[str, Any]:
     """The prompt, the messages before it in a chat, and examples of both."""
     chat = ScriptView(None, "chatField", elem_id="chat")
     chats = ScriptView({"model": deployment.model, "chats": None}, "chatSupport", elem_id="chats")
+    hint = label(f"hint.{presets.short_name(deployment.model)}", label("hint"))
     prompt = gr.Textbox(
-        EXAMPLES[0], label=label("form.prompt"), info=label(f"hint.{deployment.model}", label("hint")),
+        EXAMPLES[0], label=label("form.prompt"), info=hint,
         placeholder=label("form.prompt.empty"), lines=2, max_lines=8, elem_id="prompt",
     )
     fragment("back_button", "back")
@@ -134,11 +136,21 @@ def _field(setting: Setting, deployment: Deployment) -> Any:
 
 
 def _model(deployment: Deployment) -> gr.Dropdown:
-    names = list(deployment.models) if deployment.public else [spec.name for spec in presets.presets()]
-    choices = [(model_label(name), name) for name in dict.fromkeys([*names, deployment.model])]
+    names = list(deployment.models) if deployment.public else [spec.exact_name for spec in presets.presets()]
+    choices = names if deployment.model in names else [*names, deployment.model]
     return gr.Dropdown(
-        choices, value=deployment.model, label=label("form.model"), elem_id="model", **_free_text(deployment)
+        [(_model_label(name), name) for name in choices], value=deployment.model, label=label("form.model"),
+        elem_id="model", **_free_text(deployment, "form.model"),
     )
+
+
+def _model_label(name: str) -> str:
+    """A model's name in the menu: of a preset that does not come with bon, with its size; ↓ where it is downloaded."""
+    spec = presets.preset(name)
+    if spec is None or spec.built_in:
+        return name
+    size = presets.local_bytes(spec.model)
+    return f"{spec.name} · {format_bytes(size) if size else '↓ ' + format_bytes(spec.download)}"
 
 
 def _scorer(deployment: Deployment) -> gr.Dropdown:
@@ -146,9 +158,10 @@ def _scorer(deployment: Deployment) -> gr.Dropdown:
     if deployment.scorer and deployment.scorer not in ("logprob", "weak"):
         choices.append((deployment.scorer, deployment.scorer))
     return gr.Dropdown(
-        choices, value=deployment.scorer or "", label=label("form.scorer"), elem_id="scorer", **_free_text(deployment)
+        choices, value=deployment.scorer or "", label=label("form.scorer"), elem_id="scorer",
+        **_free_text(deployment, "form.scorer"),
     )
 
 
-def _free_text(deployment: Deployment) -> Any:
-    return {"allow_custom_value": True, "info": label("form.listed" if deployment.public else "form.named")}
+def _free_text(deployment: Deployment, key: str) -> Any:
+    return {"allow_custom_value": True, "info": label(f"{key}.{'listed' if deployment.public else 'named'}")}

@@ -16,10 +16,10 @@ from bon.settings import Request, Settings
 from bon.ui.app_state import AppState
 from bon.ui.generate import form_values, run_view
 from bon.ui.generate.form_values import FIELDS
-from bon.ui.hosting.error_log import explain, log_failure
-from bon.ui.texts import label, model_label
+from bon.ui.hosting.error_log import explain, log, log_failure
+from bon.ui.texts import label
 from bon.ui.view_types import View, failed_view
-from bon.ui.work.model_loading import is_ready
+from bon.ui.work.model_loading import is_ready, wait_line, wait_words
 from bon.ui.work.speed_estimate import format_estimate
 
 if TYPE_CHECKING:  # imports torch, which takes seconds
@@ -96,7 +96,7 @@ class GenerateHandlers:
         if self._state.deployment.is_at_hand(model, scorer):
             yield from self.prepare(model, scorer, target)
         else:
-            yield [say("chip.model", name=model_label(str(model))), say("chip.waiting")], gr.skip(), gr.skip()
+            yield [say("chip.model", name=str(model)), say("chip.waiting")], gr.skip(), gr.skip()
 
     def prepare(self, model: str | None, scorer: str | None, target: str | None = None) -> Iterator[tuple[Any, ...]]:
         """Loads model and scorer; yields the header's chips, an update of the menu of labels, and for the chat field
@@ -108,13 +108,19 @@ class GenerateHandlers:
         model = model or deployment.model
         try:
             loading = self._state.models.load(Settings(model=model, scorer=scorer or None))
-            if not is_ready(loading):
-                yield [say("chip.model", name=model_label(model)), say("chip.loading")], gr.skip(), gr.skip()
+            shown = ""
+            while not is_ready(loading):
+                if (words := wait_words(model)) != shown:
+                    yield [say("chip.model", name=model), words], gr.skip(), gr.skip()
+                shown = words
             sampler = loading.result()
         except Exception as error:
-            if not isinstance(error, BonError):
+            is_of_page = model == deployment.model and scorer in (None, "", deployment.scorer)
+            if is_of_page and isinstance(error, BonError):  # the operator's fault, not a visitor's
+                log.warning("%s cannot be loaded: %s", model, error)
+            elif not isinstance(error, BonError):
                 log_failure("A model could not be loaded", error)
-            yield [say("chip.model", name=model_label(model)), say("chip.missing")], gr.skip(), gr.skip()
+            yield [say("chip.model", name=model), say("chip.missing")], gr.skip(), gr.skip()
             return
         engine = sampler.engine.describe()
         chips = run_view.chips(engine, sampler.scorer.name)
@@ -134,7 +140,7 @@ class GenerateHandlers:
 def _view(phase: str, result: Result | None, request: Request) -> View:
     """The view of a snapshot (`runs.LoadingSnapshots`)."""
     if result is None:
-        return run_view.loading_view(request.settings.model or "")
+        return run_view.loading_view(wait_line(request.settings.model_name))
     return run_view.done_view(result) if phase == "done" else run_view.writing_view(result)
 
 

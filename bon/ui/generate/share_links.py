@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bon.messages import say
+from bon.models import presets
 from bon.settings import NumberField, Switch, declared
 from bon.ui.generate.form_values import FIELDS, PAGE_SETTINGS, faults
 from bon.ui.hosting.deployment import Deployment
@@ -44,6 +45,8 @@ def accept(query: Mapping[str, str], form: Mapping[str, Any], deployment: Deploy
     """The values that a query string gives to fields, and a message for each parameter that is ignored."""
     ignored = [message for name in query if (message := _unknown_message(name))]
     values = {name: _value(name, query[name]) for name in FIELDS if query.get(name, "").strip()}
+    if (model := values.get("model")) and model == presets.short_name(model) and not deployment.is_on_server(model):
+        values["model"] = presets.exact_name(model)  # as the menu has it
     for name, setting in PAGE_SETTINGS.items():
         if isinstance(setting.control, Switch) and values.get(name) not in (None, True, False):
             on, value = f"{setting.control.on:g}", repr(values.pop(name))

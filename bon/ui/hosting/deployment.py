@@ -5,6 +5,7 @@ Handlers check requests, not the form, since anyone can call a handler without t
 """
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,6 +99,8 @@ class Deployment:
         """The deployment of environment variables. Raises `InputError`, with the variable's name, for a bad value."""
         values = {name: value.strip() for name, value in environment.items()}
         model = values.get("BON_MODEL") or DEFAULT_MODEL
+        if not values.get("BON_ENDPOINT"):
+            model = presets.exact_name(model)
         public = values.get("BON_PUBLIC", "").lower()
         if public not in SWITCH:
             raise InputError("BON_PUBLIC", say("error.bon_public", value=repr(public)))
@@ -106,7 +109,8 @@ class Deployment:
         limits = {name: _number(values[limit[0]], *limit) for name, limit in LIMITS.items() if values.get(limit[0])}
         return cls(
             model, values.get("BON_SCORER") or None, SWITCH[public] or zerogpu.is_on(),
-            tuple(dict.fromkeys([*(listed or built_in_models()), model])), **limits, spaces="SPACE_ID" in values,
+            tuple(dict.fromkeys([*map(presets.exact_name, listed or built_in_models()), model])), **limits,
+            spaces="SPACE_ID" in values,
             space_host=values.get("SPACE_HOST", ""),
             hosts=tuple(filter(None, named)), frames=tuple(_listed(values, "BON_FRAMES", WEBSITE)),
             endpoint=_server_address(values), password=environment.get("BON_PASSWORD") or None,
@@ -135,12 +139,14 @@ class Deployment:
             raise InputError("record", say("error.long_record"))
 
     def is_at_hand(self, model: str | None, scorer: str | None) -> bool:
-        """Whether a page may load these before anybody asks for a run: its own, the built-in ones, what it lists."""
+        """Whether a page may load these before anybody asks for a run: its own, the installed ones, what it lists."""
         if self.public:
             return True  # loading refuses all others
         built_in, scorers = built_in_models(), {part.rpartition("*")[2].strip() for part in (scorer or "").split("+")}
         offered = {"", "weak", *built_in, *presets.FREE, *(["judge"] if model in built_in else [])}
-        return model in (None, "", self.model, *built_in) and (scorer == self.scorer or scorers <= offered)
+        installed = [spec.name for spec in presets.presets() if os.path.isabs(spec.model)]
+        is_known = model in (None, "", self.model) or presets.short_name(model) in installed
+        return is_known and (scorer == self.scorer or scorers <= offered)
 
     def check_names(self, model: str | None, scorer: str | None) -> None:
         """Raises `InputError` for a model or scorer that a public page does not offer, or on another machine."""
@@ -150,10 +156,10 @@ class Deployment:
                 raise InputError(argument, say("error.network_folder"))
         if not self.public:
             return
-        if model not in self.models:
-            raise InputError("model", say("error.models", names=", ".join(self.models)))
-        parts = [name for _, name in presets.weighted(scorer or "")] or [scorer or self.model]
-        offered = [*self.models, "judge", "weak", *presets.FREE, *filter(None, [self.scorer])]
+        if presets.short_name(model or "") not in map(presets.short_name, self.models):
+            raise InputError("model", say("error.models", names=", ".join(map(presets.short_name, self.models))))
+        parts = [name for _, name in presets.weighted(scorer or "")] or [scorer or presets.short_name(self.model)]
+        offered = [*map(presets.short_name, self.models), "judge", "weak", *presets.FREE, *filter(None, [self.scorer])]
         if scorer != self.scorer and not set(parts) <= set(offered):
             raise InputError("scorer", say("error.scorers", names=", ".join(offered)))
         if len(parts) > PARTS_MAX:

@@ -3,13 +3,16 @@
 The first model imports torch, which takes seconds.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bon.errors import EngineError, InputError, ModelError
+from bon.errors import BonError, InputError, ModelError
 from bon.messages import say
+from bon.models import presets
+from bon.models.files.memory import format_bytes, memory_of
+from bon.models.files.progress import Download, download_of
 from bon.settings import Settings
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.error_log import log
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 #: The errors that tell what is in a folder, or whether there is one.
-ABOUT_FOLDERS = ("error.no_such_folder", "error.folder_without_model", "error.folder_without_weights",
-                 "error.only_adapter", "error.only_gguf")
+ABOUT_FOLDERS = ("error.no_such_folder", "error.no_such_file", "error.folder_without_model",
+                 "error.folder_without_weights", "error.only_adapter", "error.only_gguf")
 
 
 class ModelLoader:
@@ -38,7 +41,8 @@ class ModelLoader:
     def load(self, settings: Settings) -> "Future[Sampler]":
         """The future of the sampler for the settings' model, scorer, target and unit.
 
-        It raises `InputError` where a public page does not offer the model or the scorer, and what `bon.load` raises.
+        It raises `InputError` where a public page does not offer the model or the scorer, `ModelError` where it would
+        have to download one of them, and what `bon.load` raises.
         """
 
         def load() -> "Sampler":
@@ -47,8 +51,14 @@ class ModelLoader:
             from bon import api
 
             endpoint = self.deployment.endpoint if self.deployment.is_on_server(filled.model) else None
-            with self._errors_for_visitors(filled):
+            try:
+                if self.deployment.public and not endpoint:
+                    check_is_here(filled)
                 return api.load_for(filled, endpoint=endpoint)
+            except ModelError as error:
+                if self.deployment.public and error.key in ABOUT_FOLDERS:
+                    raise ModelError(say("error.not_loaded_here")) from error
+                raise
 
         return self.submit(load)
 
@@ -59,26 +69,74 @@ class ModelLoader:
         """
         if self.deployment.is_on_server(settings.model):
             raise InputError("model", say("error.served"))
-        with self._errors_for_visitors(settings):
-            return load_comparison_models(settings)
+        if self.deployment.public:
+            check_is_here(settings, ("tuned", "judge"))
+        return load_comparison_models(settings)
 
-    @contextmanager
-    def _errors_for_visitors(self, settings: Settings) -> Iterator[None]:
-        """A context in which models are loaded: its errors tell visitors nothing that is for the owner alone.
-
-        That is what is wrong with the page's own model, which goes to the log, and of a public page what there is on
-        the server's disk.
+    def fetch(self, all_settings: Iterable[Settings]) -> None:
+        """Downloads the models and scorers of settings where they are not here, for the owner of a public page, on
+        which visitors start no download. Where that fails, the log says why.
         """
-        deployment = self.deployment
-        try:
-            yield
-        except (EngineError, ModelError) as error:
-            if settings.model == deployment.model and settings.scorer in (None, deployment.scorer):
-                log.warning("%s cannot be loaded: %s", deployment.model, error)
-                raise ModelError(say("error.page_model")) from error
-            if deployment.public and error.key in ABOUT_FOLDERS:
-                raise ModelError(say("error.not_loaded_here")) from error
-            raise
+        from bon.models import download
+
+        for settings in all_settings:
+            try:
+                for place in filter(_is_away, _places(settings)):
+                    download.local_path(place)
+            except BonError as error:
+                log.warning("%s", error)
+
+
+def check_is_here(settings: Settings, more: Sequence[str] = ()) -> None:
+    """Raises `ModelError` where the settings' model or scorer is not on this machine.
+
+    more: further models of the preset to look for: tuned, judge.
+    """
+    for place in _places(settings, more):
+        if _is_away(place):
+            raise ModelError(say("error.not_downloaded", model=place))
+
+
+def _places(settings: Settings, more: Sequence[str] = ()) -> list[str]:
+    """The folders, GGUF files and Hub ids of the settings' model and scorers."""
+    spec = presets.find(settings.model_name, settings.scorer)
+    scorers = [presets.scorer_place(name, spec) for _, name in presets.weighted(spec.scorer)] or [spec.scorer]
+    others = (getattr(spec, role) for role in more)
+    return [place for place in (spec.model, *scorers, *others) if place and place not in presets.FREE]
+
+
+def _is_away(place: str) -> bool:
+    """Whether loading a place would download it."""
+    return not os.path.isabs(place) and presets.state(place) != "here"
+
+
+def wait_line(model: str) -> str:
+    """What a visitor waits for while a model is loaded: how far its download is, or how large it is in memory."""
+    place = _place(model)
+    if download := download_of(place):
+        return say("loading.download", model=model, **_sizes(download))
+    if needed := memory_of(place):
+        size, memory = format_bytes(presets.local_bytes(place)), format_bytes(needed)
+        return say("loading.size", model=model, size=size, memory=memory)
+    return say("loading.line", model=model)
+
+
+def wait_words(model: str) -> str:
+    """`wait_line` in a few words, for a chip."""
+    download = download_of(_place(model))
+    return say("chip.downloading", **_sizes(download)) if download else say("chip.loading")
+
+
+def _place(model: str) -> str:
+    """Where a model is; an empty text for a name that stands for none."""
+    try:
+        return presets.find(model).model
+    except BonError:
+        return ""
+
+
+def _sizes(download: Download) -> dict[str, str]:
+    return {"done": format_bytes(download.done), "total": format_bytes(download.total)}
 
 
 def load_comparison_models(settings: Settings) -> "ComparisonModels":

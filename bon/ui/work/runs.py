@@ -48,13 +48,20 @@ class Runs:
         return updates.rerank(self._models.load(settings).result(), result, target, select, softness)
 
     def warm_up(self) -> Future[None]:
-        """Loads the page's model and runs it twice, so that the first visitor does not wait and sees an estimate."""
+        """Loads the page's model and runs it twice, so that the first visitor does not wait and sees an estimate.
+
+        For a public page it first downloads what the page lists.
+        """
         deployment = self._models.deployment
+        own = Settings(model=deployment.model, scorer=deployment.scorer)
+        listed = [Settings(model=model) for model in deployment.models]
 
         def run() -> None:
             if zerogpu.is_on():  # a GPU is lent to visitors alone
                 return
-            sampler = self._models.load(Settings(model=deployment.model, scorer=deployment.scorer)).result()
+            if deployment.public and not deployment.endpoint:
+                self._models.fetch([own, *listed])
+            sampler = self._models.load(own).result()
             for n in (2, 24):
                 result = sampler.run("This movie", n=n, seed=0)
                 self._speeds.record(result)
