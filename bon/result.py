@@ -152,6 +152,8 @@ class Result:
 
 
 #: Invisible characters that are part of a text: joiners of letters and emoji, direction marks, flags.
+#: The columns of a result's text.
+WIDTH = 88
 _INVISIBLE = {"\u200c", "\u200d", "\u200e", "\u200f", *map(chr, range(0xE0020, 0xE0080))}
 #: Characters that control a terminal or reorder a line: C0 without tabs and line ends, DEL, C1, and Unicode's
 #: embeddings, overrides and isolates.
@@ -201,7 +203,7 @@ def facts(result: Result) -> list[str]:
     return out
 
 
-def as_text(result: Result, width: int = 88, escapes: bool = False) -> str:
+def as_text(result: Result, width: int = WIDTH, escapes: bool = False) -> str:
     """The winner, the runners-up and the facts as plain text, wrapped at `width` columns.
 
     escapes: as in `printable`.

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     dataset = Dataset(args.input, args.prompt_column, args.template, args.skip_bad, args.encoding)
     task = Task(
-        dataset, Path(args.output), settings, export_formats.format_named(args.form),
+        dataset, _output(args), settings, export_formats.format_named(args.form),
         number("margin", parse_number(args.margin)), args.resume, args.overwrite or args.dry_run,
     )
     if task.complete:
@@ -73,7 +73,8 @@ def parser() -> Parser:
         "and writes the same output.",
     )
     parser.add_argument("input", metavar="IN", help="prompts: .csv, .tsv, .jsonl, .parquet, or .txt (one per line)")
-    parser.add_argument("output", metavar="OUT", help="results: .jsonl, .csv or .parquet")
+    parser.add_argument("output", metavar="OUT", nargs="?", help="results: .jsonl, .csv or .parquet")
+    parser.add_argument("-o", "--output", dest="output_option", metavar="OUT", help="the same as an option")
     parser.add_argument("--prompt-column", metavar="NAME", help="the column of prompts or messages (detected)")
     parser.add_argument("--template", help="a template that makes prompts from columns: \"A review of {title}:\"")
     parser.add_argument("--as", dest="form", choices=list(export_formats.TRAINING_FORMATS),
@@ -97,6 +98,15 @@ def parser() -> Parser:
     parser.add_argument("--ray-workers", metavar="COUNT",
                         help="number of workers (one per GPU of the cluster, else one per core)")
     return parser
+
+
+def _output(args: argparse.Namespace) -> Path:
+    """The file that OUT or -o names. Raises `InputError` where that is none or two."""
+    names = [name for name in (args.output, args.output_option) if name is not None]
+    if len(names) != 1:
+        raise InputError("output", say("error.two_outputs" if names else "error.no_output",
+                                       first=args.output, second=args.output_option, option="-o"))
+    return Path(names[0])
 
 
 def _worker_count(args: argparse.Namespace) -> int | None:

@@ -1,6 +1,8 @@
 """The entry point of the command line: chooses the command, and turns errors into exit statuses."""
 
+import difflib
 import os
+import shlex
 import sys
 import traceback
 
@@ -17,6 +19,7 @@ from bon.cli import (
 from bon.cli.options import INTERRUPTED, PROGRAM
 from bon.cli.output import print_text, print_to_stderr
 from bon.errors import BonError, InputError, ModelError
+from bon.messages import say
 
 #: The commands by name. Each module has `parser()`, `run(args)`, which returns the exit status, and the line `HELP`.
 COMMANDS = {
@@ -54,7 +57,25 @@ def _run(argv: list[str]) -> int:
     """Runs the command that the first argument names; any other call is a prompt, also `-- models`."""
     if argv and (command := COMMANDS.get(argv[0])):
         return command.run(command.parser().parse_args(argv[1:]))
-    return run_command.run(run_command.parser(_commands_help()).parse_args(argv))
+    if argv and (name := _command_meant(argv[0])):
+        raise InputError("prompt", say("error.command_meant", word=argv[0], name=name, program=PROGRAM))
+    parser = run_command.parser(_commands_help())
+    args, others = parser.parse_known_args(argv)
+    if others and args.prompt is not None and not any(word.startswith("-") for word in others):
+        prompt = " ".join([args.prompt, *others])
+        raise InputError("prompt", say("error.prompt_unquoted", example=f"{PROGRAM} {shlex.quote(prompt)}"))
+    if others:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    return run_command.run(args)
+
+
+def _command_meant(word: str) -> str | None:
+    """The command that a first argument is probably meant for: another form of its name, or a misspelt one."""
+    lower = word.lower()
+    if not lower.isalpha():
+        return None
+    forms = [name for name in COMMANDS if lower.startswith(name) or (len(lower) > 3 and name.startswith(lower))]
+    return next(iter([*forms, *difflib.get_close_matches(lower, COMMANDS, n=1, cutoff=0.81)]), None)
 
 
 def _commands_help() -> str:

@@ -1,7 +1,10 @@
 """What commands print and write: texts, the files that the output options name, and a line of progress."""
 
 import argparse
+import os
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,24 +13,61 @@ from typing import TextIO, TypeVar
 from bon.errors import BonError, InputError
 from bon.messages import say
 from bon.report import safe_files
-from bon.result import printable, show_controls
+from bon.result import WIDTH, Result, as_text, printable, show_controls
 
 T = TypeVar("T")
+#: Colours of a terminal, in bold.
+RED, GREEN = "1;31", "1;32"
+#: The narrowest text: on a terminal that is narrower, its lines are broken.
+WIDTH_MIN = 24
+#: The rank and score of the best candidate in the text of a result.
+_BEST_SCORE = re.compile(r"^   1 {2}[ \d.-]{6,}(?=  )", re.MULTILINE)
 
 
-def print_text(text: str, stream: TextIO | None = None, flush: bool = False) -> None:
-    """Prints a text to a stream, else to standard output.
+def print_text(text: str, stream: TextIO | None = None, flush: bool = False,
+               decorate: Callable[[str], str] = str) -> None:
+    """Prints a text to a stream, else to standard output. decorate: adds colours, once nothing else can.
 
     On a terminal, characters of models, servers and files that would control it are shown as their escapes. Files and
     pipes get the text as it is.
     """
     stream = stream or sys.stdout
-    print(show_controls(text) if stream.isatty() else text, file=stream, flush=flush)
+    print(decorate(show_controls(text) if stream.isatty() else text), file=stream, flush=flush)
 
 
 def print_to_stderr(message: str) -> None:
     """Prints one line to standard error."""
-    print_text(printable("bon: " + " ".join(message.split()), escapes=sys.stderr.isatty()), sys.stderr)
+    line = printable("bon: " + " ".join(message.split()), escapes=sys.stderr.isatty())
+    print_text(line, sys.stderr, decorate=lambda text: coloured(sys.stderr, "bon:", RED) + text.removeprefix("bon:"))
+
+
+def print_result(result: Result) -> None:
+    """Prints a run's result as text, on a terminal not wider than that, and with the winner's score in colour."""
+    width = text_width(sys.stdout)
+
+    def decorate(text: str) -> str:
+        if sys.stdout.isatty():
+            text = "\n".join(line if len(line) <= width else textwrap.fill(line, width) for line in text.split("\n"))
+        return _BEST_SCORE.sub(lambda match: coloured(sys.stdout, match[0], GREEN), text, count=1)
+
+    print_text(as_text(result, width, escapes=sys.stdout.isatty()), decorate=decorate)
+
+
+def text_width(stream: TextIO) -> int:
+    """The most columns of a text: those of the terminal that the stream is, up to `WIDTH`."""
+    columns = os.environ.get("COLUMNS", "")
+    if stream.isatty() and not columns.isdecimal():
+        columns = str(os.get_terminal_size(stream.fileno()).columns)
+    return max(WIDTH_MIN, min(WIDTH, int(columns))) if stream.isatty() and int(columns) else WIDTH
+
+
+def coloured(stream: TextIO, text: str, colour: str) -> str:
+    """The text in a colour where the stream shows colours.
+
+    That is a terminal, unless NO_COLOR has a value or TERM is dumb; with FORCE_COLOR any stream.
+    """
+    wanted = os.environ.get("FORCE_COLOR") or (stream.isatty() and os.environ.get("TERM") != "dumb")
+    return f"\033[{colour}m{text}\033[0m" if wanted and not os.environ.get("NO_COLOR") else text
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

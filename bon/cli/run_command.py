@@ -18,6 +18,7 @@ from bon.cli.options import (
 from bon.cli.output import (
     add_output_options,
     check_output_files,
+    print_result,
     print_text,
     print_to_stderr,
     progress_line,
@@ -27,7 +28,7 @@ from bon.errors import EngineError, InputError
 from bon.events import Done, Event, Note
 from bon.messages import say
 from bon.report.json_text import json_text
-from bon.result import Result, as_text
+from bon.result import Result
 from bon.settings import Request
 
 
@@ -37,7 +38,7 @@ def parser(commands: str) -> Parser:
         prog=PROGRAM, epilog=commands, allow_abbrev=False,
         description="Continues a prompt n times, scores every continuation, and prints them best first.",
     )
-    parser.add_argument("prompt", nargs="?", help="the text to continue")
+    parser.add_argument("prompt", nargs="?", help="the text to continue; - reads it from standard input")
     parser.add_argument("--chat", metavar="TEXT",
                         help="a message for the model to answer; needs a model with a chat template")
     parser.add_argument("--system", metavar="TEXT", help="with --chat: the system message")
@@ -57,12 +58,14 @@ def run(args: argparse.Namespace) -> int:
 
     check_output_files(args)
     settings, messages = settings_from(args), _messages(args)
-    request = Request(args.prompt, settings, messages, unconditional=args.unconditional)
+    request = Request(_or_standard_input(args.prompt), settings, messages, unconditional=args.unconditional)
     options = check_model_options(args, settings)
     result, end = _run_events(_events(request, options))
     if result is not None:
-        text = json_text(result.to_dict()) if args.json else as_text(result, escapes=sys.stdout.isatty())
-        print_text(text)
+        if args.json:
+            print_text(json_text(result.to_dict()))
+        else:
+            print_result(result)
         write_output_files(args, {"csv": result_files.run_csv, "html": result_files.run_html}, result)
     if isinstance(end, EngineError):
         raise end
@@ -82,7 +85,17 @@ def _messages(args: argparse.Namespace) -> list[dict[str, str]] | None:
             raise InputError("system", say("error.system_without_chat"))
         return None
     system = [{"role": "system", "content": args.system}] if args.system else []
-    return [*system, {"role": "user", "content": args.chat}]
+    return [*system, {"role": "user", "content": _or_standard_input(args.chat)}]
+
+
+def _or_standard_input(text: str | None) -> str | None:
+    """The text, or for `-` all of standard input without the line end behind it."""
+    if text != "-":
+        return text
+    try:
+        return sys.stdin.read().removeprefix("\ufeff").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise InputError("prompt", say("error.stdin_not_text")) from error
 
 
 def _events(request: Request, options: dict[str, str]) -> Generator[Event, None, None]:

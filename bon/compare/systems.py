@@ -34,7 +34,7 @@ class System:
 
 def systems(settings: Settings) -> list[System]:
     """The systems of a table, in its order."""
-    n, softness, top = settings.n, settings.softness, min(TOP, settings.n)
+    n, softness = settings.n, settings.softness
 
     def one_sample(_: Sequence[float], values: Sequence[float]) -> float:
         return estimates.mean(values)
@@ -43,7 +43,7 @@ def systems(settings: Settings) -> list[System]:
         return estimates.soft_best(scores, softness, values)
 
     def mean_of_top(scores: Sequence[float], values: Sequence[float]) -> float:
-        return estimates.top_average(scores, top, values)
+        return estimates.top_average(scores, TOP, values)
 
     def worst(scores: Sequence[float], values: Sequence[float]) -> float:
         return estimates.top_average(scores, 1, values, largest=False)
@@ -51,8 +51,10 @@ def systems(settings: Settings) -> list[System]:
     rows = [System("base", 1, one_sample, 1, "base"), System("tuned", 1, one_sample, 1, "tuned")]
     rows += [System("best", k, _best_of(k), k, "best" if k == n else None) for k in powers_of_two(n)]
     if n > 1:
-        rows += [System("soft", n, soft, n, "best"), System("top", top, mean_of_top, n, "best"),
-                 System("worst", n, worst, n, "best")]
+        rows.append(System("soft", n, soft, n, "best"))
+        if n > TOP:  # the average of all is the base's
+            rows.append(System("top", TOP, mean_of_top, n, "best"))
+        rows.append(System("worst", n, worst, n, "best"))
     return rows
 
 

@@ -1,5 +1,6 @@
 """The command line: its standard output, standard error and exit status."""
 
+import io
 import json
 import os
 import re
@@ -13,7 +14,9 @@ import pytest
 
 import bon
 from bon.cli.main import main
+from bon.compare.systems import systems
 from bon.events import Scored
+from bon.settings import Settings
 from tests.support import tiny
 from tests.support.processes import HEED
 
@@ -382,3 +385,52 @@ def test_a_closed_pipe_gives_no_traceback():
     child.stderr.close()
 
 
+
+
+# What people type.
+
+ONE = ("-n", "1", "--min-tokens", "1", "--max-tokens", "4")
+
+
+@pytest.mark.parametrize(("argv", "part"), [
+    (("This", "movie"), "quotation marks: python -m bon 'This movie'"),
+    (("This", "-n", "4", "movie", "was"), "'This movie was'"),
+    (("model",), "did you mean `python -m bon models`? As a prompt: `python -m bon -- model`"),
+    (("Models",), "python -m bon models"), (("batchs", "in.csv", "out.csv"), "python -m bon batch"),
+    (("benchmark",), "python -m bon bench"), (("comp",), "python -m bon compare"),
+    (("publsh",), "python -m bon publish"),
+    (("batch", "in.csv"), "Give OUT after IN, or -o OUT"),
+    (("batch", "in.csv", "a.jsonl", "-o", "b.jsonl"), "a.jsonl and b.jsonl"),
+    (("This movie", "--nothing"), "unrecognized arguments: --nothing"),
+])
+def test_what_people_type_by_mistake_is_refused_with_what_to_type(capsys, argv, part):
+    assert_refused((main(list(argv)), *capsys.readouterr()), part)
+
+
+def test_words_like_no_command_and_words_after_two_dashes_are_prompts(result_of, run):
+    for word in ("Beach", "The", "com", "modern"):
+        assert result_of(word, *ONE)["prompt"] == word
+    status, out, _ = run("--json", *ONE, "--", "model")
+    assert (status, json.loads(out)["prompt"]) == (0, "model")
+
+
+def test_a_dash_reads_the_prompt_from_standard_input(result_of, run, monkeypatch):
+    for given, prompt in (("This movie\n", "This movie"), ("\ufeffTwo\nlines", "Two\nlines")):
+        monkeypatch.setattr("sys.stdin", io.StringIO(given))
+        assert result_of("-", *ONE)["prompt"] == prompt
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert_refused(run("-"), "The prompt is empty")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe\x00"), encoding="utf-8"))
+    assert_refused(run("-"), "not text in UTF-8")
+
+
+def test_the_output_of_a_batch_can_be_an_option(capsys, lm_folder, classifier_folder, tmp_path):
+    (tmp_path / "in.txt").write_text("This movie\n")
+    models = ("--model", lm_folder, "--scorer", classifier_folder)
+    assert main(["batch", str(tmp_path / "in.txt"), "-o", str(tmp_path / "out.jsonl"), *ONE, *models]) == 0
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("n", "rows"), [(3, 0), (4, 0), (5, 1)])
+def test_no_row_of_a_comparison_repeats_the_base_as_the_average_of_all(n, rows):
+    assert [system.k for system in systems(Settings(n=n)) if system.kind == "top"] == [4] * rows

@@ -1,8 +1,11 @@
 """What reaches a terminal: characters of models, servers and files that would control it are shown as escapes."""
 
 import ast
+import fcntl
 import os
 import re
+import struct
+import termios
 import threading
 from pathlib import Path
 
@@ -26,8 +29,13 @@ SMALL = ("-n", "2", "--seed", "1", "--min-tokens", "1", "--max-tokens", "4")
 @pytest.fixture
 def on_terminal(monkeypatch):
     """Runs the command line with a terminal as standard output and error; gives the status and what arrived there."""
-    def on_terminal(*argv: str) -> tuple[int, str]:
+    def on_terminal(*argv: str, columns: int = 0, colours: bool = False) -> tuple[int, str]:
         terminal, program_side = os.openpty()
+        size = struct.pack("4H", 24, columns, 0, 0)
+        fcntl.ioctl(program_side, termios.TIOCSWINSZ, size)
+        for name in ("COLUMNS", "FORCE_COLOR"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("NO_COLOR", "" if colours else "1")
         received = []
 
         def read() -> None:
@@ -127,3 +135,35 @@ def test_every_command_prints_through_the_functions_that_show_controls():
         calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
         prints = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
         assert len(prints) == (2 if file.stem == progress_line.__module__.rpartition(".")[2] else 0), file.name
+
+
+@pytest.mark.parametrize("columns", [40, 60, 200])
+def test_lines_are_no_wider_than_the_terminal(on_terminal, lm_folder, classifier_folder, columns):
+    models = ("--model", lm_folder, "--scorer", classifier_folder)
+    status, text = on_terminal("This movie " * 8, "-n", "3", "--max-tokens", "60", *models, columns=columns)
+    assert status == 0
+    lines = text.split(CLEARED_LINE)[-1].splitlines()
+    assert max(map(len, lines)) <= min(columns, 88)
+
+
+def test_only_terminals_get_colours_unless_a_variable_says_otherwise(
+        on_terminal, monkeypatch, capsys, lm_folder, classifier_folder):
+    command = ("This movie", *SMALL, "--model", lm_folder, "--scorer", classifier_folder)
+    monkeypatch.setenv("TERM", "xterm")
+    _, coloured = on_terminal(*command, colours=True)
+    _, plain = on_terminal(*command)
+    assert re.search(r"\x1b\[1;32m   1  [ \d.-]{6,}\x1b\[0m  ", coloured)
+    seconds = r"[\d.]+ s"
+    assert re.sub(seconds, "", re.sub(r"\x1b\[[\d;]*m", "", coloured)) == re.sub(seconds, "", plain)
+    assert on_terminal("model", colours=True)[1].startswith("\x1b[1;31mbon:\x1b[0m There is no command model")
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b[1" not in on_terminal(*command, colours=True)[1]
+    forced = {"FORCE_COLOR": "1"}
+    for variables, expected in (({}, False), (forced, True), ({**forced, "NO_COLOR": "1"}, False)):
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        monkeypatch.delenv("FORCE_COLOR", raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        capsys.readouterr()
+        assert main(list(command)) == 0
+        assert ("\x1b[" in capsys.readouterr().out) == expected
