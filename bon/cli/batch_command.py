@@ -42,9 +42,10 @@ def run(args: argparse.Namespace) -> int:
     if args.push_to_hub and not args.dry_run:
         _check_hub(args.push_to_hub)
 
+    output = _output(args)
     dataset = Dataset(args.input, args.prompt_column, args.template, args.skip_bad, args.encoding)
     task = Task(
-        dataset, _output(args), settings, export_formats.format_named(args.form),
+        dataset, output, settings, export_formats.format_named(args.form),
         number("margin", parse_number(args.margin)), args.resume, args.overwrite or args.dry_run,
     )
     if task.complete:

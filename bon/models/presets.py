@@ -193,7 +193,7 @@ def checked_place(name: str, field: str = "model") -> str:
         return checked_place(os.path.join(repository, file), field)
     if name.startswith((".", "/", "~", "\\")) or "\\" in name or os.path.isfile(path) or (is_gguf(name) and not file):
         if is_gguf(name):
-            raise ModelError(say("error.no_such_file", file=_shortened(name)))
+            raise ModelError(say("error.no_such_gguf_file", file=_shortened(name)))
         raise ModelError(say("error.no_such_folder", folder=_shortened(name)))
     if not _is_hub_id(repository) or (file and "/" not in repository):
         raise InputError(field, say("error.not_a_model_name", value=repr(_shortened(name)), names=names()))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 #: The errors that tell what is in a folder, or whether there is one.
-ABOUT_FOLDERS = ("error.no_such_folder", "error.no_such_file", "error.folder_without_model",
+ABOUT_FOLDERS = ("error.no_such_folder", "error.no_such_gguf_file", "error.folder_without_model",
                  "error.folder_without_weights", "error.only_adapter", "error.only_gguf")
 
 
