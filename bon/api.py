@@ -85,8 +85,8 @@ class Sampler:
         if isinstance(scorer, SentimentScorer) and scorer.unit in UNITS:
             here["unit"] = scorer.unit
         # A preset with several sources is named with the one that is here.
-        filled = dataclasses.replace(settings, model=None).filled(**here)
-        return flow.stream(request.with_settings(filled), self.engine, scorer, length_sampler, live)
+        named = dataclasses.replace(settings, model=None).named(**here)
+        return flow.stream(request.with_settings(named), self.engine, scorer, length_sampler, live)
 
     def score(self, texts: Sequence[str]) -> list[float]:
         """The scores of complete texts, in the scorer's unit.
@@ -163,8 +163,9 @@ def load_for(settings: Settings, scorer: ScorerLike | None = None, *, device: st
     spec = presets.find(model if endpoint is None else "embedded", scorer_name)
     engine: Engine
     if endpoint is None:
-        engine = LocalEngine(*loading.causal(spec.model, device, dtype), name=spec.source or spec.name,
-                             notes=_notes(spec))
+        engine = local_engine = LocalEngine(*loading.causal(spec.model, device, dtype), name=spec.source or spec.name,
+                                            notes=_notes(spec))
+        local_engine.defaults = dataclasses.replace(local_engine.defaults, preset=spec.settings)
         model = spec.exact_name
     else:
         engine = server_engine = ServerEngine.at(endpoint, model)

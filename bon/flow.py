@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import chain, islice
 
-from bon.engines.base import EncodedPrompt, Engine, Job, Step
+from bon.engines.base import EncodedPrompt, Engine, Job, Step, defaults_of
 from bon.errors import InputError
 from bon.events import Clock, Done, Ended, Event, Note, Scored, Started, Wrote
 from bon.messages import say
@@ -69,6 +69,7 @@ def stream_many(
             for request, draw_length in zip(requests, per_request, strict=True)]
     for number, run in enumerate(runs):
         yield number, run.record(run.started)
+        yield from ((number, run.record(Note(note))) for note in run.notes)
     with closing(engine.generate([run.job for run in runs])) as steps:
         for step, seconds in _timed(steps):
             for number, run in enumerate(runs):
@@ -85,9 +86,11 @@ class _Run:
     def __init__(self, request: Request, engine: Engine, scorer: Scorer, lengths: DrawLength | None,
                  watched: bool = True, live: bool = False):
         self.scorer = scorer
-        settings = request.settings.filled().with_seed()
+        settings, defaults, is_chat = request.settings, defaults_of(engine), request.messages is not None
         if isinstance(lengths, LengthSampler):  # so that the record holds the range of the caps
             settings = dataclasses.replace(settings, min_tokens=lengths.min_value, max_tokens=lengths.max_value - 1)
+        self.notes = defaults.notes(settings, is_chat)
+        settings = defaults.fill(settings, is_chat).with_seed()
         assert settings.seed is not None  # after `with_seed`
         self.seed = settings.seed
         request = request.with_settings(settings)

@@ -16,6 +16,9 @@ from typing import Any
 from bon.messages import describe
 from bon.settings import Messages, Settings, continues
 
+#: `Candidate.ended` of texts that were written to their end.
+COMPLETE = ("eos", "length", "stop_string")
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -25,11 +28,13 @@ class Candidate:
     scored, and always where the scorer cannot rate the text (`bon.scorers.base.Scorer`). rank: 1 is best; None without
     a score.
     tokens: how many were generated, end of text not counted. cap: the most it may have, drawn at random.
-    ended: `eos`, `length`, `rejected`, `stopped`, or None while it is generated.
+    ended: `eos`, `length`, `stop_string`, `rejected`, `stopped`, or None while it is generated. Of a text that a stop
+    string ends, the tokens are those that it takes to write what is before that; the last may go beyond.
     logprob: the sum of its tokens' log-probabilities under the raw model, nats, end of text not counted.
-    sampled_logprob: the log-probability, nats, of sampling it under temperature, top-k and top-p, end of text counted.
+    sampled_logprob: the log-probability, nats, of sampling it under the settings, end of text or stop string counted.
     parts: the parts of a combined score, by scorer. judge: a second scorer's score, or None. certainty: the sum of its
-    tokens' self-certainty (`bon.scorers.logprob`), where a scorer needs it. token_ids: the generated ids.
+    tokens' self-certainty (`bon.scorers.logprob`), where a scorer needs it. token_ids: the generated ids, a stop
+    string's too.
     pieces: the text as the tokens extended it, each piece with the log-probability in nats of its tokens (several where
     they form one character). notes: sentences on how it was generated. whole: prompt and text decoded together, where
     the engine was told to. answerless: whether the model wrote its reasoning and nothing else, so that there is no text
@@ -65,7 +70,7 @@ class Candidate:
     @property
     def settled(self) -> bool:
         """Whether it is final: scored, dropped by early rejection, or complete with a text that gets no score."""
-        unscorable = (self.empty or self.unrated) and self.ended in ("eos", "length")
+        unscorable = (self.empty or self.unrated) and self.ended in COMPLETE
         return self.score is not None or self.ended == "rejected" or unscorable
 
 
@@ -135,6 +140,7 @@ class Result:
         """The result in plain JSON types, as the command line and HTTP give it."""
         out = dataclasses.asdict(self)
         out["candidates"] = [{k: v for k, v in c.items() if k not in INTERNAL} for c in out["candidates"]]
+        out["settings"] = self.settings.to_dict()
         out |= {"notes": [str(note) for note in self.notes], "note_keys": [describe(note) for note in self.notes]}
         if self.stats:
             out["stats"]["expected_best"] = list(self.stats.expected_best)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bon.events import Clock, Ended, Event, Note, Row, Scored, Started, Wrote
 from bon.messages import say
-from bon.result import Candidate, Result, Stats, Timing
+from bon.result import COMPLETE, Candidate, Result, Stats, Timing
 from bon.settings import Settings
 from bon.stats import estimates, ranking
 from bon.stats.lengths import LengthSampler
@@ -66,8 +66,11 @@ class RunState:
         if now.tokens == before.tokens and now.text == before.text:
             return before.pieces
         pieces, text, logprob = before.pieces, now.text[len(before.text):], now.logprob - (before.logprob or 0.0)
-        if pieces and not pieces[-1][0]:  # its tokens were the first bytes of the character that is complete now
-            pieces, logprob = pieces[:-1], pieces[-1][1] + logprob
+        # Its tokens were the first bytes of the character that is complete now, or of its last token only a part was
+        # shown, since the rest might have begun a stop string.
+        if pieces and (not pieces[-1][0] or now.tokens == before.tokens):
+            *pieces, (shown, shown_logprob) = pieces
+            text, logprob = shown + text, shown_logprob + logprob
         return (*pieces, (text, logprob))
 
     @property
@@ -129,11 +132,12 @@ def _soft_selection_note(settings: Settings) -> str:
 
 def _unscored_notes(candidates: Sequence[Candidate]) -> list[str]:
     """The notes on complete texts that have no score; none where there are none."""
-    unscored = [c for c in candidates if c.ended in ("eos", "length") and c.score is None and (c.empty or c.unrated)]
+    unscored = [c for c in candidates if c.ended in COMPLETE and c.score is None and (c.empty or c.unrated)]
     empty = sum(c.empty for c in unscored)
     unrated = len(unscored) - empty
     if unscored and len(unscored) == sum(c.ended != "rejected" for c in candidates):
-        return [say("note.all_unrated" if unrated else "note.all_empty")]
+        all_stopped = all(c.ended == "stop_string" for c in unscored)
+        return [say("note.all_unrated" if unrated else "note.all_empty_at_stop" if all_stopped else "note.all_empty")]
     counts = {"note.empty": empty, "note.unrated": unrated}
     return [say(key, n=count, of=str(len(candidates))) for key, count in counts.items() if count]
 
@@ -218,5 +222,9 @@ def drawing_logprob(candidate: Candidate, lengths: LengthSampler | None) -> floa
     """
     if lengths is None or candidate.sampled_logprob is None:
         return None
-    low, high = (candidate.cap, candidate.cap) if candidate.ended == "length" else (candidate.tokens + 1, math.inf)
+    low, high = float(candidate.tokens + 1), math.inf
+    if candidate.ended == "length":
+        low = high = candidate.cap
+    elif candidate.ended == "stop_string":
+        low = len(candidate.token_ids)
     return candidate.sampled_logprob + estimates.log_or_minus_inf(lengths.probability(low, high))

@@ -4,7 +4,7 @@
   const format = (value, digits) => value.toFixed(digits).replace("-", "−");
   const nats = (value) => bon.say("nats", { value: format(value, 2) });
 
-  const ENDINGS = ["eos", "length", "rejected", "stopped"];
+  const ENDINGS = ["eos", "length", "stop_string", "rejected", "stopped"];
 
   const tintedText = (pieces) =>
     bon.el(

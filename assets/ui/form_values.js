@@ -8,7 +8,7 @@
     const recorded = Object.keys(bon.defaults).filter((name) => settings[name] !== undefined);
     return {
       ...bon.defaults,
-      ...Object.fromEntries(recorded.map((name) => [name, settings[name]])),
+      ...Object.fromEntries(recorded.map((name) => [name, bon.fieldValue(settings[name])])),
       prompt,
       target: settings.target ?? target ?? null,
       seed: String(settings.seed),
@@ -18,6 +18,12 @@
       chat: messages ? messages.slice(0, -1) : entryWithoutChat(settings.model),
     };
   };
+  // Several texts stand one on each line, as bon.settings.write_escapes writes it.
+  const ESCAPES = { "\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\" };
+  bon.fieldValue = (value) =>
+    Array.isArray(value)
+      ? value.map((text) => text.replace(/[\n\r\t\\]/g, (character) => ESCAPES[character])).join("\n")
+      : value;
   const entryWithoutChat = (model) => (bon.chatEntry.isChatModel(model) === false ? null : false);
 
   // Resolves when the form is filled in: a hidden button's event passes the values to Gradio's components.

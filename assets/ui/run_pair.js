@@ -32,7 +32,7 @@
   const otherSettings = () =>
     Object.keys(bon.defaults)
       .filter((name) => !LISTED.has(name))
-      .map((name) => [name, ({ run }) => String(run.settings[name] ?? bon.defaults[name])]);
+      .map((name) => [name, ({ run }) => String(bon.fieldValue(run.settings[name]) ?? bon.defaults[name])]);
   const settingRows = () => [...IF_DIFFERENT, ...otherSettings()];
   const settingName = (name) => bon.sayOr(`pair.${name}`, "") || bon.say(`form.${name}`);
 

@@ -24,7 +24,8 @@
   };
   const summarizeOther = (name, value) => {
     if (value === null || value === "" || String(value) === String(bon.defaults?.[name])) return null;
-    const shown = value === true ? "" : bon.sayOr(`${name}.${value}`, plain(value));
+    const lines = plain(value).split("\n").filter(Boolean).join(" | "),
+      shown = value === true ? "" : bon.sayOr(`${name}.${value}`, lines);
     return ["summed.setting", { name: bon.say(`form.${name}`), value: shown }];
   };
   // The settings in one line. names, values: of the settings. describers: by name, in place of those of SUMMARY.

@@ -23,13 +23,13 @@ from bon.batch.export_formats import BEST, ExportFormat, Record
 from bon.batch.input_rows import Dataset, Row, Survey, group_digest
 from bon.batch.resume_journal import Journal
 from bon.batch.writers import OutputRow
-from bon.engines.base import Engine
+from bon.engines.base import Engine, defaults_of
 from bon.errors import BonError, InputError, ScoringError, ServerFailureError, ServerUnavailableError
 from bon.events import Done, Ended, Event, Note
 from bon.messages import say
 from bon.report import safe_files
 from bon.result import Result
-from bon.settings import Request, Settings
+from bon.settings import Defaults, Request, Settings
 
 if TYPE_CHECKING:  # scorers import torch, which takes seconds
     from bon.scorers.base import Scorer
@@ -85,7 +85,6 @@ class Task:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "settings", self.settings.filled())
         self.format.check(self.settings, self.margin)
         writers.writer(self.output)
         self._check_files()
@@ -137,6 +136,10 @@ class Task:
         """The facts of the input, read once."""
         return self.dataset.survey()
 
+    def filled(self, defaults: Defaults) -> Settings:
+        """The settings with a value in every field; those of chats where all rows that can be read are chats."""
+        return defaults.fill(self.settings, self.survey.holds_chats)
+
     @property
     def group_size(self) -> int:
         """Rows of a group."""
@@ -159,9 +162,9 @@ class Task:
             yield from ((row, digest) for row in group.rows)
 
     def plan(self, workers: "Workers") -> dict[str, Any]:
-        """All that the output depends on, in plain JSON types."""
+        """All that the output depends on, in plain JSON types; None for values that nobody named."""
         return {
-            **dataclasses.asdict(self.settings), **workers.describe(),
+            **self.settings.to_dict(), **workers.describe(),
             "as": self.format.name, "margin": self.margin, "batch": self.group_size,
             "input's size": self.survey.size, "input's SHA-256": self.survey.sha256, "rows": self.survey.rows,
             "prompt column": self.dataset.column, "template": self.dataset.template,
@@ -174,6 +177,9 @@ class Workers(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What the output depends on of models and machines, in plain JSON types."""
+
+    def defaults(self) -> Defaults:
+        """The values that the model brings along."""
 
     def map(self, groups: Iterable[Group], settings: Settings, export_format: ExportFormat) -> Iterator[list[Record]]:
         """The `make_records` of each group of rows, in their order."""
@@ -200,6 +206,10 @@ class LocalWorker:
         hardware = {name: value for name, value in self.engine.describe().items() if name in ("device", "dtype")}
         return {"model": self.engine.name, "scorer": self.scorer.name, "target": self.scorer.target,
                 "unit": self.scorer.unit, **hardware}
+
+    def defaults(self) -> Defaults:
+        """The engine's."""
+        return defaults_of(self.engine)
 
     def map(self, groups: Iterable[Group], settings: Settings, export_format: ExportFormat) -> Iterator[list[Record]]:
         """The `make_records` of each group of rows, one group after the other."""
@@ -268,8 +278,10 @@ def stream_with(workers: Workers, task: Task, deliver: Callable[[Finished], None
     and its neighbours fail.
     """
     digests = (digest for _, digest in task.rows_with_digests())
-    with Journal(task.output, task.plan(workers), task.resume, digests) as journal:
-        settings = dataclasses.replace(task.settings, seed=journal.plan["seed"])
+    plan = task.plan(workers)
+    unnamed = {name: value for name, value in task.filled(workers.defaults()).to_dict().items() if plan[name] is None}
+    with Journal(task.output, plan, task.resume, digests, unnamed) as journal:
+        settings = task.settings.named(**{name: journal.plan[name] for name in ("seed", *unnamed)}).filled()
         failed = sum("error" in record for record in journal.records())
         done_before, start = journal.done, time.perf_counter()
         yield Progress(done_before, task.survey.rows, failed, 0, 0.0)
@@ -560,8 +572,8 @@ def estimate_seconds(task: Task, engine: Engine, scorer: "Scorer", tell: Tell = 
 
     tell: as of `stream`.
     """
-    group = next(task.groups())
+    group, settings = next(task.groups()), task.filled(defaults_of(engine)).with_seed()
     for _ in range(2):
         start = time.perf_counter()
-        make_records(group, engine, scorer, task.settings.with_seed(), task.format, tell)
+        make_records(group, engine, scorer, settings, task.format, tell)
     return (time.perf_counter() - start) / len(group.rows) * task.survey.rows

@@ -93,7 +93,7 @@ def _label_threshold(scores: Sequence[float]) -> float | None:
 
 def no_score_note(result: Result) -> str | None:
     """The note of a result of which no text has a score; None for any other."""
-    keys = ("note.all_empty", "note.all_unrated")
+    keys = ("note.all_empty", "note.all_empty_at_stop", "note.all_unrated")
     return next((note for note in result.notes if getattr(note, "key", "") in keys), None)
 
 

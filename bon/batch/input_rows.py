@@ -52,13 +52,21 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Facts of a whole file: its rows, how many of them cannot be read, all columns, size in bytes and SHA-256."""
+    """Facts of a whole file: its rows, how many of them cannot be read, how many are chats, all columns, size in bytes
+    and SHA-256.
+    """
 
     rows: int
     unreadable: int
+    chats: int
     columns: tuple[str, ...]
     size: int
     sha256: str
+
+    @property
+    def holds_chats(self) -> bool:
+        """Whether all rows that can be read are chats."""
+        return self.chats > 0 and self.chats + self.unreadable == self.rows
 
 
 class Dataset:
@@ -115,11 +123,12 @@ class Dataset:
         """Reads the whole file once."""
         # Hashed before its rows are read: a file that is edited meanwhile then differs from its hash.
         sha256 = self.sha256()
-        rows, unreadable, columns = 0, 0, dict[str, None]()
+        rows, unreadable, chats, columns = 0, 0, 0, dict[str, None]()
         for row in self.rows():
             rows, unreadable = rows + 1, unreadable + (row.error is not None)
+            chats += row.messages is not None
             columns.update(dict.fromkeys(row.columns))
-        return Survey(rows, unreadable, tuple(columns), self.path.stat().st_size, sha256)
+        return Survey(rows, unreadable, chats, tuple(columns), self.path.stat().st_size, sha256)
 
     def sha256(self) -> str:
         """The SHA-256 of the file as it is now."""

@@ -22,9 +22,10 @@ from bon.batch import batch_run
 from bon.batch.batch_run import Group
 from bon.batch.export_formats import ExportFormat, Record
 from bon.batch.input_rows import Row
+from bon.engines.base import defaults_of
 from bon.errors import BonError, EngineError, InputError
 from bon.messages import say
-from bon.settings import Settings
+from bon.settings import Defaults, Settings
 
 if TYPE_CHECKING:  # the sampler imports torch, which takes seconds
     from bon.api import Sampler
@@ -74,10 +75,15 @@ class RayWorkers:
         self.machines = len(nodes)
         self.count, self.resources = worker_resources(nodes, count, loading.get("device"))
         self._description = self._describe_first_worker()
+        self._defaults = Defaults(**self._description.pop("defaults"))
 
     def describe(self) -> dict[str, Any]:
         """What the output depends on of models and machines."""
         return dict(self._description)
+
+    def defaults(self) -> Defaults:
+        """The values that the model brings along, as a worker has it."""
+        return self._defaults
 
     def map(self, groups: Iterable[Group], settings: Settings, export_format: ExportFormat) -> Iterator[list[Record]]:
         """The records of each group, in their order. Raises what a worker raises; `EngineError` where Ray gives up."""
@@ -166,7 +172,11 @@ def _without_columns(rows: Iterable[Row]) -> list[Row]:
 
 
 def _describe_worker(load: Callable[[], "Sampler"]) -> bytes:
-    return _pack(lambda: {**_describe_sampler(load()), "version": __version__})
+    return _pack(lambda: _describe_with_defaults(load()) | {"version": __version__})
+
+
+def _describe_with_defaults(sampler: "Sampler") -> dict[str, Any]:
+    return _describe_sampler(sampler) | {"defaults": dataclasses.asdict(defaults_of(sampler.engine))}
 
 
 def _describe_sampler(sampler: "Sampler") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from bon.errors import BonError, InputError
 from bon.messages import join, say
 from bon.report.json_text import json_text
-from bon.settings import Settings, clean, declared
+from bon.settings import Settings, clean
 
 if sys.platform != "win32":
     import fcntl
@@ -41,9 +41,10 @@ def count_records(output: Path) -> int:
 class Journal:
     """The journal of one output, locked against a second run; a context manager that closes it.
 
-    plan: of this run. resume: continue what is there, where there is anything; a plan without a seed then takes the
-    journal's. digests: for each row of the input as it is now, that of its group. `done`: rows with a record. Raises
-    `InputError` where another run has locked it, the plans differ or the file cannot be opened.
+    plan: of this run. resume: continue what is there, where there is anything. digests: for each row of the input as it
+    is now, that of its group. unnamed: the values of settings that the plan leaves open (None), unless the journal that
+    is continued has them; a seed is drawn. `done`: rows with a record. Raises `InputError` where another run has locked
+    it, the plans differ or the file cannot be opened.
     """
 
     path: Path
@@ -51,7 +52,9 @@ class Journal:
     plan: Plan
     done: int
 
-    def __init__(self, output: Path, plan: Plan, resume: bool = False, digests: Iterable[str] = ()):
+    def __init__(self, output: Path, plan: Plan, resume: bool = False, digests: Iterable[str] = (),
+                 unnamed: Mapping[str, Any] | None = None):
+        self._unnamed = {"seed": None, **(unnamed or {})}
         self.path, self.output, self.plan = journal_path(output), output, dict(plan)
         self.done = 0
         try:
@@ -99,8 +102,7 @@ class Journal:
 
     def _start(self) -> None:
         os.ftruncate(self._file, 0)
-        if self.plan["seed"] is None:
-            self.plan["seed"] = Settings().with_seed().seed
+        self._complete_plan(self._unnamed | {"seed": Settings().with_seed().seed})
         self._write(json_text(self.plan) + "\n")
 
     def _resume(self, digests: Iterable[str]) -> bool:
@@ -128,17 +130,22 @@ class Journal:
         return True
 
     def _check_plan(self, before: Plan) -> None:
-        """Raises `InputError` where the journal's plan differs from this run's, which takes its seed from there."""
+        """Raises `InputError` where the journal's plan differs from this run's, which takes from there what it leaves
+        open.
+        """
         # A setting that an older journal does not name had its default.
-        before = {name: setting.default for name, setting in declared().items()} | before
-        if self.plan["seed"] is None:
-            self.plan["seed"] = before["seed"]
+        before = Settings().filled().to_dict() | before
+        self._complete_plan(before)
         names = dict.fromkeys([*before, *self.plan])
         different = [name for name in names if before.get(name) != self.plan.get(name)]
         if different:
             differences = join((say("error.plan_differs_in", name=name, before=_short_json(before.get(name)),
                                       now=_short_json(self.plan.get(name))) for name in different), "; ")
             raise InputError("resume", say("error.plan_differs", path=str(self.output), differences=differences))
+
+    def _complete_plan(self, values: Mapping[str, Any]) -> None:
+        """Puts values in place of those that the plan leaves open."""
+        self.plan |= {name: values[name] for name in self._unnamed if self.plan[name] is None}
 
     def _write(self, text: str) -> None:
         data = text.encode()

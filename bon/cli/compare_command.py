@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     options = {name: value for name in ("device", "dtype", "target", "unit") if (value := getattr(args, name))}
     models = load_models(settings.model_name, args.tuned, settings.scorer, args.judge, **options)
     if models.scorer.unit in UNITS:
-        settings = settings.filled(unit=models.scorer.unit)
+        settings = settings.named(unit=models.scorer.unit)
     comparison, complete = _last_comparison(comparison_run.stream(prompts, models, settings), len(prompts))
     if comparison is not None:
         print_text(json_text(comparison.to_dict()) if args.json else comparison_files.comparison_text(comparison))

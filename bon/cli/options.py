@@ -2,14 +2,14 @@
 
 import argparse
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bon.cli.output import print_to_stderr
 from bon.engines.server.connection import check_url
 from bon.errors import InputError
 from bon.messages import say
 from bon.models import presets
-from bon.settings import Settings, declared, whole
+from bon.settings import Setting, Settings, declared, read_escapes, whole
 
 PROGRAM = "python -m bon"
 #: The exit status that shells give to a program ended by Ctrl+C.
@@ -29,9 +29,11 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = 
     """Adds an option for each of these settings, by default for all."""
     for name in names or declared():
         setting = declared()[name]
+        repeated = {"action": "append"} if setting.several else {}
         flags = [f"-{name}"] * (len(name) == 1) + ["--" + name.replace("_", "-")]
-        help = f"{setting.help} ({setting.described_default})".replace("%", "%%")
-        parser.add_argument(*flags, dest=name, metavar=name.upper(), help=help)
+        how = r"; one for each option, with \n for a line's end" if setting.several else ""
+        help = f"{setting.help}{how} ({setting.described_default})".replace("%", "%%")
+        parser.add_argument(*flags, dest=name, metavar=name.upper(), help=help, **repeated)
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +59,14 @@ def add_encoding_option(parser: argparse.ArgumentParser) -> None:
 def settings_from(args: argparse.Namespace) -> Settings:
     """The settings of the arguments. Raises `InputError` for a value that cannot work."""
     texts = {name: text for name in declared() if (text := getattr(args, name, None)) is not None}
-    return Settings.of({
-        name: parse_number(text) if declared()[name].numeric else text for name, text in texts.items()
-    })
+    return Settings.of({name: _value(declared()[name], text) for name, text in texts.items()})
+
+
+def _value(setting: Setting, text: Any) -> Any:
+    """A setting's value from the text of its option, or the texts where it may be given several times."""
+    if setting.several:
+        return tuple(map(read_escapes, text))
+    return parse_number(text) if setting.numeric else text
 
 
 def check_model_options(args: argparse.Namespace, settings: Settings) -> dict[str, str]:

@@ -15,7 +15,7 @@ from bon.compare.events import PromptDone, PromptProgress
 from bon.compare.prompts import PROMPTS_MAX, check_count
 from bon.compare.result import Comparison, Point, PromptSamples
 from bon.compare.systems import scored_candidates
-from bon.engines.base import Engine
+from bon.engines.base import Engine, defaults_of
 from bon.errors import InputError
 from bon.events import Done, Event
 from bon.messages import say
@@ -59,7 +59,7 @@ def stream(
 
     Raises `InputError` before any work for an empty list, more than 10,000 prompts, or one that cannot be continued.
     """
-    settings = settings.filled().with_seed()
+    settings = defaults_of(models.base).fill(settings, is_chat=False).with_seed()
     _check(prompts, models, settings)
     notes = models.notes + _no_kl_notes(models, settings)
     comparison = Comparison(

@@ -278,6 +278,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """The comparison in plain JSON types: the samples, and the table and figure computed from them."""
         out = dataclasses.asdict(dataclasses.replace(self, samples=(), checkpoints=()))
+        out["settings"] = self.settings.to_dict()
         del out["samples"], out["checkpoints"]
         out |= {"notes": [str(note) for note in self.notes], "note_keys": [describe(note) for note in self.notes]}
         out["done"] = len(self.samples)

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from bon.events import Row
 from bon.result import Candidate
-from bon.settings import Request
+from bon.settings import Defaults, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Step:
 
 
 class Engine(Protocol):
-    """A source of continuations."""
+    """A source of continuations. It may have `defaults`, for `defaults_of`."""
 
     name: str
     #: Tokens that prompt and continuation may fill together; None: no limit.
@@ -80,3 +80,8 @@ class Engine(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Plain facts for people: name, parameters, device, dtype, context, and whether it answers `chats`."""
+
+
+def defaults_of(engine: Engine) -> Defaults:
+    """What holds where a request to this engine names no value."""
+    return getattr(engine, "defaults", None) or Defaults()

@@ -1,6 +1,5 @@
 """A run's result as JSON, CSV and one HTML page. Texts are data: never markup."""
 
-from dataclasses import asdict
 from html import escape
 
 from bon.report import run_charts
@@ -30,7 +29,7 @@ def run_html(result: Result) -> str:
     """One page of a run that needs nothing else: the winner, what the extra samples bought, and every candidate."""
     unit = format_unit(result.unit, result.target)
     rows = "".join(map(_candidate_row, result.candidates))
-    settings = "; ".join(f"{k} {v}" for k, v in asdict(result.settings).items() if v is not None)
+    settings = "; ".join(f"{k} {v}" for k, v in result.settings.to_dict().items() if v not in (None, []))
     notes = "".join(f"<p>{escape(note)}</p>" for note in result.notes)
     best = next((c for c in result.candidates if c.score is not None and c.ended != "rejected"), None)
     return html_page("Best of N", f"""<h1>Best of {len(result.candidates)}</h1>

@@ -2,7 +2,8 @@
 
 import math
 import operator
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,6 +30,11 @@ class TextField:
 
 
 @dataclass(frozen=True, slots=True)
+class LinesField:
+    """A field for texts on the form, one on each line, as `read_escapes` reads it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Menu:
     """A menu on the form, of a fixed list of `choices` (texts `NAME.CHOICE`), or of names that the page adds to."""
 
@@ -42,7 +48,7 @@ class Switch:
     on: float = 1
 
 
-Control = NumberField | TextField | Menu | Switch
+Control = NumberField | TextField | LinesField | Menu | Switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,11 @@ class Setting:
     def numeric(self) -> bool:
         """Whether its values are numbers."""
         return isinstance(self.check, Whole | Number)
+
+    @property
+    def several(self) -> bool:
+        """Whether its values are sequences of texts."""
+        return isinstance(self.check, Texts)
 
 
 def setting(
@@ -152,6 +163,47 @@ class OneOf:
                 name, say("error.not_one_of", name=name, names=", ".join(self.names), value=repr(value))
             )
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Checks for at most `most` texts of 1 to `length` characters, or for a single one; returns them as a tuple."""
+
+    most: int
+    length: int
+
+    def __call__(self, name: str, value: Any) -> tuple[str, ...]:
+        texts = (value,) if isinstance(value, str) else value
+        limits = {"name": name, "most": str(self.most), "length": str(self.length)}
+        if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+            raise InputError(name, say("error.not_texts", **limits, value=repr(value)))
+        if len(texts) > self.most:
+            raise InputError(name, say("error.texts_too_many", **limits, count=str(len(texts))))
+        if not all(texts):
+            raise InputError(name, say("error.text_empty", **limits))
+        if long := next((text for text in texts if len(text) > self.length), None):
+            raise InputError(name, say("error.text_too_long", **limits, value=repr(long[: self.length] + "...")))
+        return tuple(map(clean, texts))
+
+
+def clean(text: str) -> str:
+    """`text` without lone surrogates, which no encoding can carry: each becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+#: Characters that a line cannot hold, by the letters that stand for them behind a backslash.
+ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
+
+
+def read_escapes(line: str) -> str:
+    r"""The text of a line in which `\n`, `\r`, `\t` and `\\` stand for a line's end, a tab and a backslash."""
+    return re.sub(r"\\([nrt\\])", lambda match: ESCAPES[match[1]], line)
+
+
+def write_escapes(text: str) -> str:
+    """The line from which `read_escapes` reads this text."""
+    letters = {character: letter for letter, character in ESCAPES.items()}
+    return re.sub(r"[\n\r\t\\]", lambda match: "\\" + letters[match[0]], text)
 
 
 def name_of(name: str, value: Any) -> str:

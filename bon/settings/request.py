@@ -7,6 +7,7 @@ from typing import TypeGuard
 
 from bon.errors import InputError
 from bon.messages import say
+from bon.settings.declaration import clean
 from bon.settings.settings import Settings
 
 #: A chat: mappings with `role` and `content`.
@@ -50,11 +51,6 @@ class Request:
         request = copy.copy(self)
         object.__setattr__(request, "settings", settings)
         return request
-
-
-def clean(text: str) -> str:
-    """`text` without lone surrogates, which no encoding can carry: each becomes U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def checked_messages(messages: Messages) -> tuple[Mapping[str, str], ...]:

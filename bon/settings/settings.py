@@ -6,7 +6,7 @@ Command line, HTTP interface, page, share links and the documents' table are mad
 import copy
 import dataclasses
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from bon.errors import InputError
 from bon.messages import say
 from bon.settings.declaration import (
+    LinesField,
     Menu,
     Number,
     NumberField,
@@ -21,6 +22,7 @@ from bon.settings.declaration import (
     Setting,
     Switch,
     TextField,
+    Texts,
     Whole,
     name_of,
     setting,
@@ -29,6 +31,8 @@ from bon.settings.declaration import (
 N_MAX = 4096
 #: More tokens than any model writes in one go: what lies above is a slip of the hand.
 TOKENS_MAX = 1_000_000
+#: The most stop strings, and the most characters of each.
+STOPS_MAX, STOP_LENGTH_MAX = 8, 64
 #: Seeds stay whole in JavaScript, where a number has 53 bits.
 SEED_MAX = 2**53 - 1
 UNITS = ("probability", "logit", "margin")
@@ -118,6 +122,10 @@ class Settings:
         None, "as model; judge, weak, logprob, self-certainty; or a sum: 0.7*judge+0.3*logprob",
         name_of, "models", fillable=True, default_text="the model's own", control=Menu(), compared=True,
     )
+    stop: Sequence[str] = setting(
+        (), f"texts that end a candidate before them, at most {STOPS_MAX} of {STOP_LENGTH_MAX} characters",
+        Texts(STOPS_MAX, STOP_LENGTH_MAX), "length", default_text="none", control=LinesField(), compared=True,
+    )
     keep: int | None = setting(
         None, "how many ranked candidates to return", Whole(1, N_MAX), "result", default_text="all",
     )
@@ -157,7 +165,13 @@ class Settings:
     @property
     def lengths(self) -> tuple[int, int]:
         """The least and the largest cap of a candidate's length, in tokens."""
-        return self._value("min_tokens"), self._value("max_tokens")
+        return self._lengths()
+
+    def _lengths(self, least: int | None = None, most: int | None = None) -> tuple[int, int]:
+        """The caps, with these or else the declared ones where none are named; those give way to the one that is."""
+        least = self.min_tokens or min(least or declared()["min_tokens"].default, self.max_tokens or TOKENS_MAX)
+        most = self.max_tokens or max(most or declared()["max_tokens"].default, self.min_tokens or 1)
+        return least, most
 
     @property
     def sampling(self) -> Sampling:
@@ -168,8 +182,13 @@ class Settings:
         value = getattr(self, name)
         return declared()[name].default if value is None else value
 
+    def named(self, **values: Any) -> "Settings":
+        """These settings with `values` in the fields where nobody named one."""
+        return self._with({name: value for name, value in values.items() if getattr(self, name) is None})
+
     def filled(self, **values: Any) -> "Settings":
-        """These settings with `values`, else the defaults, in the fields where nobody named one."""
+        """These settings with `values`, else the declared defaults, in the fields where nobody named one."""
+        values["min_tokens"], values["max_tokens"] = self._lengths(values.get("min_tokens"), values.get("max_tokens"))
         return self._with({
             name: values.get(name, declaration.default) for name, declaration in declared().items()
             if declaration.fillable and getattr(self, name) is None
@@ -185,6 +204,11 @@ class Settings:
         for name, value in values.items():
             object.__setattr__(changed, name, value)
         return changed
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings in plain JSON types."""
+        return {name: list(value) if declaration.several else value for name, declaration in declared().items()
+                for value in [getattr(self, name)]}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Settings":

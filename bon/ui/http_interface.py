@@ -41,6 +41,8 @@ def best_of_n(state: AppState) -> Callable[..., Results]:
         arguments["model"] = arguments.get("model") or state.deployment.model
         try:
             request = Request(prompt if prompt or messages is None else None, Settings(**arguments), messages)
+            if state.deployment.public:
+                request = state.deployment.with_lengths(request)
             state.deployment.check(request)
             state.deployment.admit(visitor)
             for _, result in state.runs.snapshots(request):
@@ -73,8 +75,9 @@ def _signature() -> inspect.Signature:
     hints, keyword = get_type_hints(Settings), inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter("prompt", keyword, default="", annotation=str)]
     for name, setting in declared().items():
-        default = None if setting.fillable else setting.default
-        parameters.append(inspect.Parameter(name, keyword, default=default, annotation=hints[name]))
+        default = None if setting.fillable else list(setting.default) if setting.several else setting.default
+        annotation = list[str] if setting.several else hints[name]
+        parameters.append(inspect.Parameter(name, keyword, default=default, annotation=annotation))
     parameters += [
         inspect.Parameter("messages", keyword, default=None, annotation=list[dict[str, str]] | None),
         inspect.Parameter("visitor", keyword, default=None, annotation=gr.Request | None),

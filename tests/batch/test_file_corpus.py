@@ -17,7 +17,7 @@ from bon.batch.input_rows import Dataset, Row, group_digest
 from bon.cli import batch_command
 from bon.cli.main import main
 from bon.errors import InputError
-from bon.settings import Request
+from bon.settings import Defaults, Request
 from bon.ui.app_state import AppState
 from bon.ui.batch.handlers import BatchHandlers
 from bon.ui.batch.journal_progress import JournalProgress
@@ -39,6 +39,10 @@ class EchoWorker:
 
     def describe(self):
         return {"model": "echo", "scorer": "echo", "target": None, "unit": "reward"}
+
+    def defaults(self):
+        """None."""
+        return Defaults()
 
     def map(self, groups, settings, export_format):
         for group in groups:

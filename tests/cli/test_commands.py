@@ -85,7 +85,8 @@ def test_every_option_reaches_the_settings(result_of, lm_folder, classifier_fold
     options = {"n": 5, "target": "NEGATIVE", "min_tokens": 2, "max_tokens": 6, "temperature": 0.5, "top_p": 0.75,
                "top_k": 20, "seed": 11, "unit": "logit", "keep": 3}
     argv = [argument for name, value in options.items() for argument in ("--" + name.replace("_", "-"), str(value))]
-    result = result_of(PROMPT, *argv)
+    result = result_of(PROMPT, *argv, "--stop", "!?", "--stop", r"\n\\n", "--repetition-penalty", "1.1")
+    options |= {"stop": ["!?", "\n\\n"], "repetition_penalty": 1.1}
     expected = {**options, "model": lm_folder, "scorer": classifier_folder}
     assert {name: result["settings"][name] for name in expected} == expected
     assert (result["target"], result["unit"], len(result["candidates"])) == ("NEGATIVE", "logit", 3)

@@ -9,7 +9,7 @@ import torch
 
 import bon
 from bon.errors import BonError, InputError
-from bon.settings import SEED_MAX, Request, Sampling, Settings, clean
+from bon.settings import SEED_MAX, Request, Sampling, Settings, clean, read_escapes, write_escapes
 
 CHAT = [{"role": "user", "content": "Hello"}]
 
@@ -30,7 +30,7 @@ def test_a_count_that_is_no_whole_number_in_range_is_refused_by_name(name, value
     assert name in str(error)
 
 
-@pytest.mark.parametrize("name", ["n", "reject", "select", "softness"])
+@pytest.mark.parametrize("name", ["n", "reject", "select", "softness", "stop"])
 def test_none_is_refused_where_a_value_is_needed(name):
     assert settings_error(**{name: None}).field == name
 
@@ -68,6 +68,25 @@ def test_min_tokens_cannot_exceed_max_tokens_and_the_error_names_both():
     assert error.field == "min_tokens"
     assert "min_tokens (9) is above max_tokens (8)" in str(error)
     assert Settings(min_tokens=8, max_tokens=8).min_tokens == 8
+
+
+@pytest.mark.parametrize("value", [
+    "", [""], ["a", ""], ["a"] * 9, ["a" * 65], 5, [5], None, b"a", {"a": "b"}, iter("ab"), {"a"}])
+def test_stop_strings_that_cannot_be_are_refused_by_name(value):
+    error = settings_error(stop=value)
+    assert (error.field, "stop" in str(error)) == ("stop", True)
+
+
+def test_stop_strings_are_a_list_or_a_single_one_and_have_a_line_each_on_the_form():
+    stops = ("\n\n", " the ", "\\end\\\\n", "\t\r", "é" * 64, "\ud800")
+    settings = Settings(stop=stops)
+    assert settings.stop == (*stops[:-1], "\ufffd")
+    assert Settings(stop="User:").stop == ("User:",)
+    assert settings.to_dict()["stop"] == list(settings.stop)
+    assert Settings.of(settings.to_dict()) == settings
+    lines = list(map(write_escapes, settings.stop))
+    assert not any("\n" in line for line in lines)
+    assert tuple(map(read_escapes, lines)) == settings.stop
 
 
 @pytest.mark.parametrize("value", [0, 0.0, -0.5, math.nan, math.inf, -math.inf, "1", "warm", True, [1.0], 10**400])

@@ -113,6 +113,23 @@ def test_llama_draws_from_the_distribution_of_the_local_model(reviews: str, samp
     assert distance < 0.25  # total variation of two samples of 400; llama.cpp's defaults leave out a third of the mass
 
 
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("stops", [["."], ["l di"], ["zz", "of the"], ["\n\n", " "], ["zzz"]])
+def test_llama_ends_a_text_where_the_local_model_does(reviews: str, stops: list[str], live: bool) -> None:
+    settings = Settings(n=1, seed=1, top_k=1, min_tokens=24, max_tokens=24, stop=stops)
+    request, scorer = Request("This movie", settings), CallableScorer(no_score)
+    remote = flow.last_result(flow.stream(request, ServerEngine.at(reviews), scorer, live=live))
+    local = flow.run(request, bon.load(dtype="float32").engine, scorer).candidates[0]
+    theirs = remote.candidates[0]
+    assert theirs.text == local.text
+    if local.ended == "stop_string":
+        incomplete = ["note.logprobs_incomplete"] * (theirs.logprob is None)
+        assert (theirs.ended, [note.key for note in remote.notes]) == ("eos", ["note.stop_or_end", *incomplete])
+    if theirs.logprob is not None:
+        assert theirs.tokens == local.tokens
+        assert theirs.logprob == pytest.approx(local.logprob, abs=5e-3)
+
+
 # Against its raw answers.
 
 PROMPTS = {"ASCII": "The weather is", "emoji": "Party! 🎉🎂🎈 Food! 🍔🍏🍆", "Japanese": "日本語の天気は、"}

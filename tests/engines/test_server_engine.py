@@ -231,6 +231,52 @@ def test_penalty_and_cuts_are_sent_and_what_a_server_does_otherwise_is_named(fak
     assert [note.key for note in result.notes] == notes
 
 
+def test_stop_strings_are_sent_and_which_of_two_ends_it_was_is_left_open(fake):
+    def stopping(handler, body, number):
+        answer = completion({**body, "n": 1}, [" fine and"], finish="stop")
+        tokens = [" fine", " and", " dull", "<end>"]
+        answer["choices"][0]["logprobs"] = {"tokens": tokens, "token_logprobs": [-0.5, -1, -2, -4]}
+        answer["usage"]["completion_tokens"] = 4
+        handler.send(200, answer)
+
+    server = fake(stopping, owner="vllm")
+    result = run(server, n=1, stop=["dull", "\n"])
+    assert server.bodies[0]["stop"] == ["dull", "\n"]
+    best = result.best
+    assert (best.text, best.ended, best.tokens, best.logprob) == (" fine and", "eos", 2, -1.5)
+    assert best.pieces == ((" fine", -0.5), (" and", -1))
+    assert [note.key for note in result.notes] == ["note.stop_or_end"]
+    assert "stop" not in (run(server, n=1), server.bodies[-1])[1]
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_where_a_server_does_not_stop_at_stop_strings_its_texts_are_cut_here(fake, refuses, streamed):
+    words = [" fine", " and", " du", "ll", " day"]
+
+    def deaf(handler, body, number):
+        if refuses and "stop" in body:
+            handler.send(400, {"error": {"message": "Unsupported parameter: 'stop'", "param": "stop"}})
+        elif streamed:
+            handler.stream([{"choices": [{"index": 0, "text": word, "finish_reason": None, "logprobs": {
+                "tokens": [word], "token_logprobs": [-1.0]}}]} for word in words]
+                + [{"choices": [{"index": 0, "text": "", "finish_reason": "length"}]}])
+        else:
+            answer = completion({**body, "n": 1}, ["".join(words)])
+            answer["choices"][0]["logprobs"] = {"tokens": words, "token_logprobs": [-1.0] * 5}
+            handler.send(200, answer)
+
+    engine = ServerEngine.at(fake(deaf, owner="vllm").url)
+    request = Request("This movie", Settings(n=1, seed=7, stop=["dull", "none"], min_tokens=5, max_tokens=5))
+    events = list(flow.stream(request, engine, CallableScorer(loud), live=streamed))
+    best = events[-1].result.best
+    assert (best.text, best.ended, best.tokens, best.logprob) == (" fine and ", "stop_string", 3, -3.0)
+    assert "".join(piece for piece, _ in best.pieces) == best.text
+    shown = [row.text for event in events if isinstance(event, Wrote) for row in event.rows]
+    assert [bool(shown), all(best.text.startswith(text) for text in shown)] == [streamed, True]
+    assert [note.key for note in events[-1].result.notes] == ["note.stop_refused"] * refuses
+
+
 @pytest.mark.parametrize(("status", "message", "left_out"), [
     (400, "Unrecognized request argument supplied: top_k", "top_k"),
     (422, "Unexpected fields in the request: {'seed'}", "seed"),

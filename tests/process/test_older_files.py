@@ -16,7 +16,7 @@ import bon
 from bon import flow
 from bon.cli.main import main
 from bon.messages import describe
-from bon.settings import Request, declared
+from bon.settings import Request, Settings
 from bon.ui.app_state import AppState
 from bon.ui.batch import jobs
 from bon.ui.batch.handlers import BatchHandlers
@@ -89,7 +89,8 @@ def same(made: Path, expected: Path) -> bool:
 def opened(record: str) -> dict:
     """A record as this version holds it: settings and facts that came after it are at their defaults."""
     raw = json.loads(record)
-    later = {name: declared()[name].default for name in ("min_p", "typical_p", "repetition_penalty")}
+    later = {name: Settings().filled().to_dict()[name]
+             for name in ("min_p", "typical_p", "repetition_penalty", "stop")}
     assert not later.keys() & raw["settings"].keys()
     candidates = [candidate | {"unrated": False} for candidate in raw["candidates"]]
     return raw | {"settings": raw["settings"] | later, "candidates": candidates}
@@ -226,7 +227,7 @@ def test_the_history_of_a_browser_is_listed_and_opens(stage, visit):
         json.loads(entry["record"])["prompt"][:8] for entry in ENTRIES]
     for number, (entry, link) in enumerate(zip(ENTRIES, LINKS, strict=True)):
         run = json.loads(entry["record"])
-        later = {name: declared()[name].default for name in FIRST_VALUES.keys() - link["values"].keys()}
+        later = {name: FIRST_VALUES[name] for name in FIRST_VALUES.keys() - link["values"].keys()}
         assert page.evaluate("(run) => bon.formValues(run)", run) == link["values"] | later
         query = urlsplit(page.evaluate("(run) => bon.shareLink(run)", run)).query
         assert dict(parse_qsl(query)) == dict(parse_qsl(urlsplit(link["link"]).query))

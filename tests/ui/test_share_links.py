@@ -12,7 +12,7 @@ from bon.ui.generate import run_view, share_links
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.hosting.deployment import Deployment
 from tests.support.browser import DRAWN, layout_faults, wait_until_ready
-from tests.support.forms import accept
+from tests.support.forms import accept, request_of
 from tests.ui.test_page import CLIPBOARD, NASTY, expect_phase, fill_settings, run, winner
 from tests.ui.test_run_view import form_inputs, run_with_scores
 
@@ -22,11 +22,11 @@ HARMLESS = {"view": "present", "__theme": "dark", "utm_source": "mail", "run": "
 def test_a_full_query_string_fills_the_form():
     query = {"prompt": " Hi ", "n": "32", "target": "NEGATIVE", "min_tokens": "4", "max_tokens": "9", "seed": "7",
              "temperature": "0.7", "top_p": "0.9", "top_k": "40", "model": "gpt2-imdb", "scorer": "logprob",
-             "reject": "0.5", "select": "soft", "softness": "0.3"}
+             "reject": "0.5", "select": "soft", "softness": "0.3", "stop": "\\n\n User:"}
     assert accept(query, form_inputs()) == ({
         "prompt": " Hi ", "n": 32, "target": "NEGATIVE", "min_tokens": 4, "max_tokens": 9, "seed": "7",
         "temperature": 0.7, "top_p": 0.9, "top_k": 40, "model": "gpt2-imdb", "scorer": "logprob",
-        "reject": True, "select": "soft", "softness": 0.3,
+        "reject": True, "select": "soft", "softness": 0.3, "stop": "\\n\n User:",
     }, [])
 
 
@@ -41,6 +41,7 @@ def test_parameters_of_others_are_ignored_without_a_warning():
     ("seed", "9" * 4301, "seed must be"), ("n", "9" * 4301, "n must be"), ("reject", "0.3", "0.5 (on)"),
     ("select", "median", "median"), ("softness", "0", "above 0"), ("target", "JOY", "POSITIVE and NEGATIVE"),
     ("max_tokens", "4", "above max"), ("min_tokens", "40", "above max"), ("max_tokens", "0", "max_tokens"),
+    ("stop", "a" * 65, "64"), ("stop", "a\n" * 9, "8"),
     ("unit", "logit", "on this page"), ("temprature", "1", "mean temperature"),
 ])
 def test_a_wrong_value_is_ignored_with_its_reason_and_the_others_fill_the_form(name, value, message):
@@ -61,7 +62,8 @@ def test_all_wrong_values_are_reported_at_once():
 
 
 def test_a_blank_value_counts_as_missing():
-    assert accept(dict.fromkeys(FIELDS, " "), form_inputs()) == ({}, [])
+    assert accept(dict.fromkeys(FIELDS, " ") | {"stop": ""}, form_inputs()) == ({}, [])
+    assert accept({"stop": " "}, form_inputs()) == ({"stop": " "}, [])  # texts may end at a space
 
 
 def test_labels_of_other_scorers_are_accepted_unchecked():
@@ -128,14 +130,17 @@ def the_link_of_a_run_has_its_changed_settings(page):
     assert parse_qs(urlsplit(link).query) == {**other_parameters, "prompt": ["This movie"], "n": ["3"], "seed": ["7"]}
     all_settings = {"n": 200, "target": "NEGATIVE", "min_tokens": 2, "max_tokens": 9, "temperature": 0.7, "top_p": 0.9,
                     "top_k": 40, "model": "gpt2-imdb", "scorer": "logprob", "reject": 0.5, "select": "worst",
-                    "softness": 0.3, "seed": 2**53 - 1}
+                    "softness": 0.3, "seed": 2**53 - 1, "stop": ["\n", " a\\b"], "repetition_penalty": 1.2}
     record_with_all = json.loads(record) | {"prompt": f" {NASTY} "}
     record_with_all["settings"] |= all_settings
     link = page.evaluate("(record) => bon.shareLink(record)", record_with_all)
     query = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
     accepted, ignored = accept(query, form_inputs())
     assert ignored == []
-    assert accepted == all_settings | {"prompt": record_with_all["prompt"], "seed": str(2**53 - 1), "reject": True}
+    assert accepted == all_settings | {"prompt": record_with_all["prompt"], "seed": str(2**53 - 1), "reject": True,
+                                        "stop": "\\n\n a\\\\b"}
+    stops = request_of(form_inputs(**accepted)).settings.stop
+    assert stops == tuple(all_settings["stop"])
 
 
 def test_wrong_values_of_a_link_are_listed_and_the_others_filled_in(stage, visit, axe):

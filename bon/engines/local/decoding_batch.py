@@ -14,6 +14,7 @@ from bon.engines.base import Job
 from bon.engines.local.decoder import PlainDecoder, SharedDecoder
 from bon.engines.local.incremental_text import Detokenizer, IncrementalText
 from bon.engines.local.sampling import draw, log_probability, mark_occurred, shape, uniforms
+from bon.engines.stop_strings import certain_length, find_stop
 from bon.errors import EngineError
 from bon.events import Row
 from bon.messages import say
@@ -63,7 +64,6 @@ class LiveCandidate:
     job: Job
     index: int
     cap: int
-    logprob: float
     sampled_logprob: float
     sampling: Sampling
     text: IncrementalText
@@ -74,17 +74,20 @@ class LiveCandidate:
                  verbatim: bool = False) -> None:
         self.number, self.job, self.index, self.cap = number, job, index, job.caps[index]
         self._detokenizer, self._eos, self._verbatim = detokenizer, eos, verbatim
-        self.sampling = job.request.settings.sampling
+        self.sampling, self._stops = job.request.settings.sampling, job.request.settings.stop
         self.ended: str | None = None
         self.error: EngineError | None = None
         self.restart()
 
     def restart(self) -> None:
         """Goes back to the prompt; the random stream makes the same candidate again."""
-        self.logprob = self.sampled_logprob = 0.0
-        self.certainty = 0.0 if self.job.certainty else None
-        self.text = IncrementalText(self._detokenizer, self.job.prompt_ids, self.job.watched)
+        self.sampled_logprob = 0.0
+        # Sums over the first tokens, by their number.
+        self._logprobs, self._certainties = [0.0], [0.0]
+        self.text = IncrementalText(self._detokenizer, self.job.prompt_ids, self.job.watched or bool(self._stops))
         self.tokens = self.drawn = 0
+        #: How many characters of the text a stop string leaves.
+        self._kept: int | None = None
 
     def stream(self) -> np.random.Generator:
         """The candidate's random stream after the number that drew its cap."""
@@ -106,33 +109,49 @@ class LiveCandidate:
             if self._verbatim or not self._detokenizer.skips_special:
                 self.text.add(token)
             return
+        searched = len(self.text.text)
         self.text.add(token)
         self.tokens += 1
-        self.logprob += logprob
-        if self.certainty is not None:
-            self.certainty += certainty
-        if self.tokens == self.cap:
+        self._logprobs.append(self._logprobs[-1] + logprob)
+        self._certainties.append(self._certainties[-1] + certainty)
+        self._kept = find_stop(self.text.text, self._stops, searched)
+        if self._kept is not None:
+            self.ended = "stop_string"
+        elif self.tokens == self.cap:
             self.ended = "length"
         elif stop:
             self.ended = "eos"
 
     def row(self) -> Row:
-        """The candidate so far."""
-        return Row(self.index, self.text.text, self.tokens, self.logprob, self.certainty)
+        """The candidate so far, without what may turn out to begin a stop string."""
+        text, tokens = self.text.text, self.tokens
+        if (length := certain_length(text, self._stops)) < len(text):
+            text, tokens = text[:length], self.text.count_tokens(length)
+        return Row(self.index, text, tokens, self._logprobs[tokens], self._certainty(tokens))
 
     def candidate(self) -> Candidate:
         """The candidate that ended."""
-        text, notes = self.text.whole(), self.job.notes
-        if self.ended == "length" and not self._verbatim:
-            complete = self.text.whole(complete=True)
-            notes = notes if complete == text else (*notes, say("note.character_cut"))
-            text = complete
+        text, tokens, notes = self._complete_text()
         return Candidate(
-            index=self.index, text=text, tokens=self.tokens, cap=self.cap, ended=self.ended,
-            logprob=self.logprob, sampled_logprob=self.sampled_logprob, certainty=self.certainty,
+            index=self.index, text=text, tokens=tokens, cap=self.cap, ended=self.ended,
+            logprob=self._logprobs[tokens], sampled_logprob=self.sampled_logprob, certainty=self._certainty(tokens),
             token_ids=tuple(self.text.ids[: self.tokens]), notes=notes,
             whole=self.text.with_prompt() if self._verbatim else None,
         )
+
+    def _complete_text(self) -> tuple[str, int, tuple[str, ...]]:
+        """The text of the candidate that ended, how many of its tokens count as the text's, and the notes on it."""
+        if self._kept is not None:
+            return self.text.text[: self._kept], self.text.count_tokens(self._kept), self.job.notes
+        text = self.text.whole()
+        if self.ended == "length" and not self._verbatim:
+            complete = self.text.whole(complete=True)
+            if complete != text:
+                return complete, self.tokens, (*self.job.notes, say("note.character_cut"))
+        return text, self.tokens, self.job.notes
+
+    def _certainty(self, tokens: int) -> float | None:
+        return self._certainties[tokens] if self.job.certainty else None
 
 
 class DecodingBatch:

@@ -5,6 +5,7 @@ ended leave the batch. Nothing is padded.
 """
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,7 +23,7 @@ from bon.messages import say
 from bon.models import loading
 from bon.models.limits import context_length, vocabulary
 from bon.models.running import compute, eval_mode, loaded_by_bon
-from bon.settings import Request
+from bon.settings import OF_MODELS, Defaults, Request, declared
 
 _IS_ENCODER: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 #: Rows that are decoded together; a run of more is decoded in several batches.
@@ -46,6 +47,7 @@ class LocalEngine:
     rules: Rules
     max_rows: int
     verbatim: bool
+    defaults: Defaults
     detokenizer: Detokenizer
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str | None = None,
@@ -61,6 +63,7 @@ class LocalEngine:
         self.rules = rules or Rules(eos=_eos_ids(model, tokenizer))
         self.max_rows, self.verbatim, self._notes = max_rows, verbatim, notes
         self.detokenizer = Detokenizer(tokenizer, skip_special_tokens, None if verbatim else False)
+        self.defaults = Defaults(own=_own_values(model))
         self._encoder, self._has_custom_rules = PromptEncoder(tokenizer, self.name), rules is not None
 
     @property
@@ -158,3 +161,14 @@ def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tupl
     if eos is None:
         eos = tokenizer.eos_token_id
     return () if eos is None else tuple(eos) if isinstance(eos, list | tuple) else (eos,)
+
+
+def _own_values(model: PreTrainedModel) -> dict[str, float]:
+    """The values that the model's generation config names, without those that cannot work, such as a temperature of 0.
+    """
+    config, values = getattr(model, "generation_config", None), {}
+    for name in OF_MODELS:
+        if (value := getattr(config, name, None)) is not None:
+            with suppress(InputError):
+                values[name] = declared()[name].check(name, value)
+    return values

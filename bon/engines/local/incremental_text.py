@@ -1,6 +1,7 @@
 """Token ids as text, and text that grows token by token."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
@@ -92,6 +93,7 @@ class IncrementalText:
         self._prompt = list(prompt_ids)
         self.ids: list[int] = []
         self.text = ""
+        self._lengths: list[int] = []  # of the text after each token
         self._tail = self._prompt[-CONTEXT:]
         self._shown = len(self._tail)
 
@@ -100,13 +102,23 @@ class IncrementalText:
         self.ids.append(token)
         if not self._watched:
             return self.text
+        self._add_to_text(token)
+        self._lengths.append(len(self.text))
+        return self.text
+
+    def _add_to_text(self, token: int) -> None:
         self._tail.append(token)
         old, new = self._detokenizer.complete(self._tail[: self._shown]), self._detokenizer.text(self._tail)
         if len(new) > len(old) and not new.endswith(REPLACEMENT):
             self.text += new[len(old) :]
             self._tail = self._tail[-CONTEXT:]
             self._shown = len(self._tail)
-        return self.text
+
+    def count_tokens(self, characters: int) -> int:
+        """How many of the tokens it takes to write the first so many characters of the text; the last of them may go
+        beyond.
+        """
+        return bisect_left(self._lengths, characters) + 1 if characters else 0
 
     def with_prompt(self) -> str:
         """The prompt and the text of all tokens, decoded in one piece."""

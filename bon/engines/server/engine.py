@@ -73,7 +73,7 @@ class ServerEngine:
 
     def _count_prompt_tokens(self, request: Request) -> int:
         """The prompt's tokens where these may exceed the context, else 0, and where the server does not count them."""
-        longest = request.settings.filled().lengths[1]
+        longest = request.settings.lengths[1]
         if self.context is None or not may_exceed(self.context, request.prompt, request.messages, longest):
             return 0
         server = self.server

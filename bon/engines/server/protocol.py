@@ -11,7 +11,8 @@ import numpy as np
 
 from bon.engines.base import Job
 from bon.engines.server.refusals import EITHER_TEMPERATURE_OR_TOP_P, ReportedError
-from bon.engines.server.token_counts import TokenLogprob, are_complete, completion_tokens, token_logprobs
+from bon.engines.server.token_counts import TokenLogprob, are_complete, completion_tokens, token_logprobs, tokens_of
+from bon.engines.stop_strings import certain_length, find_stop
 from bon.events import Row
 from bon.messages import Message, say
 from bon.result import Candidate
@@ -110,6 +111,7 @@ def request_body(request: ServerRequest, model: str, software: str, unsupported:
     settings, messages = request.job.request.settings, request.job.request.messages
     optional = {
         "seed": candidate_seed(request.job.request, request.indices[0]),
+        "stop": list(settings.stop) or None,
         "n": len(request.indices) if len(request.indices) > 1 else None,
         "logprobs": True if request.is_chat else 1,
         "stream": request.streamed or None,
@@ -231,7 +233,9 @@ class Completion:
         self.finish_reason, self.token_logprobs, self._has_logprobs = None, [], False
         self.reported_tokens, self.tokens_estimated, self.reasoned = None, True, False
         self._received, self._chunks = "", 0
-        messages = request.job.request.messages
+        messages, self._stops = request.job.request.messages, request.job.request.settings.stop
+        #: Where a stop string begins in the text, of which servers that know none send more.
+        self._stop: int | None = None
         returns_message = software in RETURN_CONTINUED_MESSAGE and messages is not None and continues(messages)
         self._continued = str(messages[-1]["content"]) if messages and returns_message else ""
 
@@ -257,14 +261,22 @@ class Completion:
         elif pairs and self.token_logprobs is not None:
             self.token_logprobs += pairs
         if text:
+            searched = len(self._new_text)
             self._received += text
             self._chunks += 1
+            if self._stop is None:
+                self._stop = find_stop(self._new_text, self._stops, searched)
         self.finish_reason = finish_reason or self.finish_reason
         return bool(text)
 
     @property
     def text(self) -> str:
-        """The text so far, without the message that it continues, which some servers return before it."""
+        """The text so far, up to a stop string."""
+        return self._new_text[: self._stop]
+
+    @property
+    def _new_text(self) -> str:
+        """What was received, without the message that it continues, which some servers return before it."""
         message = self._continued
         for prefix in (message, message.rstrip()):
             if self._received.startswith(prefix):
@@ -274,6 +286,8 @@ class Completion:
     @property
     def ended(self) -> str:
         """Why the text ended, as `Candidate.ended` has it."""
+        if self._stop is not None:
+            return "stop_string"
         return END_REASONS.get(self.finish_reason or "", "eos")
 
     def end_without_reason(self) -> None:
@@ -284,9 +298,12 @@ class Completion:
 
     def row(self, index: int) -> Row:
         """The text so far as that of the candidate of this index, for the consumer of the stream."""
-        pairs = self.token_logprobs
+        text, pairs = self.text, self.token_logprobs
+        if self._stop is None and (length := certain_length(text, self._stops)) < len(text):
+            text = text[:length]
+            pairs = pairs and tokens_of(text, pairs)
         logprob = sum(logprob for _, logprob in pairs) if pairs else None
-        return Row(index, self.text, len(pairs) if pairs else self._chunks, logprob)
+        return Row(index, text, len(pairs) if pairs else self._chunks, logprob)
 
     def candidate(self, index: int) -> Candidate:
         """The complete text as the candidate of this index."""
@@ -299,7 +316,7 @@ class Completion:
         return Candidate(
             index=index, text=text, tokens=tokens, cap=self.request.cap, ended=self.ended,
             logprob=None if pairs is None else math.fsum(logprob for _, logprob in pairs),
-            pieces=tuple(pairs) if pairs and "".join(token for token, _ in pairs) == text else (),
+            pieces=_pieces(text, pairs or []),
             notes=self._notes(text), answerless=self.reasoned and not text.strip(),
             logprob_incomplete=self.logprobs_incomplete,
         )
@@ -312,6 +329,11 @@ class Completion:
         return (*([say("note.character_cut")] if cut else []),
                 *([say("note.logprobs_incomplete")] if self.logprobs_incomplete else []),
                 *([say("note.only_reasoning")] if self.reasoned and not text.strip() else []))
+
+    @property
+    def may_have_stopped(self) -> bool:
+        """Whether it is unknown if the model ended the text or a stop string did."""
+        return bool(self._stops) and self.ended == "eos"
 
     @property
     def shortened(self) -> bool:
@@ -332,13 +354,19 @@ class Completion:
             return False
         if self.reasoned:  # servers may count the reasoning
             return False
+        if self._stops and self.ended != "length":  # servers count the tokens of a stop string and list some of them
+            return not "".join(token for token, _ in pairs).startswith(self.text)
         entries = len(self.token_logprobs)
         return not are_complete(entries, len(pairs) < entries, self.reported_tokens, self.ended == "eos")
 
     def _without_end_of_text(self) -> list[TokenLogprob] | None:
-        """The tokens with their log-probabilities, without the end of text, which some servers send too."""
+        """The text's tokens with their log-probabilities, without an end of text or a stop string, which some servers
+        send too.
+        """
         if not self.token_logprobs:
             return None if self.text else self.token_logprobs
+        if self._stops and self.ended != "length":
+            return tokens_of(self.text, self.token_logprobs)
         before_last = "".join(token for token, _ in self.token_logprobs[:-1])
         last_is_end = self.ended == "eos" and len(before_last) >= len(self.text)
         return self.token_logprobs[:-1] if last_is_end else self.token_logprobs
@@ -347,6 +375,9 @@ class Completion:
         """How many tokens the text has, by the best source there is: log-probabilities, count, cap, length."""
         if pairs and not self.logprobs_incomplete:
             return len(pairs)
+        if self._stop is not None:
+            counted = None if self.tokens_estimated else self.reported_tokens
+            return math.ceil((counted or len(self._new_text) / 4) * len(self.text) / len(self._new_text))
         if self.reported_tokens is not None and not self.tokens_estimated:
             counted_end = self.ended == "eos" and self.software in COUNT_END_OF_TEXT and self.reported_tokens > 0
             return self.reported_tokens - counted_end
@@ -355,6 +386,15 @@ class Completion:
         if self.reported_tokens is None:
             return math.ceil(len(self.text) / 4)  # about right for English
         return self.reported_tokens - (self.software in COUNT_END_OF_TEXT and self.reported_tokens > 0)
+
+
+def _pieces(text: str, tokens: Sequence[TokenLogprob]) -> tuple[TokenLogprob, ...]:
+    """The text as these tokens write it, of which the last may go beyond; none where they write another text."""
+    written = "".join(token for token, _ in tokens)
+    if not tokens or not written.startswith(text) or len(written) - len(text) > len(tokens[-1][0]):
+        return ()
+    *before, (last, logprob) = tokens
+    return (*before, (last[: len(last) - len(written) + len(text)], logprob))
 
 
 def enter_usage(completions: Sequence[Completion], answer: object) -> None:

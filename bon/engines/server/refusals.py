@@ -23,7 +23,7 @@ CHARACTERS_SHOWN = 300
 REFUSAL_STATUS = (400, 403, 422, 501)
 #: The parameters that are left out of a request when a server refuses them.
 OPTIONAL_PARAMETERS = (
-    "n", "logprobs", "seed", "stream_options", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
+    "n", "logprobs", "seed", "stop", "stream_options", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
     "repeat_penalty", "repeat_last_n", "typical_p", "samplers", "xtc_probability", "dry_multiplier", "top_n_sigma",
 )
 #: Stands, among unsupported parameters, for a server that takes either `temperature` or `top_p`, but not both.
@@ -39,7 +39,7 @@ NEUTRAL_VALUES: Mapping[str, tuple[float, ...]] = {
 MESSAGE_NAMES = ("message", "detail", "error", "msg", "description", "title", "errors", "details", "fieldViolations")
 PARAMETER_NAMES = ("param", "parameter", "field")
 #: The names of a request's parameters that are not optional: an error about one of these refuses no other.
-REQUIRED_PARAMETERS = {"messages", "prompt", "model", "max_tokens", "max_completion_tokens", "input_tokens", "stop"}
+REQUIRED_PARAMETERS = {"messages", "prompt", "model", "max_tokens", "max_completion_tokens", "input_tokens"}
 OTHER_NAMES = {"candidate_count": "n", "top_logprobs": "logprobs"}
 #: How texts name a parameter without writing its name.
 PARAPHRASES = {

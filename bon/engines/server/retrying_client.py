@@ -160,6 +160,9 @@ class RetryingClient:
         """Notes what the answered request lacked: in every run, since each is then not what its settings say."""
         names = protocol.left_out(request, self._server.model, self._server.software, self._unsupported)
         for name in sorted(names - {"max_tokens", "stream_options"} - ({"n"} - refused)):
+            if name == "stop":
+                self._add_note(say("note.stop_refused"))
+                continue
             sampling = name not in ("n", "seed", "logprobs")
             self._add_note(say("note.sampling_parameter_refused" if sampling else "note.parameter_refused", name=name))
 
@@ -264,11 +267,14 @@ class RetryingClient:
         if text and not pairs and not completion.logprobs_incomplete and "logprobs" not in self._unsupported:
             self._add_note(say("note.server_without_logprobs"))
         broken_off = completion.finish_reason == "rejected"  # the count comes at a stream's end
-        if text and not pairs and completion.tokens_estimated and not broken_off:
+        estimated = completion.tokens_estimated or completion.ended == "stop_string"
+        if text and not pairs and estimated and not broken_off:
             self._add_note(say("note.tokens_estimated"))
         if completion.finish_reason not in protocol.END_REASONS:
             reason = quote_text(str(completion.finish_reason), self._server.key)[:40]
             self._add_note(say("note.server_ended_texts", reason=reason))
+        if completion.may_have_stopped:
+            self._add_note(say("note.stop_or_end"))
         if completion.shortened:
             self._add_note(say("note.server_shortened"))
         if pairs and len(pairs) > completion.request.cap + 1:

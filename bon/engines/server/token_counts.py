@@ -4,6 +4,7 @@ Servers shorten texts that exceed the context without a word: so long prompts ar
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from bon.settings.request import Messages
@@ -32,6 +33,13 @@ def token_logprobs(choice: object) -> list[TokenLogprob] | None:
     pairs = [(token, float(logprob)) for token, logprob in entries
              if isinstance(token, str) and isinstance(logprob, float | int)]
     return pairs if pairs and len(pairs) == len(entries) else None
+
+
+def tokens_of(text: str, tokens: list[TokenLogprob]) -> list[TokenLogprob]:
+    """The first of the tokens, as many as it takes to write the text; the last may go beyond it."""
+    ends = accumulate(len(token) for token, _ in tokens)
+    return tokens[: next((count for count, end in enumerate(ends, start=1) if end >= len(text)), len(tokens))
+                  if text else 0]
 
 
 def completion_tokens(answer: object) -> int | None:

@@ -208,7 +208,7 @@ class BatchHandlers:
         training_format = result if result in export_formats.TRAINING_FORMATS else None
         stem = re.sub(r"[^\w-]+", "-", Path(name).stem)[:40].strip("-") or "prompts"
         output = f"{stem}.{training_format or 'best'}{ending if ending in FORMATS else FORMATS[0]}"
-        return Order(name, dataset.path.name, output, dataclasses.asdict(settings), dataset.column, training_format,
+        return Order(name, dataset.path.name, output, settings.to_dict(), dataset.column, training_format,
                      survey.rows, survey.unreadable, time.time(), dataset.encoding)
 
     def _owner(self, visitor: gr.Request) -> str | None:

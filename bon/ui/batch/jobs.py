@@ -91,7 +91,7 @@ class Order:
 
     def task(self, folder: Path, resume: bool = False) -> Task:
         """The task in the batch's folder. Raises `InputError` where it cannot work."""
-        export_format, settings = export_formats.format_named(self.form), Settings.of(self.settings)
+        export_format, settings = export_formats.format_named(self.form), Settings.of(self.settings).filled()
         return Task(self.dataset(folder), folder / self.output, settings, export_format, resume=resume)
 
 

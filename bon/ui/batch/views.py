@@ -7,7 +7,7 @@ from typing import Any
 from bon.batch import export_formats
 from bon.messages import join, say
 from bon.report.numbers import format_duration, format_score, format_unit
-from bon.settings import declared
+from bon.settings import declared, write_escapes
 from bon.ui.batch.jobs import Batch, Order
 from bon.ui.hosting.layers.file_names import name_of
 from bon.ui.view_types import View
@@ -77,6 +77,7 @@ def command(name: str, order: Order | None = None, encoding: str | None = None) 
         parts += ["--as", order.form] if order.form in export_formats.TRAINING_FORMATS else []
         parts += ["--skip-bad"] if order.bad else []
         for setting, value in order.settings.items():
-            if value != declared()[setting].default and (setting, value) != ("target", "POSITIVE"):
-                parts += [f"--{setting.replace('_', '-')}", str(value)]
+            for text in map(write_escapes, value) if declared()[setting].several else [str(value)]:
+                if value != declared()[setting].default and (setting, value) != ("target", "POSITIVE"):
+                    parts += [f"--{setting.replace('_', '-')}", text]
     return shlex.join(parts)

@@ -7,7 +7,7 @@ import gradio as gr
 
 from bon.models import presets
 from bon.models.files.memory import format_bytes
-from bon.settings import Menu, NumberField, Setting, Switch
+from bon.settings import LinesField, Menu, NumberField, Setting, Switch
 from bon.ui.components import QUIET, ScriptView, fragment, label_and_info, text_line
 from bon.ui.generate.form_values import FIELDS, PAGE_SETTINGS, first_value
 from bon.ui.generate.share_links import SLIDER_MAX, notice
@@ -24,6 +24,8 @@ GROUPS = ("length", "sampling", "stopping", "choosing", "models")
 #: The settings that the line above them sums up.
 SUMMARIZED = tuple(name for group in GROUPS[:-1] for name, setting in PAGE_SETTINGS.items()
                    if setting.group == group and name not in FIRST_VIEW)
+#: The fields' elements have the settings' names for ids, but for these.
+ELEMENT_IDS = {"stop": "stop-strings"}  # `stop` is the button's
 #: The least width of a setting's field, in pixels.
 FIELD_WIDTH = 100
 
@@ -84,7 +86,7 @@ def _first_view(deployment: Deployment) -> dict[str, Any]:
     estimate = text_line("", "estimate")
     if limits := deployment.limits():
         text_line(limits, "limits")
-    return {"estimate": estimate, "n": n, "slider": slider, "target": target, "generate": generate, "stop": stop}
+    return {"estimate": estimate, "n": n, "slider": slider, "target": target, "generate": generate, "stop_button": stop}
 
 
 def _settings(deployment: Deployment) -> dict[str, Any]:
@@ -120,7 +122,8 @@ def _rows() -> Iterator[list[Setting]]:
 
 def _field(setting: Setting, deployment: Deployment) -> Any:
     """The component of a setting."""
-    options: Any = {"elem_id": setting.name, "min_width": FIELD_WIDTH, **label_and_info(setting.label)}
+    element_id = ELEMENT_IDS.get(setting.name, setting.name)
+    options: Any = {"elem_id": element_id, "min_width": FIELD_WIDTH, **label_and_info(setting.label)}
     if setting.name in ("model", "scorer"):
         return {"model": _model, "scorer": _scorer}[setting.name](deployment)
     match setting.control:
@@ -131,6 +134,8 @@ def _field(setting: Setting, deployment: Deployment) -> Any:
         case Menu(choices):
             labeled_choices = [(label(f"{setting.name}.{choice}"), choice) for choice in choices]
             return gr.Dropdown(labeled_choices, value=first_value(setting), **options)
+        case LinesField():
+            return gr.Textbox(first_value(setting), placeholder=label(f"{setting.label}.empty"), lines=2, **options)
     # Whole numbers that may be empty, such as a seed, are text boxes too: an empty gr.Number shows and sends 0.
     return gr.Textbox(first_value(setting), placeholder=label(f"{setting.label}.empty"), max_lines=1, **options)
 

@@ -7,7 +7,19 @@ import gradio as gr
 
 from bon.errors import InputError
 from bon.messages import encode_messages, say
-from bon.settings import Menu, NumberField, Request, Setting, Settings, Switch, declared, parse_digits, whole
+from bon.settings import (
+    LinesField,
+    Menu,
+    NumberField,
+    Request,
+    Setting,
+    Settings,
+    Switch,
+    declared,
+    parse_digits,
+    read_escapes,
+    whole,
+)
 from bon.ui.hosting.deployment import Deployment
 
 #: The settings on the page, in the order of their declarations.
@@ -37,6 +49,8 @@ def setting_value(setting: Setting, value: Any) -> Any:
             return on if value else setting.default
         case Menu():
             return value or None
+        case LinesField():
+            return tuple(read_escapes(line) for line in str(value or "").split("\n") if line)
     text = str(value or "").strip()
     return parse_digits(text) if setting.numeric and text.isdecimal() else text or None
 

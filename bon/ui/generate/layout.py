@@ -58,7 +58,7 @@ class GenerateTab:
             handlers.generate, [form[name] for name in FIELDS], [view, result], validator=handlers.validate,
             show_progress="minimal", show_progress_on=view, **DEVICE_QUEUE, **PRIVATE,
         )
-        form["stop"].click(None, cancels=[run], **QUIET)
+        form["stop_button"].click(None, cancels=[run], **QUIET)
         sizes = [form[name] for name in ("model", "scorer", "n", "min_tokens", "max_tokens")]
         estimate: Any = {"fn": handlers.estimate, "inputs": sizes, "outputs": form["estimate"], "queue": False, **QUIET}
         gr.on([page.load, *(field.change for field in sizes)], trigger_mode="always_last", **estimate)

@@ -10,7 +10,7 @@ from typing import Any
 
 from bon.messages import say
 from bon.models import presets
-from bon.settings import NumberField, Switch, declared
+from bon.settings import LinesField, NumberField, Switch, declared
 from bon.ui.generate.form_values import FIELDS, PAGE_SETTINGS, faults
 from bon.ui.hosting.deployment import Deployment
 
@@ -44,7 +44,7 @@ def accept(query: Mapping[str, str], form: Mapping[str, Any], deployment: Deploy
            ) -> tuple[dict[str, Any], list[str]]:
     """The values that a query string gives to fields, and a message for each parameter that is ignored."""
     ignored = [message for name in query if (message := _unknown_message(name))]
-    values = {name: _value(name, query[name]) for name in FIELDS if query.get(name, "").strip()}
+    values = {name: _value(name, query[name]) for name in FIELDS if _holds(name, query.get(name, ""))}
     if (model := values.get("model")) and model == presets.short_name(model) and not deployment.is_on_server(model):
         values["model"] = presets.exact_name(model)  # as the menu has it
     for name, setting in PAGE_SETTINGS.items():
@@ -62,6 +62,11 @@ def accept(query: Mapping[str, str], form: Mapping[str, Any], deployment: Deploy
                 return values, ignored
             ignored.append(message)
     return values, ignored
+
+
+def _holds(name: str, text: str) -> bool:
+    """Whether a link's text gives a field a value; white space does only where the texts of lines may be of it."""
+    return bool(text if name in PAGE_SETTINGS and isinstance(PAGE_SETTINGS[name].control, LinesField) else text.strip())
 
 
 def _unknown_message(name: str) -> str:
@@ -86,6 +91,8 @@ def _value(name: str, text: str) -> Any:
             except ValueError:
                 return text
             return int(value) if value.is_integer() else value
+        case LinesField():
+            return text
         case Switch(on):
             return {f"{on:g}": True, f"{setting.default:g}": False}.get(text.strip(), text)
     return text.strip()

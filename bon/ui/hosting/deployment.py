@@ -20,7 +20,7 @@ from bon.errors import InputError
 from bon.messages import say
 from bon.models import presets
 from bon.result import Result
-from bon.settings import N_MAX, TOKENS_MAX, Request, Settings, declared, parse_digits, whole
+from bon.settings import N_MAX, TOKENS_MAX, Defaults, Request, Settings, declared, parse_digits, whole
 from bon.ui.hosting.rate_limit import DAY, Visitors, visitor_id
 
 DEFAULT_MODEL: str = declared()["model"].default
@@ -130,6 +130,23 @@ class Deployment:
         settings = request.settings
         self.check_names(settings.model or self.model, settings.scorer)
         self.check_size(characters(request.prompt or "", request.messages), settings)
+
+    def with_lengths(self, request: Request) -> Request:
+        """The request with the lengths that hold where it names none, as far as a public page allows them.
+
+        Raises `InputError` or `ModelError` for a model that cannot be.
+        """
+        settings, model = request.settings, request.settings.model or self.model
+        self.check_names(model, settings.scorer)
+        preset = {} if self.is_on_server(model) else presets.find(model).settings
+        values = self.within_limits(Defaults(preset).values(request.messages is not None))
+        filled = settings.filled(**values)
+        return request.with_settings(settings.named(min_tokens=filled.min_tokens, max_tokens=filled.max_tokens))
+
+    def within_limits(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of settings by name, the lengths among them as far as a public page allows them."""
+        lengths = ("min_tokens", "max_tokens") if self.public else ()
+        return {name: min(value, self.tokens) if name in lengths else value for name, value in values.items()}
 
     def check_record(self, result: Result) -> None:
         """Raises `InputError` for a record beyond the limits of a public page, since a visitor can forge one."""
