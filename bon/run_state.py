@@ -69,8 +69,8 @@ class RunState:
         # Its tokens were the first bytes of the character that is complete now, or of its last token only a part was
         # shown, since the rest might have begun a stop string.
         if pieces and (not pieces[-1][0] or now.tokens == before.tokens):
-            *pieces, (shown, shown_logprob) = pieces
-            text, logprob = shown + text, shown_logprob + logprob
+            shown, shown_logprob = pieces[-1]
+            pieces, text, logprob = pieces[:-1], shown + text, shown_logprob + logprob
         return (*pieces, (text, logprob))
 
     @property
@@ -222,9 +222,6 @@ def drawing_logprob(candidate: Candidate, lengths: LengthSampler | None) -> floa
     """
     if lengths is None or candidate.sampled_logprob is None:
         return None
-    low, high = float(candidate.tokens + 1), math.inf
-    if candidate.ended == "length":
-        low = high = candidate.cap
-    elif candidate.ended == "stop_string":
-        low = len(candidate.token_ids)
+    low = len(candidate.token_ids) if candidate.ended == "stop_string" else candidate.tokens + 1
+    low, high = (candidate.cap, candidate.cap) if candidate.ended == "length" else (low, math.inf)
     return candidate.sampled_logprob + estimates.log_or_minus_inf(lengths.probability(low, high))

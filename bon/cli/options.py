@@ -29,11 +29,11 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = 
     """Adds an option for each of these settings, by default for all."""
     for name in names or declared():
         setting = declared()[name]
-        repeated = {"action": "append"} if setting.several else {}
+        action = "append" if setting.several else "store"
         flags = [f"-{name}"] * (len(name) == 1) + ["--" + name.replace("_", "-")]
         how = r"; one for each option, with \n for a line's end" if setting.several else ""
         help = f"{setting.help}{how} ({setting.described_default})".replace("%", "%%")
-        parser.add_argument(*flags, dest=name, metavar=name.upper(), help=help, **repeated)
+        parser.add_argument(*flags, dest=name, metavar=name.upper(), help=help, action=action)
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
