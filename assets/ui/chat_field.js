@@ -12,8 +12,13 @@
     );
 
   bon.chatField = (element, props, watch, server, trigger) => {
-    const asChat = bon.button(bon.say("chat.as_chat"), () => set(suspendedChat ?? [])),
-      asText = bon.button(bon.say("chat.as_text"), () => set(false));
+    const choose = (chat) => {
+      set(chat);
+      bon.keepValues(false);
+      bon.showDefaults();
+    };
+    const asChat = bon.button(bon.say("chat.as_chat"), () => choose(suspendedChat ?? [])),
+      asText = bon.button(bon.say("chat.as_text"), () => choose(false));
     const mode = bon.el("div", { class: "mode", role: "group", "aria-label": bon.say("chat.kind") }, asChat, asText);
     const area = bon.el("textarea", {
         rows: 2,

@@ -35,7 +35,8 @@
   };
   bon.modelKnown = (model, scorer) => (known = key(model, scorer));
   // support: what the server has told last, as for bon.chatSupport, which gets it at about the same time.
-  bon.modelPrepared = (support) => {
+  bon.modelPrepared = async (support) => {
+    await bon.showDefaults(); // so that the press runs with the model's values
     const isLoaded = support && support.chats !== null && key(support.model, support.scorer) === loading;
     failed = isLoaded ? null : loading;
     loading = null;

@@ -34,6 +34,7 @@
         bon.sliderValue(values.n),
       ];
       bon.formFilled = resolve;
+      bon.keepValues(true);
       document.querySelector("#enter").click();
     });
 
@@ -42,6 +43,7 @@
   bon.valuesOnOpening = ({ values, defaults }, ...current) => {
     const names = Object.keys(defaults),
       opening = bon.takeStoredForm(names) ?? values;
+    bon.keepValues(Object.keys(opening).length > 0);
     const isUntouched = (name) => plain(current[names.indexOf(name)]) === plain(defaults[name]);
     const isFilled = (name) => name in opening && isUntouched(name);
     const filled = names.map((name) => (isFilled(name) ? opening[name] : UNCHANGED));

@@ -10,9 +10,10 @@
     element.append(node);
     document.addEventListener("click", (event) => event.target.closest?.("#generate") && hide());
     const draw = () => {
-      const { defaults, switches, slider_max, linked, ignored } = props.value;
+      const { defaults, presets, switches, slider_max, linked, ignored } = props.value;
       // The form's first values by the names of its fields, in their order; and what its switches stand for.
       bon.defaults = defaults;
+      bon.presets = presets; // the values of presets by their names, which links leave out too
       bon.switches = switches;
       bon.sliderMax = slider_max;
       node.hidden = !linked;

@@ -7,18 +7,19 @@
   bon.shareLink = (run) => {
     const url = new URL(location.href),
       switches = Object.keys(bon.switches).map((name) => [name, run.settings[name] ?? 0]),
+      leftOut = { ...bon.defaults, ...bon.presets[run.settings.model?.split(":")[0]] },
+      isLeftOut = (name, value) => value === null || String(value) === String(plain(leftOut[name])),
       values = { ...bon.formValues(run), ...Object.fromEntries(switches), chat: chatParameter(run) };
     for (const name of [...url.searchParams.keys()])
       if (name in bon.defaults || name.startsWith(HOST_PREFIX)) url.searchParams.delete(name);
     for (const [name, value] of Object.entries(values))
-      if (name === "prompt" || hasSource(name, value) || !isDefault(name, value)) url.searchParams.set(name, value);
+      if (name === "prompt" || hasSource(name, value) || !isLeftOut(name, value)) url.searchParams.set(name, value);
     url.searchParams.delete("lang"); // whoever opens the link has chosen a language
     url.hash = "";
     return url.href;
   };
   // A preset with several sources, smollm2:FILE, whose default may be another one where the link is opened.
   const hasSource = (name, value) => name === "model" && String(value).includes(":");
-  const isDefault = (name, value) => value === null || String(value) === String(plain(bon.defaults[name]));
   // A switch that is off counts as 0.
   const plain = (value) => (value === false ? 0 : value);
   // The messages before the prompt as short JSON; 0 for a plain text to a chat model.

@@ -21,9 +21,11 @@ from bon.scorers.callable_scorer import CallableScorer
 from bon.scorers.logprob import MeanLogprobScorer
 from bon.settings import Defaults, Request, Settings
 from bon.ui.app_state import AppState
+from bon.ui.generate import share_links
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.http_interface import best_of_n
 from tests.support import tiny
+from tests.support.forms import FIRST_VALUES, accept
 from tests.ui.test_chat import TEMPLATE
 
 CHAT = [{"role": "user", "content": "Hi"}]
@@ -156,6 +158,16 @@ def test_the_command_line_uses_them_and_says_so(preset, capsys):
     assert "note: temperature 0.5, min_tokens 4, max_tokens 12: the preset's values." in capsys.readouterr().out
     assert main(["--chat", "Hi", "--model", preset, "-n", "1", "--json"]) == 0
     assert used(Settings(**json.loads(capsys.readouterr().out)["settings"])) == IN_CHATS | PRESET | {"top_p": 1.0}
+
+
+def test_a_link_leaves_out_what_its_preset_brings_along(preset):
+    linked, ignored = accept({"prompt": "Hi", "model": preset, "temperature": "1"}, FIRST_VALUES)
+    assert (linked, ignored) == (PRESET | {"prompt": "Hi", "model": preset, "temperature": 1}, [])
+    assert accept({"prompt": "Hi"}, FIRST_VALUES) == ({"prompt": "Hi"}, [])
+    of_page = Deployment(model=preset)
+    assert accept({"prompt": "Hi"}, FIRST_VALUES | {"model": preset}, of_page) == (PRESET | {"prompt": "Hi"}, [])
+    assert accept({}, FIRST_VALUES | {"model": preset}, of_page) == ({}, [])
+    assert share_links.notice(FIRST_VALUES)["presets"][preset] == PRESET
 
 
 def test_a_comparison_uses_the_presets():

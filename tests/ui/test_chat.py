@@ -503,3 +503,32 @@ def present_mode_shows_the_last_turn(page):
     expect(page.locator(".turn").last).to_be_in_viewport(ratio=0.9)
     assert page.evaluate("scrollY") == 0
     expect(page.locator(".chat details")).to_be_hidden()
+
+
+def expect_values(page, *values: str) -> None:
+    for name, value in zip(("min_tokens", "max_tokens", "temperature", "top_p"), values, strict=True):
+        expect(page.locator(f"#{name} input")).to_have_value(value)
+
+
+def test_the_values_of_chats_stand_in_the_fields_that_the_visitor_has_not_set(app, visit):
+    page = visit(app)
+    as_text, as_chat = (page.get_by_role("button", name=name) for name in ("as plain text", "as a chat"))
+    expect_values(page, "16", "96", "0.7", "0.9")
+    page.click("#settings-line")
+    expect(page.locator("#origins")).to_have_text("Usual in chats: Min tokens, Max tokens, Temperature, Top-p.")
+    as_text.click()
+    expect_values(page, "8", "32", "1", "1")
+    expect(page.locator("#origins")).to_be_hidden()
+    page.fill("#temperature input", "0.3")
+    as_chat.click()
+    expect_values(page, "16", "96", "0.3", "0.9")
+    expect(page.locator("#origins")).to_have_text("Usual in chats: Min tokens, Max tokens, Top-p.")
+    # What an older link leaves out means what it meant; the chat's own values come with the visitor's choice alone.
+    page = visit(SimpleNamespace(url=f"{app.url}/?{urlencode({'prompt': 'Hi', 'chat': '[]', 'top_p': 0.8})}"))
+    as_text, as_chat = (page.get_by_role("button", name=name) for name in ("as plain text", "as a chat"))
+    expect(as_text).to_be_visible()
+    page.evaluate("() => bon.showDefaults()")  # resolves after all earlier ones
+    expect_values(page, "8", "32", "1", "0.8")
+    as_text.click()
+    as_chat.click()
+    expect_values(page, "16", "96", "0.7", "0.8")

@@ -139,6 +139,12 @@ def the_link_of_a_run_has_its_changed_settings(page):
     assert ignored == []
     assert accepted == all_settings | {"prompt": record_with_all["prompt"], "seed": str(2**53 - 1), "reject": True,
                                         "stop": "\\n\n a\\\\b"}
+    of_preset = record_with_all | {"settings": record_with_all["settings"] | {
+        "model": "smollm2", "temperature": 1, "top_p": 0.9, "min_tokens": 16, "max_tokens": 32}}
+    query = parse_qs(urlsplit(page.evaluate("(record) => bon.shareLink(record)", of_preset)).query)
+    # What the preset brings along is left out, and no other value: the default too is one.
+    assert {name: query.get(name) for name in ("temperature", "top_p", "min_tokens", "max_tokens")} == {
+        "temperature": ["1"], "top_p": None, "min_tokens": None, "max_tokens": ["32"]}
     stops = request_of(form_inputs(**accepted)).settings.stop
     assert stops == tuple(all_settings["stop"])
 

@@ -7,7 +7,7 @@ import gradio as gr
 
 from bon.models import presets
 from bon.models.files.memory import format_bytes
-from bon.settings import LinesField, Menu, NumberField, Setting, Switch
+from bon.settings import OF_MODELS, LinesField, Menu, NumberField, Setting, Switch
 from bon.ui.components import QUIET, ScriptView, fragment, label_and_info, text_line
 from bon.ui.generate.form_values import FIELDS, PAGE_SETTINGS, first_value
 from bon.ui.generate.share_links import SLIDER_MAX, notice
@@ -26,6 +26,8 @@ SUMMARIZED = tuple(name for group in GROUPS[:-1] for name, setting in PAGE_SETTI
                    if setting.group == group and name not in FIRST_VIEW)
 #: The fields' elements have the settings' names for ids, but for these.
 ELEMENT_IDS = {"stop": "stop-strings"}  # `stop` is the button's
+#: The settings whose values a model may bring along.
+WITH_DEFAULTS = ("min_tokens", "max_tokens", *OF_MODELS)
 #: The least width of a setting's field, in pixels.
 FIELD_WIDTH = 100
 
@@ -93,6 +95,7 @@ def _settings(deployment: Deployment) -> dict[str, Any]:
     """The line that sums the settings up, and under it a row of fields for each row of settings."""
     components: dict[str, Any] = {"summary": gr.Button(label("form.settings"), elem_id="settings-line")}
     with gr.Column(elem_id="settings"):
+        components["origins"] = text_line("", "origins")
         for row in _rows():
             if len(row) == 1 and row[0].name != "seed":
                 components[row[0].name] = _field(row[0], deployment)

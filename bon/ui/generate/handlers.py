@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import gradio as gr
 from typing_extensions import TypedDict  # of typing, pydantic takes it from Python 3.12 on
 
+from bon.engines.base import defaults_of
 from bon.errors import BonError, InputError
 from bon.messages import say
 from bon.report import result_files
@@ -100,7 +101,7 @@ class GenerateHandlers:
 
     def prepare(self, model: str | None, scorer: str | None, target: str | None = None) -> Iterator[tuple[Any, ...]]:
         """Loads model and scorer; yields the header's chips, an update of the menu of labels, and for the chat field
-        the model's name and whether it answers chats.
+        the model's name, whether it answers chats, and the values that it brings along for chats and for plain texts.
 
         target: the selected label, which stays selected where the scorer has it.
         """
@@ -124,7 +125,9 @@ class GenerateHandlers:
             return
         engine = sampler.engine.describe()
         chips = run_view.chips(engine, sampler.scorer.name)
-        support = {"model": model, "scorer": scorer, "chats": bool(engine.get("chats"))}
+        defaults = {name: deployment.limited(defaults_of(sampler.engine).by_source(name == "chat"))
+                    for name in ("chat", "text")}
+        support = {"model": model, "scorer": scorer, "chats": bool(engine.get("chats")), "defaults": defaults}
         yield chips, _target_update(sampler.scorer, target), support
 
     def estimate(self, model: str | None, scorer: str | None, n: Any, min_tokens: Any, max_tokens: Any) -> str:

@@ -8,7 +8,7 @@ from bon.ui import theme
 from bon.ui.app_state import AppState
 from bon.ui.components import DEVICE_QUEUE, PRIVATE, QUIET, ScriptView, server_functions
 from bon.ui.generate import run_view, share_links
-from bon.ui.generate.form import SUMMARIZED, form
+from bon.ui.generate.form import SUMMARIZED, WITH_DEFAULTS, form
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.generate.handlers import GenerateHandlers
 
@@ -48,6 +48,7 @@ class GenerateTab:
         """Connects the events. chips: the header's component that names model, scorer and device."""
         run = self._wire_run(page)
         self._wire_settings(page)
+        self._wire_defaults()
         self._wire_models(run, *self._wire_links(page), chips)
 
     def _wire_run(self, page: gr.Blocks) -> Any:
@@ -75,6 +76,18 @@ class GenerateTab:
             [page.load, *(field.change for field in summarized)], None, summarized, self.form["summary"],
             js=f"(...values) => bon.summarize({list(SUMMARIZED)}, values)", **QUIET,
         )
+
+    def _wire_defaults(self) -> None:
+        """Puts the values that hold with a model into the fields that the visitor has not set, and says whose they are.
+        """
+        names, fields = list(WITH_DEFAULTS), [self.form[name] for name in WITH_DEFAULTS]
+        origins = self.form["origins"]
+        show = gr.Button("Defaults", elem_id="defaults", visible="hidden")
+        shown = show.click(None, fields, [*fields, origins], js=f"(...values) => bon.defaultValues({names}, ...values)",
+                           **QUIET)
+        shown.then(None, None, None, js="() => bon.defaultsShown()", **QUIET)
+        gr.on([field.change for field in fields], None, fields, origins,
+              js=f"(...values) => bon.originLine({names}, ...values)", **QUIET)
 
     def _wire_links(self, page: gr.Blocks) -> tuple[Any, Any]:
         """Fills in the form: from the link when the page opens, and later from the page's scripts (`bon.fillForm`).
@@ -118,4 +131,5 @@ class GenerateTab:
             ended(None, self.form["chats"], None, js="(support) => bon.modelPrepared(support)", **QUIET)
         choice = gr.Button("Choice", elem_id="choice", visible="hidden")
         choice.click(None, [model, scorer], None, js="(...chosen) => bon.proceedWith(...chosen)", **QUIET)
+        model.input(None, None, None, js="() => bon.keepValues(false)", **QUIET)
         gr.on([model.input, scorer.input], self._handlers.prepare, *fields, trigger_mode="always_last", **options)

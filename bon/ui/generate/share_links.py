@@ -31,12 +31,13 @@ def notice(form: Mapping[str, Any], values: Mapping[str, Any] | None = None, ign
     """The value of the notice above the form: whether a link filled in the form, with which values of which fields, and
     what of it was ignored.
 
-    The page's scripts read there too: the fields' first values, which links leave out, the setting's value that each
-    ticked switch stands for, and the largest N of the slider.
+    The page's scripts read there too: the fields' first values and those of presets, which links leave out, the
+    setting's value that each ticked switch stands for, and the largest N of the slider.
     """
     switches = {name: setting.control.on for name, setting in PAGE_SETTINGS.items()
                 if isinstance(setting.control, Switch)}
-    form_facts = {"defaults": dict(form), "switches": switches, "slider_max": SLIDER_MAX}
+    of_presets = {spec.name: dict(spec.settings) for spec in presets.presets() if spec.settings}
+    form_facts = {"defaults": dict(form), "presets": of_presets, "switches": switches, "slider_max": SLIDER_MAX}
     return form_facts | {"linked": bool(values or ignored), "values": dict(values or {}), "ignored": list(ignored)}
 
 
@@ -47,6 +48,8 @@ def accept(query: Mapping[str, str], form: Mapping[str, Any], deployment: Deploy
     values = {name: _value(name, query[name]) for name in FIELDS if _holds(name, query.get(name, ""))}
     if (model := values.get("model")) and model == presets.short_name(model) and not deployment.is_on_server(model):
         values["model"] = presets.exact_name(model)  # as the menu has it
+    if values:  # a link leaves out what its preset brings along
+        values = deployment.preset_values(values.get("model", form["model"])) | values
     for name, setting in PAGE_SETTINGS.items():
         if isinstance(setting.control, Switch) and values.get(name) not in (None, True, False):
             on, value = f"{setting.control.on:g}", repr(values.pop(name))

@@ -132,16 +132,20 @@ class Deployment:
         self.check_size(characters(request.prompt or "", request.messages), settings)
 
     def with_lengths(self, request: Request) -> Request:
-        """The request with the lengths that hold where it names none, as far as a public page allows them.
-
-        Raises `InputError` or `ModelError` for a model that cannot be.
-        """
-        settings, model = request.settings, request.settings.model or self.model
-        self.check_names(model, settings.scorer)
-        preset = {} if self.is_on_server(model) else presets.find(model).settings
+        """The request with the lengths that hold where it names none, as far as a public page allows them."""
+        settings, preset = request.settings, self.preset_values(request.settings.model or self.model)
         values = self.within_limits(Defaults(preset).values(request.messages is not None))
         filled = settings.filled(**values)
         return request.with_settings(settings.named(min_tokens=filled.min_tokens, max_tokens=filled.max_tokens))
+
+    def preset_values(self, model: str) -> dict[str, Any]:
+        """The values of settings that a preset of this name brings along; none for other models."""
+        preset = None if self.is_on_server(model) else presets.preset(model)
+        return dict(preset.settings) if preset else {}
+
+    def limited(self, sources: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """`Defaults.by_source` within the limits of this page."""
+        return {source: self.within_limits(values) for source, values in sources.items()}
 
     def within_limits(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values of settings by name, the lengths among them as far as a public page allows them."""
