@@ -113,10 +113,11 @@ def _journal(values: dict[str, Any]) -> list[str | None]:
             output = Path(folder) / f"out{name}.jsonl"
             plan, changed = (Task(Dataset(path), output, Settings(**RUN, **more)).plan(Nowhere())
                              for more in ({}, {name: value} if name else {}))
-            with Journal(output, {key: kept for key, kept in plan.items() if key not in values}):
+            unnamed = Settings().filled().to_dict()
+            with Journal(output, {key: kept for key, kept in plan.items() if key not in values}, unnamed=RUN):
                 pass
             try:
-                with Journal(output, changed, resume=True):
+                with Journal(output, changed, resume=True, unnamed=unnamed):
                     outcomes.append(None)
             except InputError as error:
                 outcomes.append(name if f"{name} " in error.message else error.message)
