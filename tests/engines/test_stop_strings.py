@@ -1,5 +1,6 @@
 """Stop strings: where a text ends, what of it is kept, and that no piece of one is ever shown."""
 
+import dataclasses
 import math
 from itertools import product
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from transformers import StopStringCriteria
 
+import bon
 from bon import flow
 from bon.engines.local.engine import LocalEngine
 from bon.engines.stop_strings import certain_length, find_stop
@@ -185,3 +187,21 @@ def test_early_rejection_compares_texts_that_stop_strings_end(engine):
     for full, candidate in zip(whole, result, strict=True):
         assert full.text.startswith(candidate.text)
         assert candidate.ended == "rejected" or candidate.text == full.text
+
+
+def test_the_real_model_writes_and_stops_as_with_transformers():
+    engine = bon.load("smollm2", dtype="float32").engine
+    settings = Settings(n=1, top_k=1, repetition_penalty=1.2, min_tokens=24, max_tokens=24)
+    request = Request(settings=settings, messages=[{"role": "user", "content": "What is the capital of France?"}])
+    ids = engine.encode(request).ids
+    text = run(engine, request)[0].text
+    for stops in ([], [text[9:21], "zzz"]):
+        own_stops = {"stop_strings": stops, "tokenizer": engine.tokenizer} if stops else {}
+        reference = engine.model.generate(
+            torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), do_sample=False,
+            repetition_penalty=1.2, max_new_tokens=24, pad_token_id=0, **own_stops,
+        )[0, len(ids) :].tolist()
+        (candidate,) = run(engine, request.with_settings(dataclasses.replace(settings, stop=stops)))
+        assert list(candidate.token_ids) == [token for token in reference if token not in engine.rules.eos]
+        assert candidate.text == (text[:9] if stops else text)
+        assert (candidate.ended == "stop_string") == bool(stops)

@@ -239,8 +239,11 @@ def test_global_random_state_does_not_change(make, queries):
 
     before = states()
     make(seed=1).generate(queries)
-    make(seed=None).generate(queries, typical_p=0.5)
+    sampler = make(seed=None)
+    sampler.generate(queries, typical_p=0.5, repetition_penalty=1.3)
     assert states() == before
+    settings = sampler.last_results[0].settings
+    assert (settings.typical_p, settings.repetition_penalty) == (0.5, 1.3)
 
 
 def test_equal_queries_of_one_call_get_different_candidates(make, queries):
