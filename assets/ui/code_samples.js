@@ -1,19 +1,26 @@
 // The code samples of the About tab: the form's settings as a call from Python, a shell, gradio_client, curl and MCP.
 {
-  const changedValues = (values) =>
-    Object.entries(values).filter(
+  // The values that do not hold by themselves where a call leaves them out.
+  const changedValues = (values) => {
+    const leftOut = { ...bon.defaults, ...bon.modelValues() };
+    return Object.entries(values).filter(
       ([name, value]) =>
-        !["prompt", "chat"].includes(name) &&
-        value !== null &&
-        value !== "" &&
-        String(value) !== String(bon.defaults[name]),
+        !["prompt", "chat"].includes(name) && value !== null && value !== "" && String(value) !== String(leftOut[name]),
     );
-  // A setting's value in a call or on the command line: a switch stands for a number.
+  };
+  // A setting's value in a call or on the command line: a switch stands for a number, lines for several texts.
   const argument = ([name, value]) => [name, value === true ? bon.switches[name] : value];
-  const shellArguments = (values) => changedValues(values).map(argument);
+  const isLines = (name) => bon.lines.includes(name);
+  const shellArguments = (values) =>
+    changedValues(values)
+      .map(argument)
+      .flatMap(([name, value]) => (isLines(name) ? value.split("\n").filter(Boolean) : [value]).map((v) => [name, v]));
+  const callValue = (name, value) => (name === "seed" ? Number(value) : isLines(name) ? bon.readLines(value) : value);
   const callArguments = (values) =>
-    shellArguments(values).map(([name, value]) => [name, name === "seed" ? Number(value) : value]);
-  const python = (value) => (typeof value === "string" ? JSON.stringify(value) : String(value));
+    changedValues(values)
+      .map(argument)
+      .map(([name, value]) => [name, callValue(name, value)]);
+  const python = (value) => (["string", "object"].includes(typeof value) ? JSON.stringify(value) : String(value));
   const shell = (text) => `'${String(text).replaceAll("'", `'\\''`)}'`;
 
   // The messages of a chat, or null for a plain text.

@@ -24,6 +24,11 @@
     Array.isArray(value)
       ? value.map((text) => text.replace(/[\n\r\t\\]/g, (character) => ESCAPES[character])).join("\n")
       : value;
+  bon.readLines = (text) => {
+    const characters = Object.fromEntries(Object.entries(ESCAPES).map(([character, written]) => [written, character]));
+    const lines = text.split("\n").filter(Boolean);
+    return lines.map((line) => line.replace(/\\[nrt\\]/g, (written) => characters[written]));
+  };
   const entryWithoutChat = (model) => (bon.chatEntry.isChatModel(model) === false ? null : false);
 
   // Resolves when the form is filled in: a hidden button's event passes the values to Gradio's components.

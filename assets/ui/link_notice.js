@@ -10,11 +10,12 @@
     element.append(node);
     document.addEventListener("click", (event) => event.target.closest?.("#generate") && hide());
     const draw = () => {
-      const { defaults, presets, switches, slider_max, linked, ignored } = props.value;
+      const { defaults, presets, switches, lines, slider_max, linked, ignored } = props.value;
       // The form's first values by the names of its fields, in their order; and what its switches stand for.
       bon.defaults = defaults;
       bon.presets = presets; // the values of presets by their names, which links leave out too
       bon.switches = switches;
+      bon.lines = lines; // the names of the fields of several texts, one on each line
       bon.sliderMax = slider_max;
       node.hidden = !linked;
       bon.setText(title, bon.say("link.filled"));

@@ -14,6 +14,7 @@
     resolveShown = () => {};
 
   const current = () => sources[bon.chatEntry.get() ? "chat" : "text"] ?? {};
+  bon.modelValues = () => Object.assign({}, ...Object.values(current()));
   const isSame = (value, other) => value !== null && value !== "" && Number(value) === Number(other);
 
   // Resolves when the fields have the values of the model of which the server has told, or, after a change between chat
@@ -34,7 +35,7 @@
   // What the fields of these settings get, and the line on where their values come from. values: the fields'.
   bon.defaultValues = (names, ...values) => {
     const declared = Object.fromEntries(names.map((name) => [name, bon.defaults[name]])),
-      defaults = Object.assign(declared, ...Object.values(current())),
+      defaults = { ...declared, ...bon.modelValues() },
       before = shown ?? bon.defaults;
     const updated = names.map((name, i) => (!isFilled && isSame(values[i], before[name]) ? defaults[name] : values[i]));
     shown = defaults;

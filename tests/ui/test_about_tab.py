@@ -11,6 +11,7 @@ from tests.support.browser import PHONE_SIZE, overflow_pixels
 from tests.ui.test_page import fill_settings, open_tab
 
 CODE = ("python", "shell", "client", "curl", "mcp")
+STOPS = ["\n", " it's"]
 PROMPT = "It's a \"film\" with $HOME and `ticks`"
 
 
@@ -32,6 +33,7 @@ def code_of(page) -> dict[str, str]:
     page.fill("#prompt textarea", PROMPT)
     page.get_by_label("negative").check()
     fill_settings(page, n=5, seed=9, temperature=0.7)
+    page.fill("#stop-strings textarea", "\\n\n it's")
     open_tab(page, "About and API")
     expect(page.locator("code[data-code='python']")).to_contain_text("temperature")
     return {node: page.text_content(f"code[data-code='{node}']") for node in CODE}
@@ -41,7 +43,7 @@ def the_python_code_has_the_present_settings(code):
     call = next(node for node in ast.walk(ast.parse(code["python"])) if getattr(node, "keywords", None))
     assert ast.literal_eval(call.args[0]) == PROMPT
     keywords = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-    assert keywords == {"n": 5, "target": "NEGATIVE", "temperature": 0.7, "seed": 9}
+    assert keywords == {"n": 5, "target": "NEGATIVE", "temperature": 0.7, "seed": 9, "stop": STOPS}
     client = ast.parse(code["client"])
     assert any(isinstance(node, ast.Constant) and node.value == PROMPT for node in ast.walk(client))
 
@@ -51,7 +53,7 @@ def the_shell_command_runs_as_shown(code, capsys):
     assert command[:4] == ["python", "-m", "bon", PROMPT]
     assert main(command[3:]) == 0
     record = json.loads(capsys.readouterr().out)
-    settings = {"n": 5, "seed": 9, "temperature": 0.7}
+    settings = {"n": 5, "seed": 9, "temperature": 0.7, "stop": STOPS}
     assert record["prompt"] == PROMPT
     assert record["target"] == "NEGATIVE"
     assert {name: record["settings"][name] for name in settings} == settings
@@ -59,7 +61,8 @@ def the_shell_command_runs_as_shown(code, capsys):
 
 def curl_sends_the_present_settings(code):
     body = shlex.split(code["curl"].split(" -d ", 1)[1].rsplit(" | cut", 1)[0])[0]
-    assert json.loads(body) == {"prompt": PROMPT, "n": 5, "target": "NEGATIVE", "temperature": 0.7, "seed": 9}
+    assert json.loads(body) == {"prompt": PROMPT, "n": 5, "target": "NEGATIVE", "temperature": 0.7, "seed": 9,
+                                "stop": STOPS}
 
 
 def the_mcp_configuration_has_the_address(code, app):

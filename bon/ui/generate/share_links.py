@@ -32,12 +32,14 @@ def notice(form: Mapping[str, Any], values: Mapping[str, Any] | None = None, ign
     what of it was ignored.
 
     The page's scripts read there too: the fields' first values and those of presets, which links leave out, the
-    setting's value that each ticked switch stands for, and the largest N of the slider.
+    setting's value that each ticked switch stands for, which fields hold texts on lines, and the largest N of the
+    slider.
     """
     switches = {name: setting.control.on for name, setting in PAGE_SETTINGS.items()
                 if isinstance(setting.control, Switch)}
+    lines = [name for name, setting in PAGE_SETTINGS.items() if isinstance(setting.control, LinesField)]
     of_presets = {spec.name: dict(spec.settings) for spec in presets.presets() if spec.settings}
-    form_facts = {"defaults": dict(form), "presets": of_presets, "switches": switches, "slider_max": SLIDER_MAX}
+    form_facts = {"defaults": dict(form), "presets": of_presets, "switches": switches, "lines": lines, "slider_max": SLIDER_MAX}
     return form_facts | {"linked": bool(values or ignored), "values": dict(values or {}), "ignored": list(ignored)}
 
 
