@@ -39,7 +39,8 @@ def notice(form: Mapping[str, Any], values: Mapping[str, Any] | None = None, ign
                 if isinstance(setting.control, Switch)}
     lines = [name for name, setting in PAGE_SETTINGS.items() if isinstance(setting.control, LinesField)]
     of_presets = {spec.name: dict(spec.settings) for spec in presets.presets() if spec.settings}
-    form_facts = {"defaults": dict(form), "presets": of_presets, "switches": switches, "lines": lines, "slider_max": SLIDER_MAX}
+    form_facts = {"defaults": dict(form), "presets": of_presets, "switches": switches, "lines": lines,
+                  "slider_max": SLIDER_MAX}
     return form_facts | {"linked": bool(values or ignored), "values": dict(values or {}), "ignored": list(ignored)}
 
 
