@@ -2,7 +2,7 @@
 {
   const FORMATS = ["html", "csv", "json"];
 
-  // record: returns the run as JSON; exportRun: turns it into the file's text.
+  // record: returns the run as JSON; exportRun: turns it into the file's text, or undefined where that fails.
   bon.downloadMenu = (record, exportRun) => {
     const menu = bon.el("details", { class: "menu" }, bon.el("summary", { class: "copy" }, bon.say("download")));
     const close = () => {
@@ -13,7 +13,8 @@
       close();
       const { settings } = JSON.parse(record());
       const name = `best-of-${settings.n}-seed-${settings.seed}.${format}`;
-      bon.saveFile(name, await exportRun({ record: record(), format }));
+      const text = await exportRun({ record: record(), format });
+      if (text !== undefined) bon.saveFile(name, text);
     };
     const choices = FORMATS.map((format) =>
       bon.button(bon.say(`download.${format}`), () => save(format), { class: "copy" }),

@@ -81,8 +81,14 @@
       rows.highlight(index, on);
     };
     const detail = (index) => bon.candidateDetail(JSON.parse(record).candidates.find((c) => c.index === index));
+    // The text of a run's file; undefined where the server refuses it or does not answer.
+    const exportRun = async (choice) => {
+      const text = await server.export(choice);
+      alert.draw(text === undefined ? bon.say("download.lost") : "");
+      return text;
+    };
     const tooltip = bon.tooltip(root),
-      card = bon.winnerCard(cardNode, tooltip, highlight, () => record, server),
+      card = bon.winnerCard(cardNode, tooltip, highlight, () => record, exportRun),
       facts = bon.runFacts(factsNode, tooltip),
       rows = bon.candidateRows(rowsNode, highlight, detail);
     let view = { phase: "empty" },

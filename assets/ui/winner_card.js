@@ -9,8 +9,8 @@
   ];
   const typeSize = (length) => SIZES.find(([limit]) => length < limit)[1];
 
-  // record: returns the run that is shown, as JSON; highlight: highlights a candidate's row.
-  bon.winnerCard = (node, tooltip, highlight, record, server) => {
+  // record: returns the run that is shown, as JSON; highlight: highlights a candidate's row; exportRun: see bon.downloadMenu.
+  bon.winnerCard = (node, tooltip, highlight, record, exportRun) => {
     const tag = bon.el("p", { class: "tag" }),
       prompt = bon.el("span", { class: "prompt" }),
       text = bon.el("span", { class: "text" });
@@ -35,7 +35,7 @@
       bon.actionButton(bon.say("continue"), bon.say("continued"), continueText),
       bon.actionButton(bon.say("copy"), bon.say("copied"), () => bon.copy(quote.textContent)),
       bon.linkButton(record),
-      bon.downloadMenu(record, server.export),
+      bon.downloadMenu(record, exportRun),
     );
     const figure = bon.el(
       "figure",

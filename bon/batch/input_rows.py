@@ -310,9 +310,11 @@ def _is_binary(start: bytes, encoding: str) -> bool:
 
 
 def _json_object(number: int, line: str) -> RawRow:
-    """A line of JSONL as a row that any file can hold: NaN becomes null, half a surrogate pair U+FFFD."""
+    """A line of JSONL as a row that any file can hold: NaN and what float64 cannot hold become null, and half a
+    surrogate pair U+FFFD.
+    """
     try:
-        row = json.loads(line, parse_constant=lambda _: None)
+        row = json.loads(line, parse_constant=lambda _: None, parse_float=_finite)
         if "\\ud" in line.lower():  # half of a surrogate pair, which no file can hold
             row = json.loads(clean(json.dumps(row, ensure_ascii=False)))
     except json.JSONDecodeError as error:
@@ -323,6 +325,10 @@ def _json_object(number: int, line: str) -> RawRow:
     if not isinstance(row, dict):
         return say("error.line_no_json_object", line=str(number), example='{"prompt": "This movie"}')
     return row
+
+
+def _finite(text: str) -> float | None:
+    return number if math.isfinite(number := float(text)) else None
 
 
 def _parquet(path: Path) -> Iterator[RawRow]:

@@ -25,7 +25,7 @@ from bon.batch.input_rows import Row
 from bon.engines.base import defaults_of
 from bon.errors import BonError, EngineError, InputError
 from bon.messages import say
-from bon.settings import Defaults, Settings
+from bon.settings import Defaults, Settings, parse_digits
 
 if TYPE_CHECKING:  # the sampler imports torch, which takes seconds
     from bon.api import Sampler
@@ -263,7 +263,7 @@ def _check_address(address: str) -> None:
     if "/" in host or not host or not port.isdecimal():
         raise InputError("ray", say("error.ray_address", address=address))
     try:
-        socket.create_connection((host, int(port)), CONNECT_TIMEOUT).close()
+        socket.create_connection((host, parse_digits(port)), CONNECT_TIMEOUT).close()
     except (OSError, OverflowError) as error:
         raise InputError("ray", say("error.no_ray_cluster", address=address, reason=str(error))) from error
 

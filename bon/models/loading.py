@@ -29,13 +29,14 @@ from bon.models.files.memory import check_room
 from bon.models.library_warnings import Quiet
 from bon.models.limits import context_length, vocabulary
 from bon.models.running import FACTS, loaded_by_bon
+from bon.settings import parse_digits
 
 
 def _cache_limit() -> int:
     limit = os.environ.get("BON_CACHE", "4")
-    if not (limit.isascii() and limit.isdecimal() and int(limit)):
+    if not (limit.isascii() and limit.isdecimal() and parse_digits(limit)):
         raise InputError("BON_CACHE", say("error.cache_limit", value=repr(limit)))
-    return int(limit)
+    return parse_digits(limit)
 
 
 #: A model with its tokenizer, and the class of transformers that loads it.

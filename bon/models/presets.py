@@ -14,6 +14,7 @@ from bon.assets_folder import assets_folder
 from bon.errors import InputError, ModelError
 from bon.messages import say
 from bon.models.files.gguf_names import gguf_path, hub_file, is_gguf, packaged_file, unnamed_file
+from bon.settings import FLOAT_MAX
 
 #: Files that hold weights, the preferred format first, each with the index that lists them where there are several.
 WEIGHTS = (
@@ -163,7 +164,7 @@ def scorer_place(scorer: str, spec: Spec | None = None) -> str:
 def weighted(scorer: str) -> list[tuple[float, str]]:
     """The weights and names of a sum such as `0.7*embedded+0.3*logprob`; none where the name is no sum.
 
-    Raises `InputError` for a sum with a term that is no number times a name.
+    Raises `InputError` for a sum with a term that is no number times a name, or whose number is too large.
     """
     if "*" not in scorer or os.path.isdir(scorer):
         return []
@@ -172,8 +173,15 @@ def weighted(scorer: str) -> list[tuple[float, str]]:
         weight, _, name = map(str.strip, term.partition("*"))
         if not (name and WEIGHT.fullmatch(weight)):
             raise InputError("scorer", say("error.not_a_sum_of_scorers", value=repr(_shortened(scorer))))
-        parts.append((float(weight), name))
+        parts.append((checked_weight(name, float(weight)), name))
     return parts
+
+
+def checked_weight(name: str, weight: float) -> float:
+    """The weight of a scorer in a sum. Raises `InputError` for NaN, and for one with which sums may be infinite."""
+    if not abs(weight) <= FLOAT_MAX:
+        raise InputError("scorer", say("error.scorer_weight", name=_shortened(name), most=f"{FLOAT_MAX:g}"))
+    return weight
 
 
 def checked_place(name: str, field: str = "model") -> str:

@@ -6,6 +6,7 @@ import numpy as np
 
 from bon.errors import InputError
 from bon.messages import say
+from bon.models.presets import checked_weight
 from bon.scorers.base import Item, Scorer, Scores, score_items
 
 #: Four units in the last place of float32, relative to the largest score.
@@ -17,7 +18,8 @@ class WeightedScorer(Scorer):
 
     parts: pairs of weight and scorer; a negative weight prefers low scores. Each candidate's `parts` hold the scores
     that went in, by the scorers' names. Where a scorer's scores differ by no more than rounding in float32 does
-    (`ROUNDING` of the largest), they count as equal and add 0. Raises `InputError` for no parts or equal names.
+    (`ROUNDING` of the largest), they count as equal and add 0. Raises `InputError` for no parts, equal names, and a
+    weight with which sums may be infinite.
     """
 
     name: str
@@ -31,7 +33,7 @@ class WeightedScorer(Scorer):
         names = [scorer.name for _, scorer in parts]
         if len(set(names)) < len(names) or not names:
             raise InputError("scorer", say("error.weighted_scorer_parts"))
-        self.parts = list(parts)
+        self.parts = [(checked_weight(scorer.name, weight), scorer) for weight, scorer in parts]
         self.needs_certainty = any(scorer.needs_certainty for _, scorer in parts)
         self.needs_logprob = any(scorer.needs_logprob for _, scorer in parts)
         self.rates_empty = all(scorer.rates_empty for _, scorer in parts)

@@ -182,8 +182,9 @@ def test_a_prompt_that_is_no_text_fails_in_its_row_alone(file, value, message):
 
 
 def test_values_that_json_cannot_hold_are_replaced(file):
-    (row,) = Dataset(file("a.jsonl", '{"prompt": "a\\ud800", "x": NaN, "y": "\\ude00\\uD83D\\uDE00"}')).rows()
-    assert dict(row.columns) == {"prompt": "a\ufffd", "x": None, "y": "\ufffd\U0001f600"}
+    line = '{"prompt": "a\\ud800", "x": NaN, "y": "\\ude00\\uD83D\\uDE00", "z": [-1e400, 2.5]}'
+    (row,) = Dataset(file("a.jsonl", line)).rows()
+    assert dict(row.columns) == {"prompt": "a\ufffd", "x": None, "y": "\ufffd\U0001f600", "z": [None, 2.5]}
 
 
 def test_a_million_rows_take_no_memory(file):

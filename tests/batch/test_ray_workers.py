@@ -188,7 +188,8 @@ def test_local_listens_on_loopback_alone_and_ctrl_c_keeps_the_finished_rows(file
 
 
 @pytest.mark.parametrize(("argv", "message"), [
-    (["--ray", "127.0.0.1:1"], "There is no Ray cluster at 127.0.0.1:1"), (["--ray", "here"], "HOST:PORT"),
+    (["--ray", "127.0.0.1:1"], "There is no Ray cluster at 127.0.0.1:1"),
+    (["--ray", "127.0.0.1:" + "9" * 5000], "There is no Ray cluster"), (["--ray", "here"], "HOST:PORT"),
     (["--ray", "ray://127.0.0.1:10001"], "ray job submit"), (["--ray-workers", "2"], "needs --ray"),
     (["--ray", "local", "--ray-workers", "0"], "ray_workers must be"), (["--ray", "local", "--dry-run"], "leave --ray"),
 ])

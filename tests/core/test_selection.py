@@ -222,3 +222,15 @@ def test_scorers_that_need_no_model_are_presets():
     assert presets.find("embedded", "self-certainty").scorer == "self-certainty"
     with pytest.raises(InputError, match="self-certainty scores"):
         api.load("embedded", "self-certainty").score(["a text"])
+
+
+@pytest.mark.parametrize("weight", ["9" * 400, "-" + "9" * 400, "9" * 5000, "1" + "0" * 31])
+def test_a_weight_with_which_sums_may_be_infinite_is_refused_by_the_name_of_its_scorer(weight):
+    for load in (presets.weighted, as_scorer, lambda scorer: presets.find("embedded", scorer)):
+        with pytest.raises(InputError, match="The weight of self-certainty") as caught:
+            load(f"0.5*logprob+{weight}*self-certainty")
+        assert caught.value.field == "scorer"
+    for number in (float(weight), math.nan):
+        with pytest.raises(InputError, match="The weight of logprob"):
+            WeightedScorer([(number, MeanLogprobScorer())])
+    assert presets.weighted("1" + "0" * 30 + "*logprob") == [(1e30, "logprob")]

@@ -286,6 +286,21 @@ def test_parts_of_a_stream_without_text_keep_their_log_probabilities(fake: Calla
     assert (candidate.text, candidate.tokens, candidate.logprob) == ("語 fine", 4, -3.75)
 
 
+@pytest.mark.parametrize("number", [10**400, 1e400, -1e400, float("nan"), 1e300])
+@pytest.mark.parametrize("live", [False, True])
+def test_a_log_probability_that_no_arithmetic_can_hold_counts_as_none(
+    fake: Callable[..., Fake], number: float, live: bool
+) -> None:
+    def answer(handler: Handler, body: dict[str, Any], number_of_request: int) -> None:
+        parts = chunks(body) if live else [completion(body)]
+        for choice in parts[0]["choices"]:
+            choice["logprobs"]["token_logprobs"][0] = number
+        handler.stream(parts) if live else handler.send(200, parts[0])
+
+    candidate = run(fake(answer), tokens=4, live=live).candidates[0]
+    assert (candidate.tokens, candidate.logprob, bool(candidate.text)) == (4, None, True)
+
+
 def test_a_text_that_the_server_shortens_has_the_tokens_that_it_counted_and_a_note(fake: Callable[..., Fake]) -> None:
     def shorten(handler: Handler, body: dict[str, Any], number: int) -> None:
         handler.send(200, completion(body, [" fine" * 3], told=False))

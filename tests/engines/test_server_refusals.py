@@ -288,6 +288,8 @@ def test_unknown_servers_get_nothing_unasked_and_a_note_says_what_may_hold(fake)
                    "error": {"code": 502, "message": "insufficient credits"}}]}, "status 502: insufficient credits"),
     ({"choices": [{"index": 0, "text": "half a", "message": {"content": "half a"}, "finish_reason": "error"}]},
      "reports an error"),
+    *(({"error": {"code": code, "message": "insufficient credits"}}, "reports an error: insufficient credits")
+      for code in ("²", "٤٠٠", "4" * 5000, 10**400, 4.04e2)),
 ])
 @pytest.mark.parametrize("messages", [None, CHAT])
 def test_an_error_within_an_answer_is_an_error_and_no_text(fake, body, message, messages):

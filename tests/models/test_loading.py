@@ -230,8 +230,10 @@ def test_an_unknown_number_type_is_refused_before_anything_is_read(live):
     assert caught.value.field == "dtype"
 
 
-@pytest.mark.parametrize("limit", ["0", "-1", "many", "", "²"])
+@pytest.mark.parametrize("limit", ["0", "-1", "many", "", "²", "0" * 5000])
 def test_a_cache_limit_that_is_no_number_of_models_is_refused(limit, monkeypatch):
     monkeypatch.setenv("BON_CACHE", limit)
     with pytest.raises(InputError, match="BON_CACHE"):
         loading._cache_limit()
+    monkeypatch.setenv("BON_CACHE", "9" * 5000)
+    assert loading._cache_limit() > 10**9

@@ -92,6 +92,7 @@ def test_a_run_is_reranked_inspected_and_downloaded(ran, sampler, result, axe, b
     another_label_reranks_the_same_texts(page, sampler, result)
     another_selection_rule_reranks_them(page, sampler, result)
     a_failed_reranking_leaves_the_run_and_shows_its_reason(page)
+    a_download_that_the_server_refuses_shows_a_reason_in_place_of_a_file(page)
     details_menu_and_present_mode_are_accessible_and_fit(page, axe)
 
 
@@ -143,6 +144,17 @@ def a_failed_reranking_leaves_the_run_and_shows_its_reason(page):
     page.evaluate("() => bon.rerank('POSITIVE', 'nonsense', 0.1)")
     expect(page.locator(".bon .alert")).to_contain_text("select must be one of")
     assert winner(page) == before
+
+
+def a_download_that_the_server_refuses_shows_a_reason_in_place_of_a_file(page):
+    saved = []
+    page.on("download", lambda download: saved.append(download))
+    page.route(re.compile("component_server"), lambda route: route.fulfill(status=400, body='{"detail": ""}'))
+    page.click(".menu summary")
+    page.get_by_role("button", name="CSV").click()
+    expect(page.locator(".bon .alert")).to_contain_text("The server made no file")
+    assert saved == []
+    page.unroute_all()
 
 
 def details_menu_and_present_mode_are_accessible_and_fit(page, axe):

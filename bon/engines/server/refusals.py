@@ -212,7 +212,7 @@ def _status_in(body: object) -> int | None:
         return None
     for name in ("code", "status", "status_code"):
         value = body.get(name)
-        if isinstance(value, int | str) and str(value).isdigit() and 400 <= int(value) < 600:
+        if isinstance(value, int | str) and re.fullmatch("[45][0-9][0-9]", str(value)):
             return int(value)
     return _status_in(body.get("error"))
 

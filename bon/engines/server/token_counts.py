@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from bon.settings.request import Messages
+from bon.settings import FLOAT_MAX, Messages
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -20,7 +20,8 @@ BYTES_PER_MESSAGE = 200
 
 
 def token_logprobs(choice: object) -> list[TokenLogprob] | None:
-    """The tokens of a choice with their log-probabilities, in a chat's form or a completion's; None where it has none.
+    """The tokens of a choice with their log-probabilities, in a chat's form or a completion's; None where it has none,
+    or where one is no finite number.
 
     llama.cpp answers completions in the chat's form, which the official client leaves as plain dictionaries.
     """
@@ -31,7 +32,7 @@ def token_logprobs(choice: object) -> list[TokenLogprob] | None:
         tokens, values = (_items(_field(logprobs, name)) for name in ("tokens", "token_logprobs"))
         entries = list(zip(tokens, values, strict=False))
     pairs = [(token, float(logprob)) for token, logprob in entries
-             if isinstance(token, str) and isinstance(logprob, float | int)]
+             if isinstance(token, str) and isinstance(logprob, float | int) and abs(logprob) <= FLOAT_MAX]
     return pairs if pairs and len(pairs) == len(entries) else None
 
 

@@ -17,7 +17,9 @@ from bon.settings import Request, Settings
 from bon.ui.app_state import AppState
 from bon.ui.generate import form_values, run_view
 from bon.ui.generate.form_values import FIELDS
+from bon.ui.hosting import sizes
 from bon.ui.hosting.error_log import explain, log, log_failure
+from bon.ui.hosting.layers.json_bodies import check_shape
 from bon.ui.texts import label
 from bon.ui.view_types import View, failed_view
 from bon.ui.work.model_loading import is_ready, wait_line, wait_words
@@ -72,14 +74,14 @@ class GenerateHandlers:
 
     def open_record(self, record: str) -> dict[str, Any]:
         """The packed view of a run from the record that the browser kept."""
-        return _pack_or_explain(lambda: run_view.ended_view(run_view.read_record(record)))
+        return _pack_or_explain(lambda: run_view.ended_view(self._read_record(record)))
 
     def rerank(self, choice: Ranking, visitor: gr.Request) -> dict[str, Any]:
         """The packed view of a run that has ended, ranked by another label or rule, with no new generation."""
 
         def view() -> View:
-            result, deployment = run_view.read_record(choice["record"]), self._state.deployment
-            deployment.check_record(result)
+            result, deployment = self._read_record(choice["record"]), self._state.deployment
+            deployment.check_names(result.settings.model or deployment.model, result.settings.scorer)
             deployment.admit(visitor)
             return run_view.ended_view(self._state.runs.rerank(
                 result, choice["target"] or None, choice["select"], choice["softness"]))
@@ -87,9 +89,16 @@ class GenerateHandlers:
         return _pack_or_explain(view)
 
     def export(self, choice: Export) -> str:
-        """The text of a run's file. Raises `InputError` for a record that cannot be read."""
+        """The text of a run's file. Raises as `_read_record`."""
         make = {"json": result_files.run_json, "csv": result_files.run_csv, "html": result_files.run_html}
-        return make[choice["format"]](run_view.read_record(choice["record"]))
+        return make[choice["format"]](self._read_record(choice["record"]))
+
+    def _read_record(self, record: str) -> Result:
+        """The run of a record. Raises `InputError` for one that cannot be read, or is larger than this page's runs."""
+        check_shape(record.encode(errors="replace"), sizes.record_values(self._state.deployment))
+        result = run_view.read_record(record)
+        self._state.deployment.check_record(result)
+        return result
 
     def prepare_unasked(self, model: str | None, scorer: str | None, target: str | None = None
                         ) -> Iterator[tuple[Any, ...]]:

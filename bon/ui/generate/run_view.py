@@ -87,7 +87,7 @@ def read_record(text: str) -> Result:
         raw = json.loads(text)
         settings, messages = Settings(**raw["settings"]).filled(), raw.get("messages")
         values = RECORD_VALUES.validate_python(raw)
-        _check_numbers(values["candidates"], values["stats"], values["timing"])
+        _check_numbers(values["candidates"], values["stats"], values["timing"], settings.n)
         notes = _notes(NOTES.validate_python(raw.get("notes", [])), raw.get("note_keys"))
         chat = None if messages is None else checked_messages(messages)
         return Result(**values, settings=settings, notes=notes, messages=chat)
@@ -95,12 +95,16 @@ def read_record(text: str) -> Result:
         raise InputError("record", say("error.record")) from error
 
 
-def _check_numbers(candidates: Sequence[Candidate], stats: Stats | None, timing: Timing) -> None:
-    """Raises `ValueError` for statistics of no candidates, and for NaN, infinity and numbers close to it."""
+def _check_numbers(candidates: Sequence[Candidate], stats: Stats | None, timing: Timing, n: int) -> None:
+    """Raises `ValueError` for more than `n` candidates, for statistics of none or of more, and for NaN, infinity and
+    numbers close to it.
+    """
     numbers: list[float | None] = [*(c.score for c in candidates), *dataclasses.astuple(timing)]
     if stats:
         numbers += [stats.mean, *stats.expected_best, stats.kl_bound, stats.kl_estimate, stats.win_rate]
-    if (stats and not stats.expected_best) or not all(abs(number or 0) <= FLOAT_MAX for number in numbers):
+    if len(candidates) > n or (stats and not 1 <= len(stats.expected_best) <= n):
+        raise ValueError
+    if not all(abs(number or 0) <= FLOAT_MAX for number in numbers):
         raise ValueError
 
 

@@ -154,7 +154,6 @@ class Deployment:
 
     def check_record(self, result: Result) -> None:
         """Raises `InputError` for a record beyond the limits of a public page, since a visitor can forge one."""
-        self.check_names(result.settings.model or self.model, result.settings.scorer)
         self.check_size(characters(result.prompt, result.messages), result.settings, len(result.candidates))
         if self.public and any(len(c.text) > CHARACTERS_PER_TOKEN * self.tokens for c in result.candidates):
             raise InputError("record", say("error.long_record"))

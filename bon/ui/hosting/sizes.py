@@ -17,6 +17,8 @@ PRIVATE_VALUES = 1_000_000
 CHARACTER_BYTES = 7
 #: Of a record the bytes of a candidate's numbers and names, and of a token's log-probability with brackets and quotes.
 CANDIDATE_BYTES, TOKEN_BYTES = 2 * KB, 64
+#: Of a record the values of a candidate without its tokens, and of a token: a pair of its text and its log-probability.
+CANDIDATE_VALUES, TOKEN_VALUES = 32, 3
 
 
 def file_bytes(deployment: Deployment) -> int:
@@ -50,3 +52,9 @@ def record_bytes(deployment: Deployment) -> int:
 def json_values(deployment: Deployment) -> int:
     """How many values a JSON text may have: a form has some fifty, each message of a chat three, each candidate two."""
     return 1000 + 4 * deployment.prompt + 2 * deployment.n if deployment.public else PRIVATE_VALUES
+
+
+def record_values(deployment: Deployment) -> float:
+    """How many values the record of a run may have; in private mode its bytes alone are limited."""
+    candidate = CANDIDATE_VALUES + deployment.tokens * TOKEN_VALUES
+    return json_values(deployment) + deployment.n * candidate if deployment.public else math.inf

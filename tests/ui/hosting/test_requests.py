@@ -12,6 +12,7 @@ import shutil
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import gradio.utils
 import httpx
@@ -23,15 +24,21 @@ from playwright.sync_api import expect
 
 from bon import messages
 from bon.errors import InputError
+from bon.report import result_files
 from bon.settings import declared
+from bon.ui import theme
+from bon.ui.app_state import AppState
+from bon.ui.generate import run_view
+from bon.ui.generate.handlers import GenerateHandlers
 from bon.ui.hosting import sizes
-from bon.ui.hosting.deployment import Deployment
+from bon.ui.hosting.deployment import CHARACTERS_PER_TOKEN, Deployment
 from bon.ui.hosting.layers import json_bodies
-from tests.support.browser import ROOT
+from tests.support.browser import ROOT, Stage
 from tests.support.served_page import FORM, PUBLIC, call_listener, listener, serving
 from tests.ui.test_page import open_tab
 
 FILE_META = {"_type": "gradio.FileData"}
+SAMPLE = json.loads((theme.folder() / "sample_run.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -369,14 +376,86 @@ def test_an_upload_to_a_full_disk_is_refused_in_a_line(page, monkeypatch):
     assert not (page.files / "full").is_symlink()
 
 
-def test_the_largest_record_that_the_limits_allow_is_taken_and_no_much_larger_one(page):
-    for deployment in (page.state.deployment, Deployment(public=True, n=256, tokens=500)):
-        text = "\u2026" * 32 * deployment.tokens
-        candidate = {"index": 4095, "text": text, "tokens": deployment.tokens, "pieces": [["\u2026" * 32, -12.3456]]
-                     * deployment.tokens, "score": -0.12345678901234567, "logprob": -1234.56789, "cap": 128}
-        record = json.dumps({"prompt": "\u2026" * deployment.prompt, "candidates": [candidate] * deployment.n})
-        body = json.dumps({"data": record, "component_id": 1, "fn_name": "open_record", "session_hash": "s"})
-        assert 0.8 * sizes.record_bytes(deployment) < len(body) < sizes.record_bytes(deployment)
+RAISED = Deployment(public=True, n=80, tokens=200, prompt=3000)
+SMALL = Deployment.of(PUBLIC)
+
+
+def largest_record(deployment: Deployment) -> dict[str, Any]:
+    """The record of the largest run that the limits allow: the most characters of the most bytes in every place."""
+    n, tokens, piece = deployment.n, deployment.tokens, "\u2026" * CHARACTERS_PER_TOKEN
+    candidate = {
+        "text": piece * tokens, "tokens": tokens, "cap": tokens, "pieces": [[piece, -12.3456]] * tokens,
+        "score": -0.12345678901234567, "logprob": -1234.56789, "sampled_logprob": -1234.56789, "ended": "length",
+        "judge": 0.12345678901234567, "unrated": False, "parts": dict.fromkeys("abcd", -0.12345678901234567),
+    }
+    settings = {"n": n, "min_tokens": tokens, "max_tokens": tokens, "model": "embedded", "seed": 2**53 - 1}
+    messages = [{"role": "user", "content": "\u2026"}] * (deployment.prompt - 1) + [{"role": "user", "content": "?"}]
+    return SAMPLE | {
+        "prompt": "\u2026" * deployment.prompt, "messages": messages, "settings": SAMPLE["settings"] | settings,
+        "stats": SAMPLE["stats"] | {"expected_best": [-0.12345678901234567] * n},
+        "candidates": [candidate | {"index": i, "rank": i + 1} for i in range(n)],
+    }
+
+
+def handlers_of(deployment: Deployment) -> GenerateHandlers:
+    """Handlers whose rankings are the runs themselves."""
+    state, stage = AppState(deployment), Stage()
+    stage.rerank, state.models.load = lambda result, **_: result, stage.load
+    return GenerateHandlers(state)
+
+
+@pytest.mark.parametrize("deployment", [SMALL, RAISED], ids=["usual", "raised"])
+def test_the_largest_run_that_the_limits_allow_is_opened_ranked_and_exported(deployment):
+    record, handlers = json.dumps(largest_record(deployment)), handlers_of(deployment)
+    body = json.dumps({"data": record, "component_id": 1, "fn_name": "open_record", "session_hash": "s"})
+    assert 0.8 * sizes.record_bytes(deployment) < len(body) < sizes.record_bytes(deployment)
+    json_bodies.check_shape(body.encode(), sizes.json_values(deployment))
+    ranking = {"record": record, "target": None, "select": "best", "softness": 0.1}
+    for packed in (handlers.open_record(record), handlers.rerank(ranking, None)):
+        assert run_view.unpack(packed)["phase"] == "done"
+        assert len(packed["texts"]) == deployment.n
+    for file_format in ("json", "csv", "html"):
+        assert len(handlers.export({"record": record, "format": file_format})) > deployment.n * deployment.tokens
+
+
+#: What a record has beyond the largest run, and words of the refusal.
+LARGER_RUNS = {
+    "a candidate": (lambda r: r | {"candidates": [*r["candidates"], r["candidates"][0]],
+                                   "settings": r["settings"] | {"n": len(r["candidates"]) + 1}}, "at most 64"),
+    "a candidate that was not asked for": (lambda r: r | {"candidates": [*r["candidates"], r["candidates"][0]]},
+                                           "not a run saved by bon"),
+    "an estimate": (lambda r: r | {"stats": r["stats"] | {"expected_best": [0.5] * (len(r["candidates"]) + 1)}},
+                    "not a run saved by bon"),
+    "a token": (lambda r: r | {"settings": r["settings"] | {"max_tokens": 129}}, "at most 128"),
+    "a character": (lambda r: r | {"messages": [*r["messages"], {"role": "user", "content": "?"}]}, "at most 40"),
+    "a character of a text": (lambda r: r | {"candidates": [
+        r["candidates"][0] | {"text": r["candidates"][0]["text"] + "x"}, *r["candidates"][1:]]}, "texts of this run"),
+    "keys": (lambda r: r | dict.fromkeys(map(str, range(10_000))), "more than the"),
+    "keys of a setting": (lambda r: r | {"settings": r["settings"] | {"target": [0] * 10_000}}, "more than the"),
+    "keys of a candidate": (lambda r: r | {"candidates": [
+        c | dict.fromkeys(map(str, range(200)), 0) for c in r["candidates"]]}, "more than the"),
+    "levels": (lambda r: r | {"notes": json.loads("[" * 70 + "]" * 70)}, "nested deeper"),
+}
+
+
+@pytest.mark.parametrize("larger", LARGER_RUNS)
+def test_a_record_larger_than_any_run_is_refused_in_a_sentence_before_anything_is_made_of_it(larger, monkeypatch):
+    change, words = LARGER_RUNS[larger]
+    record, handlers = json.dumps(change(largest_record(SMALL))), handlers_of(SMALL)
+    for module, name in ((run_view, "ended_view"), (run_view, "pack"), (result_files, "run_html"),
+                         *([(run_view, "json")] if words in ("more than the", "nested deeper") else ())):
+        monkeypatch.setattr(module, name, None if name != "pack" else lambda view: view)
+    ranking = {"record": record, "target": None, "select": "best", "softness": 0.1}
+    for view in (handlers.open_record(record), handlers.rerank(ranking, None)):
+        assert words in view["error"]
+    for file_format in ("json", "csv", "html"):
+        with pytest.raises(InputError, match=words):
+            handlers.export({"record": record, "format": file_format})
+
+
+def test_a_private_page_opens_runs_of_any_size(monkeypatch):
+    large = largest_record(Deployment(n=300, tokens=10, prompt=5000))
+    assert run_view.unpack(handlers_of(Deployment()).open_record(json.dumps(large)))["phase"] == "done"
 
 
 @pytest.mark.parametrize(("body", "words"), [

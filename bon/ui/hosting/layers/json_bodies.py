@@ -76,7 +76,7 @@ class JsonBodies:
         return json.dumps(values).encode() if has_files or has_halves else body
 
 
-def check_shape(body: bytes, most: int) -> None:
+def check_shape(body: bytes, most: float) -> None:
     """Raises `InputError` for JSON of more than `most` values, or nested too deeply, without parsing it."""
     body = body.replace(rb"\\", b"").replace(rb'\"', b"")
     if body.count(b'"') > 4 * most:
