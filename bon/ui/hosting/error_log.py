@@ -7,17 +7,19 @@ import math
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
-from gradio import queueing, routes
+from gradio import mcp, queueing, routes
 
 from bon.errors import BonError
 from bon.messages import say
 
 #: Loggers of servers, which log values of visitors, such as the names of tools, and errors with their messages.
 SERVERS = (
-    "uvicorn.error", "asyncio", "mcp.server.lowlevel.server", "mcp.server.streamable_http",
+    "uvicorn.error", "asyncio", "mcp.server.lowlevel.server", "mcp.server.sse", "mcp.server.streamable_http",
     "mcp.server.streamable_http_manager", "mcp.server.transport_security", "mcp.shared.session",
 )
 #: The most lines of a failure's tracebacks, of which the last ones are logged.
@@ -66,6 +68,9 @@ def keep_servers_quiet() -> None:
     vars(queueing).update(
         traceback=traceback_module, print=lambda *_: log.error("A call could not be read: a value has the wrong type.")
     )
+    for module in (routes, mcp):
+        vars(module)["print"] = lambda *_: log.error("A call could not be answered.")
+    warnings.showwarning = _log_warning
     for name in SERVERS:
         logging.getLogger(name).addFilter(_remove_values)
     for name in (*SERVERS, log.name):
@@ -98,15 +103,23 @@ def _remove_values(record: logging.LogRecord) -> bool:
     if record.exc_info and record.exc_info[1]:
         record.msg = f"{record.name}: a call could not be answered.\n{_tracebacks(record.exc_info[1])}"
         record.exc_info = record.exc_text = None
-    elif record.levelno > logging.INFO and not _stands_in_source(record):
+    elif record.levelno > logging.INFO and not _stands_in_source(record.msg, record.pathname):
         record.msg = f"{record.name}: {record.levelname} at {record.module}.py, line {record.lineno}."
     if record.levelno > logging.INFO:
         record.args = ()
     return True
 
 
-def _stands_in_source(record: logging.LogRecord) -> bool:
-    return any(str(record.msg) in line for line in linecache.getlines(record.pathname))
+def _log_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+    """In place of Python's, which writes each warning to standard error: logs its place, and its text as
+    `_remove_values` does.
+    """
+    text = f" {message}" if _stands_in_source(message, filename) else ""
+    log.warning("%s at %s, line %s.%s", category.__name__, Path(filename).name, lineno, text)
+
+
+def _stands_in_source(text: object, path: str) -> bool:
+    return any(str(text) in line for line in linecache.getlines(path))
 
 
 def _tracebacks(error: BaseException | None) -> str:

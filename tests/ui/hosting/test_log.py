@@ -2,8 +2,12 @@
 
 import importlib.util
 import logging
+import warnings
 
+import gradio as gr
+import httpx
 import pytest
+from gradio import mcp, routes
 
 from bon.ui.hosting import error_log
 from tests.support.served_page import PUBLIC, call_listener, serving
@@ -41,6 +45,31 @@ def test_texts_that_libraries_make_of_values_give_way_to_their_place(caplog):
     place, *texts = caplog.messages
     assert place.startswith(f"{logger.name}: WARNING at test_log.py, line ")
     assert texts == ["Unknown method of %s", "A fixed text"]
+
+
+def test_nothing_that_gradio_prints_or_warns_of_a_value_is_logged_or_printed(caplog, capfd, monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", error_log._log_warning)  # pytest puts its own there
+    warnings.warn(f"The value {SECRET} is not in the list", UserWarning, stacklevel=1)
+    gr.Dropdown(["a"]).postprocess(SECRET)
+    warnings.warn("A fixed text", UserWarning, stacklevel=1)
+    mcp.print(f"MCP SSE connection error: {SECRET}")
+    routes.print(f"Error cleaning up file /tmp/{SECRET}: {SECRET}")
+    first, second, third, printed = caplog.messages
+    assert first.startswith("UserWarning at test_log.py, line ")
+    assert second.startswith("UserWarning at dropdown.py, line ")
+    assert third.endswith(" A fixed text")
+    assert printed == "A call could not be answered."
+    assert SECRET not in caplog.text + "".join(capfd.readouterr())
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("mcp"), reason="gradio[mcp] is not installed")
+def test_a_session_of_agents_that_there_is_not_is_not_logged(page, caplog, capfd):
+    for path in ("messages/", "messages", "sse"):
+        for session in (SECRET, "0" * 31 + "z", "0" * 32):
+            url = f"{page.url}/gradio_api/mcp/{path}"
+            content = f'{{"jsonrpc": "{SECRET}", "method": "{SECRET}"}}'
+            httpx.post(url, params={"session_id": session}, content=content, timeout=30)
+    assert SECRET not in caplog.text + "".join(capfd.readouterr())
 
 
 def test_a_failure_takes_twenty_lines_of_the_log(caplog):
