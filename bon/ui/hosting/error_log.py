@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TextIO
 
 from gradio import mcp, queueing, routes
 
@@ -110,7 +111,8 @@ def _remove_values(record: logging.LogRecord) -> bool:
     return True
 
 
-def _log_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+def _log_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int,
+                 file: TextIO | None = None, line: str | None = None) -> None:
     """In place of Python's, which writes each warning to standard error: logs its place, and its text as
     `_remove_values` does.
     """

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 import bon.ui
+from bon.errors import InputError, LimitError
 from bon.settings import N_MAX
+from bon.ui.app_state import AppState
 from bon.ui.batch import handlers, jobs
 from bon.ui.components import DEVICE_QUEUE
 from bon.ui.hosting import connections, deployment, error_log, fair_queue, sessions, sizes, uploads
 from bon.ui.hosting.deployment import LIMITS, Deployment
 from bon.ui.hosting.layers import direct_calls, json_bodies, open_streams
 from bon.ui.hosting.rate_limit import DAY, MINUTE, Visitors, visitor_id
+from bon.ui.page import build
 from tests.support.served_page import FORM
 
 README = " ".join((Path(bon.ui.__file__).parent / "README.md").read_text(encoding="utf-8").split())
@@ -47,9 +50,11 @@ STATED = (
     f"may try {direct_calls.LOGINS_PER_MINUTE} passwords per minute",
     f"{deployment.PROMPTS_MAX} prompts at most, and a sum {deployment.PARTS_MAX} scorers",
     f"A batch in private mode has {handlers.PRIVATE_ROWS:,} rows at most",
-    f"{jobs.RUNNING_MAX} batches run at a time, in public mode 1 of each visitor; a browser keeps {handlers.BATCHES_MAX}",
+    f"{jobs.RUNNING_MAX} batches run at a time, in public mode 1 of each visitor; "
+    f"a browser keeps {handlers.BATCHES_MAX}",
     f"deleted {jobs.DAY / DAY:g} day after its last change, in private mode {jobs.MONTH / DAY:g} days",
-    f"show {handlers.PREVIEW_ROWS} prompts of {handlers.PREVIEW_TEXT_MAX} characters; {handlers.PREVIEWS_AT_ONCE} are made",
+    f"show {handlers.PREVIEW_ROWS} prompts of {handlers.PREVIEW_TEXT_MAX} characters; "
+    f"{handlers.PREVIEWS_AT_ONCE} are made",
     f"at most {error_log.TRAIL_LINES} lines of a failure's trail, and no line twice within "
     f"{error_log.REPEAT_SECONDS:g} s, as far as {error_log.LINES_REMEMBERED:,} lines are remembered",
     f"The rate limit remembers {Visitors(1).most:,} visitors",
@@ -69,10 +74,11 @@ def test_the_readme_states_the_limits_of_the_code(limits):
 
 def test_eight_prompts_or_rows_count_as_one_run():
     assert "eight prompts of a comparison, or rows of a batch, count as one" in README
-    page = Deployment(public=True, rate=2)
+    page = Deployment(public=True, rate=3)
     page.admit(None, prompts=16)
-    with pytest.raises(Exception, match="more than 2 runs per minute"):
-        page.admit(None, prompts=1)
+    page.admit(None, prompts=8)
+    with pytest.raises(LimitError, match="more than 3 runs per minute"):
+        page.admit(None)
     assert (MINUTE, DAY) == (60, 24 * 60 * 60)
 
 
@@ -88,7 +94,7 @@ def test_the_longest_prompt_and_the_largest_chat_and_view_pass_and_nothing_much_
     for data in forms.values():
         body = json.dumps({"data": data, "fn_index": 12, "session_hash": "s", "event_data": None, "trigger_id": 5})
         json_bodies.check_shape(body.encode(), sizes.json_values(page))
-    with pytest.raises(Exception, match="more than the"):
+    with pytest.raises(InputError, match="more than the"):
         json_bodies.check_shape(json.dumps([*chat, *chat, *chat]).encode(), sizes.json_values(page))
     assert sizes.json_values(page) < sizes.PRIVATE_VALUES
     assert sizes.visitor_upload_bytes(Deployment()) == math.inf
@@ -98,7 +104,7 @@ def test_numbers_of_64_bits_pass_and_no_larger_ones():
     for number in (2**64 - 1, -(2**63)):
         assert json_bodies._whole_number(str(number)) == number
     for number in (2**64, -(2**63) - 1):
-        with pytest.raises(Exception, match="64 bits"):
+        with pytest.raises(InputError, match="64 bits"):
             json_bodies._whole_number(str(number))
 
 
@@ -112,3 +118,8 @@ def test_the_name_of_a_visitor_is_short_and_one_network_of_ipv6_is_one_visitor()
 
 def test_a_browsers_keys_of_batches_come_back_shortened():
     assert len(handlers._gone("k" * 5000)["key"]) == handlers.KEY_MAX >= 2 * 32 + 1
+
+
+def test_the_queue_of_a_page_has_the_length_that_the_owner_sets_and_no_other_way_past_it():
+    page = build(AppState(Deployment(queue=7)))
+    assert (page._queue.max_size, page.api_open) == (7, False)

@@ -407,15 +407,25 @@ def handlers_of(deployment: Deployment) -> GenerateHandlers:
 @pytest.mark.parametrize("deployment", [SMALL, RAISED], ids=["usual", "raised"])
 def test_the_largest_run_that_the_limits_allow_is_opened_ranked_and_exported(deployment):
     record, handlers = json.dumps(largest_record(deployment)), handlers_of(deployment)
-    body = json.dumps({"data": record, "component_id": 1, "fn_name": "open_record", "session_hash": "s"})
-    assert 0.8 * sizes.record_bytes(deployment) < len(body) < sizes.record_bytes(deployment)
-    json_bodies.check_shape(body.encode(), sizes.json_values(deployment))
+    the_body_of_a_record_has_a_fitting_size(record, deployment)
     ranking = {"record": record, "target": None, "select": "best", "softness": 0.1}
     for packed in (handlers.open_record(record), handlers.rerank(ranking, None)):
         assert run_view.unpack(packed)["phase"] == "done"
         assert len(packed["texts"]) == deployment.n
     for file_format in ("json", "csv", "html"):
         assert len(handlers.export({"record": record, "format": file_format})) > deployment.n * deployment.tokens
+
+
+def the_body_of_a_record_has_a_fitting_size(record: str, deployment: Deployment) -> None:
+    body = json.dumps({"data": record, "component_id": 1, "fn_name": "open_record", "session_hash": "s"})
+    assert 0.8 * sizes.record_bytes(deployment) < len(body) < sizes.record_bytes(deployment)
+    json_bodies.check_shape(body.encode(), sizes.json_values(deployment))
+
+
+@pytest.mark.parametrize(("n", "tokens"), [(1024, 32), (16, 3000)])
+def test_the_largest_record_fits_where_candidates_or_tokens_are_many(n, tokens):
+    deployment = Deployment(public=True, n=n, tokens=tokens)
+    the_body_of_a_record_has_a_fitting_size(json.dumps(largest_record(deployment)), deployment)
 
 
 #: What a record has beyond the largest run, and words of the refusal.
