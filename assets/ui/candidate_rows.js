@@ -20,7 +20,7 @@
     const node = bon.el("li", { class: "row", "data-index": index }, ...Object.values(parts));
     const more = bon.detailButton(
       node,
-      bon.el("span", { class: "unseen" }, bon.say("board.details", { number: index + 1 })),
+      bon.el("span", { class: "unseen" }, bon.say("board.details", { number: index })),
       () => detail(index),
     );
     node.append(more.button);

@@ -42,6 +42,9 @@
     return `printf %s ${shell(JSON.stringify(messages))} > chat.json\npython -m bon --messages chat.json`;
   };
 
+  // Where the page is, also in a folder of a proxy's.
+  const pageAddress = (location.origin + location.pathname).replace(/\/+$/, "");
+
   // The samples by the names that code_samples.html gives them.
   const SAMPLES = {
     python: (values) =>
@@ -53,7 +56,7 @@
       return `${command(values)}${options.join("")} --json`;
     },
     client: (values) =>
-      `from gradio_client import Client\n\nclient = Client("${location.origin}")\n` +
+      `from gradio_client import Client\n\nclient = Client("${pageAddress}")\n` +
       `result = client.predict(${pythonArguments(values)}, api_name="/best_of_n")\nprint(result["candidates"][0])`,
     curl: (values) => {
       const messages = messagesOf(values);
@@ -62,12 +65,12 @@
         ...Object.fromEntries(callArguments(values)),
       };
       return (
-        `BASE=${location.origin}/gradio_api/call\n` +
+        `BASE=${pageAddress}/gradio_api/call\n` +
         `ID=$(curl -s $BASE/v2/best_of_n -H 'Content-Type: application/json' \\\n` +
         `  -d ${shell(JSON.stringify(body))} | cut -d '"' -f 4)\ncurl -sN $BASE/best_of_n/$ID`
       );
     },
-    mcp: () => JSON.stringify({ mcpServers: { bon: { url: `${location.origin}/gradio_api/mcp/` } } }, null, 2),
+    mcp: () => JSON.stringify({ mcpServers: { bon: { url: `${pageAddress}/gradio_api/mcp/` } } }, null, 2),
   };
 
   // Fills every code[data-code] with the form's settings; values are in the order of its fields.

@@ -26,6 +26,12 @@
     return lost && IN_PROGRESS.includes(view.phase) ? bon.connectionLost() : view;
   };
 
+  // Whether the page was opened by a link with another prompt than the sample's.
+  const isForAnotherPrompt = ({ prompt }) => {
+    const link = new URLSearchParams(location.search);
+    return link.has("chat") || (link.has("prompt") && link.get("prompt") !== prompt);
+  };
+
   const emptyView = () =>
     bon.el(
       "div",
@@ -140,6 +146,8 @@
     const readValue = () => {
       const { view: packed, texts, record: newRecord = "", draft: newDraft = "" } = props.value;
       view = JSON.parse(packed);
+      if (view.phase === "sample" && isForAnotherPrompt(view))
+        view = { phase: "empty", title: bon.say("empty.title"), line: bon.say("empty.line") };
       const oldDraft = draft;
       draft = view.phase === "writing" ? newDraft : "";
       if (draft !== oldDraft) bon.saveDraft(draft);

@@ -12,9 +12,11 @@
       const anchor = target.getBoundingClientRect(),
         size = box.getBoundingClientRect();
       const left = Math.min(Math.max(8, anchor.left + anchor.width / 2 - size.width / 2), innerWidth - size.width - 8);
-      const above = anchor.top - size.height - 8;
+      // Beside the number that a term names, too: not over it.
+      const { top, bottom } = (target.closest(".facts > div") ?? target).getBoundingClientRect();
+      const above = top - size.height - 8;
       box.style.left = `${Math.max(8, left)}px`;
-      box.style.top = `${above > 8 ? above : anchor.bottom + 8}px`;
+      box.style.top = `${above > 8 ? above : bottom + 8}px`;
     };
 
     const over = (event) => {

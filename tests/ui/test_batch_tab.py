@@ -327,6 +327,7 @@ def failed_rows_are_counted_and_listed(page, tmp_path):
     wait_until_done(page, "in.jsonl")
     assert page.locator(".batch .errors li").count() == 2
     expect(page.locator(".batch .errors")).to_contain_text("line 3 is not JSON")
+    expect(page.locator(".batch")).to_contain_text("with an error in place of a result")
     expect(page.locator(".batch .facts")).to_contain_text("rows failed")
     results = [json.loads(line) for line in download_result(page).read_text("utf-8").splitlines()]
     assert [bool(row["error"]) for row in results] == [False, True, True]

@@ -143,7 +143,7 @@ def done_shows_winner_facts_and_charts(page):
     assert page.locator(".strip .dot.best").get_attribute("data-index") == "1"
     assert "1: 0.540, 2: 0.783, 5: 0.970" in page.get_attribute(".insight .curve svg", "aria-label")
     facts = page.eval_on_selector_all(".meta > span", "all => all.map(one => one.firstChild.textContent)")
-    assert facts[:3] == ["candidate 2", "10 tokens", "log-probability −20.0"]
+    assert facts[:3] == ["candidate 1", "10 tokens", "log-probability −20.0"]
     assert re.fullmatch(r"seed \d+", facts[3])
 
 
@@ -151,6 +151,9 @@ def terms_explain_themselves_to_the_keyboard(page):
     term = page.get_by_role("button", name="win rate against one sample")
     term.focus()
     expect(page.locator(".bubble")).to_contain_text("n/(n+1)")
+    bubble = page.locator(".bubble").bounding_box()
+    number = page.locator(".facts > div", has=term).locator("dd").bounding_box()
+    assert bubble["y"] + bubble["height"] <= number["y"] or number["y"] + number["height"] <= bubble["y"]
     expect(term).to_have_accessible_description(re.compile("How often the best of 5"))
     page.keyboard.press("Escape")
     expect(page.locator(".bubble")).to_be_hidden()

@@ -17,7 +17,7 @@ from bon.errors import InputError, LimitError, ModelError
 from bon.settings import Request, Settings
 from bon.ui import launch, theme
 from bon.ui.app_state import AppState
-from bon.ui.generate import run_view
+from bon.ui.generate import run_view, share_links
 from bon.ui.generate.handlers import GenerateHandlers
 from bon.ui.hosting import error_log
 from bon.ui.hosting.deployment import Deployment
@@ -25,6 +25,7 @@ from bon.ui.hosting.rate_limit import Visitors, visitor_id
 from bon.ui.page import build
 from bon.ui.work.model_loading import ModelLoader
 from tests.support.browser import Play, Stage
+from tests.support.forms import FIRST_VALUES
 from tests.support.served_page import FORM, PUBLIC, SCORES, TEXTS, call_listener, serving
 from tests.ui.test_mcp import result_of_session
 
@@ -431,3 +432,14 @@ def test_the_readme_has_every_variable_and_no_other():
     assert sorted(name for name in table if name.startswith("BON_")) == sorted(used)
     assert {"GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "HF_TOKEN", "HF_HUB_OFFLINE"} <= set(table)
     assert len(table) == len(set(table))
+
+
+@pytest.mark.parametrize(("environment", "n", "most"), [
+    ({}, 300, "256"), ({"BON_PUBLIC": "1"}, 300, "64"),
+    ({"BON_PUBLIC": "1"}, 65, "64"), ({"BON_PUBLIC": "1", "BON_MAX_N": "20"}, 300, "20"),
+])
+def test_the_error_for_too_many_candidates_names_the_limit_of_the_page(environment, n, most):
+    _, ignored = share_links.accept({"n": str(n)}, FIRST_VALUES, Deployment.of(environment))
+    assert re.search(rf"\b{most}\b", ignored[0])
+    assert "4096" not in "".join(ignored)
+    assert "4,096" not in "".join(ignored)

@@ -117,7 +117,8 @@ def a_link_fills_the_form_and_runs_nothing(stage, page):
     expect(page.locator("#target label.selected")).to_have_text("negative")
     expect(page.locator("#settings-line")).to_contain_text("seed 7")
     page.evaluate(DRAWN)
-    expect_phase(page, "sample")
+    expect_phase(page, "empty")  # no sample of another prompt beside it
+    expect(page.locator(".bon .hero")).to_be_hidden()
     assert stage.runs == 0
     assert "run=1" in page.url
     assert "view=later" in page.url

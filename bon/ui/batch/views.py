@@ -62,7 +62,10 @@ def _outcome(batch: Batch) -> View:
     files = [{"path": name_of(file), "name": file.name, "size": file.stat().st_size}
              for file in batch.served_outputs()]
     left_out = [say(f"batch.left_out.{reason}", n=count) for reason, count in batch.end["left_out"].items()]
-    written = say("batch.written", n=batch.end["written"])
+    failed = batch.progress["failed"]
+    with_errors = failed and batch.order.form not in export_formats.TRAINING_FORMATS
+    written = say("batch.written_with_errors" if with_errors else "batch.written", n=batch.end["written"],
+                  failed=failed)
     return {"files": files, "notes": [written, *left_out, *batch.end["notes"]]}
 
 

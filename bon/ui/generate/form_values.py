@@ -57,7 +57,8 @@ def setting_value(setting: Setting, value: Any) -> Any:
 
 def request_of(values: Mapping[str, Any], deployment: Deployment) -> Request:
     """The request of the form's values. Raises `InputError`, with the field's name, for a value that cannot work."""
-    whole("n", values["n"], 1, PAGE_N_MAX)  # of the page, which takes fewer than `Settings`
+    # The page takes fewer than `Settings`; where its owner allows fewer still, `check` names that number.
+    whole("n", values["n"], 1, None if deployment.public and deployment.n <= PAGE_N_MAX else PAGE_N_MAX)
     settings = {name: setting_value(setting, values.get(name)) for name, setting in PAGE_SETTINGS.items()}
     request = _request(values["prompt"], values.get("chat"), Settings.of(settings))
     deployment.check(request)

@@ -260,7 +260,7 @@ def winner(result: Result) -> dict[str, Any] | None:
     best = result.candidates[0] if result.candidates else None
     if best is None or best.score is None or best.ended == "rejected":
         return None
-    facts = [[say("fact.candidate", number=best.index + 1), ""], [say("tokens", n=best.tokens), ""]]
+    facts = [[say("fact.candidate", number=best.index), say("tip.candidate")], [say("tokens", n=best.tokens), ""]]
     if best.logprob is not None:
         facts.append([say("fact.logprob", value=format_number(best.logprob, 1)), say("tip.logprob")])
     facts.append([say("fact.seed", seed=str(result.settings.seed)), say("tip.seed")])
