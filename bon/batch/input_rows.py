@@ -305,8 +305,10 @@ class _InputFile:
 def _is_binary(start: bytes, encoding: str) -> bool:
     """Whether a file that begins so holds zeros as binary files do; a text may hold a few."""
     text = codecs.getincrementaldecoder(encoding)("replace").decode(start)
+    if "\0" not in text:
+        return False
     controls = sum(character < " " and character not in "\t\r\n\f" for character in text)
-    return "\0" in text and ("\ufffd" in text or controls > BINARY_SHARE * len(text))
+    return "\ufffd" in text or controls > BINARY_SHARE * len(text)
 
 
 def _json_object(number: int, line: str) -> RawRow:
