@@ -27,10 +27,10 @@
     return { node, ...parts, fill, content, more, drawn: {} };
   };
 
-  const updateRow = (row, data, live) => {
+  const updateRow = (row, data, live, chat) => {
     const old = row.drawn;
     if (old.text !== data.text || old.live !== live || old.state !== data.state)
-      bon.setText(row.content, textOfRow(data, live));
+      bon.setMarkdown(row.content, textOfRow(data, live, chat), live ? null : data.markdown);
     if (old.score !== data.score) {
       bon.setText(row.score, data.score ?? "");
       row.fill.style.width = `${100 * Math.max(0, Math.min(1, data.share ?? 0))}%`;
@@ -48,10 +48,11 @@
   };
 
   // A live row shows the end of a text that is being written, and the beginning of a finished one.
-  const textOfRow = ({ text, state }, live) => {
+  const textOfRow = ({ text, state }, live, chat) => {
     if (!text.trim() && !["writing", "scoring"].includes(state)) return bon.say("board.empty");
     if (!live) return text.trim();
-    return state === "writing" ? text.slice(-LIVE_TEXT).trimStart() : text.trimStart().slice(0, LIVE_TEXT);
+    const seen = state === "writing" ? text.slice(-LIVE_TEXT).trimStart() : text.trimStart().slice(0, LIVE_TEXT);
+    return chat ? bon.withoutMarks(seen) : seen;
   };
 
   const flash = (node) =>
@@ -137,7 +138,7 @@
         list.style.height = live ? `${shownOrder.length * LIVE_HEIGHT}px` : "";
         shownOrder.forEach((index, i) => {
           put(rows.get(index), live ? i : null);
-          updateRow(rows.get(index), view.rows[index], live);
+          updateRow(rows.get(index), view.rows[index], live, Boolean(view.messages));
         });
       };
       bon.setText(title, bon.say(view.winner && !live ? "board.done" : "board.live"));

@@ -149,7 +149,7 @@
             "p",
             { class: "text", "data-cut": texts.cut },
             bon.promptNode(item.run),
-            item.run.messages ? texts.text.trimStart() : texts.text,
+            item.run.messages ? bon.withoutMarks(texts.text) : texts.text,
           ),
           bon.el(
             "p",

@@ -81,6 +81,7 @@
     return bon.el("p", { class: "caption" }, bon.el("b", {}, `${bon.say("pair.same")} `), `${same.join(", ")}.`);
   };
 
+  const answerOf = ({ run, best }) => (run.messages ? bon.withoutMarks(best?.text ?? "") : (best?.text ?? ""));
   const card = (entry, i) =>
     bon.el(
       "article",
@@ -92,7 +93,7 @@
         bon.el("b", {}, entry.best ? bon.formatScore(entry.best.score) : "–"),
         bon.el("span", {}, entry.best ? bon.formatUnit(entry.run) : bon.say("history.none")),
       ),
-      bon.el("blockquote", { "data-cut": entry.texts.cut }, bon.promptNode(entry.run), entry.best?.text ?? ""),
+      bon.el("blockquote", { "data-cut": entry.texts.cut }, bon.promptNode(entry.run), answerOf(entry)),
     );
 
   // pair: two of the history's entries, parsed. Returns the nodes of the view.

@@ -156,7 +156,8 @@
       const index = event.target.dataset?.index;
       if (index === undefined || !last) return;
       const row = last.rows[index];
-      tooltip.show(event.target, `${row.score}  ${bon.truncate(row.text.trim(), 140)}`);
+      const text = last.messages ? bon.withoutMarks(row.text) : row.text.trim();
+      tooltip.show(event.target, `${row.score}  ${bon.truncate(text, 140)}`);
       highlight(Number(index), true);
     });
     svg.addEventListener("pointerout", (event) => {

@@ -23,8 +23,10 @@
     let winnerIndex = 0,
       answer = "",
       chat = null; // the messages that the candidates answer, or null
+    // The text as the model wrote it, after the prompt where it continues one.
+    const written = () => (chat ? answer.trim() : prompt.textContent + answer);
     const continueText = () => {
-      if (!chat) return bon.continueFrom(quote.textContent, bon.chatEntry.get() && false);
+      if (!chat) return bon.continueFrom(written(), bon.chatEntry.get() && false);
       bon.continueFrom("", [...chat, { role: "assistant", content: answer }]);
     };
     const details = bon.detailButton(node, bon.say("details"), () => bon.candidateDetail(winningCandidate()));
@@ -33,7 +35,7 @@
       { class: "acts" },
       details.button,
       bon.actionButton(bon.say("continue"), bon.say("continued"), continueText),
-      bon.actionButton(bon.say("copy"), bon.say("copied"), () => bon.copy(quote.textContent)),
+      bon.actionButton(bon.say("copy"), bon.say("copied"), () => bon.copy(written())),
       bon.linkButton(record),
       bon.downloadMenu(record, exportRun),
     );
@@ -86,9 +88,9 @@
       chat = view.messages;
       answer = row ? row.text : live ? " …" : "";
       bon.setText(prompt, chat ? "" : view.prompt);
-      bon.setText(text, chat ? answer.trimStart() : answer);
+      bon.setMarkdown(text, chat ? answer.trim() : answer, row?.markdown);
       bon.setAttribute(quote, "data-cut", Boolean(row?.cut));
-      bon.setAttribute(quote, "data-size", typeSize(quote.textContent.length));
+      bon.setAttribute(quote, "data-size", typeSize(written().length));
       bon.setText(score, winner ? winner.score : "");
       bon.setText(unit, winner ? bon.translate(view.unit) : "");
       bon.setText(lift, winner?.lift && view.n > 1 ? bon.say("lift", { lift: winner.lift }) : "");

@@ -15,7 +15,7 @@ from bon.ui.components import DEVICE_QUEUE, QUIET, ScriptView, fragment
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.generate.layout import GenerateTab
 from bon.ui.hosting.fair_queue import share_places
-from bon.ui.texts import label
+from bon.ui.texts import label, model_label
 
 TABS = ("tab.generate", "tab.compare", "tab.batch", "tab.history", "tab.about")
 
@@ -55,7 +55,7 @@ def _header(model: str) -> ScriptView:
     """Lays the header out; returns the component of its chips, which name model, scorer and device."""
     with gr.Row(elem_id="header"):
         fragment("brand", "brand")
-        loading = [say("chip.model", name=model), say("chip.loading")]
+        loading = [say("chip.model", name=model_label(model)), say("chip.loading")]
         chips = ScriptView(loading, "headerChips", elem_id="chips")
         fragment("present_button", "present")
         ScriptView(None, "languageSelect", elem_id="language")

@@ -60,8 +60,9 @@ COLOURS = {
 #: Style sheets of the whole page: of two rules that are equally specific, the later one applies.
 PAGE_STYLES = (
     "colours.css", "page.css", "header.css", "form.css", "settings.css", "about.css", "chat_field.css", "results.css",
-    "charts.css", "winner_card.css", "run_facts.css", "candidate_rows.css", "candidate_detail.css", "run_view.css",
-    "comparison_view.css", "batch_tab.css", "notices.css", "history_list.css", "run_pair.css", "present_mode.css",
+    "charts.css", "winner_card.css", "markdown.css", "run_facts.css", "candidate_rows.css", "candidate_detail.css",
+    "run_view.css", "comparison_view.css", "batch_tab.css", "notices.css", "history_list.css", "run_pair.css",
+    "present_mode.css",
 )
 #: Scripts that others need while they are loaded, in the order in which they run; all others follow.
 FIRST_SCRIPTS = ("browser_storage.js", "texts.js", "dom.js")

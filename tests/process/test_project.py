@@ -39,7 +39,8 @@ def imports(file: Path) -> set[str]:
 
 
 def test_every_requirement_is_imported_by_the_product_and_every_import_is_required():
-    required = set(re.findall(r"^([a-z_]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    required = set(re.findall(r"^([a-z_-]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    required = {{"markdown-it-py": "markdown_it"}.get(name, name) for name in required}
     outside = set().union(*map(imports, [ROOT / "app.py", *(ROOT / "bon").rglob("*.py")]))
     # Peers of the speed table and the tuning run in environments of their own; a ZeroGPU Space brings `spaces`;
     # Parquet, other servers, clusters and GGUF files are extras.

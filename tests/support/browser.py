@@ -239,20 +239,20 @@ class Play:
     go: threading.Event = field(default_factory=threading.Event)
     closed: threading.Event = field(default_factory=threading.Event)
 
-    def events(self, prompt: str, settings: Settings) -> Iterator[Event]:
+    def events(self, prompt: str, settings: Settings, messages: tuple | None = None) -> Iterator[Event]:
         """The events; like a real engine it yields all the time, and closing it ends it."""
         state = RunState()
         try:
-            for event in self._raw(prompt, settings):
+            for event in self._raw(prompt, settings, messages):
                 state.add(event)
                 yield event
             yield Done(state.result())
         finally:
             self.closed.set()
 
-    def _raw(self, prompt: str, settings: Settings) -> Iterator[Event]:
+    def _raw(self, prompt: str, settings: Settings, messages: tuple | None) -> Iterator[Event]:
         caps = tuple(len(text.split()) for text in self.texts)
-        yield Started(prompt, "scripted", "judge", settings.target, settings.unit, settings, caps)
+        yield Started(prompt, "scripted", "judge", settings.target, settings.unit, settings, caps, messages)
         yield Wrote(tuple(Row(i, text[: len(text) // 2], 1) for i, text in enumerate(self.texts)))
         for i, (text, score, cap) in enumerate(zip(self.texts, self.scores, caps, strict=True)):
             if i == self.hold:
@@ -298,4 +298,6 @@ class Stage:
         """Plays the run."""
         self.runs += 1
         self.requests.append(request)
-        return self.play.events(request.prompt, request.settings.filled().with_seed())
+        messages = request.messages and tuple(request.messages)
+        prompt = messages[-1]["content"] if messages else request.prompt
+        return self.play.events(prompt, request.settings.filled().with_seed(), messages)

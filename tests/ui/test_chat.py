@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -17,11 +18,13 @@ from bon.result import Candidate, as_html
 from bon.run_state import RunState
 from bon.settings import Request, Settings
 from bon.ui.generate import run_view
+from bon.ui.generate.markdown import markdown_of
 from bon.ui.hosting.deployment import Deployment
 from tests.cli.test_commands import assert_refused
 from tests.support import tiny
-from tests.support.browser import DESK, PHONE_SIZE, App, layout_faults, set_variant
+from tests.support.browser import DESK, PHONE_SIZE, App, Play, layout_faults, set_variant
 from tests.support.forms import accept, faults, request_of
+from tests.support.work_counts import measure_work
 from tests.ui.test_history_tab import open_history
 from tests.ui.test_keyboard import move_focus_to
 from tests.ui.test_mcp import result_of_session
@@ -349,7 +352,7 @@ def the_entry_changes_with_the_model(page, lm_folder, chatty):
     for model, named in ((lm_folder, "Prompt"), (chatty, "Your message")):
         page.fill("#model input", model)
         page.press("#model input", "Enter")
-        expect(page.locator(".chips")).to_contain_text(model, timeout=60_000)
+        expect(page.locator(".chips")).to_contain_text(Path(model).name, timeout=60_000)
         expect(page.locator("#prompt label")).to_contain_text(named)
         chat = named == "Your message"
         expect(page.locator(".chat .mode")).to_be_visible(visible=chat)
@@ -463,6 +466,73 @@ def test_hostile_turns_do_not_execute_and_turns_survive_a_change_of_language(app
     assert page.evaluate("window.hacked") is None
     page.get_by_role("tab", name="Generate").click()
     the_chat_survives_a_change_of_language(page)
+
+
+ANSWER = """**Paris** is the *capital*:
+
+```python
+print("<b>**raw**</b>")
+```
+
+1. `one`
+2. [site](https://example.org/a) [bad](javascript:alert(1)) [worse](data:text/html,x) [file](file:///etc)
+3. ![picture](https://elsewhere.example/p.png) ![](javascript:alert(1))
+
+# Title
+<img src=x onerror=window.hacked=1> <script>window.hacked=1</script> [a](https://e.org/"onclick="window.hacked=1)
+
+| a | b |
+|---|---|
+| <b>1</b> | ~~2~~ |
+"""
+
+
+def test_answers_of_chats_show_their_markdown_and_nothing_of_it_runs(stage, visit):
+    stage.chats = True
+    query = urlencode({"prompt": "Well?", "chat": json.dumps([["user", "Hi"], ["assistant", "Hello."]])})
+    page = visit(SimpleNamespace(url=f"{stage.url}/?{query}"), **CLIPBOARD)
+    wait_until_chat(page)
+    texts = [f" {ANSWER}", f" {ANSWER} {NASTY}", " **unclosed `marks", " plain"]
+    stage.play = Play(texts, [0.9, 0.5, 0.4, 0.3], hold=1)
+    run(page)
+    text = page.locator(".hero blockquote .text")
+    expect(text.locator("strong")).to_have_text("Paris")  # while the others are still written
+    expect(page.locator(".live .row .words").first).not_to_contain_text("**")
+    stage.play.go.set()
+    expect_phase(page, "done")
+    assert text.locator("pre code").text_content() == 'print("<b>**raw**</b>")'
+    assert text.locator("ol li").count() == 3
+    links = text.locator("a").evaluate_all("links => links.map((link) => [link.textContent, link.href, link.rel])")
+    safe = "noopener noreferrer nofollow"
+    assert links[:2] == [["site", "https://example.org/a", safe], ["picture", "https://elsewhere.example/p.png", safe]]
+    assert all(address.startswith("https://") for _, address, _ in links)
+    expect(text).to_contain_text("<img src=x onerror=window.hacked=1>")
+    expect(text.locator("table td s")).to_have_text("2")
+    rows = page.locator(".row .words")
+    expect(rows.nth(0).locator("pre code")).to_have_count(1)
+    expect(rows.nth(1)).to_have_text("**unclosed `marks")
+    assert page.locator(".bon :is(script, img, b b, [onclick], [style*=url])").count() == 0
+    assert page.evaluate("window.hacked") is None
+    page.get_by_role("button", name="Copy", exact=True).click()
+    assert page.evaluate("navigator.clipboard.readText()") == ANSWER.strip()
+    press_continue(page)
+    assert turns(page)[-1].startswith("**Paris**")
+
+
+def test_a_text_that_continues_a_prompt_is_no_markdown(stage, visit):
+    page = visit(stage)
+    stage.play = Play([" **was** fine.", " was `dull`."], [0.9, 0.1])
+    complete_run(page)
+    assert winner(page).endswith("**was** fine.")
+    expect(page.locator(".row .words")).to_have_text("was `dull`.")
+    expect(page.locator(".markdown")).to_have_count(0)
+
+
+@pytest.mark.parametrize("part", ["[", "![](", "[[]", "*_", "a\n\n", "| a | b |\n", "> ", "- ", "[a]: b\n", "<a "])
+def test_markdown_costs_no_more_than_its_length(part):
+    """What it takes is bounded for the whole page, whatever the texts are."""
+    texts = [f"{i} {part * (most // len(part))}" for i in range(16) for most in (400, 1600, 4000)]
+    assert measure_work(lambda: markdown_of(texts))[0] < 1_000_000
 
 
 def test_a_template_that_refuses_system_messages_is_an_error_at_the_field(app, visit, refusing):

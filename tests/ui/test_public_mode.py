@@ -23,6 +23,7 @@ from bon.ui.hosting import error_log
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.rate_limit import Visitors, visitor_id
 from bon.ui.page import build
+from bon.ui.texts import model_label
 from bon.ui.work.model_loading import ModelLoader
 from tests.support.browser import Play, Stage
 from tests.support.forms import FIRST_VALUES
@@ -362,6 +363,37 @@ def test_a_public_page_tells_nobody_what_is_in_its_folders(tmp_path):
         for name in ("model", "scorer"):
             lines = [call_listener(page, "generate", [*(FORM | {name: folder}).values()]) for folder in folders]
             assert all(f"error.{name}s" in line and "folder" not in line for line in lines)
+
+
+@pytest.mark.parametrize("environment", [
+    {"BON_MODEL": "/srv/owner/models/gone"}, {"BON_MODEL": "/srv/owner/models/gone-too", "BON_PUBLIC": "1"},
+    {"BON_SCORER": "/srv/owner/models/gone-judge"},
+    {"BON_MODEL": "gone", "BON_ENDPOINT": "http://127.0.0.1:9/v1"},
+])
+def test_visitors_of_a_page_with_a_wrong_model_read_one_sentence_and_its_owner_the_reason(environment, caplog):
+    state = AppState(Deployment.of(environment))
+    handlers = GenerateHandlers(state)
+    form = FORM | {"model": state.deployment.model, "scorer": state.deployment.scorer or ""}
+    *_, (view, _) = handlers.generate(None, *form.values())
+    assert view["error"].key == "error.page_model"
+    *_, (chips, _, _) = handlers.prepare(state.deployment.model, state.deployment.scorer)
+    assert "srv" not in "".join(chips)
+    assert any("gone" in line or "127.0.0.1:9" in line for line in caplog.messages)
+    with pytest.raises((ModelError, InputError), match=r"cannot be loaded at present|on another server"):
+        state.models.comparison_models(Settings(model=state.deployment.model, scorer=state.deployment.scorer))
+    *_, (view, _) = handlers.generate(None, *(form | {"model": "./elsewhere"}).values())
+    assert view["error"].key != "error.page_model"  # which the visitor chose
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("/srv/models/smol", "smol"), ("./smol/", "smol/"), ("~/a/b.gguf", "b.gguf"), ("C:\\models\\smol", "smol"),
+    ("me/smol", "me/smol"), ("embedded", "embedded"), ("0.5*/srv/a+0.5*/srv/b", "0.5*a+0.5*b"), ("/", "/"),
+    ("http://host:8000/v1", "http://host:8000/v1"), ("embedded sentiment", "embedded sentiment"),
+])
+def test_the_page_names_models_of_the_servers_disk_without_their_folders(name, text):
+    assert model_label(name) == text
+    engine = {"name": name, "parameters": 4_800_000, "device": "cpu", "dtype": "torch.bfloat16"}
+    assert run_view.chips(engine, name)[:2] == [f"model: {text} 4.8M", f"scorer: {text}"]
 
 
 def test_the_page_names_its_limits_and_offers_only_the_listed_models(page):

@@ -12,7 +12,7 @@ from bon.ui.components import QUIET, ScriptView, fragment, label_and_info, text_
 from bon.ui.generate.form_values import FIELDS, PAGE_SETTINGS, first_value
 from bon.ui.generate.share_links import SLIDER_MAX, notice
 from bon.ui.hosting.deployment import Deployment
-from bon.ui.texts import label
+from bon.ui.texts import label, model_label
 
 EXAMPLES = ("This movie", "The hotel room", "My new phone", "I was surprised that", "Dear management,")
 #: Examples for models that answer messages.
@@ -145,18 +145,18 @@ def _field(setting: Setting, deployment: Deployment) -> Any:
 
 def _model(deployment: Deployment) -> gr.Dropdown:
     names = list(deployment.models) if deployment.public else [spec.exact_name for spec in presets.presets()]
-    choices = names if deployment.model in names else [*names, deployment.model]
+    choices = dict.fromkeys([*names, deployment.model])
     return gr.Dropdown(
-        [(_model_label(name), name) for name in choices], value=deployment.model, label=label("form.model"),
+        [(_menu_label(name), name) for name in choices], value=deployment.model, label=label("form.model"),
         elem_id="model", **_free_text(deployment, "form.model"),
     )
 
 
-def _model_label(name: str) -> str:
+def _menu_label(name: str) -> str:
     """A model's name in the menu: of a preset that does not come with bon, with its size; ↓ where it is downloaded."""
     spec = presets.preset(name)
     if spec is None or spec.built_in:
-        return name
+        return model_label(name)
     size = presets.local_bytes(spec.model)
     return f"{spec.name} · {format_bytes(size) if size else '↓ ' + format_bytes(spec.download)}"
 

@@ -18,9 +18,9 @@ from bon.ui.app_state import AppState
 from bon.ui.generate import form_values, run_view
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.hosting import sizes
-from bon.ui.hosting.error_log import explain, log, log_failure
+from bon.ui.hosting.error_log import explain, log_failure
 from bon.ui.hosting.layers.json_bodies import check_shape
-from bon.ui.texts import label
+from bon.ui.texts import label, model_label
 from bon.ui.view_types import View, failed_view
 from bon.ui.work.model_loading import is_ready, wait_line, wait_words
 from bon.ui.work.speed_estimate import format_estimate
@@ -106,7 +106,7 @@ class GenerateHandlers:
         if self._state.deployment.is_at_hand(model, scorer):
             yield from self.prepare(model, scorer, target)
         else:
-            yield [say("chip.model", name=str(model)), say("chip.waiting")], gr.skip(), gr.skip()
+            yield [say("chip.model", name=model_label(str(model))), say("chip.waiting")], gr.skip(), gr.skip()
 
     def prepare(self, model: str | None, scorer: str | None, target: str | None = None) -> Iterator[tuple[Any, ...]]:
         """Loads model and scorer; yields the header's chips, an update of the menu of labels, and for the chat field
@@ -121,16 +121,13 @@ class GenerateHandlers:
             shown = ""
             while not is_ready(loading):
                 if (words := wait_words(model)) != shown:
-                    yield [say("chip.model", name=model), words], gr.skip(), gr.skip()
+                    yield [say("chip.model", name=model_label(model)), words], gr.skip(), gr.skip()
                 shown = words
             sampler = loading.result()
         except Exception as error:
-            is_of_page = model == deployment.model and scorer in (None, "", deployment.scorer)
-            if is_of_page and isinstance(error, BonError):  # the operator's fault, not a visitor's
-                log.warning("%s cannot be loaded: %s", model, error)
-            elif not isinstance(error, BonError):
+            if not isinstance(error, BonError):
                 log_failure("A model could not be loaded", error)
-            yield [say("chip.model", name=model), say("chip.missing")], gr.skip(), gr.skip()
+            yield [say("chip.model", name=model_label(model)), say("chip.missing")], gr.skip(), gr.skip()
             return
         engine = sampler.engine.describe()
         chips = run_view.chips(engine, sampler.scorer.name)

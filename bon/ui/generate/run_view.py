@@ -23,6 +23,8 @@ from bon.result import Candidate, Result, Stats, Timing, at_most
 from bon.run_state import mark_stopped
 from bon.scorers.logprob import MeanLogprobScorer
 from bon.settings import FLOAT_MAX, Settings, checked_messages
+from bon.ui.generate.markdown import markdown_of
+from bon.ui.texts import model_label
 from bon.ui.view_types import View, failed_view
 
 
@@ -138,7 +140,7 @@ def writing_view(result: Result) -> View:
     if view["winner"]:
         view["winner"]["tag"] = say("tag.leading")
     view["curve"] = curve(result, result.stats) if result.stats and not result.settings.reject else None
-    return view
+    return _with_markdown(view)
 
 
 def done_view(result: Result) -> View:
@@ -151,7 +153,7 @@ def done_view(result: Result) -> View:
         view.update(insight(result))
     else:
         view["line"] = timing_line(result.timing)
-    return view | {"record": record(result)}
+    return _with_markdown(view) | {"record": record(result)}
 
 
 def view_after_stop(view: View, result: Result | None) -> View:
@@ -173,11 +175,27 @@ def failed_run_view(result: Result | None, message: str) -> View:
 
 def _incomplete_view(result: Result, phase: str, title: str, line: str) -> View:
     """The view of a run that ended before it was complete: no candidate is still written or scored."""
-    view = writing_view(result)
+    view = _with_markdown({**writing_view(result), "phase": phase})
     rows = [{**row, "state": "stopped"} if row["state"] in ("writing", "scoring") else row for row in view["rows"]]
     winner = view["winner"] and {**view["winner"], "tag": say("tag.scored", n=view["scored"])}
     return {**view, "phase": phase, "title": title, "line": line, "progress": None, "rows": rows, "winner": winner,
             "record": record(mark_stopped(result))}
+
+
+def _with_markdown(view: View) -> View:
+    """The view of a run, with the Markdown of a chat's answers in their rows: the best ones first.
+
+    Under way, only the leading one is shown in full.
+    """
+    if view["messages"] is None:
+        return view
+    rows, leading = view["rows"], view["winner"] and view["winner"]["index"]
+    in_full = [row for i, row in enumerate(rows) if i == leading] if view["phase"] == "writing" else rows
+    best_first = sorted(in_full, key=lambda row: (row["rank"] is None, row["rank"] or 0))
+    for row, nodes in zip(best_first, markdown_of([row["text"].strip() for row in best_first]), strict=True):
+        if nodes:
+            row["markdown"] = nodes
+    return view
 
 
 def _common_view(result: Result, phase: str) -> View:
@@ -345,10 +363,11 @@ def timing_line(timing: Timing) -> str:
 def chips(engine: Mapping[str, Any], scorer: str) -> list[str]:
     """The header's chips: model with size, scorer, device with number type. engine: `Engine.describe()`."""
     size = engine.get("parameters")
-    model = f"{engine['name']} {format_size(size)}" if size else engine["name"]
+    name = model_label(engine["name"])
+    model = f"{name} {format_size(size)}" if size else name
     device, dtype = str(engine["device"]), str(engine["dtype"]).removeprefix("torch.")
     short = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}.get(dtype, dtype)
-    return [say("chip.model", name=model), say("chip.scorer", name=scorer), f"{device.upper()}, {short}"]
+    return [say("chip.model", name=model), say("chip.scorer", name=model_label(scorer)), f"{device.upper()}, {short}"]
 
 
 def format_size(parameters: int) -> str:

@@ -4,11 +4,12 @@ The first model imports torch, which takes seconds.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bon.errors import BonError, InputError, ModelError
+from bon.errors import BonError, EngineError, InputError, ModelError
 from bon.messages import say
 from bon.models import presets
 from bon.models.files.memory import format_bytes, memory_of
@@ -16,6 +17,7 @@ from bon.models.files.progress import Download, download_of
 from bon.settings import Settings
 from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.error_log import log
+from bon.ui.texts import model_label
 
 if TYPE_CHECKING:
     from bon.api import Sampler
@@ -51,14 +53,10 @@ class ModelLoader:
             from bon import api
 
             endpoint = self.deployment.endpoint if self.deployment.is_on_server(filled.model) else None
-            try:
+            with self._errors_for_visitors(filled):
                 if self.deployment.public and not endpoint:
                     check_is_here(filled)
                 return api.load_for(filled, endpoint=endpoint)
-            except ModelError as error:
-                if self.deployment.public and error.key in ABOUT_FOLDERS:
-                    raise ModelError(say("error.not_loaded_here")) from error
-                raise
 
         return self.submit(load)
 
@@ -69,9 +67,28 @@ class ModelLoader:
         """
         if self.deployment.is_on_server(settings.model):
             raise InputError("model", say("error.served"))
-        if self.deployment.public:
-            check_is_here(settings, ("tuned", "judge"))
-        return load_comparison_models(settings)
+        with self._errors_for_visitors(settings):
+            if self.deployment.public:
+                check_is_here(settings, ("tuned", "judge"))
+            return load_comparison_models(settings)
+
+    @contextmanager
+    def _errors_for_visitors(self, settings: Settings) -> Iterator[None]:
+        """A context in which models are loaded: its errors tell visitors nothing that is for the owner alone.
+
+        That is what is wrong with the page's own model, which goes to the log, and of a public page what there is on
+        the server's disk.
+        """
+        deployment = self.deployment
+        try:
+            yield
+        except (EngineError, ModelError) as error:
+            if settings.model == deployment.model and settings.scorer in (None, deployment.scorer):
+                log.warning("%s cannot be loaded: %s", deployment.model, error)
+                raise ModelError(say("error.page_model")) from error
+            if deployment.public and error.key in ABOUT_FOLDERS:
+                raise ModelError(say("error.not_loaded_here")) from error
+            raise
 
     def fetch(self, all_settings: Iterable[Settings]) -> None:
         """Downloads the models and scorers of settings where they are not here, for the owner of a public page, on
@@ -114,11 +131,11 @@ def wait_line(model: str) -> str:
     """What a visitor waits for while a model is loaded: how far its download is, or how large it is in memory."""
     place = _place(model)
     if download := download_of(place):
-        return say("loading.download", model=model, **_sizes(download))
+        return say("loading.download", model=model_label(model), **_sizes(download))
     if needed := memory_of(place):
         size, memory = format_bytes(presets.local_bytes(place)), format_bytes(needed)
-        return say("loading.size", model=model, size=size, memory=memory)
-    return say("loading.line", model=model)
+        return say("loading.size", model=model_label(model), size=size, memory=memory)
+    return say("loading.line", model=model_label(model))
 
 
 def wait_words(model: str) -> str:

@@ -3,7 +3,6 @@
 import errno
 from typing import Any
 
-from fastapi.exception_handlers import http_exception_handler
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -55,12 +54,12 @@ def _health(_: Request) -> Response:
     return PlainTextResponse("ok")
 
 
-async def _answer_with_key(request: Request, error: Exception) -> Response:
+def _answer_with_key(_: Request, error: Exception) -> Response:
     """The answer where a route refuses a request: as the layers', for a message that has a key."""
     assert isinstance(error, HTTPException)
     if isinstance(error.detail, Message):
         return refusal(error.status_code, error.detail)
-    return await http_exception_handler(request, error)
+    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 
 
 def _explain_failure(_: Request, error: Exception) -> JSONResponse:
