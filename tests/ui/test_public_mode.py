@@ -269,7 +269,7 @@ def test_a_visitor_starts_no_download():
         for load in (lambda settings: state.models.load(settings).result(30), state.models.comparison_models):
             with pytest.raises((ModelError, InputError)) as refusal:
                 load(settings)
-            assert refusal.value.key in ("error.not_downloaded", "error.scorers")
+            assert refusal.value.key in ("error.not_downloaded", "error.scorers", "error.page_model")
     (chips, *_), = GenerateHandlers(state).prepare("someone/listed", None)
     assert chips[1] == "not available"
 
