@@ -271,7 +271,7 @@ def test_unknown_servers_get_nothing_unasked_and_a_note_says_what_may_hold(fake)
     notes = run(server, messages=CHAT).notes
     assert set(server.bodies[0]) == {"model", "max_tokens", "temperature", "top_p", "messages", "seed", "n", "logprobs"}
     assert any("defaults of its own" in note for note in notes)
-    assert (server.bodies[0]["temperature"], server.bodies[0]["top_p"]) == (1, 1)
+    assert (server.bodies[0]["temperature"], server.bodies[0]["top_p"]) == (0.7, 0.9)
     assert not any("defaults of its own" in note for note in run(fake(owner="vllm")).notes)
 
 

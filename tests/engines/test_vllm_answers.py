@@ -61,7 +61,7 @@ def run(server: Fake, engine: ServerEngine, name: str) -> Result:
 def one_text(server: Fake, engine: ServerEngine, exchange: Exchange, cap: int = 5) -> Result:
     """A run of one text, or of one chat, that gets this answer."""
     body = exchange.request or {}
-    settings = Settings(n=1, seed=1, min_tokens=cap, max_tokens=cap)
+    settings = Settings(n=1, seed=1, min_tokens=cap, max_tokens=cap, temperature=1.0, top_p=1.0)
     request = Request(None, settings, chat("Hi")) if "messages" in body else Request("The weather is", settings)
     return generate(server, engine, replay([exchange]), request, bool(body.get("stream")))
 

@@ -52,7 +52,7 @@ class Run:
 
     def request(self) -> Request:
         """What the engine is to generate."""
-        return Request(self.prompt, Settings(seed=5, temperature=0.7, **self.settings), self.messages)
+        return Request(self.prompt, Settings(seed=5, temperature=0.7, top_p=1.0, **self.settings), self.messages)
 
 
 HOW = {"one by one": ({"n": 2, "min_tokens": 1, "max_tokens": 8}, False),
