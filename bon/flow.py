@@ -237,7 +237,7 @@ class _Run:
         return scores
 
     def _timing(self) -> Timing:
-        tokens = sum(c.tokens for c in self.state.candidates)
+        tokens = sum(c.generated for c in self.state.candidates)
         writing = self.spent["prefill"] + self.spent["decode"]
         return Timing(
             **self.spent, total=sum(self.spent.values()), tokens=tokens,

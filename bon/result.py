@@ -27,14 +27,17 @@ class Candidate:
     index: its number in the run, which keys its random stream. text: the continuation only. score: None before it is
     scored, and always where the scorer cannot rate the text (`bon.scorers.base.Scorer`). rank: 1 is best; None without
     a score.
-    tokens: how many were generated, end of text not counted. cap: the most it may have, drawn at random.
-    ended: `eos`, `length`, `stop_string`, `rejected`, `stopped`, or None while it is generated. Of a text that a stop
-    string ends, the tokens are those that it takes to write what is before that; the last may go beyond.
+    tokens: how many the text comes from, end of text not counted; the last may go beyond it. cap: the most that are
+    generated, drawn at random.
+    ended: `eos`, `length`, `stop_string`, `rejected`, `stopped`, or None while it is generated. full_text: all that was
+    generated, where the run finishes sentences (`Settings.finish`), the length ended the text and some sentence is
+    complete; the text then ends with the last complete one.
     logprob: the sum of its tokens' log-probabilities under the raw model, nats, end of text not counted.
-    sampled_logprob: the log-probability, nats, of sampling it under the settings, end of text or stop string counted.
+    sampled_logprob: the log-probability, nats, of sampling all that was generated under the settings, end of text or
+    stop string counted.
     parts: the parts of a combined score, by scorer. judge: a second scorer's score, or None. certainty: the sum of its
-    tokens' self-certainty (`bon.scorers.logprob`), where a scorer needs it. token_ids: the generated ids, a stop
-    string's too.
+    tokens' self-certainty (`bon.scorers.logprob`), where a scorer needs it. token_ids: of all that was generated.
+    tokens_left_out: how many of these the text does not come from.
     pieces: the text as the tokens extended it, each piece with the log-probability in nats of its tokens (several where
     they form one character). notes: sentences on how it was generated. whole: prompt and text decoded together, where
     the engine was told to. answerless: whether the model wrote its reasoning and nothing else, so that there is no text
@@ -49,6 +52,7 @@ class Candidate:
     tokens: int = 0
     cap: int = 0
     ended: str | None = None
+    full_text: str | None = None
     logprob: float | None = None
     sampled_logprob: float | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -58,6 +62,7 @@ class Candidate:
     pieces: tuple[tuple[str, float], ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
     whole: str | None = field(default=None, repr=False)
+    tokens_left_out: int = field(default=0, repr=False)
     answerless: bool = field(default=False, repr=False)
     logprob_incomplete: bool = field(default=False, repr=False)
     unrated: bool = field(default=False, repr=False)
@@ -68,6 +73,16 @@ class Candidate:
         return not self.text.strip()
 
     @property
+    def cut(self) -> bool:
+        """Whether its length ended it, and not at the end of a sentence as far as is known."""
+        return self.ended == "length" and self.full_text is None
+
+    @property
+    def generated(self) -> int:
+        """How many tokens were generated for it, end of text not counted."""
+        return self.tokens + self.tokens_left_out
+
+    @property
     def settled(self) -> bool:
         """Whether it is final: scored, dropped by early rejection, or complete with a text that gets no score."""
         unscorable = (self.empty or self.unrated) and self.ended in COMPLETE
@@ -75,7 +90,8 @@ class Candidate:
 
 
 #: Fields of a candidate that other modules use and that are no part of a result's public form.
-INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids", "pieces", "notes", "whole", "answerless",
+INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids", "pieces", "notes", "whole", "tokens_left_out",
+                      "answerless",
                       "logprob_incomplete", "unrated"})
 
 
@@ -234,12 +250,23 @@ def text_words(c: Candidate) -> str:
     return "(no text)" if c.empty else c.text
 
 
+def end_words(c: Candidate) -> str:
+    """How a text ended, where that was not where its model or its last sentence ends; else empty."""
+    how = {"rejected": "dropped after", "stopped": "stopped after", "length": "cut at" if c.cut else ""}
+    verb = how.get(c.ended or "", "")
+    return verb and f"{verb} {c.tokens} {'token' if c.tokens == 1 else 'tokens'}"
+
+
 def _row(c: Candidate, width: int, escapes: bool) -> str:
     head = f"{c.rank or '-':>4}  {'   -  ' if c.score is None else f'{c.score:6.3f}'}  "
     text = printable(text_words(c), escapes).strip()
-    if c.ended == "rejected":
-        text += f" (dropped after {c.tokens} tokens)"
+    if words := end_words(c):
+        text += f" ({words})"
     return textwrap.fill(text, width, initial_indent=head, subsequent_indent=" " * len(head))
+
+
+def _faint(text: str) -> str:
+    return f'<span style="opacity:.55">{escape(text)}</span>'
 
 
 def as_html(result: Result) -> str:
@@ -247,12 +274,12 @@ def as_html(result: Result) -> str:
     cell = 'style="text-align:left;vertical-align:top;padding:4px 10px"'
     # In a chat the prompt is a question, which the text answers rather than continues.
     is_answer = result.messages and not continues(result.messages)
-    prompt = "" if is_answer else f'<span style="opacity:.55">{escape(result.prompt)}</span>'
+    prompt = "" if is_answer else _faint(result.prompt)
     rows = "".join(
         f"<tr><td {cell}>{escape(str(c.rank or ''))}</td>"
         f"<td {cell}><b>{'' if c.score is None else f'{c.score:.3f}'}</b></td>"
-        f'<td {cell}>{prompt}{escape(text_words(c))}</td>'
-        f"<td {cell}>{escape(str(c.tokens))}{' (dropped)' if c.ended == 'rejected' else ''}</td></tr>"
+        f"<td {cell}>{prompt}{escape(text_words(c))}{_faint(f' ({end_words(c)})') if end_words(c) else ''}</td>"
+        f"<td {cell}>{escape(str(c.tokens))}</td></tr>"
         for c in result.candidates
     )
     heads = "".join(f"<th {cell}>{h}</th>" for h in ("rank", escape(result.unit), "text", "tokens"))

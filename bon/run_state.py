@@ -6,6 +6,7 @@ The flow ends with its result, the page draws it while it grows, and it is what 
 import dataclasses
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 from bon.events import Clock, Ended, Event, Note, Row, Scored, Started, Wrote
 from bon.messages import say
@@ -46,7 +47,11 @@ class RunState:
                         certainty=row.certainty, pieces=self._pieces(row),
                     )
             case Ended(candidate):
-                pieces = candidate.pieces or self._pieces(candidate)
+                text = candidate.full_text or candidate.text
+                whole = dataclasses.replace(candidate, text=text, tokens=candidate.generated)
+                pieces = candidate.pieces or self._pieces(whole)
+                if candidate.full_text is not None:
+                    pieces = _first_pieces(pieces, len(candidate.text))
                 self.candidates[candidate.index] = dataclasses.replace(candidate, pieces=pieces)
             case Scored(index, score, parts):
                 self.candidates[index] = dataclasses.replace(self.candidates[index], score=score, parts=parts)
@@ -124,6 +129,13 @@ class RunState:
             kl_estimate=estimates.kl_estimate(n, log_e) if plain and log_e is not None else None,
             win_rate=None if settings.select == "soft" else estimates.win_rate(n),
         )
+
+
+def _first_pieces(pieces: Sequence[tuple[str, float]], length: int) -> tuple[tuple[str, float], ...]:
+    """The pieces of the first `length` characters of a text; the last one is cut to them."""
+    starts = accumulate((len(text) for text, _ in pieces), initial=0)
+    return tuple((text[: length - start], logprob) for start, (text, logprob) in zip(starts, pieces, strict=False)
+                 if start < length)
 
 
 def _soft_selection_note(settings: Settings) -> str:

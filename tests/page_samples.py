@@ -13,12 +13,12 @@ from bon.ui.compare import comparison_view
 
 def run():
     """The run on the Generate tab."""
-    return api.load("embedded").run("This movie", n=16, seed=13)
+    return api.load("embedded").run("This movie", n=16, seed=13, finish="sentence")
 
 
 def comparison():
     """The comparison on the Compare tab: of the 32 built-in prompts."""
-    return comparison_run.run(shipped_prompts(), load_models("embedded"), Settings(n=16, seed=7))
+    return comparison_run.run(shipped_prompts(), load_models("embedded"), Settings(n=16, seed=7, finish="sentence"))
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
   const format = (value, digits) => value.toFixed(digits).replace("-", "−");
   const nats = (value) => bon.say("nats", { value: format(value, 2) });
 
-  const ENDINGS = ["eos", "length", "stop_string", "rejected", "stopped"];
+  const ENDINGS = ["eos", "length", "sentence", "stop_string", "rejected", "stopped"];
 
   const tintedText = (pieces) =>
     bon.el(
@@ -28,8 +28,9 @@
   bon.candidateDetail = (candidate) => {
     const { pieces = [], parts = {}, tokens, logprob, judge } = candidate;
     const facts = [];
-    if (ENDINGS.includes(candidate.ended))
-      facts.push([bon.say("detail.ended"), bon.say(`detail.${candidate.ended}`, { n: tokens, most: candidate.cap })]);
+    const ending = candidate.full_text ? "sentence" : candidate.ended;
+    if (ENDINGS.includes(ending))
+      facts.push([bon.say("detail.ended"), bon.say(`detail.${ending}`, { n: tokens, most: candidate.cap })]);
     if (logprob !== null && tokens)
       facts.push([
         bon.say("detail.logprob"),

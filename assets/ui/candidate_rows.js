@@ -43,7 +43,7 @@
       bon.setText(row.tokens, bon.say(dropped ? "board.dropped" : "tokens", { n: data.tokens }));
     bon.setAttribute(row.node, "data-state", data.state);
     bon.setAttribute(row.score, "data-instead", data.state === "stopped" ? bon.say("board.stopped") : null);
-    bon.setAttribute(row.node, "data-cut", data.cut);
+    bon.setAttribute(row.content, "data-cut", data.cut && bon.say("text.cut", { n: data.tokens }));
     row.drawn = { ...data, live };
   };
 

@@ -8,8 +8,8 @@
         !["prompt", "chat"].includes(name) && value !== null && value !== "" && String(value) !== String(leftOut[name]),
     );
   };
-  // A setting's value in a call or on the command line: a switch stands for a number, lines for several texts.
-  const argument = ([name, value]) => [name, value === true ? bon.switches[name] : value];
+  // A setting's value in a call or on the command line: that which a ticked switch stands for, lines for several texts.
+  const argument = ([name, value]) => [name, value === true ? bon.switches[name].on : value];
   const isLines = (name) => bon.lines.includes(name);
   const shellArguments = (values) =>
     changedValues(values)

@@ -26,7 +26,7 @@
       bon.setText(unit, data.score ? bon.translate(data.unit) : "");
       bon.setText(prompt, data.prompt);
       bon.setText(text, data.text);
-      bon.setAttribute(quote, "data-cut", data.cut);
+      bon.setAttribute(quote, "data-cut", data.cut && bon.say("text.cut", { n: data.cut }));
       bon.setText(facts, bon.translate(data.facts));
     };
     return { node, draw };

@@ -13,7 +13,9 @@
       target: settings.target ?? target ?? null,
       seed: String(settings.seed),
       scorer: settings.scorer ?? "",
-      ...Object.fromEntries(Object.keys(bon.switches).map((name) => [name, settings[name] > 0])),
+      ...Object.fromEntries(
+        Object.entries(bon.switches).map(([name, { off }]) => [name, (settings[name] ?? off) !== off]),
+      ),
       // false: a plain text by choice; null: the model cannot chat.
       chat: messages ? messages.slice(0, -1) : entryWithoutChat(settings.model),
     };
@@ -45,11 +47,11 @@
 
   // What the fields and the slider get when the page opens: the values from before a change of the language, or else
   // those of the link. Fields that the visitor has changed meanwhile stay as they are. current: the fields' values.
-  bon.valuesOnOpening = ({ values, defaults }, ...current) => {
-    const names = Object.keys(defaults),
+  bon.valuesOnOpening = ({ values, first_values }, ...current) => {
+    const names = Object.keys(first_values),
       opening = bon.takeStoredForm(names) ?? values;
     bon.keepValues(Object.keys(opening).length > 0);
-    const isUntouched = (name) => plain(current[names.indexOf(name)]) === plain(defaults[name]);
+    const isUntouched = (name) => plain(current[names.indexOf(name)]) === plain(first_values[name]);
     const isFilled = (name) => name in opening && isUntouched(name);
     const filled = names.map((name) => (isFilled(name) ? opening[name] : UNCHANGED));
     return [...filled, isFilled("n") ? bon.sliderValue(opening.n) : UNCHANGED];

@@ -41,7 +41,7 @@
     return {
       prompt,
       text: best ? best.text.slice(0, 400) : "",
-      cut: best?.ended === "length",
+      cut: best?.ended === "length" && !best.full_text && bon.say("text.cut", { n: best.tokens }),
       score: best ? bon.formatScore(best.score) : "–",
       unit: best ? bon.formatUnit(run) : bon.say("history.none"),
       ended,

@@ -11,7 +11,7 @@
     document.addEventListener("click", (event) => event.target.closest?.("#generate") && hide());
     const draw = () => {
       const { defaults, presets, switches, lines, slider_max, linked, ignored } = props.value;
-      // The form's first values by the names of its fields, in their order; and what its switches stand for.
+      // What a link that leaves a field out means, by the fields' names in their order; what the switches stand for.
       bon.defaults = defaults;
       bon.presets = presets; // the values of presets by their names, which links leave out too
       bon.switches = switches;

@@ -21,7 +21,6 @@
     ["temperature", ({ run }) => String(run.settings.temperature)],
     ["top_p", ({ run }) => (run.settings.top_p < 1 ? String(run.settings.top_p) : bon.say("off"))],
     ["top_k", ({ run }) => (run.settings.top_k ? String(run.settings.top_k) : bon.say("off"))],
-    ["reject", ({ run }) => bon.say(run.settings.reject ? "on" : "off")],
     ["select", ({ run }) => bon.say(`select.${run.settings.select ?? "best"}`)],
     ["softness", ({ run }) => (run.settings.select === "soft" ? String(run.settings.softness) : bon.say("off"))],
   ];
@@ -32,7 +31,12 @@
   const otherSettings = () =>
     Object.keys(bon.defaults)
       .filter((name) => !LISTED.has(name))
-      .map((name) => [name, ({ run }) => String(bon.fieldValue(run.settings[name]) ?? bon.defaults[name])]);
+      .map((name) => [name, ({ run }) => shownValue(name, run.settings[name])]);
+  const shownValue = (name, value) => {
+    const { off } = bon.switches[name] ?? {};
+    if (off !== undefined) return bon.say((value ?? off) === off ? "off" : "on");
+    return String(bon.fieldValue(value) ?? bon.defaults[name]);
+  };
   const settingRows = () => [...IF_DIFFERENT, ...otherSettings()];
   const settingName = (name) => bon.sayOr(`pair.${name}`, "") || bon.say(`form.${name}`);
 

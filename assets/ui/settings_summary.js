@@ -17,6 +17,7 @@
     top_p: ({ top_p }) => (top_p === 1 ? null : ["summed.top_p", { value: plain(top_p) }]),
     top_k: ({ top_k }) => (top_k ? ["summed.top_k", { value: plain(top_k) }] : null),
     seed: ({ seed }) => (seed?.trim() ? ["fact.seed", { seed: seed.trim() }] : ["summed.fresh"]),
+    finish: ({ finish }) => (finish ? ["summed.finish"] : null),
     reject: ({ reject }) => (reject ? ["summed.reject"] : null),
     select: ({ select, softness }) =>
       ({ worst: ["summed.worst"], soft: ["summed.soft", { value: plain(softness) }] })[select] ?? null,

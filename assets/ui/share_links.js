@@ -6,9 +6,9 @@
   // The address that fills in the form for a run; other parameters of the query string are kept.
   bon.shareLink = (run) => {
     const url = new URL(location.href),
-      switches = Object.keys(bon.switches).map((name) => [name, run.settings[name] ?? 0]),
+      switches = Object.entries(bon.switches).map(([name, { off }]) => [name, run.settings[name] ?? off]),
       leftOut = { ...bon.defaults, ...bon.presets[run.settings.model?.split(":")[0]] },
-      isLeftOut = (name, value) => value === null || String(value) === String(plain(leftOut[name])),
+      isLeftOut = (name, value) => value === null || String(value) === String(bon.switches[name]?.off ?? leftOut[name]),
       values = { ...bon.formValues(run), ...Object.fromEntries(switches), chat: chatParameter(run) };
     for (const name of [...url.searchParams.keys()])
       if (name in bon.defaults || name.startsWith(HOST_PREFIX)) url.searchParams.delete(name);
@@ -20,8 +20,6 @@
   };
   // A preset with several sources, smollm2:FILE, whose default may be another one where the link is opened.
   const hasSource = (name, value) => name === "model" && String(value).includes(":");
-  // A switch that is off counts as 0.
-  const plain = (value) => (value === false ? 0 : value);
   // The messages before the prompt as short JSON; 0 for a plain text to a chat model.
   const chatParameter = ({ messages, settings }) => {
     if (!messages) return bon.chatEntry.isChatModel(settings.model) ? 0 : null;

@@ -89,7 +89,7 @@
       answer = row ? row.text : live ? " …" : "";
       bon.setText(prompt, chat ? "" : view.prompt);
       bon.setMarkdown(text, chat ? answer.trim() : answer, row?.markdown);
-      bon.setAttribute(quote, "data-cut", Boolean(row?.cut));
+      bon.setAttribute(quote, "data-cut", row?.cut && bon.say("text.cut", { n: row.tokens }));
       bon.setAttribute(quote, "data-size", typeSize(written().length));
       bon.setText(score, winner ? winner.score : "");
       bon.setText(unit, winner ? bon.translate(view.unit) : "");

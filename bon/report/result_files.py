@@ -7,7 +7,7 @@ from bon.report.csv_text import csv_text
 from bon.report.html_page import html_page, number_cell, prompt_and_text
 from bon.report.json_text import json_text
 from bon.report.numbers import format_number, format_score, format_unit
-from bon.result import Candidate, Result, facts, text_words
+from bon.result import Candidate, Result, end_words, facts, text_words
 from bon.settings import answered, continues
 
 
@@ -56,7 +56,7 @@ def _winner(result: Result, best: Candidate, unit: str) -> str:
     lift = ""
     if best.score is not None and result.stats and len(result.candidates) > 1:
         lift = f", {format_number(best.score - result.stats.mean, 3, '+')} over one sample on average"
-    return f"""<blockquote>{quote}</blockquote>
+    return f"""<blockquote>{quote}{_end(best)}</blockquote>
 <p><span class="big">{escape(format_score(best.score))}</span> {escape(unit)}{lift}</p>"""
 
 
@@ -68,6 +68,9 @@ def _figures(result: Result) -> str:
 
 
 def _candidate_row(c: Candidate) -> str:
-    end = {"rejected": " (dropped)", "stopped": " (stopped)"}.get(c.ended or "", "")
-    return (f'<tr>{number_cell(c.rank or "")}{number_cell(format_score(c.score))}<td>{escape(text_words(c))}</td>'
-            f'{number_cell(f"{c.tokens}{end}")}</tr>')
+    return (f'<tr>{number_cell(c.rank or "")}{number_cell(format_score(c.score))}'
+            f'<td>{escape(text_words(c))}{_end(c)}</td>{number_cell(str(c.tokens))}</tr>')
+
+
+def _end(c: Candidate) -> str:
+    return f' <small class="end">({escape(words)})</small>' if (words := end_words(c)) else ""

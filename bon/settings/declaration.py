@@ -43,9 +43,13 @@ class Menu:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A box to tick on the form: the setting is `on` where it is ticked, else its default."""
+    """A box to tick on the form: the setting is `on` where it is ticked, else its default.
 
-    on: float = 1
+    ticked: whether it is when the page opens. A link, a record or a call without the setting means its default.
+    """
+
+    on: float | str = 1
+    ticked: bool = False
 
 
 Control = NumberField | TextField | LinesField | Menu | Switch

@@ -37,6 +37,7 @@ STOPS_MAX, STOP_LENGTH_MAX = 8, 64
 SEED_MAX = 2**53 - 1
 UNITS = ("probability", "logit", "margin")
 SELECTIONS = ("best", "worst", "soft")
+FINISHES = ("length", "sentence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,10 @@ class Settings:
     max_tokens: int | None = setting(
         32, "the largest cap of a candidate's length; each cap is drawn between the two", Whole(1, TOKENS_MAX),
         "length", fillable=True, control=NumberField(), beside=True, compared=True,
+    )
+    finish: str = setting(
+        "length", "of a text that its length ends: there (length), or at its last complete sentence (sentence)",
+        OneOf(FINISHES), "length", control=Switch(on="sentence", ticked=True), compared=True,
     )
     temperature: float | None = setting(
         1.0, "above 0; below 1 is safer, above 1 bolder", Number(above=0), "sampling", fillable=True,

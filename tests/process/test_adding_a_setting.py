@@ -103,7 +103,7 @@ def the_form_has_its_field_which_a_run_uses(places):
 def the_scripts_know_its_first_value(places):
     notice = places["components"]["linked"][2]
     assert {name: notice["defaults"][name] for name in VALUES} == DEFAULTS | {"polite": False, "motto": ""}
-    assert notice["switches"]["polite"] == 0.5
+    assert notice["switches"]["polite"] == {"on": 0.5, "off": 0.0}
 
 
 def a_link_carries_it(places):

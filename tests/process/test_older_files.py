@@ -90,9 +90,9 @@ def opened(record: str) -> dict:
     """A record as this version holds it: settings and facts that came after it are at their defaults."""
     raw = json.loads(record)
     later = {name: Settings().filled().to_dict()[name]
-             for name in ("min_p", "typical_p", "repetition_penalty", "stop")}
+             for name in ("finish", "min_p", "typical_p", "repetition_penalty", "stop")}
     assert not later.keys() & raw["settings"].keys()
-    candidates = [candidate | {"unrated": False} for candidate in raw["candidates"]]
+    candidates = [{"full_text": None, "unrated": False} | candidate for candidate in raw["candidates"]]
     return raw | {"settings": raw["settings"] | later, "candidates": candidates}
 
 
@@ -227,7 +227,9 @@ def test_the_history_of_a_browser_is_listed_and_opens(stage, visit):
         json.loads(entry["record"])["prompt"][:8] for entry in ENTRIES]
     for number, (entry, link) in enumerate(zip(ENTRIES, LINKS, strict=True)):
         run = json.loads(entry["record"])
-        later = {name: FIRST_VALUES[name] for name in FIRST_VALUES.keys() - link["values"].keys()}
+        # A switch is not ticked where a record lacks it.
+        later = {name: FIRST_VALUES[name] is not True and FIRST_VALUES[name]
+                 for name in FIRST_VALUES.keys() - link["values"].keys()}
         assert page.evaluate("(run) => bon.formValues(run)", run) == link["values"] | later
         query = urlsplit(page.evaluate("(run) => bon.shareLink(run)", run)).query
         assert dict(parse_qsl(query)) == dict(parse_qsl(urlsplit(link["link"]).query))

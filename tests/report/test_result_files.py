@@ -114,7 +114,7 @@ def test_the_html_file_of_a_run_without_a_score_has_no_winner_and_no_charts():
     page = Page(result_files.run_html(make_run((" a", " b"), (None, None))))
     assert "blockquote" not in page.tags
     assert "svg" not in page.tags
-    assert "(stopped)" in page.text
+    assert "(stopped after 0 tokens)" in page.text
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 64, 256])

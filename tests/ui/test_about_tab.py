@@ -43,7 +43,8 @@ def the_python_code_has_the_present_settings(code):
     call = next(node for node in ast.walk(ast.parse(code["python"])) if getattr(node, "keywords", None))
     assert ast.literal_eval(call.args[0]) == PROMPT
     keywords = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-    assert keywords == {"n": 5, "target": "NEGATIVE", "temperature": 0.7, "seed": 9, "stop": STOPS}
+    assert keywords == {"n": 5, "target": "NEGATIVE", "temperature": 0.7, "seed": 9, "stop": STOPS,
+                        "finish": "sentence"}
     client = ast.parse(code["client"])
     assert any(isinstance(node, ast.Constant) and node.value == PROMPT for node in ast.walk(client))
 
@@ -62,7 +63,7 @@ def the_shell_command_runs_as_shown(code, capsys):
 def curl_sends_the_present_settings(code):
     body = shlex.split(code["curl"].split(" -d ", 1)[1].rsplit(" | cut", 1)[0])[0]
     assert json.loads(body) == {"prompt": PROMPT, "n": 5, "target": "NEGATIVE", "temperature": 0.7, "seed": 9,
-                                "stop": STOPS}
+                                "stop": STOPS, "finish": "sentence"}
 
 
 def the_mcp_configuration_has_the_address(code, app):

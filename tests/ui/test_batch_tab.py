@@ -36,7 +36,7 @@ from tests.support.forms import FIRST_VALUES
 
 NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=1} </script>"
 PROMPTS = ["This movie", "The plot of the film", "The hotel room"]
-SETTINGS = Settings(n=4, seed=7, min_tokens=2, max_tokens=8)
+SETTINGS = Settings(n=4, seed=7, min_tokens=2, max_tokens=8, finish="sentence")  # which the page asks for
 
 
 class GatedEngine:

@@ -44,7 +44,7 @@ def sampler():
 @pytest.fixture(scope="module")
 def result(sampler):
     """The same run in Python."""
-    return sampler.run("This movie", n=N, seed=SEED)
+    return sampler.run("This movie", n=N, seed=SEED, finish="sentence")
 
 
 def expect_ranking(result, page: Page) -> None:
@@ -52,6 +52,10 @@ def expect_ranking(result, page: Page) -> None:
     expect(page.locator(".bon blockquote")).to_have_text("This movie" + result.best.text)
     assert row_indices(page) == [c.index for c in result.candidates[1:]]
     assert page.text_content(".bon .points b") == run_view.format_score(result.best.score)
+    marks = page.locator(".bon .rows .words").evaluate_all("words => words.map((word) => word.dataset.cut ?? '')")
+    assert marks == [f"cut at {c.tokens} tokens" if c.cut else "" for c in result.candidates[1:]]
+    assert "" in marks
+    assert any(marks)
 
 
 def save(page: Page, form: str) -> tuple[str, str]:
@@ -77,7 +81,8 @@ def the_downloads_hold_the_run(page, result, browser):
     requests = []
     report.on("request", lambda request: requests.append(request.url))
     report.set_content(text)
-    assert report.text_content("blockquote") == winner(page)
+    mark = f" (cut at {result.best.tokens} tokens)" if result.best.cut else ""
+    assert report.text_content("blockquote") == winner(page) + mark
     assert report.locator("svg").count() == 2
     assert report.locator("tbody tr").count() == N
     assert requests == []

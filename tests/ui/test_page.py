@@ -303,7 +303,7 @@ def example_slider_dice_and_summary(page):
     expect(page.locator("#seed input")).to_have_value(re.compile(r"\d+"))
     seed = page.input_value("#seed input")
     expect(page.locator("#settings-line")).to_have_text(
-        f"Settings: 8 to 48 tokens, temperature 1, top-p 0.9, seed {seed}"
+        f"Settings: 8 to 48 tokens, whole sentences, temperature 1, top-p 0.9, seed {seed}"
     )
 
 
@@ -624,7 +624,7 @@ def test_another_model_can_be_chosen_and_an_unknown_one_is_refused_by_name(app, 
     for field, folder in {"model": lm_folder, "scorer": reward_folder}.items():
         page.fill(f"#{field} input", folder)
         page.keyboard.press("Enter")
-    expect(page.locator(".chips")).to_contain_text(f"scorer: {reward_folder}", timeout=60_000)
+    expect(page.locator(".chips")).to_contain_text(f"scorer: {reward_folder.name}", timeout=60_000)
     expect(page.locator("#target")).to_be_hidden()
     run(page)
     expect_phase(page, "done", timeout=60_000)

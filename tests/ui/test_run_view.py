@@ -246,7 +246,7 @@ def test_after_early_rejection_the_facts_count_tokens_and_there_is_no_curve():
 def test_text_and_table_mark_rejected_candidates():
     result = run_with_rejections()
     assert str(result).count("(dropped after 4 tokens)") == 2
-    assert result._repr_html_().count("(dropped)") == 2
+    assert result._repr_html_().count("(dropped after 4 tokens)") == 2
 
 
 @pytest.mark.parametrize(("select", "tag", "label"), [

@@ -73,7 +73,7 @@ def test_labels_of_other_scorers_are_accepted_unchecked():
 
 def test_the_answer_has_the_values_of_a_link_and_says_whether_there_is_one():
     answer = share_links.fill_form({"n": "200", "seed": "x"}, form_inputs(), Deployment())
-    assert (answer["values"], len(answer["ignored"]), answer["linked"]) == ({"n": 200}, 1, True)
+    assert (answer["values"], len(answer["ignored"]), answer["linked"]) == ({"n": 200, "finish": False}, 1, True)
     assert list(answer["defaults"]) == list(FIELDS)
     answer = share_links.fill_form({}, form_inputs(), Deployment())
     assert (answer["values"], answer["ignored"], answer["linked"]) == ({}, [], False)
@@ -115,6 +115,7 @@ def a_link_fills_the_form_and_runs_nothing(stage, page):
                          "scorer": "log-probability", "select": "a weighted draw"}.items():
         expect(page.locator(f"#{field} input:not([aria-hidden=true])").last).to_have_value(value)
     expect(page.locator("#reject input")).to_be_checked()
+    expect(page.locator("#finish input")).not_to_be_checked()  # the link leaves it out, as those made before it do
     expect(page.locator("#target label.selected")).to_have_text("negative")
     expect(page.locator("#settings-line")).to_contain_text("seed 7")
     page.evaluate(DRAWN)
@@ -207,7 +208,8 @@ def run_copy_open_generate_gives_the_same_winner(app, visit, page):
     run(page)
     expect_phase(page, "done", timeout=120_000)
     link = copy_link(page)
-    assert set(parse_qs(urlsplit(link).query)) == {"prompt", "n", "target", "temperature", "max_tokens", "seed"}
+    assert set(parse_qs(urlsplit(link).query)) == {
+        "prompt", "n", "target", "temperature", "max_tokens", "seed", "finish"}
     assert page.url.rstrip("/") == app.url
     linked_page = visit(SimpleNamespace(url=link))
     expect(notice(linked_page)).to_be_visible()

@@ -14,6 +14,7 @@ from bon.engines.base import Job
 from bon.engines.local.decoder import PlainDecoder, SharedDecoder
 from bon.engines.local.incremental_text import Detokenizer, IncrementalText
 from bon.engines.local.sampling import draw, log_probability, mark_occurred, shape, uniforms
+from bon.engines.sentences import sentence_end
 from bon.engines.stop_strings import certain_length, find_stop
 from bon.errors import EngineError
 from bon.events import Row
@@ -132,10 +133,14 @@ class LiveCandidate:
     def candidate(self) -> Candidate:
         """The candidate that ended."""
         text, tokens, notes = self._complete_text()
+        full_text = None
+        finishes = self.ended == "length" and self.job.request.settings.finish == "sentence"
+        if finishes and (end := sentence_end(text)):
+            full_text, text, tokens = text, text[:end], self.text.count_tokens(end)
         return Candidate(
-            index=self.index, text=text, tokens=tokens, cap=self.cap, ended=self.ended,
+            index=self.index, text=text, tokens=tokens, cap=self.cap, ended=self.ended, full_text=full_text,
             logprob=self._logprobs[tokens], sampled_logprob=self.sampled_logprob, certainty=self._certainty(tokens),
-            token_ids=tuple(self.text.ids[: self.tokens]), notes=notes,
+            token_ids=tuple(self.text.ids[: self.tokens]), tokens_left_out=self.tokens - tokens, notes=notes,
             whole=self.text.with_prompt() if self._verbatim else None,
         )
 

@@ -118,7 +118,15 @@ class IncrementalText:
         """How many of the tokens it takes to write the first so many characters of the text; the last of them may go
         beyond.
         """
-        return bisect_left(self._lengths, characters) + 1 if characters else 0
+        if not characters:
+            return 0
+        if self._watched:
+            return min(bisect_left(self._lengths, characters) + 1, len(self.ids))
+
+        def written(count: int) -> int:
+            return len(self._after_prompt(self.ids[:count], complete=True))
+
+        return bisect_left(range(1, len(self.ids)), characters, key=written) + 1
 
     def with_prompt(self) -> str:
         """The prompt and the text of all tokens, decoded in one piece."""
@@ -130,6 +138,9 @@ class IncrementalText:
         complete: leave out a character at the end that lacks its last bytes. A character that begins in the prompt
         belongs to the text.
         """
+        return self._after_prompt(self.ids, complete)
+
+    def _after_prompt(self, ids: Sequence[int], complete: bool) -> str:
         decode = self._detokenizer.complete if complete else self._detokenizer.text
-        prompt, full = self._detokenizer.complete(self._prompt), decode(self._prompt + self.ids)
-        return full[len(prompt) :] if full.startswith(prompt) else decode(self.ids)
+        prompt, full = self._detokenizer.complete(self._prompt), decode([*self._prompt, *ids])
+        return full[len(prompt) :] if full.startswith(prompt) else decode(ids)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bon.engines.base import Job
+from bon.engines.sentences import sentence_end
 from bon.engines.server.refusals import EITHER_TEMPERATURE_OR_TOP_P, ReportedError
 from bon.engines.server.token_counts import TokenLogprob, are_complete, completion_tokens, token_logprobs, tokens_of
 from bon.engines.stop_strings import certain_length, find_stop
@@ -313,12 +314,18 @@ class Completion:
         tokens = self._count_tokens(pairs)
         if self.logprobs_incomplete:
             pairs = None
+        full_text, generated = None, tokens
+        finishes = self.ended == "length" and self.request.job.request.settings.finish == "sentence"
+        end = sentence_end(text) if finishes else 0
+        if kept := end and _tokens_up_to(end, text, tokens, pairs):
+            full_text, text, tokens = text, text[:end], kept
+            pairs = pairs and pairs[:kept]
         return Candidate(
-            index=index, text=text, tokens=tokens, cap=self.request.cap, ended=self.ended,
+            index=index, text=text, tokens=tokens, cap=self.request.cap, ended=self.ended, full_text=full_text,
             logprob=None if pairs is None else math.fsum(logprob for _, logprob in pairs),
             pieces=_pieces(text, pairs or []),
-            notes=self._notes(text), answerless=self.reasoned and not text.strip(),
-            logprob_incomplete=self.logprobs_incomplete,
+            notes=self._notes(full_text or text), answerless=self.reasoned and not text.strip(),
+            logprob_incomplete=self.logprobs_incomplete, tokens_left_out=generated - tokens,
         )
 
     def _notes(self, text: str) -> tuple[Message, ...]:
@@ -386,6 +393,16 @@ class Completion:
         if self.reported_tokens is None:
             return math.ceil(len(self.text) / 4)  # about right for English
         return self.reported_tokens - (self.software in COUNT_END_OF_TEXT and self.reported_tokens > 0)
+
+
+def _tokens_up_to(end: int, text: str, tokens: int, pairs: list[TokenLogprob] | None) -> int:
+    """How many tokens it takes to write the first `end` characters of a text of so many tokens: in proportion to its
+    length where the server lists none, 0 where those that it lists are not the text's.
+    """
+    if not pairs:
+        return math.ceil(tokens * end / len(text))
+    is_listed = "".join(token for token, _ in pairs).startswith(text[:end])
+    return len(tokens_of(text[:end], pairs)) if is_listed else 0
 
 
 def _pieces(text: str, tokens: Sequence[TokenLogprob]) -> tuple[TokenLogprob, ...]:

@@ -97,7 +97,7 @@ class ComparisonProgress:
 def blank_card(system: str) -> View:
     """A system's card before it has a text."""
     under = "" if system == "best" else say("compare.sample")
-    return {"part": system, "title": say(f"compare.{system}"), "under": under, "prompt": "", "text": "", "cut": False,
+    return {"part": system, "title": say(f"compare.{system}"), "under": under, "prompt": "", "text": "", "cut": None,
             "score": "", "unit": "", "facts": ""}
 
 
@@ -131,8 +131,8 @@ def _card(system: str, prompt: str, best: Candidate, candidates: Sequence[Candid
         facts = [*facts, say("compare.judge", score=format_score(best.judge))]
     facts_line = join([say("tokens", n=sum(c.tokens for c in candidates)), *facts])
     score = "" if best.score is None else format_score(best.score)
-    return view | {"prompt": prompt, "text": best.text, "cut": best.ended == "length", "score": score, "unit": unit,
-                   "facts": facts_line}
+    return view | {"prompt": prompt, "text": best.text, "cut": best.tokens if best.cut else None, "score": score,
+                   "unit": unit, "facts": facts_line}
 
 
 def summary(comparison: Comparison) -> View:

@@ -133,7 +133,7 @@ def _field(setting: Setting, deployment: Deployment) -> Any:
         case NumberField(step):
             return gr.Number(first_value(setting), step=step, **options)
         case Switch():
-            return gr.Checkbox(False, **options)
+            return gr.Checkbox(first_value(setting), elem_classes="switch", **options)
         case Menu(choices):
             labeled_choices = [(label(f"{setting.name}.{choice}"), choice) for choice in choices]
             return gr.Dropdown(labeled_choices, value=first_value(setting), **options)

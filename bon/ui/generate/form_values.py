@@ -35,8 +35,8 @@ def first_value(setting: Setting) -> Any:
     match setting.control:
         case NumberField():
             return setting.default
-        case Switch():
-            return False
+        case Switch(ticked=ticked):
+            return ticked
     return setting.default or ""
 
 

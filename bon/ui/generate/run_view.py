@@ -246,7 +246,8 @@ def scored_count(result: Result) -> int:
 
 def progress(candidates: Sequence[Candidate]) -> tuple[int, int]:
     """The tokens generated so far, and the most that there can be: an ended candidate gets no more."""
-    return sum(c.tokens for c in candidates), max(1, sum(c.tokens if c.ended else c.cap for c in candidates))
+    return (sum(c.generated for c in candidates),
+            max(1, sum(c.generated if c.ended else c.cap for c in candidates)))
 
 
 def row(c: Candidate, axis: Axis) -> dict[str, Any]:
@@ -258,7 +259,7 @@ def row(c: Candidate, axis: Axis) -> dict[str, Any]:
         "score": None if c.score is None else format_score(c.score),
         "share": None if c.score is None else axis.share(c.score),
         "state": state(c),
-        "cut": c.ended == "length",
+        "cut": c.cut,
     }
 
 

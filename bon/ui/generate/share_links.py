@@ -23,6 +23,8 @@ SLIDER_MAX = 64
 def fill_form(query: Mapping[str, str], form: Mapping[str, Any], deployment: Deployment) -> dict[str, Any]:
     """The value of the notice above the form for a page with this query string. form: the fields' first values."""
     values, ignored = accept(query, form, deployment)
+    if values:  # a switch that a link leaves out is off, whatever it is without a link
+        values = {name: False for name in PAGE_SETTINGS if form[name] is True} | values
     return notice(form, values, ignored)
 
 
@@ -31,16 +33,15 @@ def notice(form: Mapping[str, Any], values: Mapping[str, Any] | None = None, ign
     """The value of the notice above the form: whether a link filled in the form, with which values of which fields, and
     what of it was ignored.
 
-    The page's scripts read there too: the fields' first values and those of presets, which links leave out, the
-    setting's value that each ticked switch stands for, which fields hold texts on lines, and the largest N of the
-    slider.
+    The page's scripts read there too: the fields' first values, those that links leave out, also of presets, the
+    settings' values that each switch stands for, which fields hold texts on lines, and the largest N of the slider.
     """
-    switches = {name: setting.control.on for name, setting in PAGE_SETTINGS.items()
+    switches = {name: {"on": setting.control.on, "off": setting.default} for name, setting in PAGE_SETTINGS.items()
                 if isinstance(setting.control, Switch)}
     lines = [name for name, setting in PAGE_SETTINGS.items() if isinstance(setting.control, LinesField)]
     of_presets = {spec.name: dict(spec.settings) for spec in presets.presets() if spec.settings}
-    form_facts = {"defaults": dict(form), "presets": of_presets, "switches": switches, "lines": lines,
-                  "slider_max": SLIDER_MAX}
+    form_facts = {"first_values": dict(form), "defaults": {**form, **dict.fromkeys(switches, False)},
+                  "presets": of_presets, "switches": switches, "lines": lines, "slider_max": SLIDER_MAX}
     return form_facts | {"linked": bool(values or ignored), "values": dict(values or {}), "ignored": list(ignored)}
 
 
@@ -55,8 +56,8 @@ def accept(query: Mapping[str, str], form: Mapping[str, Any], deployment: Deploy
         values = deployment.preset_values(values.get("model", form["model"])) | values
     for name, setting in PAGE_SETTINGS.items():
         if isinstance(setting.control, Switch) and values.get(name) not in (None, True, False):
-            on, value = f"{setting.control.on:g}", repr(values.pop(name))
-            ignored.append(say("link.switch", name=name, on=on, off=f"{setting.default:g}", value=value))
+            on, off, value = _word(setting.control.on), _word(setting.default), repr(values.pop(name))
+            ignored.append(say("link.switch", name=name, on=on, off=off, value=value))
     embedded = values.get("model", form["model"]) == "embedded" and "scorer" not in values
     if embedded and values.get("target", LABELS[0]) not in LABELS:
         ignored.append(say("link.target", value=repr(values.pop("target")), one=LABELS[0], other=LABELS[1]))
@@ -100,8 +101,13 @@ def _value(name: str, text: str) -> Any:
         case LinesField():
             return text
         case Switch(on):
-            return {f"{on:g}": True, f"{setting.default:g}": False}.get(text.strip(), text)
+            return {_word(on): True, _word(setting.default): False}.get(text.strip(), text)
     return text.strip()
+
+
+def _word(value: float | str) -> str:
+    """A setting's value as a link has it."""
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _chat(text: str) -> Any:
