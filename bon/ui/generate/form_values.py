@@ -102,8 +102,11 @@ def faults(values: Mapping[str, Any], deployment: Deployment) -> dict[str, str]:
             request_of(values, deployment)
             break
         except InputError as error:
-            # A field that is at fault with a valid value too is `min_tokens` above `max_tokens`.
-            name = "max_tokens" if error.field in messages else error.field
+            # A field that is at fault with a valid value too is `prompt` after a long chat, or `min_tokens` above
+            # `max_tokens`.
+            name = error.field
+            if name in messages:
+                name = "chat" if name == "prompt" else "max_tokens"
             messages.setdefault(error.field, error.message)
             values[name] = valid[name]
     return messages
