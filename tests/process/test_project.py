@@ -48,7 +48,8 @@ def test_every_requirement_is_imported_by_the_product_and_every_import_is_requir
     outside -= {"gguf", "psutil"}
     assert required <= outside
     # The last of these comes with transformers, the others with gradio.
-    assert outside - required <= {"h11", "httpx", "pydantic", "starlette", "typing_extensions", "uvicorn", "tokenizers"}
+    assert outside - required <= {"fastapi", "h11", "httpx", "pydantic", "starlette", "typing_extensions", "uvicorn",
+                                  "tokenizers"}
 
 
 def test_requirements_allow_the_spaces_torch_and_end_at_the_tested_version():
