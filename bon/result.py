@@ -217,7 +217,7 @@ def facts(result: Result) -> list[str]:
     if stats and any(c.score is not None for c in result.candidates):
         out += [
             f"one sample scores {stats.mean:.3f} on average",
-            f"the best of {len(stats.expected_best)} scores {stats.expected_best[-1]:.3f}",
+            f"the {_extreme(result)} of {len(stats.expected_best)} scores {stats.expected_best[-1]:.3f}",
         ]
         if stats.kl_bound is not None:
             out.append(f"at most {at_most(stats.kl_bound)} nats of KL from the model")
@@ -242,7 +242,12 @@ def as_text(result: Result, width: int = WIDTH, escapes: bool = False) -> str:
 
 def _title(result: Result) -> str:
     score = f"{result.target} {result.unit}" if result.target else result.unit
-    return f"best of {result.settings.n} by {score}"
+    return f"{_extreme(result)} of {result.settings.n} by {score}"
+
+
+def _extreme(result: Result) -> str:
+    """Which candidate the figures are of."""
+    return "worst" if result.settings.select == "worst" else "best"
 
 
 def text_words(c: Candidate) -> str:

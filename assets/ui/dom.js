@@ -20,6 +20,25 @@
     return node;
   };
 
+  // About the width of a label in a chart, in pixels; rather more than less.
+  bon.labelWidth = (text) => 7 * text.length;
+  bon.widestLabel = (texts) => Math.max(0, ...texts.map(bon.labelWidth));
+  // The labels of an axis that have room in a row, with their places: all, or every second, third ... of them. labels:
+  // [position, text], equally distant; x: from a position to pixels. The outer ones stand inside the axis.
+  bon.labelsWithRoom = (labels, x) => {
+    const last = labels.length - 1,
+      places = labels.map(([position, label], i) => {
+        const width = bon.labelWidth(label),
+          anchor = i === 0 ? "start" : i === last ? "end" : "middle",
+          left = x(position) - { start: 0, middle: width / 2, end: width }[anchor];
+        return { x: x(position), label, anchor, left, right: left + width };
+      });
+    const fits = (step) =>
+      places.filter((_, i) => i % step === 0).every((place, i, kept) => !i || place.left > kept[i - 1].right);
+    const step = labels.findIndex((_, i) => i > 0 && fits(i));
+    return places.filter((_, i) => step < 1 || i % step === 0);
+  };
+
   bon.setAttribute = (node, name, value) => {
     const text = value === true ? "" : value === false || value === null || value === undefined ? null : String(value);
     if (node.getAttribute(name) === text) return;

@@ -1,6 +1,6 @@
 // The chart of two runs' expected best of k.
 {
-  const SIZE = { left: 44, right: 46, top: 14, foot: 40, height: 210 };
+  const SIZE = { right: 46, top: 14, foot: 40, height: 210 };
   bon.PAIR_NAMES = ["A", "B"];
 
   // The two ends of an axis that holds all values.
@@ -21,9 +21,10 @@
     );
     const n = Math.max(2, ...runs.map(({ values }) => values.length));
     const bottom = SIZE.height - SIZE.foot;
-    const x = (k) => SIZE.left + (Math.log2(k) / Math.log2(n)) * (width - SIZE.left - SIZE.right);
+    const ticks = [low, (low + high) / 2, high].map((tick) => [tick, bon.minusSign(String(Number(tick.toPrecision(3))))]),
+      left = 12 + bon.widestLabel(ticks.map(([, label]) => label));
+    const x = (k) => left + (Math.log2(k) / Math.log2(n)) * (width - left - SIZE.right);
     const y = (value) => bottom - ((value - low) / (high - low)) * (bottom - SIZE.top);
-    const ticks = [low, (low + high) / 2, high];
     const powers = [...Array(Math.floor(Math.log2(n)) + 1).keys()].map((i) => 2 ** i);
     const ends = moveApart(runs.map(({ values }) => y(values.at(-1))));
     const svg = bon.svg(
@@ -38,18 +39,18 @@
       bon.svg(
         "g",
         { class: "axis" },
-        ...ticks.flatMap((tick) => [
-          bon.svg("line", { x1: SIZE.left, x2: width - SIZE.right, y1: y(tick), y2: y(tick) }),
+        ...ticks.flatMap(([tick, label]) => [
+          bon.svg("line", { x1: left, x2: width - SIZE.right, y1: y(tick), y2: y(tick) }),
           bon.svg(
             "text",
-            { x: SIZE.left - 8, y: y(tick) + 4, "text-anchor": "end" },
-            bon.minusSign(String(Number(tick.toPrecision(3)))),
+            { x: left - 8, y: y(tick) + 4, "text-anchor": "end" },
+            label,
           ),
         ]),
         ...powers.map((k) => bon.svg("text", { x: x(k), y: bottom + 18, "text-anchor": "middle" }, String(k))),
         bon.svg(
           "text",
-          { x: (SIZE.left + width - SIZE.right) / 2, y: bottom + 36, "text-anchor": "middle" },
+          { x: (left + width - SIZE.right) / 2, y: bottom + 36, "text-anchor": "middle" },
           bon.say("pair.samples"),
         ),
       ),

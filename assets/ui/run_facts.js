@@ -3,10 +3,11 @@
   bon.runFacts = (node, tooltip) => {
     const facts = bon.el("dl", { class: "facts" });
     const caption = bon.el("p", { class: "caption" });
+    const title = bon.el("span");
     const figure = bon.el(
       "figure",
       { class: "curve" },
-      bon.el("figcaption", {}, bon.el("span", {}, bon.say("curve.title"))),
+      bon.el("figcaption", {}, title),
     );
     const curve = bon.expectedBestChart(figure, tooltip);
     figure.append(caption);
@@ -21,6 +22,7 @@
       );
       figure.hidden = !view.curve;
       if (!view.curve) return;
+      bon.setText(title, bon.say(view.curve.word === "worst" ? "curve.title.worst" : "curve.title"));
       bon.setText(caption, bon.translate(view.curve.caption));
       curve.draw(view.curve);
     };

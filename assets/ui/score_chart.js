@@ -47,46 +47,37 @@
       "g",
       { class: "axis" },
       bon.svg("line", { x1: x(0), x2: x(1), y1: y, y2: y }),
-      ...ticks.flatMap(([share, label]) => [
-        bon.svg("line", { x1: x(share), x2: x(share), y1: y, y2: y + 4 }),
-        bon.svg(
-          "text",
-          { x: x(share), y: y + 18, "text-anchor": share < 0.02 ? "start" : share > 0.98 ? "end" : "middle" },
-          label,
-        ),
-      ]),
+      ...bon.labelsWithRoom(ticks, x).map(({ x: at, label, anchor }) =>
+        bon.svg("text", { x: at, y: y + 18, "text-anchor": anchor }, label),
+      ),
+      ...ticks.map(([share]) => bon.svg("line", { x1: x(share), x2: x(share), y1: y, y2: y + 4 })),
     );
 
-  // A bracket from the mean of one sample to the best score, labelled where there is room.
+  // A line from the mean of one sample to the winner's score; above it, what both are.
   const bracket = (view, x, width) => {
     const from = x(view.mean.share),
       to = x(view.rows[view.winner.index].share),
-      y = 14;
-    const label = bon.say("chart.one", { score: view.mean.score }),
-      room = label.length * 6.3 + 8;
-    const left = from - SIZE.side > room;
-    const parts = [
+      y = 17;
+    const mean = bon.say("chart.one", { score: view.mean.score }),
+      length = bon.labelWidth(`${mean}  ${view.winner.lift}`),
+      isLeft = from < width / 2;
+    return bon.svg(
+      "g",
+      { class: "bracket" },
       bon.svg("line", { class: "mean", x1: from, x2: from, y1: y, y2: SIZE.top + SIZE.swarm }),
       bon.svg("path", { class: "lift", d: `M${from} ${y}H${to}M${to} ${y - 4}V${y + 4}` }),
-    ];
-    if (left || width - from > room)
-      parts.push(
-        bon.svg(
-          "text",
-          {
-            class: "mean",
-            x: left ? from - 6 : from + 6,
-            y: left ? y + 4 : y + 18,
-            "text-anchor": left ? "end" : "start",
-          },
-          label,
-        ),
-      );
-    if (to - from > 56)
-      parts.push(
-        bon.svg("text", { class: "lift", x: (from + to) / 2, y: y - 4, "text-anchor": "middle" }, view.winner.lift),
-      );
-    return bon.svg("g", { class: "bracket" }, ...parts);
+      bon.svg(
+        "text",
+        {
+          class: "mean",
+          x: isLeft ? Math.min(from, width - length) : Math.max(from, length),
+          y: 9,
+          "text-anchor": isLeft ? "start" : "end",
+        },
+        mean,
+        bon.svg("tspan", { class: "lift", dx: 8 }, view.winner.lift),
+      ),
+    );
   };
 
   // highlight: highlights a candidate's row. Dots are reused between drawings, so that they move.

@@ -7,6 +7,9 @@
     [640, "small"],
     [Infinity, "tiny"],
   ];
+  // What a score's difference from the mean says. lift: with its sign.
+  const liftText = (lift) =>
+    lift.startsWith("−") ? bon.say("lift.below", { lift: lift.slice(1) }) : bon.say("lift", { lift });
   const typeSize = (length) => SIZES.find(([limit]) => length < limit)[1];
 
   // record: returns the run that is shown, as JSON; highlight: highlights a candidate's row; exportRun: see bon.downloadMenu.
@@ -59,17 +62,18 @@
     const charts = bon.el("div", { class: "charts" }, figure, curveFigure);
     node.append(top, charts, foot);
     const scoreChart = bon.scoreChart(figure, tooltip, highlight),
-      curveSoFar = bon.expectedBestChart(curveFigure, tooltip, 84);
+      curveSoFar = bon.expectedBestChart(curveFigure, tooltip, 84, true);
 
-    let greatestHeight = 0,
-      wasLive = false;
-    // During a run and at its end the card keeps the greatest height it had, so that what is below does not move.
-    const holdHeight = (live, isEmpty) => {
-      if (live && !wasLive) greatestHeight = 0;
-      if (live) greatestHeight = Math.max(greatestHeight, top.offsetHeight);
-      else if (!wasLive || isEmpty) greatestHeight = 0;
-      wasLive = live;
-      bon.setAttribute(top, "style", greatestHeight ? `min-height: ${greatestHeight}px` : null);
+    // During a run the card keeps the greatest height it had, so that what is below does not move with each leader. At
+    // the end it shrinks to what the winner needs.
+    let heldHeight = 0;
+    const holdHeight = (live) => {
+      const height = heldHeight;
+      if (live) heldHeight = Math.max(heldHeight, top.offsetHeight);
+      else heldHeight = 0;
+      bon.setAttribute(top, "style", live ? `min-height: ${heldHeight}px` : null);
+      if (height > top.offsetHeight && !live && !bon.reducedMotion())
+        top.animate({ minHeight: [`${height}px`, `${top.offsetHeight}px`] }, { duration: 300, easing: "ease-in-out" });
     };
 
     // Facts that have not changed are not redrawn, so that the focus is kept.
@@ -93,13 +97,17 @@
       bon.setAttribute(quote, "data-size", typeSize(written().length));
       bon.setText(score, winner ? winner.score : "");
       bon.setText(unit, winner ? bon.translate(view.unit) : "");
-      bon.setText(lift, winner?.lift && view.n > 1 ? bon.say("lift", { lift: winner.lift }) : "");
+      bon.setText(lift, winner?.lift && view.n > 1 ? liftText(winner.lift) : "");
       bon.setText(figure.querySelector(".of"), bon.translate(view.unit));
       drawFacts(winner?.facts ?? []);
       charts.hidden = foot.hidden = !winner && !live;
       winnerIndex = winner?.index ?? 0;
       curveFigure.hidden = !live || view.n < 2;
-      holdHeight(live, !winner);
+      bon.setText(
+        curveFigure.querySelector("figcaption"),
+        bon.say(view.curve?.word === "worst" ? "curve.so_far.worst" : "curve.so_far"),
+      );
+      holdHeight(live);
       scoreChart.draw(view);
       curveSoFar.draw(view.curve);
     };

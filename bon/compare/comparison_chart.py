@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from bon.compare.result import Comparison, Estimate, Row
 from bon.messages import join, say
 from bon.report.axis import tick_step, ticks
+from bon.report.label_places import Box, Place, box_of, free_place, widest
 from bon.report.numbers import format_tick, format_unit
 from bon.report.svg import ACCENT, LINE, MEAN, SOFT, WIN, Element, dot, image, line, text
 
-WIDTH, HEIGHT = 640, 400
-#: Width of a checkpoint's name beside its point.
-NAME_WIDTH = 64
-LEFT, RIGHT, TOP, BOTTOM = 54, 24, 46, 48
+#: So wide that a phone shows it almost at its size.
+WIDTH, HEIGHT = 380, 330
+RIGHT, TOP, BOTTOM = 14, 62, 48
+FRAME = Box(0, 0, WIDTH, HEIGHT)
 BEST, TUNED, JUDGE = ACCENT, WIN, MEAN
 
 
@@ -41,8 +42,17 @@ class _Plot:
     low: float
     high: float
 
+    @property
+    def score_ticks(self) -> list[float]:
+        return ticks(self.low, self.high, tick_step(self.low, self.high))
+
+    @property
+    def left(self) -> float:
+        """Where the axes begin: beside the labels of the scores."""
+        return 16 + widest(map(format_tick, self.score_ticks))
+
     def x(self, root: float) -> float:
-        return round(LEFT + root / self.most * (WIDTH - LEFT - RIGHT), 1)
+        return round(self.left + root / self.most * (WIDTH - self.left - RIGHT), 1)
 
     def y(self, score: float) -> float:
         return round(HEIGHT - BOTTOM - (score - self.low) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM), 1)
@@ -66,8 +76,11 @@ def chart(comparison: Comparison) -> Element | None:
     ]
     plot = _plot(best + tuned, checkpoints, comparison.unit)
     description = join([say("comparison.figure"), comparison.sentence()], " ")
+    labels = [*_curve_labels(plot, best)]
     parts = [*_axes(plot), *_legend(comparison), *_judge(plot, best, tuned), *_curve(plot, best),
-             *_checkpoints(plot, checkpoints, tuned), *(_tuned(plot, tuned[0]) if tuned else ())]
+             *(_label(name, place, BEST, 600) for name, place in labels),
+             *_checkpoints(plot, checkpoints, tuned, [box_of(place, name) for name, place in labels]),
+             *(_tuned(plot, tuned[0]) if tuned else ())]
     return image(WIDTH, HEIGHT, description, parts)
 
 
@@ -92,23 +105,24 @@ def _plot(points: Sequence[_Point], checkpoints: Sequence[_Point], unit: str) ->
 
 
 def _axes(plot: _Plot) -> Iterator[Element]:
-    for value in ticks(plot.low, plot.high, tick_step(plot.low, plot.high)):
+    for value in plot.score_ticks:
         y = plot.y(value)
-        yield line([(LEFT, y), (WIDTH - RIGHT, y)], LINE, 1)
-        yield text(LEFT - 8, y + 4, format_tick(value), colour=SOFT, anchor="end")
+        yield line([(plot.left, y), (WIDTH - RIGHT, y)], LINE, 1)
+        yield text(plot.left - 8, y + 4, format_tick(value), colour=SOFT, anchor="end")
     for value in ticks(0.0, plot.most, tick_step(0.0, plot.most)):
-        yield text(plot.x(value), HEIGHT - BOTTOM + 20, format_tick(value), colour=SOFT)
+        yield text(min(plot.x(value), WIDTH - 12), HEIGHT - BOTTOM + 20, format_tick(value), colour=SOFT)
 
 
 def _legend(comparison: Comparison) -> Iterator[Element]:
     """What the axes measure, and the names of the curves in their colours."""
     score = say("comparison.score_axis", unit=format_unit(comparison.unit, comparison.target))
-    yield text(LEFT, TOP - 28, score, colour=SOFT, anchor="start")
+    yield text(8, TOP - 46, score, colour=SOFT, anchor="start")
     systems = {row.kind: row for row in comparison.rows()}
     names = [(say("comparison.curve"), BEST), *([(say("comparison.tuned"), TUNED)] if "tuned" in systems else [])]
     names += [(say("comparison.judge_curve"), JUDGE)] if systems["base"].judge else []
-    legend = [Element("tspan", {"fill": colour, "dx": 14}, (name,)) for name, colour in names]
-    yield text(WIDTH - RIGHT, TOP - 28, *legend, colour=SOFT, anchor="end", weight=600)
+    legend = [Element("tspan", {"fill": colour, "dx": 14 if i else 0}, (name,))
+              for i, (name, colour) in enumerate(names)]
+    yield text(8, TOP - 26, *legend, colour=SOFT, anchor="start", weight=600)
     yield text(WIDTH - RIGHT, HEIGHT - 8, say("comparison.kl_axis"), colour=SOFT, anchor="end")
 
 
@@ -118,7 +132,24 @@ def _curve(plot: _Plot, best: Sequence[_Point]) -> Iterator[Element]:
     for point, (x, y) in zip(best, places, strict=True):
         yield from _error_bar(plot, x, point.score, BEST)
         yield dot(x, y, 4, BEST)
-        yield text(x, y - 12, point.name, colour=BEST, weight=600)
+
+
+def _curve_labels(plot: _Plot, best: Sequence[_Point]) -> Iterator[tuple[str, Place]]:
+    """The names of the curve's points with their places, above it and beside the error bars; the last ones first, and
+    those left out that have no room.
+    """
+    taken = [box_of(Place(plot.left - 8, plot.y(value) + 4, "end"), format_tick(value)) for value in plot.score_ticks]
+    for point in reversed(best):
+        x, y = plot.place(point)
+        places = [Place(x - 6, y - 7, "end"), Place(x + 6, y - 7, "start"), Place(x + 6, y + 18, "start")]
+        place = free_place(point.name, places, taken, FRAME)
+        if place:
+            taken.append(box_of(place, point.name))
+            yield point.name, place
+
+
+def _label(name: str, place: Place, colour: str, weight: int = 400) -> Element:
+    return text(place.x, place.y, name, colour=colour, anchor=place.anchor, weight=weight)
 
 
 def _tuned(plot: _Plot, point: _Point) -> Iterator[Element]:
@@ -129,17 +160,28 @@ def _tuned(plot: _Plot, point: _Point) -> Iterator[Element]:
     yield dot(x, y, 6, TUNED)
 
 
-def _checkpoints(plot: _Plot, checkpoints: Sequence[_Point], tuned: Sequence[_Point]) -> Iterator[Element]:
-    """The checkpoints within the plot, each named on the side where no other point is near."""
+def _checkpoints(plot: _Plot, checkpoints: Sequence[_Point], tuned: Sequence[_Point], taken: Sequence[Box]
+                 ) -> Iterator[Element]:
+    """The checkpoints within the plot, each named where there is room. taken: what is named already."""
     points = [(*plot.place(point), point) for point in checkpoints]
-    neighbours = [x for x, _, _ in points] + [plot.x(point.root) for point in tuned]
+    boxes = [*taken, *(_around(*plot.place(point)) for point in tuned)]
     for x, y, point in points:
         if x > WIDTH - RIGHT:
             continue
         yield from _error_bar(plot, x, point.score, TUNED)
         yield dot(x, y, 4.5, "var(--bon-paper,#fff)", stroke=TUNED, stroke_width=2)
-        left = any(0 < other - x < NAME_WIDTH for other in neighbours)
-        yield text(x - 9 if left else x + 9, y + 18, point.name, colour=TUNED, anchor="end" if left else "start")
+        places = [Place(x + side, y + up, "start" if side > 0 else "end") for up in (4, 18, -8, 32, -22)
+                  for side in (9, -9)]
+        others = [_around(*other) for *other, _ in points if other != [x, y]]
+        place = free_place(point.name, places, [*boxes, *others], FRAME)
+        if place:
+            boxes.append(box_of(place, point.name))
+            yield _label(point.name, place, TUNED)
+
+
+def _around(x: float, y: float, radius: float = 7.0) -> Box:
+    """The rectangle that a point takes up."""
+    return Box(x - radius, y - radius, x + radius, y + radius)
 
 
 def _judge(plot: _Plot, best: Sequence[_Point], tuned: Sequence[_Point]) -> Iterator[Element]:

@@ -121,7 +121,7 @@ def comparison_html(comparison: Comparison) -> str:
 <p>{escape(title(comparison))}, seed {comparison.settings.seed}. 95% intervals over prompts in brackets. KL: 0 for the
 base, measured with its standard error for the tuned model, an upper bound (and an estimate) for best of N.</p>
 <div class="scroll"><table><thead><tr>{head_cells}</tr></thead><tbody>{lines}</tbody></table></div>
-<figure>{chart.markup() if chart else ""}</figure>
+<figure style="max-width:520px">{chart.markup() if chart else ""}</figure>
 <p>{escape(comparison.sentence())}</p>{notes}
 <h2>What was written</h2>
 <div class="scroll"><table><thead><tr><th>base, one sample</th><th>tuned, one sample</th><th>best of

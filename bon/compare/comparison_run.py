@@ -24,6 +24,9 @@ from bon.run_state import RunState
 from bon.scorers.base import Item, Scorer, score_items
 from bon.settings import Request, Settings
 
+#: Fewer prompts than this get a note.
+FEW_PROMPTS = 10
+
 
 @dataclass(frozen=True, slots=True)
 class ComparisonModels:
@@ -61,7 +64,7 @@ def stream(
     """
     settings = defaults_of(models.base).fill(settings, is_chat=False).with_seed()
     _check(prompts, models, settings)
-    notes = models.notes + _no_kl_notes(models, settings)
+    notes = models.notes + _few_prompts_notes(len(prompts)) + _no_kl_notes(models, settings)
     comparison = Comparison(
         models.base.name, models.tuned.name if models.tuned else None, models.scorer.name,
         models.judge.name if models.judge else None, models.scorer.target, models.scorer.unit, settings, len(prompts),
@@ -93,6 +96,11 @@ def _check(prompts: Sequence[str], models: ComparisonModels, settings: Settings)
         except InputError as error:
             message = say("error.numbered_prompt", number=str(number), error=error.message)
             raise InputError("prompts", message) from error
+
+
+def _few_prompts_notes(count: int) -> tuple[str, ...]:
+    """That so few prompts say little about others; none where there are enough."""
+    return (say("note.few_prompts", n=count),) if count < FEW_PROMPTS else ()
 
 
 def _no_kl_notes(models: ComparisonModels, settings: Settings) -> tuple[str, ...]:

@@ -235,7 +235,7 @@ class Comparison:
     def _against_judge(self) -> str:
         """What the last fourfold of the samples gained by the scorer and by the judge."""
         n = self.settings.n
-        if n < 16 or not _all_judged(sample.base for sample in self.usable_samples):
+        if n < 4 or not _all_judged(sample.base for sample in self.usable_samples):
             return ""
 
         def gain(values: Callable[[Sequence[Candidate]], Sequence[float]]) -> Estimate:
@@ -260,7 +260,8 @@ class Comparison:
         if difference is None:
             return say("comparison.tuned_too_far", kl=kl, n=str(n), bound=f"{estimates.kl_bound(n):.2f}")
         low, high = tuned["low"], tuned["high"]
-        undecided = difference == 0 or (low is not None and high is not None and low <= 0 <= high)
+        # One prompt has no interval, and decides nothing.
+        undecided = low is None or high is None or low <= 0 <= high
         leader = "neither" if undecided else "best" if difference > 0 else "tuned"
         ahead = say(f"comparison.ahead.{leader}", gap=f"{difference:+.3f}")
         if low is not None:

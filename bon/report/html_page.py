@@ -20,6 +20,7 @@ figure{margin:16px 0;padding:16px;background:var(--bon-paper);border:1px solid v
 figcaption{font-weight:600;font-size:14px}
 .turn{white-space:pre-wrap;margin:0 0 8px}.turn b{color:var(--bon-ink)}
 .prompt,.end{color:var(--bon-soft)}.end{font:14px system-ui,sans-serif;white-space:nowrap}svg{width:100%;height:auto}
+.narrow{display:none}@media(max-width:640px){.wide{display:none}.narrow{display:block}}
 blockquote{margin:0 0 12px;font:400 26px/1.35 Charter,"Bitstream Charter",Cambria,Georgia,serif}
 .big{font-size:34px;font-weight:650;letter-spacing:-.02em;color:var(--bon-ink)}
 """

@@ -61,10 +61,14 @@ def _winner(result: Result, best: Candidate, unit: str) -> str:
 
 
 def _figures(result: Result) -> str:
-    charts = {"Every candidate's score": run_charts.strip(result),
-              "Expected best score by N": run_charts.curve(result)}
-    return "".join(f"<figure><figcaption>{caption}</figcaption>{chart.markup()}</figure>"
-                   for caption, chart in charts.items() if chart)
+    """The charts, each for a wide and for a narrow screen, of which the page shows one."""
+    extreme = "worst" if result.settings.select == "worst" else "best"
+    draw_of = {"Every candidate's score": run_charts.strip, f"Expected {extreme} score by N": run_charts.curve}
+    charts = {caption: (draw(result), draw(result, run_charts.NARROW_WIDTH)) for caption, draw in draw_of.items()}
+    return "".join(
+        f"<figure><figcaption>{caption}</figcaption>"
+        f'<div class="wide">{wide.markup()}</div><div class="narrow">{narrow.markup()}</div></figure>'
+        for caption, (wide, narrow) in charts.items() if wide and narrow)
 
 
 def _candidate_row(c: Candidate) -> str:

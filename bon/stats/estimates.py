@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -115,8 +116,8 @@ def soft_best(scores: Sequence[float], softness: float, values: Sequence[float] 
 
     values [N]: another score of the same candidates (None: the scores themselves). arXiv 2505.03156.
     """
-    r = np.asarray(scores, dtype=float) / softness
-    weights = np.exp(r - r.max())
+    r = np.asarray(scores, dtype=float)
+    weights = np.exp((r - r.max()) / softness)
     return float(np.average(scores if values is None else values, weights=weights))
 
 
@@ -138,11 +139,31 @@ def standard_error(values: Sequence[float]) -> float | None:
 
 
 def bootstrap_interval(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """The 95% percentile interval of the mean, from resamples of the values (Efron 1979); repeatable by its seed."""
+    """The 95% percentile interval of the mean, from resamples of the values (Efron 1979); repeatable by its seed.
+
+    Expanded, since resamples of few values vary too little (Hesterberg, arXiv 1411.5279, section 3.4): by the quantile
+    of Student's t instead of the normal one, and by sqrt(n / (n - 1)). Of two or three values it is their range. Raises
+    `ValueError` for fewer than two values.
+    """
     v = np.asarray(values, dtype=float)
-    means = np.random.default_rng(seed).choice(v, (resamples, len(v))).mean(1)
-    low, high = np.quantile(means, (0.025, 0.975))
+    n = len(v)
+    if n < 2:
+        raise ValueError("bootstrap_interval needs at least two values.")
+    tail = NormalDist().cdf(-math.sqrt(n / (n - 1)) * t_quantile(n - 1))
+    means = np.random.default_rng(seed).choice(v, (resamples, n)).mean(1)
+    low, high = np.quantile(means, (tail, 1 - tail))
     return float(low), float(high)
+
+
+def t_quantile(freedom: int, z: float = 1.959964) -> float:
+    """The quantile of Student's t that corresponds to the normal quantile z, by the first terms of its expansion in
+    1 / freedom (Abramowitz and Stegun 26.7.5): 3% too low for 2 degrees of freedom, within 1% from 3 on.
+    """
+    terms = (
+        (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return z + sum(term / freedom**power for power, term in enumerate(terms, start=1))
 
 
 def log_or_minus_inf(probability: float) -> float:

@@ -29,7 +29,7 @@ def build(state: AppState) -> gr.Blocks:
             with gr.Tab(label(TABS[0]), id="generate") as generate:
                 generate_tab = GenerateTab(state)
             with gr.Tab(label(TABS[1]), id="compare") as compare:
-                compare_tab(state, generate_tab.form)
+                compare_tab(state, compare, generate_tab.form)
             with gr.Tab(label(TABS[2]), id="batch") as batch:
                 batch_tab(state, batch, generate_tab.form)
             with gr.Tab(label(TABS[3]), id="history") as history:

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from transformers import Phi3Config, Phi3ForCausalLM, RepetitionPenaltyLogitsProcessor
 
 from bon import flow
+from bon.assets_folder import assets_folder
 from bon.cli.main import main
 from bon.compare import comparison_chart, comparison_files, comparison_run, loading, prompts
 from bon.compare.comparison_run import ComparisonModels
@@ -387,6 +389,26 @@ def test_the_sentence_names_no_winner_where_the_interval_includes_zero():
     assert "neither is clearly ahead" in synthetic_comparison(scores, scores, [[0.6] * 8]).sentence()
 
 
+def test_one_prompt_decides_nothing():
+    assert "neither is clearly ahead" in synthetic_comparison(SPREAD[:1], [[0.9] * 8], [[0.6] * 8]).sentence()
+
+
+@pytest.mark.parametrize(("count", "text"), [(1, "a single prompt"), (3, "only 3 prompts"), (10, None)])
+def test_few_prompts_are_noted(models, count, text):
+    settings = Settings(n=1, seed=1, min_tokens=1, max_tokens=1)
+    comparison = comparison_run.run(["This movie"] * count, ComparisonModels(models.base, models.scorer), settings)
+    few = [note for note in comparison.notes if "other prompt" in note]
+    assert text in few[0] if text else few == []
+    wins = comparison.rows()[0].wins
+    assert wins.low is None if count == 1 else wins.low > 0 or wins.high < 1
+
+
+def test_no_text_says_beforehand_what_a_comparison_with_the_weak_scorer_shows():
+    files = [Path(loading.__file__).parent / "README.md", assets_folder() / "models" / "weak" / "README.md"]
+    texts = [loading.WEAK, *(file.read_text(encoding="utf-8") for file in files)]
+    assert not any(re.search("ris(es|ing)|levels? off|judge's stops", text) for text in texts)
+
+
 @pytest.mark.parametrize(("judge", "verdict"), [
     (lambda score: score, "the judge gains too"),
     (lambda score: -score, "the judge loses: the scorer is being over-optimised"),
@@ -402,8 +424,8 @@ def test_the_sentence_says_whether_the_judge_follows_the_scorer(judge, verdict):
 
 
 def test_the_judge_is_not_mentioned_where_it_is_missing_or_n_is_too_small():
-    of_eight = synthetic_comparison(SPREAD, [[0.9] * 8] * 6, [[0.6] * 8] * 6, judge=lambda score: score)
-    assert "judge" not in of_eight.sentence()
+    of_three = synthetic_comparison([row[:3] for row in SPREAD], [[0.9] * 8] * 6, [[0.6] * 8] * 6, judge=lambda s: s)
+    assert "judge" not in of_three.sentence()
     assert "judge" not in synthetic_comparison([row * 2 for row in SPREAD], [[0.9] * 8] * 6, [[0.6] * 8] * 6).sentence()
 
 

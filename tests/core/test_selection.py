@@ -123,12 +123,24 @@ def test_top_average_shares_ties():
     assert estimates.top_average(SCORES, 1, judge, largest=False) == 4.0
 
 
-def test_the_bootstrap_interval_covers_the_mean_at_its_nominal_rate():
+@pytest.mark.parametrize(("n", "least"), [(5, 0.88), (8, 0.91), (40, 0.91)])
+def test_the_bootstrap_interval_covers_the_mean_at_its_nominal_rate(n, least):
     rng, inside = np.random.default_rng(2), 0
     for _ in range(300):
-        low, high = estimates.bootstrap_interval(rng.normal(size=40), resamples=400)
+        low, high = estimates.bootstrap_interval(rng.normal(size=n), resamples=400)
         inside += low <= 0 <= high
-    assert 0.89 <= inside / 300 <= 0.98
+    assert least <= inside / 300 <= 0.98
+
+
+def test_the_bootstrap_interval_of_few_values_is_their_range_and_of_one_refused():
+    assert estimates.bootstrap_interval([0.2, 0.4, 0.9]) == (0.2, pytest.approx(0.9))
+    with pytest.raises(ValueError, match="two values"):
+        estimates.bootstrap_interval([0.2])
+    for freedom, quantile in ((3, 3.182), (5, 2.571), (31, 2.040)):  # from tables
+        assert estimates.t_quantile(freedom) == pytest.approx(quantile, rel=0.015)
+
+
+def test_the_same_values_have_the_same_bootstrap_interval():
     assert estimates.bootstrap_interval([1.0, 2.0, 3.0]) == estimates.bootstrap_interval([1.0, 2.0, 3.0])
 
 

@@ -14,7 +14,9 @@ from bon.compare import comparison_run
 from bon.compare.comparison_run import ComparisonModels
 from bon.compare.events import PromptDone
 from bon.errors import ModelError
+from bon.result import Timing
 from bon.scorers.callable_scorer import CallableScorer
+from bon.settings import Settings
 from bon.ui.compare import comparison_view
 from tests.compare.test_comparison import engine_of, sentiment
 from tests.support.browser import layout_faults
@@ -67,6 +69,7 @@ def system_names(page):
 def test_comparisons_are_shown_stopped_and_downloaded_and_errors_named(
         page, page_state, models, compared_with, monkeypatch):
     the_tab_opens_with_a_finished_comparison_that_says_what_it_is(page)
+    the_time_is_estimated_from_runs_so_far(page, page_state)
     three_systems_are_shown_with_table_and_figure(page)
     the_downloads_hold_the_comparison_of_the_page(page)
     markup_in_texts_and_labels_is_not_interpreted(page, models, compared_with)
@@ -76,6 +79,20 @@ def test_comparisons_are_shown_stopped_and_downloaded_and_errors_named(
     errors_are_shown_in_the_tab(page, "This movie", 0, "from 1")
     errors_are_shown_in_the_tab(page, "word " * 400, 4, "Prompt 1")
     models_that_cannot_be_loaded_are_an_error_in_the_tab(page, page_state, monkeypatch)
+
+
+def the_time_is_estimated_from_runs_so_far(page, page_state):
+    for n in (2, 24):
+        settings = Settings(n=n, model="embedded", min_tokens=8, max_tokens=32)
+        page_state.speeds.record(SimpleNamespace(settings=settings, timing=Timing(total=0.1 * n)))
+    start_text = page.locator("#compare-estimate")
+    page.fill("#compare-prompts textarea", "One\nTwo")
+    expect(start_text).to_have_text(re.compile(r"about \d+ s here"))
+    page.fill("#compare-prompts textarea", "")
+    expect(start_text).to_have_text(re.compile(r"about \d+ (s|min) here"))
+    page.fill("#compare-n input", "0")
+    expect(start_text).to_have_text("")
+    page.fill("#compare-n input", "4")
 
 
 def the_tab_opens_with_a_finished_comparison_that_says_what_it_is(page):

@@ -11,6 +11,7 @@ from bon.report import numbers
 from bon.result import Candidate
 from bon.run_state import RunState
 from bon.settings import Settings
+from bon.stats import estimates
 from bon.ui.generate import form_values, run_view
 from bon.ui.hosting import error_log
 from bon.ui.hosting.deployment import Deployment
@@ -18,11 +19,12 @@ from bon.ui.work import updates
 from tests.support.forms import FIRST_VALUES, faults, request_of
 
 
-def run_with_scores(scores, n=None, unit="probability", target="POSITIVE") -> RunState:
+def run_with_scores(scores, n=None, unit="probability", target="POSITIVE", select="best") -> RunState:
     """A run of n candidates, of which the first have these scores."""
     run = RunState()
     n = n or len(scores)
-    run.add(Started("This movie", "lm", "judge", target, unit, Settings(n=n, seed=7).filled(), (10,) * n))
+    settings = Settings(n=n, seed=7, select=select).filled()
+    run.add(Started("This movie", "lm", "judge", target, unit, settings, (10,) * n))
     run.add(Wrote(tuple(Row(i, f" text {i}", 4) for i in range(n))))
     for i, score in enumerate(scores):
         run.add(Ended(Candidate(i, f" text {i}", tokens=6, cap=10, ended="eos", logprob=-9.5)))
@@ -251,7 +253,7 @@ def test_text_and_table_mark_rejected_candidates():
 
 @pytest.mark.parametrize(("select", "tag", "label"), [
     ("best", "Winner of 3", "best of 3"), ("worst", "The worst of 3", "worst of 3"),
-    ("soft", "Weighted draw from 3", "best of 3"),
+    ("soft", "Weighted draw from 3", "its place by score among 3"),
 ])
 def test_each_selection_rule_has_its_labels(select, tag, label):
     run_state = RunState()
@@ -263,7 +265,24 @@ def test_each_selection_rule_has_its_labels(select, tag, label):
     view = run_view.done_view(run_state.result())
     assert view["winner"]["tag"] == tag
     assert view["facts"][0]["label"] == label
-    assert len(view["facts"]) == {"best": 4, "worst": 4, "soft": 2}[select]
+    assert len(view["facts"]) == 4
+    headline = view["winner"]["score"]
+    if select == "soft":
+        assert (headline, view["facts"][0]["value"]) == ("0.500", "2")
+        average = f"{estimates.soft_best([0.2, 0.9, 0.5], 0.1):.3f}"
+        assert view["facts"][1]["value"] == average
+        assert view["curve"]["caption"].endswith(f"a weighted draw scores {average} on average.")
+    else:
+        assert view["facts"][0]["value"] == view["curve"]["points"][-1][2] == headline
+    assert view["curve"]["holds_winner"] == (select != "soft")
+
+
+def test_the_caption_of_the_worst_says_how_the_expected_score_falls():
+    view = run_view.done_view(run_with_scores([0.0, 1.0, 0.5, 0.5], select="worst").result())
+    assert view["curve"]["caption"] == "The first 4 give 90% of the drop; all 4 give −0.500."
+    text = str(run_with_scores([0.0, 1.0, 0.5, 0.5], select="worst").result())
+    assert text.startswith("worst of 4")
+    assert "the worst of 4 scores 0.000" in text
 
 
 def test_a_log_entry_that_is_no_error_loses_its_values_above_the_level_of_information(caplog):

@@ -12,7 +12,7 @@ from bon.messages import say
 from bon.ui.batch import handlers as batch_handlers
 from bon.ui.compare import handlers as compare_handlers
 from bon.ui.generate import share_links
-from tests.support.browser import DESK, DRAWN, PHONE_SIZE, Play, close_page, open_page
+from tests.support.browser import ARRIVED, DESK, DRAWN, PHONE_SIZE, Play, close_page, open_page
 from tests.ui.test_page import complete_run, expect_phase, fill_settings, open_tab, run, winner
 
 #: Each sets window.hacked, or asks for a picture, if it is taken for anything but text.
@@ -331,6 +331,36 @@ def nothing_shifts_from_the_first_words_on(stage, page):
     stage.play.go.set()
     expect_phase(page, "done")
     assert page.evaluate("() => window.shifted") < 0.05
+
+
+def test_the_card_shrinks_to_its_winner_at_the_end_and_in_the_next_run(stage, visit):
+    page = visit(stage)
+    height = "document.querySelector('.hero .top').offsetHeight"
+    short, long = Play([" was fine.", " was dull."], [0.9, 0.1]), Play([" was long" * 60, " was dull."], [0.5, 0.4])
+    stage.play = short
+    complete_run(page)
+    page.evaluate(ARRIVED)
+    rest = page.evaluate(height)
+    stage.play = Play([*long.texts, " was fine."], [*long.scores, 0.9], hold=2)
+    run(page)
+    expect(page.locator(".bon .status b")).to_have_text("Scored 2 of 3")
+    page.evaluate(DRAWN)
+    assert page.evaluate(height) > rest + 100
+    stage.play.go.set()
+    expect_phase(page, "done")  # the long leader has lost to a short text
+    assert page.evaluate(height) == rest
+    stage.play = long
+    complete_run(page)
+    page.evaluate(ARRIVED)
+    assert page.evaluate(height) > rest + 100
+    stage.play = Play(short.texts, short.scores, hold=1)
+    run(page)
+    expect(page.locator(".bon .status b")).to_have_text("Scored 1 of 2")
+    page.evaluate(DRAWN)
+    assert page.evaluate(height) < rest + 60
+    stage.play.go.set()
+    expect_phase(page, "done")
+    assert page.evaluate(height) == rest
 
 
 def test_a_run_whose_page_is_left_is_kept_and_offered(stage, visit):

@@ -23,6 +23,7 @@ from bon.result import Candidate, Result, Stats, Timing, at_most
 from bon.run_state import mark_stopped
 from bon.scorers.logprob import MeanLogprobScorer
 from bon.settings import FLOAT_MAX, Settings, checked_messages
+from bon.stats import estimates
 from bon.ui.generate.markdown import markdown_of
 from bon.ui.texts import model_label
 from bon.ui.view_types import View, failed_view
@@ -200,7 +201,7 @@ def _with_markdown(view: View) -> View:
 
 def _common_view(result: Result, phase: str) -> View:
     """The part of the view that runs under way and complete runs have in common."""
-    axis = score_axis([c.score for c in result.candidates if c.score is not None], result.unit)
+    axis = score_axis(scores(result), result.unit)
     return {
         "phase": phase,
         "prompt": result.prompt,
@@ -319,6 +320,14 @@ def facts(result: Result, stats: Stats) -> list[dict[str, str]]:
         {"value": format_score(stats.expected_best[-1]), "label": say(f"fact.{extreme(result)}", of=n), "tip": tip},
         {"value": format_score(stats.mean), "label": say("fact.mean"), "tip": say("tip.mean")},
     ]
+    if result.settings.select == "soft":
+        drawn = result.candidates[0].score
+        place = 1 + sum(score > drawn for score in scores(result)) if drawn is not None else None
+        out = [
+            {"value": f"{place}", "label": say("fact.place", of=n), "tip": ""},
+            {"value": format_score(soft_mean(result)), "label": say("fact.soft"), "tip": say("tip.soft")},
+            *reversed(out),
+        ]
     if stats.win_rate is not None:
         rate, label = format_percent(stats.win_rate), say("fact.wins" if extreme(result) == "best" else "fact.below")
         out.append({"value": rate, "label": label, "tip": say("tip.wins", of=n)})
@@ -326,6 +335,16 @@ def facts(result: Result, stats: Stats) -> list[dict[str, str]]:
         bound = f"≤ {at_most(stats.kl_bound)}" if stats.kl_bound > 0 else "0"
         out.append({"value": bound, "label": say("fact.kl"), "tip": say("tip.kl")})
     return out
+
+
+def scores(result: Result) -> list[float]:
+    """The scores of the candidates that have one."""
+    return [c.score for c in result.candidates if c.score is not None]
+
+
+def soft_mean(result: Result) -> float:
+    """The expected score of a candidate drawn by soft selection."""
+    return estimates.soft_best(scores(result), result.settings.softness)
 
 
 def extreme(result: Result) -> str:
@@ -336,23 +355,29 @@ def extreme(result: Result) -> str:
 def curve(result: Result, stats: Stats) -> dict[str, Any]:
     """The curve of the expected best of k, at k = 2^(i/4), rounded, and at k = N."""
     values = stats.expected_best
-    axis = score_axis([c.score for c in result.candidates if c.score is not None], result.unit)
+    axis = score_axis(scores(result), result.unit)
     ks = sorted({round(2 ** (i / 4)) for i in range(4 * int(math.log2(len(values))) + 1)} | {len(values)})
     return {
         "points": [[k, axis.share(values[k - 1]), format_score(values[k - 1])] for k in ks],
         "ticks": [list(mark) for mark in axis.marks(2 if len(axis.ticks) > 4 else 1)],
-        "caption": curve_caption(values),
+        "caption": curve_caption(result, values),
         "word": extreme(result),
+        "holds_winner": result.settings.select != "soft",
     }
 
 
-def curve_caption(values: Sequence[float]) -> str:
-    """The caption: the number of candidates after which 90% of the gain is reached. values: `Stats.expected_best`."""
-    gain = values[-1] - values[0]
-    if len(values) < 3 or gain <= 1e-9:
+def curve_caption(result: Result, values: Sequence[float]) -> str:
+    """The caption: the number of candidates after which 90% of the change is reached, or under soft selection what its
+    draws score on average, which no point of the curve shows. values: `Stats.expected_best`.
+    """
+    if result.settings.select == "soft":
+        return say("curve.soft", value=format_score(soft_mean(result)))
+    change = values[-1] - values[0]
+    if len(values) < 3 or abs(change) <= 1e-9:
         return say("curve.flat")
-    enough = next(k for k, value in enumerate(values, start=1) if value - values[0] >= 0.9 * gain)
-    return say("curve.enough", n=enough, of=len(values), gain=format_number(gain, 3, "+"))
+    enough = next(k for k, value in enumerate(values, start=1) if abs(value - values[0]) >= 0.9 * abs(change))
+    key = "curve.enough" if change > 0 else "curve.enough.worst"
+    return say(key, n=enough, of=len(values), gain=format_number(change, 3, "+"))
 
 
 def timing_line(timing: Timing) -> str:
