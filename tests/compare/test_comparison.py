@@ -395,7 +395,7 @@ def test_one_prompt_decides_nothing():
 
 @pytest.mark.parametrize(("count", "text"), [(1, "a single prompt"), (3, "only 3 prompts"), (10, None)])
 def test_few_prompts_are_noted(models, count, text):
-    settings = Settings(n=1, seed=1, min_tokens=1, max_tokens=1)
+    settings = Settings(n=2, seed=1, min_tokens=6, max_tokens=6)
     comparison = comparison_run.run(["This movie"] * count, ComparisonModels(models.base, models.scorer), settings)
     few = [note for note in comparison.notes if "other prompt" in note]
     assert text in few[0] if text else few == []

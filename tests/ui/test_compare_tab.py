@@ -110,8 +110,7 @@ def three_systems_are_shown_with_table_and_figure(page):
     start(page, "This movie\nThe hotel room")
     wait_until_done(page, "The hotel room")
     assert page.locator(".comparison .card h2").all_inner_texts() == ["Base model", "Tuned model", "Best of 4"]
-    assert system_names(page) == ["base", "tuned", "best of 2", "best of 4", "soft best of 4", "average of the best 4",
-                                  "worst of 4"]
+    assert system_names(page) == ["base", "tuned", "best of 2", "best of 4", "soft best of 4", "worst of 4"]
     expect(page.locator(".comparison .card blockquote .prompt").first).to_have_text("The hotel room")
     scores = [float(text) for text in page.locator(".comparison .card .score").all_inner_texts()]
     assert scores[2] >= scores[0]
