@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from bon.compare.result import Comparison, Estimate, Row
 from bon.messages import join, say
-from bon.report.axis import tick_step, ticks
-from bon.report.label_places import Box, Place, box_of, free_place, widest
+from bon.report.axis import Box, Place, box_of, free_place, tick_step, ticks, widest
 from bon.report.numbers import format_tick, format_unit
 from bon.report.svg import ACCENT, LINE, MEAN, SOFT, WIN, Element, dot, image, line, text
 

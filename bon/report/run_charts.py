@@ -5,8 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
-from bon.report.axis import Axis, score_axis
-from bon.report.label_places import every, text_width, widest
+from bon.report.axis import Axis, every, score_axis, text_width, widest
 from bon.report.numbers import format_number, format_score, format_unit
 from bon.report.svg import ACCENT, LINE, MEAN, SOFT, WIN, Element, dot, image, line, text
 from bon.result import Result
