@@ -27,6 +27,8 @@ from bon.cli.output import (
 from bon.errors import EngineError, InputError
 from bon.events import Done, Event, Note
 from bon.messages import say
+from bon.models import presets
+from bon.models.files.memory import size_line
 from bon.report.json_text import json_text
 from bon.result import Result
 from bon.settings import Request
@@ -60,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
     settings, messages = settings_from(args), _messages(args)
     request = Request(_or_standard_input(args.prompt), settings, messages, unconditional=args.unconditional)
     options = check_model_options(args, settings)
-    result, end = _run_events(_events(request, options))
+    place = "" if "endpoint" in options else presets.find(settings.model_name).model
+    result, end = _run_events(_events(request, options), size_line(settings.model_name, place))
     if result is not None:
         if args.json:
             print_text(json_text(result.to_dict()))
@@ -106,17 +109,19 @@ def _events(request: Request, options: dict[str, str]) -> Generator[Event, None,
 
 
 def _run_events(
-    events: Generator[Event, None, None]
+    events: Generator[Event, None, None], first_line: str | None = None
 ) -> tuple[Result | None, KeyboardInterrupt | EngineError | None]:
     """The result, and what ended the run before it was complete: Ctrl+C, or an error of the engine.
 
-    What had been generated before is kept; the result is None where that is nothing.
+    What had been generated before is kept; the result is None where that is nothing. first_line: what a terminal shows
+    while the model is loaded.
     """
     from bon.run_state import RunState
 
     state = RunState()
     try:
         with progress_line() as show, closing(events):
+            show(first_line or "")
             for event in events:
                 if isinstance(event, Done):
                     return event.result, None

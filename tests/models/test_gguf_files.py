@@ -1,7 +1,9 @@
 """GGUF files: how one is named, that it gives what the same model in safetensors gives, and what is refused."""
 
 import importlib.metadata
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,7 +51,7 @@ def test_a_file_gives_what_its_model_gives_in_safetensors_however_it_is_named(fi
     folder_and_file = f"{file.parent}:{file.name}"
     for name in (str(file), file.name, f"./{file.name}", f"~/{file.name}", str(file.parent), ".", folder_and_file):
         assert texts(bon.best_of_n("This movie", model=name, **RUN)) == expected, name
-    assert len({key[1] for key in loading.LIVE if str(key[1]).endswith(".gguf")}) == 1  # loaded once
+    assert len({key[1] for key in loading.LIVE if str(key[1]).endswith(file.name)}) == 1  # loaded once
     assert capsys.readouterr().err == ""  # of the loader's own progress bar, too
 
 
@@ -181,3 +183,11 @@ def test_in_a_container_its_share_of_memory_counts(tmp_path):
     (5_000, "5 kB"), (98_362_432, "98 MB"), (538_060_032, "0.5 GB"), (7 * 4 * 10**9, "28 GB")])
 def test_sizes_are_texts(size, text):
     assert memory.format_bytes(size) == text
+
+
+def test_a_terminal_shows_the_size_in_memory_before_the_model_is_loaded(file, monkeypatch, capsys):
+    loading.LIVE.clear()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 0)  # so that loading ends here
+    assert main(["This movie", "--model", str(file), "-n", "1"]) == 2
+    assert re.search(rf"{re.escape(str(file))}: \d+ kB, \d+ kB in memory.*are free", capsys.readouterr().err, re.DOTALL)

@@ -4,9 +4,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
+import yaml
 from huggingface_hub import SpaceHardware, metadata_load
 from huggingface_hub.errors import HfHubHTTPError
 from packaging.requirements import Requirement
@@ -16,6 +18,7 @@ from bon.cli import publish_command as publish
 from bon.cli.main import main
 from bon.errors import BonError, InputError, ModelError
 from bon.models import presets
+from bon.ui.hosting.deployment import Deployment
 from tests.support.hub_stand_in import RecordingApi
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +85,46 @@ def test_publishing_makes_the_space_and_sends_the_folder_once():
     assert creation == {"repo_type": "space", "space_sdk": "gradio", "private": True, "exist_ok": True}
     assert (name, upload["repo_type"]) == ("ada/best-of-n", "space")
     assert Path(upload["folder_path"]) == ROOT
+
+
+def test_a_space_with_a_preset_gets_its_variables_and_downloads_its_files_when_it_is_built():
+    class HubWithModels(Hub):
+        def add_space_variable(self, space: str, name: str, value: str) -> None:
+            self.calls.append(("variable", space, (name, value)))
+
+        def model_info(self, place: str):
+            names = ["config.json", "model.safetensors", "tokenizer.json", "onnx/model.onnx", "README.md"]
+            return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in names])
+
+        def upload_folder(self, **how) -> None:
+            folder = Path(how["folder_path"])
+            self.sent = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*")
+                         if file.is_file()}
+
+    hub = HubWithModels()
+    publish.publish("ada/chat", False, publish.preset_from_hub("smollm2"), api=hub)
+    set_variables = dict(value for call, _, value in hub.calls if call == "variable")
+    assert set_variables == {"BON_MODEL": "smollm2", "BON_MODELS": "embedded,smollm2", "BON_PUBLIC": "1"}
+    assert Deployment.of(set_variables).models[0] == "embedded"
+    assert set(hub.sent) == set(dict(publish.files()))
+    readme = hub.sent["README.md"].decode()
+    metadata, text = readme.split("---\n", 2)[1:]
+    assert yaml.safe_load(metadata) == {**front(), "preload_from_hub": [
+        "HuggingFaceTB/SmolLM2-135M-Instruct model.safetensors,config.json,tokenizer.json",
+    ]}
+    assert text == (ROOT / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2]
+
+
+def test_what_a_space_with_a_preset_needs_is_told_beforehand(capsys):
+    assert main(["publish", "ada/chat", "--dry-run", "--private", "--model", "smollm2"]) == 0
+    out = capsys.readouterr().out
+    assert "BON_MODEL=smollm2, BON_MODELS=embedded,smollm2." in out
+    assert re.search(r"downloads HuggingFaceTB/SmolLM2-135M-Instruct, 0\.3 GB", out)
+    assert re.search(r"needs about [\d.]+ GB of memory.* \d+ s", out)
+    assert main(["publish", "ada/chat", "--dry-run", "--model", "embedded"]) == 0
+    assert "BON_MODEL" not in capsys.readouterr().out
+    assert main(["publish", "ada/chat", "--dry-run", "--model", "someone/else"]) == 2
+    assert "BON_MODEL among the Space's variables" in capsys.readouterr().err
 
 
 def test_the_uploaded_files_run_the_page(tmp_path):

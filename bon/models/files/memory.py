@@ -1,12 +1,13 @@
 """Whether memory has room for a model, and sizes in bytes as text."""
 
 import functools
+import os
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from bon.errors import ModelError
-from bon.messages import say
+from bon.messages import Message, say
 from bon.models.files.gguf_header import read_header
 from bon.models.files.gguf_names import gguf_path, is_gguf
 
@@ -25,6 +26,15 @@ def _memory_of(path: str) -> int:
     with suppress(ModelError):
         return read_header(path, path).float32_bytes
     return 0
+
+
+def size_line(model: str, place: str) -> Message | None:
+    """The size of a GGUF file, and what it takes of memory, in a sentence; None for other places. model: its name."""
+    needed = memory_of(place)
+    if not needed:
+        return None
+    size = format_bytes(os.path.getsize(gguf_path(place) or place))
+    return say("loading.size", model=model, size=size, memory=format_bytes(needed))
 
 
 def check_room(needed: int, place: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bon.errors import BonError, EngineError, InputError, ModelError
 from bon.messages import say
 from bon.models import presets
-from bon.models.files.memory import format_bytes, memory_of
+from bon.models.files.memory import format_bytes, size_line
 from bon.models.files.progress import Download, download_of
 from bon.settings import Settings
 from bon.ui.hosting.deployment import Deployment
@@ -132,10 +132,7 @@ def wait_line(model: str) -> str:
     place = _place(model)
     if download := download_of(place):
         return say("loading.download", model=model_label(model), **_sizes(download))
-    if needed := memory_of(place):
-        size, memory = format_bytes(presets.local_bytes(place)), format_bytes(needed)
-        return say("loading.size", model=model_label(model), size=size, memory=memory)
-    return say("loading.line", model=model_label(model))
+    return size_line(model_label(model), place) or say("loading.line", model=model_label(model))
 
 
 def wait_words(model: str) -> str:
