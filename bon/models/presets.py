@@ -258,7 +258,8 @@ def local_bytes(place: str) -> int:
     if is_gguf(place):
         path = gguf_path(place)
         return os.path.getsize(path) if path else 0
-    folder = place if os.path.isdir(place) else snapshot(place) if place not in FREE else None
+    is_on_hub = place not in FREE and not os.path.isabs(place)
+    folder = place if os.path.isdir(place) else snapshot(place) if is_on_hub else None
     return sum(os.path.getsize(os.path.join(folder, file)) for file in needed(present(str(folder)))) if folder else 0
 
 

@@ -309,7 +309,7 @@ def test_models_lists_the_presets_and_which_files_exist(run, monkeypatch, tmp_pa
     tiny.save(tiny.gpt2(), tmp_path / "models/reviews")
     status, out, err = run("models")
     assert (status, err) == (0, "")
-    assert f"{tmp_path}/models/reviews (here)" in out
+    assert f"{tmp_path}/models/reviews (here, " in out
     assert f"{tmp_path}/models/sentiment (not here)" in out
     assert "lvwerra/gpt2-imdb (" in out
 
