@@ -497,7 +497,7 @@ def shown_while_loading(name: str) -> tuple[list[dict], list[dict]]:
 
 
 def test_a_page_shows_how_far_a_download_is(hub, machine):
-    hub.pace = 0.05
+    hub.pace = 0.15
     chips, lines = machine.call(shown_while_loading, "new/large")
     for descriptions, key in ((chips, "chip.downloading"), (lines, "loading.download")):
         shown = [description["values"] for description in descriptions if description and description.get("key") == key]
