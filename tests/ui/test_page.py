@@ -141,7 +141,7 @@ def done_shows_winner_facts_and_charts(page):
     ]
     assert page.locator(".strip .dot").count() == 5
     assert page.locator(".strip .dot.best").get_attribute("data-index") == "1"
-    assert "1: 0.540, 2: 0.783, 5: 0.970" in page.get_attribute(".insight .curve svg", "aria-label")
+    assert "1: 0.540, 2: 0.783, 4: 0.952, 5: 0.970" in page.get_attribute(".insight .curve svg", "aria-label")
     facts = page.eval_on_selector_all(".meta > span", "all => all.map(one => one.firstChild.textContent)")
     assert facts[:3] == ["candidate 1", "10 tokens", "log-probability −20.0"]
     assert re.fullmatch(r"seed \d+", facts[3])
@@ -624,7 +624,7 @@ def test_another_model_can_be_chosen_and_an_unknown_one_is_refused_by_name(app, 
     for field, folder in {"model": lm_folder, "scorer": reward_folder}.items():
         page.fill(f"#{field} input", folder)
         page.keyboard.press("Enter")
-    expect(page.locator(".chips")).to_contain_text(f"scorer: {reward_folder.name}", timeout=60_000)
+    expect(page.locator(".chips")).to_contain_text(f"scorer: {Path(reward_folder).name}", timeout=60_000)
     expect(page.locator("#target")).to_be_hidden()
     run(page)
     expect_phase(page, "done", timeout=60_000)
