@@ -6,6 +6,7 @@ Any request can name a new session, and every call of the HTTP interface is one 
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +20,8 @@ from bon.ui.hosting.rate_limit import visitor_id
 #: all visitors together.
 KEPT_FOR = timedelta(minutes=10)
 VISITOR_SESSIONS, ALL_SESSIONS = 20, 500
+#: Within a call that does not go through the queue: the visitor who makes it.
+DIRECT_CALLER: ContextVar[str | None] = ContextVar("DIRECT_CALLER", default=None)
 
 
 class Session(SessionState):
@@ -60,7 +63,7 @@ class Sessions(StateHolder):
     def __init__(self) -> None:
         super().__init__()
         self.streams = Counter()
-        self._visitors: dict[str, str] = {}  # of the sessions that had a run
+        self._visitors: dict[str, str] = {}
 
     def __getitem__(self, session_id: str) -> SessionState:
         if is_new := session_id not in self.session_data:
@@ -68,8 +71,9 @@ class Sessions(StateHolder):
         state = super().__getitem__(session_id)
         if session_id not in self._visitors:
             events = list(self.blocks._queue.event_ids_to_events.values())
-            if event := next((event for event in events if event.session_hash == session_id), None):
-                self._visitors[session_id] = visitor_id(event.request)
+            event = next((event for event in events if event.session_hash == session_id), None)
+            if visitor := visitor_id(event.request) if event else DIRECT_CALLER.get():
+                self._visitors[session_id] = visitor
                 is_new = True
         if is_new:
             self.drop_unused(but=session_id)

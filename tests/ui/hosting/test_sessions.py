@@ -94,3 +94,15 @@ def test_a_session_is_in_use_while_any_of_its_streams_is_open(page):
             next(run.iter_lines()), next(beat.iter_lines())
             assert held.streams == {"own": 2, "tab": 1}
             play.go.set()
+
+
+def test_sessions_of_direct_calls_count_as_their_callers(page, monkeypatch):
+    monkeypatch.setattr(sessions, "VISITOR_SESSIONS", 5)
+    batches = next(i for i, block in page.demo.blocks.items() if block.elem_id == "batch")
+    views = {"component_id": batches, "fn_name": "views", "data": []}
+    with httpx.Client(base_url=f"{page.url}/gradio_api", timeout=60) as http:
+        for i in range(20):
+            for route, body in (("run/stopped_view", {"data": [None]}), ("component_server", views)):
+                assert http.post(f"/{route}", json={**body, "session_hash": f"{route} {i}"}).status_code == 200
+    kept = page.demo.app.state_holder.session_data
+    assert 1 <= sum(name.startswith(("run", "component_server")) for name in kept) <= 6  # and the one that is new

@@ -14,6 +14,7 @@ from bon.ui.hosting.deployment import Deployment
 from bon.ui.hosting.layers.asgi import path_of, refusal
 from bon.ui.hosting.layers.body_limits import RECORD_ROUTES
 from bon.ui.hosting.rate_limit import Visitors, visitor_id
+from bon.ui.hosting.sessions import DIRECT_CALLER
 
 #: How many such calls are worked on at the same time; others wait.
 AT_ONCE = 8
@@ -37,12 +38,14 @@ class DirectCalls:
         path = path_of(scope) if scope["type"] == "http" else ""
         is_login, is_call = path.rstrip("/") == "/login", path.startswith(RECORD_ROUTES)
         try:
-            if is_login or (is_call and self._deployment.public):
+            visitor = visitor_id(Request(scope)) if is_login or is_call else None
+            if visitor and (is_login or self._deployment.public):
                 counted = self._guessers if is_login else self._callers
-                counted.admit(visitor_id(Request(scope)))
+                counted.admit(visitor)
         except LimitError as error:
             return await refusal(429, error.message)(scope, receive, send)
         if not is_call:
             return await self._app(scope, receive, send)
+        DIRECT_CALLER.set(visitor)
         async with self._turns:
             await self._app(scope, receive, send)
