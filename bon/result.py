@@ -31,13 +31,13 @@ class Candidate:
     generated, drawn at random.
     ended: `eos`, `length`, `stop_string`, `rejected`, `stopped`, or None while it is generated. full_text: all that was
     generated, where the run finishes sentences (`Settings.finish`), the length ended the text and some sentence is
-    complete; the text then ends with the last complete one.
+    complete; the text then ends with the last complete one. tokens_left_out: how many generated tokens the text does
+    not come from, for that reason or for a stop string.
     logprob: the sum of its tokens' log-probabilities under the raw model, nats, end of text not counted.
     sampled_logprob: the log-probability, nats, of sampling all that was generated under the settings, end of text or
     stop string counted.
     parts: the parts of a combined score, by scorer. judge: a second scorer's score, or None. certainty: the sum of its
     tokens' self-certainty (`bon.scorers.logprob`), where a scorer needs it. token_ids: of all that was generated.
-    tokens_left_out: how many of these the text does not come from.
     pieces: the text as the tokens extended it, each piece with the log-probability in nats of its tokens (several where
     they form one character). notes: sentences on how it was generated. whole: prompt and text decoded together, where
     the engine was told to. answerless: whether the model wrote its reasoning and nothing else, so that there is no text
@@ -53,6 +53,7 @@ class Candidate:
     cap: int = 0
     ended: str | None = None
     full_text: str | None = None
+    tokens_left_out: int = 0
     logprob: float | None = None
     sampled_logprob: float | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -62,7 +63,6 @@ class Candidate:
     pieces: tuple[tuple[str, float], ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
     whole: str | None = field(default=None, repr=False)
-    tokens_left_out: int = field(default=0, repr=False)
     answerless: bool = field(default=False, repr=False)
     logprob_incomplete: bool = field(default=False, repr=False)
     unrated: bool = field(default=False, repr=False)
@@ -90,8 +90,7 @@ class Candidate:
 
 
 #: Fields of a candidate that other modules use and that are no part of a result's public form.
-INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids", "pieces", "notes", "whole", "tokens_left_out",
-                      "answerless",
+INTERNAL = frozenset({"sampled_logprob", "certainty", "token_ids", "pieces", "notes", "whole", "answerless",
                       "logprob_incomplete", "unrated"})
 
 

@@ -151,7 +151,7 @@ class Comparison:
             return list(map(system.average, scores, values))
 
         opponents = [sample.opponent.score for sample in self.usable_samples]
-        tokens = [estimates.mean([c.tokens for c in candidates]) for candidates in by_prompt]
+        tokens = [estimates.mean([c.generated for c in candidates]) for candidates in by_prompt]
         kl, kl_error, kl_estimate = self._kl(system)
         return Row(
             system.kind, system.k,
@@ -302,7 +302,8 @@ def _lead(difference: float, kl: float) -> str:
 def _sample_to_dict(sample: PromptSamples) -> dict[str, Any]:
     """One prompt's samples in plain JSON types; unlike a result's, the candidates hold what KL is estimated from."""
     def plain(candidate: Candidate) -> dict[str, Any]:
-        names = ("index", "text", "score", "judge", "tokens", "cap", "ended", "logprob", "sampled_logprob")
+        names = ("index", "text", "score", "judge", "tokens", "tokens_left_out", "cap", "ended", "logprob",
+                 "sampled_logprob")
         return {name: getattr(candidate, name) for name in names}
 
     return {

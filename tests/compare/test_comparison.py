@@ -88,7 +88,8 @@ def test_best_of_k_is_the_mean_over_subsets_for_scorer_and_judge(record, k):
     beats = [best_of(s, k, [float(c["score"] > s["opponent"]["score"]) for c in s["base"]]) for s in record["samples"]]
     assert row["wins"]["mean"] == pytest.approx(np.mean(beats))
     assert row["kl"] == pytest.approx(math.log(k) - (k - 1) / k)
-    assert row["tokens"] == pytest.approx(k * np.mean([c["tokens"] for s in record["samples"] for c in s["base"]]))
+    tokens = [c["tokens"] + c["tokens_left_out"] for s in record["samples"] for c in s["base"]]
+    assert row["tokens"] == pytest.approx(k * np.mean(tokens))
 
 
 def test_base_and_tuned_are_the_means_of_their_samples(record):

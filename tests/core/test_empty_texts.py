@@ -142,7 +142,8 @@ def test_a_comparison_covers_only_the_prompts_with_a_scored_text(hasty, mute):
     assert comparison_view.summary(comparison)["rows"]
     assert comparison_view.cards_of(comparison)["best"]["score"]
     empty_comparison = comparison_run.run(prompts, ComparisonModels(mute, MeanLogprobScorer()), settings)
-    assert [note.key for note in empty_comparison.notes] == ["note.empty_compared", "note.prompts_left_out"]
+    assert [note.key for note in empty_comparison.notes] == [
+        "note.few_prompts", "note.empty_compared", "note.prompts_left_out"]
     assert (empty_comparison.rows(), empty_comparison.sentence()) == ([], "")
     for write in (comparison_files.comparison_html, comparison_files.comparison_text, comparison_files.comparison_csv):
         assert write(empty_comparison)

@@ -330,7 +330,8 @@ def test_the_dict_is_plain_json_with_the_promised_names_and_no_others(engine):
         "note_keys",
     ]
     assert set(record["candidates"][0]) == {
-        "rank", "index", "text", "score", "parts", "judge", "tokens", "cap", "ended", "full_text", "logprob"
+        "rank", "index", "text", "score", "parts", "judge", "tokens", "cap", "ended", "full_text",
+        "tokens_left_out", "logprob"
     }
     assert set(record["stats"]) == {"mean", "expected_best", "kl_bound", "kl_estimate", "win_rate"}
     assert {"prefill", "decode", "score", "total", "tokens_per_second"} <= set(record["timing"])

@@ -159,7 +159,8 @@ def test_names_of_the_dictionary_are_the_promised_ones_and_plain_json():
         "note_keys",
     }  # fmt: skip
     assert set(record["candidates"][0]) == {
-        "rank", "index", "text", "score", "parts", "judge", "tokens", "cap", "ended", "full_text", "logprob",
+        "rank", "index", "text", "score", "parts", "judge", "tokens", "cap", "ended", "full_text",
+        "tokens_left_out", "logprob",
     }  # fmt: skip
     assert set(record["stats"]) == {"mean", "expected_best", "kl_bound", "kl_estimate", "win_rate"}
     assert json.loads(json.dumps(record)) == record

@@ -92,7 +92,8 @@ def opened(record: str) -> dict:
     later = {name: Settings().filled().to_dict()[name]
              for name in ("finish", "min_p", "typical_p", "repetition_penalty", "stop")}
     assert not later.keys() & raw["settings"].keys()
-    candidates = [{"full_text": None, "unrated": False} | candidate for candidate in raw["candidates"]]
+    facts = {"full_text": None, "tokens_left_out": 0, "unrated": False}
+    candidates = [facts | candidate for candidate in raw["candidates"]]
     return raw | {"settings": raw["settings"] | later, "candidates": candidates}
 
 

@@ -129,7 +129,7 @@ def _card(system: str, prompt: str, best: Candidate, candidates: Sequence[Candid
         facts = [*facts, say("compare.bound", kl=f"{estimates.kl_bound(n):.2f}")]
     if best.judge is not None:
         facts = [*facts, say("compare.judge", score=format_score(best.judge))]
-    facts_line = join([say("tokens", n=sum(c.tokens for c in candidates)), *facts])
+    facts_line = join([say("tokens", n=sum(c.generated for c in candidates)), *facts])
     score = "" if best.score is None else format_score(best.score)
     return view | {"prompt": prompt, "text": best.text, "cut": best.tokens if best.cut else None, "score": score,
                    "unit": unit, "facts": facts_line}

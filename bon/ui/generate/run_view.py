@@ -303,7 +303,7 @@ def insight(result: Result) -> View:
 def savings(result: Result) -> list[dict[str, str]]:
     """The facts of a run with early rejection: what it spent. `facts` has estimates, which hold without it only."""
     candidates, max_tokens = result.candidates, sum(c.cap for c in result.candidates)
-    dropped, tokens = sum(c.ended == "rejected" for c in candidates), sum(c.tokens for c in candidates)
+    dropped, tokens = sum(c.ended == "rejected" for c in candidates), sum(c.generated for c in candidates)
     return [
         {"value": format_score(result.best.score), "label": say("fact.best", of=len(candidates)), "tip": ""},
         {"value": f"{dropped}", "label": say("fact.dropped"), "tip": say("tip.dropped")},
