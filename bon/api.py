@@ -140,12 +140,12 @@ def load(model: str | os.PathLike[str] = "embedded", scorer: ScorerLike | None =
          endpoint: str | None = None) -> Sampler:
     """Loads a model and its scorer and returns a `Sampler`; what is loaded already is used again.
 
-    model: a preset, folder or Hub id. scorer: the same, `logprob`, a transformers pipeline, any callable from a
-    list of texts to numbers, or None for the model's own. target, unit: what the scorer looks for and in which
-    unit (POSITIVE, probability), unless a run says otherwise. device, dtype: None chooses the fastest. endpoint: the
-    address of an OpenAI-compatible server; `model` then names one of its models, by default the only one, and the
-    scorer stays here. Raises `ModelError` where a model cannot be had, `InputError` for a target that the scorer does
-    not have.
+    model: a preset, folder, Hub id or GGUF file; a folder or repository may hold a LoRA adapter. scorer: the same but
+    for GGUF files and adapters, `logprob`, a transformers pipeline, any callable from a list of texts to numbers, or
+    None for the model's own. target, unit: what the scorer looks for and in which unit (POSITIVE, probability), unless
+    a run says otherwise. device, dtype: None chooses the fastest. endpoint: the address of an OpenAI-compatible server;
+    `model` then names one of its models, by default the only one, and the scorer stays here. Raises `ModelError` where
+    a model cannot be had, `InputError` for a target that the scorer does not have.
     """
     name, scorer_name = os.fspath(model) if isinstance(model, os.PathLike) else model, _name(scorer)
     settings = Settings(model=name, scorer=scorer_name, target=target, unit=unit)
@@ -163,8 +163,9 @@ def load_for(settings: Settings, scorer: ScorerLike | None = None, *, device: st
     spec = presets.find(model if endpoint is None else "embedded", scorer_name)
     engine: Engine
     if endpoint is None:
-        engine = local_engine = LocalEngine(*loading.causal(spec.model, device, dtype), name=spec.source or spec.name,
-                                            notes=_notes(spec))
+        generator, tokenizer = loading.causal(spec.model, device, dtype)
+        name = loading.name_with_base(spec.source or spec.name, generator)
+        engine = local_engine = LocalEngine(generator, tokenizer, name=name, notes=_notes(spec))
         local_engine.defaults = dataclasses.replace(local_engine.defaults, preset=spec.settings)
         model = spec.exact_name
     else:

@@ -202,10 +202,11 @@ class LocalWorker:
     tell: Tell = tell_nobody
 
     def describe(self) -> dict[str, Any]:
-        """Names, target and unit; device and number type."""
-        hardware = {name: value for name, value in self.engine.describe().items() if name in ("device", "dtype")}
+        """Names, target and unit; device and number type; the digest of an adapter."""
+        of_engine = {name: value for name, value in self.engine.describe().items()
+                     if name in ("device", "dtype", "adapter")}
         return {"model": self.engine.name, "scorer": self.scorer.name, "target": self.scorer.target,
-                "unit": self.scorer.unit, **hardware}
+                "unit": self.scorer.unit, **of_engine}
 
     def defaults(self) -> Defaults:
         """The engine's."""

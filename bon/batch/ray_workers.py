@@ -152,8 +152,8 @@ class Worker:
         self._sampler, self._settings, self._format = load(), settings, export_format
         actual = _describe_sampler(self._sampler)
         differences = messages.join(
-            say("error.workers_differ_in", name=name, one=str(description[name]), other=str(actual[name]))
-            for name in description if description[name] != actual[name]
+            say("error.workers_differ_in", name=name, one=str(description[name]), other=str(actual.get(name)))
+            for name in description if description[name] != actual.get(name)
         )
         self._mismatch = say("error.workers_differ", differences=differences) if differences else None
 

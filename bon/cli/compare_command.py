@@ -38,7 +38,7 @@ def parser() -> Parser:
     add_settings(parser, [name for name, setting in declared().items() if setting.compared])
     add_device_options(parser)
     parser.add_argument("--endpoint", help=argparse.SUPPRESS)  # to say what to do instead
-    parser.add_argument("--tuned", help="the tuned model: preset, Hub id, folder, or none (the preset's)")
+    parser.add_argument("--tuned", help="the tuned model: preset, Hub id, folder, LoRA adapter, or none (the preset's)")
     parser.add_argument("--judge", help="a second scorer, which selects nothing: as --scorer, or none (the preset's)")
     add_output_options(parser)
     return parser

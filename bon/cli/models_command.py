@@ -34,14 +34,16 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for row in rows:
         _print_row(row)
-    print_text("Any other causal language model: its Hub id, a folder or a GGUF file, as --model; a scorer likewise, "
-               "but for GGUF, as --scorer.")
+    print_text("Any other causal language model: its Hub id, a folder, a GGUF file or a LoRA adapter, as --model; a "
+               "scorer by its Hub id or folder, as --scorer.")
     print_text(f"Scorers without a model of their own: {', '.join(presets.FREE)}.")
     return 0
 
 
 def get(name: str) -> int:
-    """Downloads a model and its scorer where they are not here, says where they are, and returns the exit status."""
+    """Downloads a model and its scorer where they are not here, with the model that an adapter changes, says where they
+    are, and returns the exit status.
+    """
     from bon.models import download
     from bon.models.loading import quiet
 
@@ -49,8 +51,9 @@ def get(name: str) -> int:
     for place in dict.fromkeys((spec.model, spec.scorer)):
         if place not in presets.FREE:
             with quiet:
-                path = download.local_path(place)
-            print_text(f"{path} ({format_bytes(presets.local_bytes(place))})")
+                paths = download.local_paths(place)
+            for path in paths:
+                print_text(f"{path} ({format_bytes(presets.local_bytes(path))})")
     print_text(f'Try it: {PROGRAM} "This movie" --model {name}')
     return 0
 

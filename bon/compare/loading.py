@@ -63,7 +63,8 @@ def load_models(
 def _engine(name: str, where: Device) -> LocalEngine:
     spec = presets.find(name)
     short_name = spec.source or (Path(spec.model).name if "/" in name else name)
-    return LocalEngine(*loading.causal(spec.model, **where), name=short_name)
+    model, tokenizer = loading.causal(spec.model, **where)
+    return LocalEngine(model, tokenizer, name=loading.name_with_base(short_name, model))
 
 
 def _judge(name: str, scorer: Scorer, spec: presets.Spec, where: Device) -> Scorer:

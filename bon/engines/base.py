@@ -79,7 +79,9 @@ class Engine(Protocol):
         """Continues every job's prompt. Closing the iterator stops the work within one step."""
 
     def describe(self) -> dict[str, Any]:
-        """Plain facts for people: name, parameters, device, dtype, context, and whether it answers `chats`."""
+        """Plain facts for people: name, parameters, device, dtype, context, and whether it answers `chats`; of a model
+        with an adapter the digest of the `adapter`.
+        """
 
 
 def defaults_of(engine: Engine) -> Defaults:

@@ -18,6 +18,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 from bon.errors import ModelError
 from bon.messages import say
 from bon.models import presets
+from bon.models.files import adapters
 from bon.models.limits import vocabulary
 
 #: How a Git LFS pointer begins: the text that a repository holds in place of a large file.
@@ -37,10 +38,14 @@ HARMLESS = re.compile(r"LOAD REPORT|^Model config: |seem corrupted")
 
 
 def check_files(folder: str, place: str) -> None:
-    """Raises `ModelError` for a folder without weights or without some of them, or with a Git LFS pointer in a file."""
+    """Raises `ModelError` for a folder without weights or without some of them, with an adapter beside them, or with a
+    Git LFS pointer in a file.
+    """
     files = presets.present(folder)
     if not presets.weights(files):
         raise ModelError(presets.other_format(place, files) or say("error.folder_without_weights", folder=place))
+    if adapters.CONFIG in files:  # transformers would load both, or the adapter's own base
+        raise ModelError(say("error.adapter_beside_weights", model=place))
     for file in presets.needed(files):
         check_no_pointer(os.path.join(folder, file), place)
     if missing := presets.missing_weights(folder):

@@ -23,7 +23,7 @@ def local_path(place: str) -> str:
     if os.path.isabs(place) or os.path.isdir(place):
         return presets.checked_place(place)
     repository, file = hub_file(place)
-    timeout = 3 if presets.state(place) == "here" else 10
+    timeout = 3 if presets.files_state(place) == "here" else 10
     try:
         info = HfApi().model_info(repository, timeout=timeout, files_metadata=True)
     except Exception as error:
@@ -31,7 +31,7 @@ def local_path(place: str) -> str:
     sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
     names = list(sizes)
     files = [file] if file in names else [] if file else presets.needed(names)
-    if not (file or "config.json" in files):
+    if not (file or "config.json" in files or presets.is_adapter(names)):
         raise ModelError(presets.other_format(place, names) or say("error.hub_without_weights", model=place))
     if not files:
         raise ModelError(unnamed_file(repository, names) or say("error.hub_without_file", model=repository, file=file))
@@ -43,11 +43,17 @@ def local_path(place: str) -> str:
         return _cached_copy(place, _why_broken_off(place, error), error)
 
 
+def local_paths(place: str) -> list[str]:
+    """`local_path`, and that of the model which an adapter changes."""
+    path = local_path(place)
+    return [path, *map(local_path, filter(None, [presets.base_of(path)]))]
+
+
 def _cached_copy(place: str, message: str, error: Exception) -> str:
     """The folder or file of a complete copy in the Hub's cache. Raises `ModelError` with the message where there is
     none.
     """
-    if presets.state(place) == "here":
+    if presets.files_state(place) == "here":
         return gguf_path(place) or str(presets.snapshot(place))
     package = next((spec.package for spec in presets.presets() if spec.hub == place), None)
     if package:

@@ -21,8 +21,9 @@ from transformers import (
 
 from bon.errors import InputError, ModelError
 from bon.messages import say
-from bon.models import checkpoint, devices, download, packed_linear
+from bon.models import checkpoint, devices, download, packed_linear, presets
 from bon.models.cache import LiveCache
+from bon.models.files import adapters
 from bon.models.files.gguf_header import read_header
 from bon.models.files.gguf_names import is_gguf
 from bon.models.files.memory import check_room
@@ -43,7 +44,8 @@ def _cache_limit() -> int:
 Loaded: TypeAlias = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 AutoModel: TypeAlias = type[AutoModelForCausalLM] | type[AutoModelForSequenceClassification]
 
-#: What is loaded, by the class's name, place, device and number type; scorers of other types by theirs and the place.
+#: What is loaded, by the class's name, place, device, number type and, for an adapter in a folder, the version of its
+#: files; scorers of other types by theirs and the place.
 LIVE: LiveCache[tuple[str | None, ...], Any] = LiveCache(_cache_limit())
 TORCH_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "float16": torch.float16}
 #: transformers patches torch while it loads: two loads at once find each other's weights missing.
@@ -62,11 +64,16 @@ ARCHITECTURES = {
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Facts of a loaded model: its parameters, the type of the numbers that it multiplies, and notes on its loading."""
+    """Facts of a loaded model: its parameters, the type of the numbers that it multiplies, and notes on its loading.
+
+    Of one with an adapter, base is the name of the model without it, and adapter the digest of the adapter's files.
+    """
 
     parameters: int
     dtype: str
     notes: tuple[str, ...] = ()
+    base: str = ""
+    adapter: str = ""
 
 
 def facts(model: PreTrainedModel) -> Facts:
@@ -80,8 +87,14 @@ def notes(model: PreTrainedModel) -> tuple[str, ...]:
     return facts(model).notes if loaded_by_bon(model) else ()
 
 
+def name_with_base(name: str, model: PreTrainedModel) -> str:
+    """The name of a model, with that of the model which it changes where it is an adapter."""
+    base = facts(model).base
+    return f"{name} + {base}" if base else name
+
+
 def causal(place: str, device: str | None = None, dtype: str | None = None) -> Loaded:
-    """A causal language model in eval mode with its tokenizer, from a folder or the Hub.
+    """A causal language model in eval mode with its tokenizer, from a folder or the Hub, which may hold an adapter.
 
     Raises `ModelError` where it is absent, out of reach or of another kind.
     """
@@ -100,7 +113,7 @@ def _live(auto_model: AutoModel, place: str, device: str | None, dtype: str | No
     device = devices.choose_device(device)
     if dtype == "int8" and not (device == "cpu" and packed_linear.can_round()):
         raise InputError("dtype", say("error.no_int8"))
-    key = auto_model.__name__, place, device, dtype
+    key = auto_model.__name__, place, device, dtype, *filter(None, [adapters.version(place)])
     return LIVE.get(key, lambda: _load(auto_model, place, device, dtype))
 
 
@@ -113,12 +126,13 @@ def out_of_memory(error: Exception) -> bool:
 def _load(auto_model: AutoModel, place: str, device: str, dtype: str | None) -> Loaded:
     with quiet as warnings:
         path = download.local_path(place)
+        of_adapter: dict[str, Any] = {}
         try:
-            with _ONE_AT_A_TIME:
-                if is_gguf(path):
-                    model, tokenizer = _from_gguf(auto_model, path, place)
-                else:
-                    model, tokenizer = _from_folder(auto_model, path, place)
+            if auto_model is AutoModelForCausalLM and not is_gguf(path) and presets.is_adapter(presets.present(path)):
+                model, tokenizer, of_adapter = _with_adapter(path, place)
+            else:
+                with _ONE_AT_A_TIME:
+                    model, tokenizer = _from_path(auto_model, path, place)
             if auto_model is AutoModelForCausalLM:  # tried in float32, which rounds least, and before it is on a GPU
                 if reads_ahead(model):
                     raise ModelError(say("error.reads_ahead", model=place))
@@ -128,8 +142,47 @@ def _load(auto_model: AutoModel, place: str, device: str, dtype: str | None) -> 
             raise
         except Exception as error:  # each library raises its own errors; the user needs one sentence
             raise ModelError(_why_unreadable(place, device, error, warnings)) from error
-        setattr(model, FACTS, replace(facts(model), notes=checkpoint.doubts(warnings, tokenizer, place)))
+        doubts = checkpoint.doubts(warnings, tokenizer, place)
+        setattr(model, FACTS, replace(facts(model), notes=(*of_adapter.pop("notes", ()), *doubts), **of_adapter))
     return model, tokenizer
+
+
+def _with_adapter(folder: str, place: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
+    """A model of its own with a LoRA adapter merged into its weights, in float32 on the processor; values of its facts.
+
+    The adapter's tokenizer is preferred to the model's, since training may have added tokens or a chat template. Raises
+    `ModelError`.
+    """
+    adapter = adapters.read_adapter(folder, place)
+    adapters.check_adapter(adapter)
+    if missing := checkpoint.not_installed(["peft"]):
+        raise ModelError(say("error.adapter_needs_package", model=place, package=" ".join(missing)))
+    from bon.models.files import adapter_loader
+
+    checkpoint.check_no_pointer(adapters.weights_path(folder) or "", place)
+    weights = adapter_loader.read_weights(adapter)
+    base = presets.base_place(folder, place)
+    try:
+        path = download.local_path(base)
+        with _ONE_AT_A_TIME:
+            model, tokenizer = _from_path(AutoModelForCausalLM, path, base)
+    except ModelError as error:
+        raise ModelError(say("error.adapter_base", model=place, base=adapter.base, error=error.message)) from error
+    if getattr(model, "is_quantized", False):
+        raise ModelError(say("error.adapter_base_quantised", model=place, base=adapter.base))
+    with _ONE_AT_A_TIME:
+        model = adapter_loader.merged(model, adapter, weights)
+    files = presets.present(folder)
+    if "tokenizer_config.json" in files and any(map(presets.TOKENIZERS.fullmatch, files)):
+        tokenizer = _tokenizer(folder, place)
+    notes = []
+    if unknown := adapter_loader.unknown_options(adapter):
+        version = adapter_loader.peft_version()
+        notes.append(say("note.adapter_options", model=place, version=version, names=", ".join(unknown)))
+    if adapter.revision not in ("", "main"):
+        notes.append(say("note.adapter_revision", model=place, base=adapter.base, revision=adapter.revision))
+    name = os.path.basename(base) if os.path.isabs(base) else base
+    return model, tokenizer, {"notes": notes, "base": name, "adapter": adapters.content_digest(folder)}
 
 
 def _placed(auto_model: AutoModel, model: PreTrainedModel, device: str, dtype: str | None) -> PreTrainedModel:
@@ -149,6 +202,11 @@ def _placed(auto_model: AutoModel, model: PreTrainedModel, device: str, dtype: s
         facts_ = Facts(facts_.parameters, plain)
     setattr(model, FACTS, facts_)
     return model
+
+
+def _from_path(auto_model: AutoModel, path: str, place: str) -> Loaded:
+    """The model in float32 on the processor, from a folder or a GGUF file. Raises `ModelError`."""
+    return (_from_gguf if is_gguf(path) else _from_folder)(auto_model, path, place)
 
 
 def _from_folder(auto_model: AutoModel, folder: str, place: str) -> Loaded:

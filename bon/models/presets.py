@@ -1,18 +1,20 @@
-"""The presets, and what a model's name stands for, with its scorer: a folder, a Hub id, or a GGUF file in one of these.
-Nothing is loaded here.
+"""The presets, and what a model's name stands for, with its scorer: a folder or a Hub id, of a model or an adapter, or
+a GGUF file in one of these. Nothing is loaded here.
 """
 
 import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bon.assets_folder import assets_folder
-from bon.errors import InputError, ModelError
+from bon.errors import BonError, InputError, ModelError
 from bon.messages import say
+from bon.models.files import adapters
 from bon.models.files.gguf_names import gguf_path, hub_file, is_gguf, packaged_file, unnamed_file
 from bon.settings import FLOAT_MAX
 
@@ -219,11 +221,14 @@ def checked_place(name: str, field: str = "model") -> str:
 def _place_in_folder(folder: str, name: str) -> str:
     """The folder, or the GGUF file that is the only model in it. Raises `ModelError` where there is neither."""
     files = present(folder)
+    if is_adapter(files):
+        return folder
     found = [] if weights(files) else [file for file in files if is_gguf(file)]
     if len(found) == 1:
         return os.path.join(folder, found[0])
     if found or not os.path.isfile(os.path.join(folder, "config.json")):
-        raise ModelError(other_format(name, files) or say("error.folder_without_model", folder=name))
+        raise ModelError(other_format(name, [*files, *adapters.in_subfolders(folder)])
+                         or say("error.folder_without_model", folder=name))
     return folder
 
 
@@ -237,13 +242,56 @@ def _is_hub_id(name: str) -> bool:
     return well_formed and len(parts) <= 2 and len(name) <= 96 and "--" not in name and ".." not in name
 
 
+def is_adapter(files: list[str]) -> bool:
+    """Whether the files of a folder or repository are those of an adapter, which changes a model that is elsewhere."""
+    return adapters.CONFIG in files and not weights(files)
+
+
+def base_place(folder: str, place: str) -> str:
+    """Where the model is that the adapter in a folder changes: a folder, a GGUF file or a Hub id.
+
+    A folder may be named as seen from the adapter's, and one that is not where the adapter's config says may be beside
+    the adapter. place: what to call the adapter. Raises `ModelError` where the config names no model that can be.
+    """
+    name = adapters.read_adapter(folder, place).base
+    if name.startswith(("\\\\", "//")):  # Windows would ask the machine that it names
+        raise ModelError(say("error.network_folder"))
+    beside = os.path.join(os.path.dirname(folder), os.path.basename(name.rstrip("/\\")))
+    places = (os.path.expanduser(name), os.path.join(folder, name), beside)
+    found = next((path for path in places if os.path.isdir(path) or (is_gguf(path) and os.path.isfile(path))), name)
+    try:
+        return checked_place(found)
+    except BonError as error:
+        raise ModelError(say("error.adapter_base", model=place, base=name, error=error.message)) from error
+
+
+def base_of(place: str) -> str | None:
+    """Where the model is that an adapter changes; None for other places, and for adapters that are not here."""
+    folder = _folder(place) if place not in FREE else None
+    with suppress(ModelError, OSError):
+        if folder and is_adapter(present(str(folder))):
+            return base_place(str(folder), place)
+    return None
+
+
 def state(place: str) -> str:
-    """How much of a model, or of a scorer, is on this machine: `here`, `partly here` or `not here`."""
+    """How much of a model, or of a scorer, is on this machine: `here`, `partly here` or `not here`.
+
+    An adapter is here where the model is that it changes.
+    """
+    base = base_of(place)
+    return "partly here" if base and files_state(base) != "here" else files_state(place)
+
+
+def files_state(place: str) -> str:
+    """`state` without a look at the model that an adapter changes."""
     if place in FREE:
         return "here"
     if is_gguf(place):
         return "here" if gguf_path(place) else "not here"
-    folder = Path(place) if os.path.isabs(place) or os.path.isdir(place) else snapshot(place)
+    folder = _folder(place)
+    if folder and is_adapter(files := present(str(folder))):
+        return "here" if adapters.weights_file(files) else "partly here"
     if folder is None or not (folder / "config.json").is_file():
         return "not here"
     model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
@@ -258,17 +306,26 @@ def local_bytes(place: str) -> int:
     if is_gguf(place):
         path = gguf_path(place)
         return os.path.getsize(path) if path else 0
-    is_on_hub = place not in FREE and not os.path.isabs(place)
-    folder = place if os.path.isdir(place) else snapshot(place) if is_on_hub else None
+    folder = _folder(place) if place not in FREE else None
     return sum(os.path.getsize(os.path.join(folder, file)) for file in needed(present(str(folder)))) if folder else 0
 
 
 def snapshot(hub_id: str) -> Path | None:
-    """The folder of the Hub's cache with the latest files of a model that were downloaded; None where none were."""
+    """The folder of the Hub's cache with the latest files of a model or an adapter that were downloaded; None where
+    none were.
+    """
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(hub_id, "config.json")
-    return Path(config).parent if isinstance(config, str) else None
+    configs = (try_to_load_from_cache(hub_id, name) for name in ("config.json", adapters.CONFIG))
+    return next((Path(config).parent for config in configs if isinstance(config, str)), None)
+
+
+def _folder(place: str) -> Path | None:
+    """The folder of a place, in the Hub's cache if it is on the Hub; None where it is not here or is no folder."""
+    if is_gguf(place):
+        return None
+    folder = Path(place) if os.path.isabs(place) or os.path.isdir(place) else snapshot(place)
+    return folder if folder and folder.is_dir() else None
 
 
 def present(folder: str) -> list[str]:
@@ -298,7 +355,11 @@ def missing_weights(folder: str) -> str | None:
 
 
 def needed(files: list[str]) -> list[str]:
-    """Those of a model's files, on the Hub or in a folder, that loading reads; none where there are no weights."""
+    """Those of a model's or an adapter's files, on the Hub or in a folder, that loading reads; none where there are no
+    weights.
+    """
+    if is_adapter(files):
+        return [file for file in files if file == adapters.weights_file(files) or _is_small(file)]
     if not weights(files):
         return []
     form = next(form for form, _ in WEIGHTS if form.fullmatch(weights(files)[0]))
@@ -312,8 +373,15 @@ def _is_small(file: str) -> bool:
 
 
 def other_format(place: str, files: list[str]) -> str | None:
-    """The error for a model whose files are an adapter or GGUF instead of weights; None for other files."""
-    return say("error.only_adapter", model=place) if "adapter_config.json" in files else unnamed_file(place, files)
+    """The error for a model whose files are an adapter, several in folders, or GGUF instead of weights; None for other
+    files.
+    """
+    if adapters.CONFIG in files:
+        return say("error.only_adapter", model=place)
+    folders = [os.path.dirname(file) for file in files if file.endswith(f"/{adapters.CONFIG}")]
+    if folders:
+        return say("error.several_adapters", model=place, names=", ".join(folders), example=f"{place}/{folders[0]}")
+    return unnamed_file(place, files)
 
 
 def hub_is_off() -> bool:

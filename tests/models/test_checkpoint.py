@@ -236,7 +236,7 @@ def test_a_git_lfs_pointer_that_is_not_read_is_ignored(folder, tmp_path):
 
 @pytest.mark.parametrize("with_config", [False, True])
 @pytest.mark.parametrize(("file", "advice"), [
-    ("adapter_config.json", "Merge the two"), ("tf_model.h5", ""),
+    ("adapter_config.json", "names no peft_type"), ("tf_model.h5", ""),
 ])
 def test_a_folder_with_another_format_in_place_of_weights_says_what_to_do(file, advice, with_config, folder, tmp_path):
     folder()

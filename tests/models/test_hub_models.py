@@ -27,6 +27,7 @@ from bon.ui.generate.handlers import GenerateHandlers
 from bon.ui.hosting.deployment import Deployment
 from tests.support import hub_stand_in as stand_in
 from tests.support import tiny
+from tests.support.adapters import change_config, write_adapter
 from tests.support.forms import FIRST_VALUES
 from tests.support.gguf_files import write_gguf
 
@@ -51,6 +52,11 @@ def machine(tmp_path_factory):
     (root / "bad/empty").mkdir()
     (root / "bad/adapter").mkdir()
     (root / "bad/adapter/adapter_config.json").write_text("{}")
+    (root / "bad/adapters/first").mkdir(parents=True)
+    (root / "bad/adapters/first/adapter_config.json").write_text("{}")
+    for name, base in {"new/tone": "new/base", "bad/tone": "new/nowhere"}.items():
+        write_adapter(root / name, tiny.save(tiny.llama(), root / "new/base"))
+        change_config(root / name, base_model_name_or_path=base)
     (root / "new/gguf").mkdir()
     write_gguf(root / "new/gguf/tiny.F32.gguf", tiny.save(tiny.llama(), root / "new/llama"), template=CHAT)
     (root / "new/gguf/tiny-Q4_0.gguf").write_bytes(b"GGUF")
@@ -240,10 +246,36 @@ def test_an_invalid_token_is_named_as_the_reason(bon, hub, logged_in):
     assert_one_line(err, "does not accept the token", "Log in again", "HF_TOKEN")
 
 
-def test_a_repository_with_an_adapter_alone_says_what_to_do(bon, hub):
-    status, _, err = bon(*RUN, "--model", "bad/adapter")
+def test_an_adapter_and_its_base_are_fetched_and_found_without_the_hub(bon, hub, machine):
+    run = [*RUN, "--model", "new/tone", "--scorer", "logprob"]
+    assert bon("models", "get", "new/tone")[0] == 0
+    assert machine.call(presets.state, "new/tone") == "here"
+    hub.stop()
+    try:
+        status, out, err = bon(*run)
+        shutil.rmtree(machine.home / "hub/models--new--base")
+        machine.call(forget)
+        without_base = bon(*run)
+    finally:
+        hub.start()
+    assert status == 0, err
+    assert json.loads(out)["model"] == "new/tone + new/base"
+    assert without_base[0] == 2
+    assert_one_line(without_base[2], "changes the model new/base", "hf download new/base")
+    assert machine.call(presets.state, "new/tone") == "partly here"
+    status, online, err = bon(*run)
+    assert status == 0, err
+    assert texts(online) == texts(out)
+
+
+@pytest.mark.parametrize(("name", "parts"), [
+    ("bad/adapter", ["names no peft_type"]), ("bad/adapters", ["several: first", "download it first"]),
+    ("bad/tone", ["changes the model new/nowhere", "base_model_name_or_path"]),
+])
+def test_a_repository_with_an_adapter_that_cannot_be_loaded_says_what_to_do(name, parts, bon, hub):
+    status, _, err = bon(*RUN, "--model", name)
     assert status == 2
-    assert_one_line(err, "bad/adapter", "Merge the two")
+    assert_one_line(err, name, *parts)
 
 
 def test_a_gguf_file_is_fetched_alone_and_found_without_the_hub(bon, hub, machine):

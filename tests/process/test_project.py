@@ -43,9 +43,9 @@ def test_every_requirement_is_imported_by_the_product_and_every_import_is_requir
     required = {{"markdown-it-py": "markdown_it"}.get(name, name) for name in required}
     outside = set().union(*map(imports, [ROOT / "app.py", *(ROOT / "bon").rglob("*.py")]))
     # Peers of the speed table and the tuning run in environments of their own; a ZeroGPU Space brings `spaces`;
-    # Parquet, other servers, clusters and GGUF files are extras.
+    # Parquet, other servers, clusters, GGUF files and adapters are extras.
     outside -= {*sys.stdlib_module_names, "bon", "trl", "datasets", "ctranslate2", "spaces", "openai", "pyarrow", "ray"}
-    outside -= {"gguf", "psutil"}
+    outside -= {"gguf", "peft", "psutil"}
     assert required <= outside
     # The last of these comes with transformers, the others with gradio.
     assert outside - required <= {"fastapi", "h11", "httpx", "pydantic", "starlette", "typing_extensions", "uvicorn",

@@ -108,22 +108,23 @@ class _Handler(BaseHTTPRequestHandler):
     def _api(self, model: str, segments: list[str]) -> None:
         if not self._known(model, "/".join(["api", *segments])):
             return
-        files = sorted(path.name for path in (self.hub.root / model).iterdir())
+        folder = self.hub.root / model
+        files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         if not segments or segments[0] == "revision":
             payload = {"id": model, "sha": COMMIT, "tags": [],
-                       "siblings": [{"rfilename": file, "size": (self.hub.root / model / file).stat().st_size}
-                                    for file in files]}
+                       "siblings": [{"rfilename": file, "size": (folder / file).stat().st_size} for file in files]}
         elif segments[0] == "tree" and len(segments) == 2:
-            payload = [self._entry(self.hub.root / model / file) for file in files]
+            payload = [self._entry(folder, file) for file in files]
         else:
             return self._refuse(404, "EntryNotFound")
         self._send(200, json.dumps(payload).encode(), {"Content-Type": "application/json"})
 
     @staticmethod
-    def _entry(path: Path) -> dict:
+    def _entry(folder: Path, file: str) -> dict:
+        path = folder / file
         size = path.stat().st_size
         large = {"lfs": {"oid": _hash(path.read_bytes()), "size": size, "pointerSize": 130}}
-        return {"type": "file", "path": path.name, "size": size, "oid": "0" * 40,
+        return {"type": "file", "path": file, "size": size, "oid": "0" * 40,
                 **(large if path.name.endswith(WEIGHTS) else {})}
 
     def _resolve(self, model: str, revision: str, file: str) -> None:

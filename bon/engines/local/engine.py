@@ -81,6 +81,7 @@ class LocalEngine:
             "dtype": facts.dtype,
             "context": self.context,
             "chats": self._encoder.has_template,
+            **({"adapter": facts.adapter} if facts.adapter else {}),
         }
 
     def decode(self, ids: Sequence[int]) -> str:

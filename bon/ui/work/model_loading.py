@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: The errors that tell what is in a folder, or whether there is one.
 ABOUT_FOLDERS = ("error.no_such_folder", "error.no_such_gguf_file", "error.folder_without_model",
-                 "error.folder_without_weights", "error.only_adapter", "error.only_gguf")
+                 "error.folder_without_weights", "error.only_adapter", "error.only_gguf", "error.several_adapters",
+                 "error.adapter_beside_weights", "error.adapter_base", "error.adapter_base_quantised",
+                 "error.adapter_does_not_fit", "error.adapter_not_merged")
 
 
 class ModelLoader:
@@ -99,7 +101,7 @@ class ModelLoader:
         for settings in all_settings:
             try:
                 for place in filter(_is_away, _places(settings)):
-                    download.local_path(place)
+                    download.local_paths(place)
             except BonError as error:
                 log.warning("%s", error)
 
@@ -123,8 +125,9 @@ def _places(settings: Settings, more: Sequence[str] = ()) -> list[str]:
 
 
 def _is_away(place: str) -> bool:
-    """Whether loading a place would download it."""
-    return not os.path.isabs(place) and presets.state(place) != "here"
+    """Whether loading a place would download it, or the model that it changes as an adapter."""
+    places = filter(None, [place, presets.base_of(place)])
+    return any(not os.path.isabs(each) and presets.files_state(each) != "here" for each in places)
 
 
 def wait_line(model: str) -> str:
