@@ -5,10 +5,9 @@ import dataclasses
 from pathlib import Path
 
 from bon.cli.options import PROGRAM, Parser, parse_whole_numbers
-from bon.cli.output import print_text
+from bon.cli.output import print_json, print_text
 from bon.errors import InputError, ModelError
 from bon.messages import say
-from bon.report.json_text import json_text
 from bon.settings import whole
 
 HELP = "measure the speed on this machine, beside other programs"
@@ -64,21 +63,25 @@ def run(args: argparse.Namespace) -> int:
         *([batch_speed.throughput(batch_prompts)] if batch_prompts else ()),
     ]
     if measurements:
-        print_text("\n".join(json_text(dataclasses.asdict(measurement)) for measurement in measurements))
+        for measurement in measurements:
+            print_json(dataclasses.asdict(measurement))
         return 0
     dtypes = args.dtype.split(",")
     if args.models:
         for work in (speed_table.Work(Path(args.models), n, tokens, lengths)
                      for tokens in prompt_lengths for n in counts):
             for dtype in dtypes:
-                print_text(json_text(speed_table.time_bon(work, dtype)), flush=True)
+                print_json(speed_table.time_bon(work, dtype), flush=True)
         return 0
     sizes = args.sizes.split(",")
     if unknown := set(sizes) - set(random_models.SIZES):
         raise InputError("sizes", say("error.unknown_sizes", sizes=", ".join(random_models.SIZES),
                                       unknown=", ".join(sorted(unknown))))
     rows = speed_table.table(dtypes, turns, args.peer_python, sizes, counts, prompt_lengths, lengths, args.peer_dtype)
-    lines = (json_text(dataclasses.asdict(row)) for row in rows) if args.json else speed_table.markdown(rows)
-    for line in lines:
-        print_text(line, flush=True)
+    if args.json:
+        for row in rows:
+            print_json(dataclasses.asdict(row), flush=True)
+    else:
+        for line in speed_table.markdown(rows):
+            print_text(line, flush=True, fold=False)
     return 0

@@ -14,11 +14,18 @@ from bon.cli.options import (
     add_settings,
     settings_from,
 )
-from bon.cli.output import add_output_options, check_output_files, print_text, progress_line, write_output_files
+from bon.cli.output import (
+    add_output_options,
+    check_output_files,
+    print_json,
+    print_text,
+    progress_line,
+    table_width,
+    write_output_files,
+)
 from bon.errors import InputError
 from bon.messages import say
 from bon.models import presets
-from bon.report.json_text import json_text
 from bon.settings import UNITS, declared
 
 if TYPE_CHECKING:
@@ -67,7 +74,10 @@ def run(args: argparse.Namespace) -> int:
         settings = settings.named(unit=models.scorer.unit)
     comparison, complete = _last_comparison(comparison_run.stream(prompts, models, settings), len(prompts))
     if comparison is not None:
-        print_text(json_text(comparison.to_dict()) if args.json else comparison_files.comparison_text(comparison))
+        if args.json:
+            print_json(comparison.to_dict())
+        else:
+            print_text(comparison_files.comparison_text(comparison, table_width()))
         makers = {"csv": comparison_files.comparison_csv, "html": comparison_files.comparison_html}
         write_output_files(args, makers, comparison)
     return 0 if complete else INTERRUPTED

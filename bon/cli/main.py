@@ -89,7 +89,7 @@ def _report(error: Exception) -> int:
         print_to_stderr(str(error))
         return 2 if isinstance(error, InputError | ModelError) else 1
     if sys.flags.dev_mode:
-        print_text("".join(traceback.format_exception(error)), sys.stderr)
+        print_text("".join(traceback.format_exception(error)), sys.stderr, fold=False)
         return 1
     print_to_stderr(f"{type(error).__name__}: {error} (python -X dev -m bon shows where)")
     return 1

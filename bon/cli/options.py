@@ -33,7 +33,9 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str] | None = 
         flags = [f"-{name}"] * (len(name) == 1) + ["--" + name.replace("_", "-")]
         how = r"; one for each option, with \n for a line's end" if setting.several else ""
         help = f"{setting.help}{how} ({setting.described_default})".replace("%", "%%")
-        parser.add_argument(*flags, dest=name, metavar=name.upper(), help=help, action=action)
+        # The last word alone, so that the usage fits a narrow terminal.
+        metavar = name.upper().rpartition("_")[2]
+        parser.add_argument(*flags, dest=name, metavar=metavar, help=help, action=action)
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:

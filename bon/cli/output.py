@@ -13,6 +13,7 @@ from typing import TextIO, TypeVar
 from bon.errors import BonError, InputError
 from bon.messages import say
 from bon.report import safe_files
+from bon.report.json_text import json_text
 from bon.result import WIDTH, Result, as_text, printable, show_controls
 
 T = TypeVar("T")
@@ -25,14 +26,22 @@ _BEST_SCORE = re.compile(r"^   1 {2}[ \d.-]{6,}(?=  )", re.MULTILINE)
 
 
 def print_text(text: str, stream: TextIO | None = None, flush: bool = False,
-               decorate: Callable[[str], str] = str) -> None:
+               decorate: Callable[[str], str] = str, fold: bool = True) -> None:
     """Prints a text to a stream, else to standard output. decorate: adds colours, once nothing else can.
 
-    On a terminal, characters of models, servers and files that would control it are shown as their escapes. Files and
-    pipes get the text as it is.
+    On a terminal, characters of models, servers and files that would control it are shown as their escapes, and lines
+    that are wider are folded, unless `fold` is False. Files and pipes get the text as it is.
     """
     stream = stream or sys.stdout
-    print(decorate(show_controls(text) if stream.isatty() else text), file=stream, flush=flush)
+    if stream.isatty():
+        text = show_controls(text)
+        text = _folded(text, _columns(stream)) if fold else text
+    print(decorate(text), file=stream, flush=flush)
+
+
+def print_json(value: object, flush: bool = False) -> None:
+    """Prints a value as JSON on one line, however wide the terminal is."""
+    print_text(json_text(value), flush=flush, fold=False)
 
 
 def print_to_stderr(message: str) -> None:
@@ -43,22 +52,36 @@ def print_to_stderr(message: str) -> None:
 
 def print_result(result: Result) -> None:
     """Prints a run's result as text, on a terminal not wider than that, and with the winner's score in colour."""
-    width = text_width(sys.stdout)
+    terminal = sys.stdout.isatty()
+    width = min(WIDTH, _columns(sys.stdout)) if terminal else WIDTH
+    text = as_text(result, width, escapes=terminal)
 
     def decorate(text: str) -> str:
-        if sys.stdout.isatty():
-            text = "\n".join(line if len(line) <= width else textwrap.fill(line, width) for line in text.split("\n"))
         return _BEST_SCORE.sub(lambda match: coloured(sys.stdout, match[0], GREEN), text, count=1)
 
-    print_text(as_text(result, width, escapes=sys.stdout.isatty()), decorate=decorate)
+    print_text(_folded(text, width) if terminal else text, decorate=decorate)
 
 
-def text_width(stream: TextIO) -> int:
-    """The most columns of a text: those of the terminal that the stream is, up to `WIDTH`."""
+def table_width() -> int | None:
+    """The most columns of a table on standard output; None where that is no terminal."""
+    return _columns(sys.stdout) if sys.stdout.isatty() else None
+
+
+def _columns(terminal: TextIO) -> int:
+    """The columns of a terminal, or what COLUMNS says; `WIDTH` where neither is known."""
     columns = os.environ.get("COLUMNS", "")
-    if stream.isatty() and not columns.isdecimal():
-        columns = str(os.get_terminal_size(stream.fileno()).columns)
-    return max(WIDTH_MIN, min(WIDTH, int(columns))) if stream.isatty() and int(columns) else WIDTH
+    count = int(columns) if columns.isdecimal() else os.get_terminal_size(terminal.fileno()).columns
+    return max(WIDTH_MIN, count) if count else WIDTH
+
+
+def _folded(text: str, width: int) -> str:
+    """The text with its wider lines folded at spaces, what follows indented by two more than the line's beginning."""
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip(" "))] + "  " * line.startswith(" ")
+        wide = len(line) > width
+        lines.append(textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False) if wide else line)
+    return "\n".join(lines)
 
 
 def coloured(stream: TextIO, text: str, colour: str) -> str:
@@ -117,13 +140,14 @@ def _file_error(key: str, option: str, file: str | Path, error: OSError) -> str:
 def progress_line() -> Iterator[Callable[[str], None]]:
     """A context with a function that shows a line of progress on a terminal, over the line before.
 
-    The line is cleared at the end. Without a terminal nothing is shown.
+    Of a line that is wider than the terminal, its beginning is shown. The line is cleared at the end. Without a
+    terminal nothing is shown.
     """
     terminal = sys.stderr.isatty()
 
     def show(line: str) -> None:
         if terminal:
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+            print(f"\r\033[K{line[: _columns(sys.stderr) - 1]}", end="", file=sys.stderr, flush=True)
 
     try:
         yield show

@@ -18,8 +18,8 @@ from bon.cli.options import (
 from bon.cli.output import (
     add_output_options,
     check_output_files,
+    print_json,
     print_result,
-    print_text,
     print_to_stderr,
     progress_line,
     write_output_files,
@@ -29,7 +29,6 @@ from bon.events import Done, Event, Note
 from bon.messages import say
 from bon.models import presets
 from bon.models.files.memory import size_line
-from bon.report.json_text import json_text
 from bon.result import Result
 from bon.settings import Request
 
@@ -40,7 +39,7 @@ def parser(commands: str) -> Parser:
         prog=PROGRAM, epilog=commands, allow_abbrev=False,
         description="Continues a prompt n times, scores every continuation, and prints them best first.",
     )
-    parser.add_argument("prompt", nargs="?", help="the text to continue; - reads it from standard input")
+    parser.add_argument("prompt", nargs="?", help="the text to continue; - or nothing reads it from standard input")
     parser.add_argument("--chat", metavar="TEXT",
                         help="a message for the model to answer; needs a model with a chat template")
     parser.add_argument("--system", metavar="TEXT", help="with --chat: the system message")
@@ -60,13 +59,16 @@ def run(args: argparse.Namespace) -> int:
 
     check_output_files(args)
     settings, messages = settings_from(args), _messages(args)
-    request = Request(_or_standard_input(args.prompt), settings, messages, unconditional=args.unconditional)
+    is_piped = sys.stdin is not None and not sys.stdin.isatty()
+    needs_prompt = args.prompt is None and messages is None and not args.unconditional
+    prompt = _or_standard_input("-" if needs_prompt and is_piped else args.prompt)
+    request = Request(prompt, settings, messages, unconditional=args.unconditional)
     options = check_model_options(args, settings)
     place = "" if "endpoint" in options else presets.find(settings.model_name).model
     result, end = _run_events(_events(request, options), size_line(settings.model_name, place))
     if result is not None:
         if args.json:
-            print_text(json_text(result.to_dict()))
+            print_json(result.to_dict())
         else:
             print_result(result)
         write_output_files(args, {"csv": result_files.run_csv, "html": result_files.run_html}, result)
@@ -92,13 +94,19 @@ def _messages(args: argparse.Namespace) -> list[dict[str, str]] | None:
 
 
 def _or_standard_input(text: str | None) -> str | None:
-    """The text, or for `-` all of standard input without the line end behind it."""
+    """The text, or for `-` all of standard input without the line end behind it.
+
+    Raises `InputError` where that is empty or no text.
+    """
     if text != "-":
         return text
     try:
-        return sys.stdin.read().removeprefix("\ufeff").removesuffix("\n")
+        text = sys.stdin.read().removeprefix("\ufeff").removesuffix("\n")
     except UnicodeDecodeError as error:
         raise InputError("prompt", say("error.stdin_not_text")) from error
+    if not text.strip():
+        raise InputError("prompt", say("error.stdin_empty", program=PROGRAM))
+    return text
 
 
 def _events(request: Request, options: dict[str, str]) -> Generator[Event, None, None]:

@@ -87,13 +87,28 @@ def _joined_cells(comparison: Comparison) -> list[list[str]]:
     return [heads, *([" ".join(filter(None, cell)) for cell in row] for row in rows)]
 
 
-def comparison_text(comparison: Comparison) -> str:
-    """The table of a comparison for a terminal."""
-    rows = _joined_cells(comparison)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+def comparison_text(comparison: Comparison, width: int | None = None) -> str:
+    """The table of a comparison for a terminal of this many columns, None for any number.
+
+    Where the table is wider, the intervals stand under their figures; where that is too, each system is a paragraph.
+    """
+    heads, rows = table(comparison)
+    lines = _aligned(_joined_cells(comparison))
+    if width is not None and max(map(len, lines)) > width:
+        lines = _aligned([heads, *(list(line) for row in rows for line in zip(*row, strict=True))])
+    if width is not None and max(map(len, lines)) > width:
+        lines = []
+        for system_cell, *figures in rows:
+            pairs = [[f"  {head}", " ".join(cell).rstrip()] for head, cell in zip(heads[1:], figures, strict=True)]
+            lines += [system_cell[0], *_aligned(pairs)]
     heading = f"{title(comparison)}, 95% intervals over prompts in brackets"
     return "\n".join([heading, "", *lines, "", comparison.sentence(), *(f"note: {note}" for note in comparison.notes)])
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """A line for each row, with the cells of a column under each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def title(comparison: Comparison) -> str:

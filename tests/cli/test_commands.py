@@ -111,7 +111,6 @@ def test_unconditional_needs_no_prompt(result_of):
 
 
 @pytest.mark.parametrize(("argv", "message"), [
-    ((), "prompt is empty"),
     (("",), "prompt is empty"),
     ((" \n\t ",), "prompt is empty"),
     ((PROMPT, "-n", "0"), "from 1 to 4096"),
@@ -419,10 +418,45 @@ def test_a_dash_reads_the_prompt_from_standard_input(result_of, run, monkeypatch
     for given, prompt in (("This movie\n", "This movie"), ("\ufeffTwo\nlines", "Two\nlines")):
         monkeypatch.setattr("sys.stdin", io.StringIO(given))
         assert result_of("-", *ONE)["prompt"] == prompt
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    assert_refused(run("-"), "The prompt is empty")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe\x00"), encoding="utf-8"))
     assert_refused(run("-"), "not text in UTF-8")
+
+
+def test_without_a_prompt_piped_text_is_the_prompt(result_of, run, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("This movie\n"))
+    assert result_of(*ONE)["prompt"] == "This movie"
+
+
+@pytest.mark.parametrize("argv", [(), ("-",), ("--chat", "-")])
+@pytest.mark.parametrize("piped", ["", " \n"])
+def test_empty_standard_input_is_refused_with_what_to_type(run, monkeypatch, argv, piped):
+    monkeypatch.setattr("sys.stdin", io.StringIO(piped))
+    assert_refused(run(*argv), "Standard input is empty", 'python -m bon "This movie"')
+
+
+@pytest.mark.parametrize("argv", [(PROMPT,), ("--unconditional",), ("--chat", "Hi")])
+def test_piped_text_that_no_argument_asks_for_is_left_alone(run, monkeypatch, argv):
+    monkeypatch.setattr("sys.stdin", io.StringIO("of the loop around this call\n"))
+    run(*ONE, *argv)
+    assert sys.stdin.read() == "of the loop around this call\n"
+
+
+def test_a_terminal_and_a_closed_standard_input_are_not_read(run, monkeypatch):
+    terminal, program_side = os.openpty()
+    with open(program_side, encoding="utf-8") as stream:
+        for stdin in (stream, None):
+            monkeypatch.setattr("sys.stdin", stdin)
+            assert_refused(run(), "The prompt is empty")
+    os.close(terminal)
+
+
+def test_a_dash_reads_the_message_of_a_chat_from_standard_input(capsys, monkeypatch, tmp_path, classifier_folder):
+    monkeypatch.setattr("sys.stdin", io.StringIO("Which film?\n"))
+    chat_model = tiny.save(tiny.gpt2(), tmp_path, "{% for m in messages %}{{ m.content }}{% endfor %}")
+    models = ("--model", chat_model, "--scorer", classifier_folder)
+    assert main(["--chat", "-", "--json", *ONE, *models]) == 0
+    messages = json.loads(capsys.readouterr().out)["messages"]
+    assert messages == [{"role": "user", "content": "Which film?"}]
 
 
 def test_the_output_of_a_batch_can_be_an_option(capsys, lm_folder, classifier_folder, tmp_path):

@@ -2,6 +2,7 @@
 
 import ast
 import fcntl
+import json
 import os
 import re
 import struct
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bon import cli
-from bon.cli.main import main
+from bon.cli.main import COMMANDS, main
 from bon.cli.output import progress_line
 from bon.result import show_controls
 from tests.support import tiny
@@ -144,6 +145,34 @@ def test_lines_are_no_wider_than_the_terminal(on_terminal, lm_folder, classifier
     assert status == 0
     lines = text.split(CLEARED_LINE)[-1].splitlines()
     assert max(map(len, lines)) <= min(columns, 88)
+
+
+@pytest.mark.parametrize("command", ["compare", "models", "batch --dry-run", "batch", "batch --nothing"])
+def test_no_command_prints_lines_wider_than_the_terminal(
+        on_terminal, monkeypatch, lm_folder, classifier_folder, tmp_path, command):
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.csv").write_text('"","prompt","a column with a long name","and one more"\n1,"This movie was",2,3\n')
+    models = ("--model", lm_folder, "--scorer", classifier_folder, *SMALL)
+    name, *options = command.split()
+    arguments = {"compare": ("This movie", "My phone", "-n", "8", "--tuned", lm_folder, *models),
+                 "batch": ("prompts.csv", "out.jsonl", *models)}
+    status, text = on_terminal(name, *arguments.get(name, ()), *options, columns=60)
+    assert status == (2 if "--nothing" in options else 0)
+    lines = [line for part in text.split(CLEARED_LINE) for line in part.splitlines()]
+    assert max(map(len, lines)) <= 60
+
+
+def test_json_stays_on_one_line_on_a_narrow_terminal(on_terminal):
+    status, text = on_terminal("models", "--json", columns=60)
+    assert (status, text.count("\n")) == (0, 1)
+    assert len(json.loads(text)["models"]) > 1
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_no_wider_than_the_terminal(monkeypatch, capsys, command):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main([*filter(None, [command]), "--help"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 60
 
 
 def test_only_terminals_get_colours_unless_a_variable_says_otherwise(

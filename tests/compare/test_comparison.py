@@ -491,6 +491,16 @@ def test_the_csv_is_the_table(comparison):
     assert rows[-1]["kl"] == ""
 
 
+@pytest.mark.parametrize("width", [50, 60, 80, 100, 200])
+def test_the_text_keeps_every_figure_at_every_width(comparison, width):
+    heads, rows = comparison_files.table(comparison)
+    lines = comparison_files.comparison_text(comparison, width).split("\n\n")[1].split("\n")
+    assert max(map(len, lines)) <= width
+    words = "  ".join(lines)
+    for part in (*heads[1:], *(part for row in rows for cell in row for part in cell)):
+        assert part in words
+
+
 def test_the_command_prints_the_table_and_writes_the_files(lm_folder, classifier_folder, tmp_path, capsys):
     models = ["--model", lm_folder, "--tuned", lm_folder, "--scorer", classifier_folder, "--judge", classifier_folder]
     files = ["--csv", str(tmp_path / "c.csv"), "--html", str(tmp_path / "c.html")]
