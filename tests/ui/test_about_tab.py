@@ -7,7 +7,7 @@ import shlex
 from playwright.sync_api import expect
 
 from bon.cli.main import main
-from tests.support.browser import PHONE_SIZE, overflow_pixels
+from tests.support.browser import PHONE_SIZE, overflow_pixels, wait_until_ready
 from tests.ui.test_page import fill_settings, open_tab
 
 CODE = ("python", "shell", "client", "curl", "mcp")
@@ -26,6 +26,7 @@ def test_the_present_settings_are_code_that_works(app, visit, capsys):
     the_mcp_configuration_has_the_address(code, app)
     page.set_viewport_size(PHONE_SIZE)
     the_cards_open_and_fit_on_a_phone(page)
+    behind_a_proxy_the_code_names_its_folder(page, app)
 
 
 def code_of(page) -> dict[str, str]:
@@ -68,6 +69,21 @@ def curl_sends_the_present_settings(code):
 
 def the_mcp_configuration_has_the_address(code, app):
     assert json.loads(code["mcp"]) == {"mcpServers": {"bon": {"url": f"{app.url}/gradio_api/mcp/"}}}
+
+
+def behind_a_proxy_the_code_names_its_folder(page, app):
+    folder = f"{app.url}/tools/bon"
+
+    def without_folder(route) -> None:
+        route.continue_(url=route.request.url.replace(folder, app.url))
+
+    page.route(f"{folder}/**", without_folder)
+    page.goto(f"{folder}/?n=4#about")
+    wait_until_ready(page)
+    code = code_of(page)
+    assert f'Client("{folder}")' in code["client"]
+    assert code["curl"].startswith(f"BASE={folder}/gradio_api/call\n")
+    assert json.loads(code["mcp"])["mcpServers"]["bon"]["url"] == f"{folder}/gradio_api/mcp/"
 
 
 def the_figure_draws_the_best_of_more(page):
