@@ -255,7 +255,8 @@ def base_place(folder: str, place: str) -> str:
     """
     name = adapters.read_adapter(folder, place).base
     if name.startswith(("\\\\", "//")):  # Windows would ask the machine that it names
-        raise ModelError(say("error.network_folder"))
+        absent = say("error.no_such_folder", folder=name)
+        raise ModelError(say("error.adapter_base", model=place, base=name, error=absent))
     beside = os.path.join(os.path.dirname(folder), os.path.basename(name.rstrip("/\\")))
     places = (os.path.expanduser(name), os.path.join(folder, name), beside)
     found = next((path for path in places if os.path.isdir(path) or (is_gguf(path) and os.path.isfile(path))), name)

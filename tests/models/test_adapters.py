@@ -285,6 +285,8 @@ def test_weights_that_do_not_fit_are_named(change, parts, adapter, llama):
     ({"megatron_config": {"a": 1}, "megatron_core": "this"}, ["uses megatron_config"]),
     ({"base_model_name_or_path": "./nowhere"}, ["changes the model ./nowhere", "no folder", "adapter_config.json"]),
     ({"base_model_name_or_path": "no name!"}, ["changes the model no name!"]),
+    ({"base_model_name_or_path": "//host/share"}, ["changes the model //host/share", "no folder //host/share"]),
+    ({"base_model_name_or_path": "C:\\models\\base"}, ["changes the model C:\\models\\base", "no folder"]),
     ({"base_model_name_or_path": "somebody/model"}, ["somebody/model", "hf download", "adapter_config.json"]),
 ])
 def test_a_config_that_does_not_fit_says_why(values, parts, adapter, monkeypatch):
