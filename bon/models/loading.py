@@ -50,7 +50,7 @@ LIVE: LiveCache[tuple[str | None, ...], Any] = LiveCache(_cache_limit())
 TORCH_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "float16": torch.float16}
 #: transformers patches torch while it loads: two loads at once find each other's weights missing.
 _ONE_AT_A_TIME = threading.Lock()
-quiet = Quiet()
+quiet: Quiet = Quiet()
 #: Pickled weights only through weights_only loading, transformers' default; no code from a repository ever.
 SAFELY = {"trust_remote_code": False, "local_files_only": True}
 #: For each class: the architectures that it loads, and what to call such a model.

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gradio import Blocks
+from gradio.blocks import BlocksConfig
 from gradio.state_holder import SessionState, StateHolder
 
 from bon.ui.hosting.rate_limit import visitor_id
@@ -30,6 +31,11 @@ class Session(SessionState):
     Gradio keeps those for its deep links, which this page does not offer (layers/open_routes.py): most of a session's
     memory, and of the time that a first request takes.
     """
+
+    blocks_config: BlocksConfig
+    config_values: dict[int, Any]
+    state_data: dict[int, Any]
+    is_closed: bool
 
     def __init__(self, blocks: Blocks) -> None:
         # Not super().__init__(), which collects them.

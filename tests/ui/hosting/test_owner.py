@@ -72,7 +72,7 @@ def test_nothing_but_health_opens_without_the_password(capfd):
             answers = [http.get(path) for path in ("/config", "/gradio_api/info", "/gradio_api/queue/status")]
             answers += [http.post(f"/gradio_api{path}", json=body) for path, body in (
                 ("/queue/join", start), ("/call/v2/best_of_n", {"prompt": "Hi", "n": 2}),
-                ("/run/estimate_1", estimate), ("/component_server", seen))]
+                ("/run/estimate_2", estimate), ("/component_server", seen))]
             answers.append(http.post("/gradio_api/upload", files={"files": ("a.csv", b"x")}))
             return [answer.status_code for answer in answers]
 

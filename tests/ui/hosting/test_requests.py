@@ -317,7 +317,7 @@ MULTIPART = {"content-type": "multipart/form-data; boundary=B"}
 def test_bytes_are_counted_as_they_arrive(page):
     deployment = page.state.deployment
     routes = {"/queue/join": sizes.json_bytes, "/call/best_of_n": sizes.json_bytes, "/cancel": sizes.json_bytes,
-              "/mcp/": sizes.json_bytes, "/run/estimate_1": sizes.record_bytes,
+              "/mcp/": sizes.json_bytes, "/run/estimate_2": sizes.record_bytes,
               "/component_server": sizes.record_bytes}
     for route, most_bytes in routes.items():
         most = most_bytes(deployment)
@@ -329,7 +329,7 @@ def test_bytes_are_counted_as_they_arrive(page):
 
 
 @pytest.mark.parametrize(
-    "route", ["upload", "queue/join", "component_server", "call/best_of_n", "run/estimate_1", "mcp/"])
+    "route", ["upload", "queue/join", "component_server", "call/best_of_n", "run/estimate_2", "mcp/"])
 def test_a_hundred_megabytes_are_refused_before_they_are_sent(page, route):
     hundred = 100 * sizes.MB
     with socket.create_connection(("127.0.0.1", int(page.url.rpartition(":")[2])), 60) as connection:
@@ -504,11 +504,11 @@ def test_what_waits_in_the_queue_cannot_be_called_past_it(page):
             answer = page.http.post(f"/{route}/{name}", json=values)
             assert answer.status_code in (400, 404), name
             number = listener(page, "generate")
-            assert page.http.post(f"/{route}/estimate_1", json=values | {"fn_index": number}).status_code == 404
+            assert page.http.post(f"/{route}/estimate_2", json=values | {"fn_index": number}).status_code == 404
     assert "/gradio_api/call/best_of_n" in line(page.http.post("/run/best_of_n", json={"data": ["Hi"]}))
-    estimate = page.http.post("/run/estimate_1", json={"data": ["embedded", "", 4, 8, 16]})
+    estimate = page.http.post("/run/estimate_2", json={"data": ["embedded", "", 4, 8, 16]})
     assert estimate.status_code == 200
-    assert page.http.post("/run/estimate_1", json={"data": ["embedded"]}).status_code == 400
+    assert page.http.post("/run/estimate_2", json={"data": ["embedded"]}).status_code == 400
     assert page.stage.runs == 0
 
 
@@ -553,14 +553,14 @@ def test_calls_past_the_queue_are_counted_for_each_visitor(monkeypatch):
     monkeypatch.setattr("bon.ui.hosting.layers.direct_calls.CALLS_PER_MINUTE", 3)
     with serving(**PUBLIC) as page, httpx.Client(base_url=f"{page.url}/gradio_api", timeout=60) as http:
         def statuses() -> list[int]:
-            calls = [http.post("/run/estimate_1", json={"data": ["embedded", "", 4, 8, 16]}),
+            calls = [http.post("/run/estimate_2", json={"data": ["embedded", "", 4, 8, 16]}),
                      http.post("/component_server", json={"component_id": component(page, "batch"),
                                                           "fn_name": "views", "data": [], "session_hash": "s"})]
             return [answer.status_code for answer in calls]
 
         assert statuses() == [200, 200]
         assert statuses() == [200, 429]
-        assert "more than 3 calls per minute" in line(http.post("/api/estimate_1", json={"data": []}))
+        assert "more than 3 calls per minute" in line(http.post("/api/estimate_2", json={"data": []}))
 
 
 CLOSED = (

@@ -188,7 +188,7 @@ def test_a_space_and_a_share_link_answer_under_their_names(monkeypatch):
 def test_another_website_sends_nothing_to_a_private_page(private, origin):
     origin = origin.format(port=private.url.rpartition(":")[2])
     for path in (CALL, "/gradio_api/queue/join", "/gradio_api/component_server", "/gradio_api/upload",
-                 "/gradio_api/mcp/", "/gradio_api/cancel", "/gradio_api/run/estimate_1", "/login"):
+                 "/gradio_api/mcp/", "/gradio_api/cancel", "/gradio_api/run/estimate_2", "/login"):
         for content_type in ("text/plain", "application/json", "application/x-www-form-urlencoded"):
             headers = {"origin": origin, "content-type": content_type}
             answer = HTTP.post(private.url + path, headers=headers, content=b'{"data": ["Hi", 2]}')
