@@ -13,8 +13,10 @@
     lastShow = Promise.resolve(), // the last call of bon.showDefaults, since Gradio handles one click at a time
     resolveShown = () => {};
 
-  const current = () => sources[bon.chatEntry.get() ? "chat" : "text"] ?? {};
-  bon.modelValues = () => Object.assign({}, ...Object.values(current()));
+  const sourcesFor = (isChat) => sources[isChat ? "chat" : "text"] ?? {};
+  const current = () => sourcesFor(bon.chatEntry.get());
+  const joined = (values) => Object.assign({}, ...Object.values(values));
+  bon.modelValues = () => joined(current());
   const isSame = (value, other) => value !== null && value !== "" && Number(value) === Number(other);
 
   // Resolves when the fields have the values of the model of which the server has told, or, after a change between chat
@@ -24,6 +26,7 @@
     new Promise((resolve) => {
       sources = told;
       resolveShown = resolve;
+      document.querySelector("#batch-defaults")?.click(); // calls bon.batchLengths
       document.querySelector("#defaults").click(); // calls bon.defaultValues, then bon.defaultsShown
     });
   bon.defaultsShown = () => resolveShown();
@@ -41,6 +44,16 @@
     shown = defaults;
     const updates = updated.map((value, i) => (value === values[i] ? UNCHANGED : value));
     return [...updates, bon.originLine(names, ...updated)];
+  };
+
+  // The lengths that the Batch tab's fields get: those that hold for the prompts of its file, unless the visitor set
+  // others. preview: of the file. lengths: the fields' values, least first.
+  let shownLengths = null;
+  bon.batchLengths = (preview, ...lengths) => {
+    const names = ["min_tokens", "max_tokens"],
+      before = shownLengths ?? bon.defaults;
+    shownLengths = { ...bon.defaults, ...joined(sourcesFor(preview?.chats)) };
+    return lengths.map((length, i) => (isSame(length, before[names[i]]) ? shownLengths[names[i]] : UNCHANGED));
   };
 
   // Where the fields' values come from, as far as they are a model's.

@@ -136,9 +136,16 @@ class Task:
         """The facts of the input, read once."""
         return self.dataset.survey()
 
-    def filled(self, defaults: Defaults) -> Settings:
-        """The settings with a value in every field; those of chats where all rows that can be read are chats."""
-        return defaults.fill(self.settings, self.survey.holds_chats)
+    def unnamed(self, defaults: Defaults) -> dict[str, Any]:
+        """The values that hold where the settings name none; None where those of chats and other prompts differ and the
+        input holds both, since each row then has its own.
+        """
+        of_chats, of_texts = (defaults.fill(self.settings, is_chat).to_dict() for is_chat in (True, False))
+        survey = self.survey
+        values = of_chats if survey.holds_chats else of_texts
+        mixed = survey.chats > 0 and not survey.holds_chats
+        return {name: None if mixed and of_chats[name] != of_texts[name] else value
+                for name, value in values.items() if getattr(self.settings, name) is None}
 
     @property
     def group_size(self) -> int:
@@ -280,9 +287,9 @@ def stream_with(workers: Workers, task: Task, deliver: Callable[[Finished], None
     """
     digests = (digest for _, digest in task.rows_with_digests())
     plan = task.plan(workers)
-    unnamed = {name: value for name, value in task.filled(workers.defaults()).to_dict().items() if plan[name] is None}
+    unnamed = {name: value for name, value in task.unnamed(workers.defaults()).items() if plan[name] is None}
     with Journal(task.output, plan, task.resume, digests, unnamed) as journal:
-        settings = task.settings.named(**{name: journal.plan[name] for name in ("seed", *unnamed)}).filled()
+        settings = task.settings.named(**{name: journal.plan[name] for name in ("seed", *unnamed)})
         failed = sum("error" in record for record in journal.records())
         done_before, start = journal.done, time.perf_counter()
         yield Progress(done_before, task.survey.rows, failed, 0, 0.0)
@@ -335,10 +342,11 @@ def _request(row: Row, engine: Engine, settings: Settings) -> Request:
 
     if row.error:
         raise InputError("input", row.error)
-    keep_all = dataclasses.replace(settings, keep=None)  # the mean is over all candidates, however many are written
     messages = None if row.messages is None else tuple(row.messages)
+    filled = defaults_of(engine).fill(settings, messages is not None)
+    keep_all = dataclasses.replace(filled, keep=None)  # the mean is over all candidates, however many are written
     request = Request(row.prompt, keep_all, messages=messages, query=row.number)
-    flow.encode_fitting(request, engine, settings.lengths[1])
+    flow.encode_fitting(request, engine, filled.lengths[1])
     return request
 
 
@@ -573,7 +581,7 @@ def estimate_seconds(task: Task, engine: Engine, scorer: "Scorer", tell: Tell = 
 
     tell: as of `stream`.
     """
-    group, settings = next(task.groups()), task.filled(defaults_of(engine)).with_seed()
+    group, settings = next(task.groups()), task.settings.named(**task.unnamed(defaults_of(engine))).with_seed()
     for _ in range(2):
         start = time.perf_counter()
         make_records(group, engine, scorer, settings, task.format, tell)

@@ -725,6 +725,28 @@ def chatty():
     return LocalEngine(model, tokenizer, name="chatty")
 
 
+def test_each_row_of_a_mixed_file_gets_the_values_of_its_kind_also_after_a_stop(tmp_path, chatty, scorer):
+    file = tmp_path / "in.jsonl"
+    rows = [{"prompt": [{"role": "user", "content": "Hi"}]}, {"prompt": "This movie"}] * 33
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = Settings(n=2, seed=7, temperature=1.0)
+
+    def task(name: str, **options) -> Task:
+        return Task(Dataset(file), tmp_path / name, settings, **options)
+
+    end = run_to_end(task("whole.jsonl"), chatty, scorer)
+    assert (end.plan["min_tokens"], end.plan["max_tokens"], end.plan["temperature"]) == (None, None, 1.0)
+    written = read_lines(tmp_path / "whole.jsonl")
+    of_chats, of_texts = ([row["tokens"] for row in written if isinstance(row["prompt"], kind)] for kind in (list, str))
+    assert max(of_chats) > 32 >= max(of_texts)
+
+    events = batch_run.stream(task("cut.jsonl"), chatty, scorer)
+    next(events), next(events)
+    events.close()
+    run_to_end(task("cut.jsonl", resume=True), chatty, scorer)
+    assert (tmp_path / "cut.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
 def test_chats_and_prompts_may_be_mixed(tmp_path, chatty, scorer):
     chat = [{"role": "user", "content": "Is the movie good?"}]
     rows = [{"prompt": "The plot"}, {"prompt": chat}, {"prompt": "The plot"}]

@@ -580,7 +580,23 @@ def expect_values(page, *values: str) -> None:
         expect(page.locator(f"#{name} input")).to_have_value(value)
 
 
-def test_the_values_of_chats_stand_in_the_fields_that_the_visitor_has_not_set(app, visit):
+def the_batch_tab_has_the_lengths_for_its_file(page, tmp_path):
+    def expect_lengths(least: str, most: str) -> None:
+        expect(page.locator("#batch-min input")).to_have_value(least)
+        expect(page.locator("#batch-max input")).to_have_value(most)
+
+    file = tmp_path / "chats.jsonl"
+    file.write_text(json.dumps({"messages": [{"role": "user", "content": "Hi"}]}) + "\n")
+    page.get_by_role("tab", name="Batch").click()
+    expect_lengths("8", "32")
+    page.set_input_files("#batch-file input[type=file]", file)
+    expect_lengths("16", "96")
+    page.fill("#batch-max input", "20")
+    page.click("#batch-file [aria-label=Clear]")
+    expect_lengths("8", "20")
+
+
+def test_the_values_of_chats_stand_in_the_fields_that_the_visitor_has_not_set(app, visit, tmp_path):
     page = visit(app)
     as_text, as_chat = (page.get_by_role("button", name=name) for name in ("as plain text", "as a chat"))
     expect_values(page, "16", "96", "0.7", "0.9")
@@ -594,6 +610,7 @@ def test_the_values_of_chats_stand_in_the_fields_that_the_visitor_has_not_set(ap
     expect_values(page, "16", "96", "0.3", "0.9")
     expect(page.locator("#origins")).to_have_text("Usual in chats: Min tokens, Max tokens, Top-p.")
     # What an older link leaves out means what it meant; the chat's own values come with the visitor's choice alone.
+    the_batch_tab_has_the_lengths_for_its_file(page, tmp_path)
     page = visit(SimpleNamespace(url=f"{app.url}/?{urlencode({'prompt': 'Hi', 'chat': '[]', 'top_p': 0.8})}"))
     as_text, as_chat = (page.get_by_role("button", name=name) for name in ("as plain text", "as a chat"))
     expect(as_text).to_be_visible()

@@ -135,7 +135,8 @@ class BatchHandlers:
         column_name = say("batch.column", name=dataset.column) if dataset.column and len(survey.columns) > 1 else ""
         prompts = [prompt_text(row)[:PREVIEW_TEXT_MAX] for row in islice(dataset.rows(), PREVIEW_ROWS)]
         title, line = say("batch.rows", n=survey.rows), join([column_name, unreadable])
-        return {"title": title, "line": line, "prompts": list(filter(None, prompts))}, choice, survey.rows
+        view = {"title": title, "line": line, "prompts": list(filter(None, prompts)), "chats": survey.holds_chats}
+        return view, choice, survey.rows
 
     def _dataset(self, path: Path, column: str | None = None, encoding: str | None = None) -> Dataset:
         """The rows of a file. Raises `InputError` for one that cannot be read or has more rows than the page takes, for

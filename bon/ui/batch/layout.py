@@ -52,6 +52,12 @@ def batch_tab(state: AppState, tab: gr.Tab, form: dict[str, Any]) -> None:
         handlers.start, [file, pasted, *fields.values(), *(form[name] for name in FIELDS)], view,
         concurrency_limit=None, **QUIET,
     )
+    lengths = [fields["min_tokens"], fields["max_tokens"]]
+    defaults = gr.Button("Lengths", elem_id="batch-defaults", visible="hidden")
+    gr.on(
+        [defaults.click, preview.change, tab.select], None, [preview, *lengths], lengths,
+        js="(preview, ...lengths) => bon.batchLengths(preview, ...lengths)", **QUIET,
+    )
     names = list(SHARED_SETTINGS)
     js = f"(...values) => bon.summarizeShared({names}, values)"
     tab.select(None, [form[name] for name in names], shared, js=js, **QUIET)
