@@ -1,6 +1,7 @@
 """The server's log: what strangers send does not stand in it, and no failure fills it."""
 
 import importlib.util
+import json
 import logging
 import warnings
 
@@ -70,6 +71,14 @@ def test_a_session_of_agents_that_there_is_not_is_not_logged(page, caplog, capfd
             content = f'{{"jsonrpc": "{SECRET}", "method": "{SECRET}"}}'
             httpx.post(url, params={"session_id": session}, content=content, timeout=30)
     assert SECRET not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_the_stream_of_a_session_that_there_is_not_ends_in_a_message_and_no_failure(page, caplog):
+    for query in ({"session_hash": SECRET}, {"session_hash": ""}):
+        answer = httpx.get(f"{page.url}/gradio_api/queue/data", params=query, timeout=30)
+        event = json.loads(answer.text.removeprefix("data:"))
+        assert (event["msg"], event["session_not_found"]) == ("unexpected_error", True)
+    assert not caplog.messages
 
 
 def test_a_failure_takes_twenty_lines_of_the_log(caplog):

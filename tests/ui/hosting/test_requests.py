@@ -103,11 +103,12 @@ def test_no_route_fetches_an_address_that_a_visitor_names(page, elsewhere):
             "preview": page.http.post("/queue/join", json={
                 "fn_index": listener(page, "preview_in_turn"), "data": [value, ""], "session_hash": "f"}),
             "start": page.http.post("/queue/join", json={
-                "fn_index": listener(page, "start"), "data": [value, "", *[None] * 22], "session_hash": "f"}),
+                "fn_index": listener(page, "start"), "session_hash": "f",
+                "data": [value, "", *[None] * (len(FORM) + 8)]}),
             "generate": page.http.post("/queue/join", json={
                 "fn_index": listener(page, "generate"), "data": [*(FORM | {"chat": chat}).values()],
                 "session_hash": "f"}),
-            "call": page.http.post("/call/best_of_n", json={"data": ["Hi", *[None] * 15, [value]]}),
+            "call": page.http.post("/call/best_of_n", json={"data": ["Hi", *[None] * len(declared()), [value]]}),
             "call/v2": page.http.post("/call/v2/best_of_n", json={"prompt": "Hi", "messages": [value]}),
             "run": page.http.post("/run/view_after_stop", json={"data": [value, None]}),
             "view": page.http.post("/component_server", json={
@@ -158,6 +159,37 @@ def test_a_file_has_no_path_of_the_server_on_its_way_up_and_down(page):
         joined = call_listener(page, "preview_in_turn", [file_data(str(hidden)), ""])
         assert "files that were uploaded" in joined, hidden
     assert Client(page.url, verbose=False).predict("This movie", n=2, api_name="/best_of_n")["candidates"]
+
+
+def test_a_file_is_taken_in_a_field_for_files_alone(page):
+    """Elsewhere its path on the server, which stands in place of its name, could come back in an answer."""
+    file = file_data(page.http.post("/upload", files={"files": ("a.csv", b"prompt\nThis movie\n")}).json()[0])
+    chat = [{"role": "user", "content": "Hi", **file}]
+    view, batch = component(page, "view"), component(page, "batch")
+    answers = {
+        **{name: page.http.post("/queue/join", json={
+            "fn_index": listener(page, name), "data": data, "session_hash": "f"})
+           for name, data in {
+               "stopped_view": [{"phase": "writing", "note": file}], "preview_in_turn": [None, file],
+               "start": [file, "", None, file, *[None] * (len(FORM) + 6)],
+               "generate": [*(FORM | {"chat": chat}).values()], "prepare": [file, "", None]}.items()},
+        "run": page.http.post("/run/stopped_view", json={"data": [{"phase": "writing", "note": file}]}),
+        "within": page.http.post("/queue/join", json={"fn_index": listener(page, "preview_in_turn"),
+                                                      "data": [file | {"orig_name": file}, ""], "session_hash": "f"}),
+        "beside": page.http.post("/queue/join", json={
+            "fn_index": listener(page, "preview_in_turn"), "data": [None, ""], "session_hash": "f",
+            "event_data": file}),
+        "call/v2": page.http.post("/call/v2/best_of_n", json={"prompt": "Hi", "messages": [file]}),
+        "view": page.http.post("/component_server", json={
+            "component_id": view, "fn_name": "open_record", "data": file, "session_hash": "f"}),
+        "batch": page.http.post("/component_server", json={
+            "component_id": batch, "fn_name": "act", "data": file, "session_hash": "f"}),
+        "mcp": page.http.post("/mcp/", headers={"accept": "application/json, text/event-stream"}, json={
+            "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+            "params": {"name": "best_of_n", "arguments": {"prompt": "Hi", "messages": [file]}}}),
+    }
+    assert {name: answer.status_code for name, answer in answers.items()} == dict.fromkeys(answers, 400)
+    assert not [name for name, answer in answers.items() if str(page.files) in answer.text]
 
 
 def test_of_a_batch_only_its_outputs_are_served(page):

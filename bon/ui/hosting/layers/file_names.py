@@ -6,6 +6,7 @@ of another server, which it would download. With this layer a name leads from th
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -81,10 +82,11 @@ def name_of(path: str | Path) -> str:
     return Path(path).relative_to(get_upload_folder()).as_posix()
 
 
-def resolve_names(value: Any) -> bool:
+def resolve_names(value: Any, arguments: Sequence[Any]) -> bool:
     """Puts absolute paths in place of the names of all files in a value of plain JSON types; whether there were any.
 
-    Raises `InputError` for a file by any other name, or with an address other than its own.
+    arguments: those of its values that are for fields of files. Raises `InputError` for a file by any other name, with
+    an address other than its own, or elsewhere, from where its path could come back in an answer.
     """
     waiting, found_files = [value], False
     while waiting:
@@ -94,6 +96,8 @@ def resolve_names(value: Any) -> bool:
         elif isinstance(item, dict):
             waiting += item.values()
             if "path" in item and "meta" in item:  # Gradio takes it for a file
+                if not any(item is argument for argument in arguments):
+                    raise InputError("file", say("error.file_address"))
                 _resolve_name(item)
                 found_files = True
     return found_files

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any, TypeVar
 
+import gradio as gr
 from gradio.block_function import BlockFunction
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -66,13 +67,15 @@ class JsonBodies:
             values = json.loads(text, parse_int=_whole_number) if text else None
             if has_halves := "\\ud" in text.lower():  # of surrogate pairs, which no answer can hold
                 values = json.loads(clean(json.dumps(values, ensure_ascii=False)))
-            has_files = resolve_names(values)
+            files = []
+            if isinstance(values, dict) and (
+                    listener := check_target(path_of(scope), values, scope["app"].get_blocks())):
+                files = _file_arguments(values, listener)
+            has_files = resolve_names(values, files)
         except InputError as error:
             raise Refusal(400, error.message) from error
         except ValueError as error:
             raise Refusal(400, say("error.json_body")) from error
-        if isinstance(values, dict):
-            check_target(path_of(scope), values, scope["app"].get_blocks())
         return json.dumps(values).encode() if has_files or has_halves else body
 
 
@@ -89,16 +92,17 @@ def check_shape(body: bytes, most: float) -> None:
         raise InputError("body", say("error.json_depth", most=DEPTH_MAX))
 
 
-def check_target(path: str, values: Mapping[str, Any], blocks: Any) -> None:
-    """Raises `Refusal` for a listener or a component that the page lacks, or that this route does not call.
+def check_target(path: str, values: Mapping[str, Any], blocks: Any) -> BlockFunction | None:
+    """The listener that a request calls; None where it calls none.
 
-    values: of the request. blocks: the page.
+    values: of the request. blocks: the page. Raises `Refusal` for a listener or a component that the page lacks, or
+    that this route does not call.
     """
     route, _, name = path.removeprefix(f"{API}/").rstrip("/").partition("/")
     if route == "component_server" and _by_number(values.get("component_id"), blocks.blocks) is None:
         raise Refusal(404, say("error.no_such_component"))
     if route not in ("call", "run", "api") and (route, name) != ("queue", "join"):
-        return
+        return None
     listener = _listener(name.removeprefix("v2/"), values if route != "call" else {}, blocks.fns)
     if listener is None or (route == "call" and listener.api_visibility == "private"):
         raise Refusal(404, say("error.no_such_listener"))
@@ -109,6 +113,13 @@ def check_target(path: str, values: Mapping[str, Any], blocks: Any) -> None:
         check_arguments(values, listener)
     elif not isinstance(values.get("data"), list) or len(values["data"]) != len(listener.inputs):
         raise Refusal(400, say("error.inputs", n=len(listener.inputs)))
+    return listener
+
+
+def _file_arguments(values: Mapping[str, Any], listener: BlockFunction) -> list[Any]:
+    """The arguments of a call that are for fields of files."""
+    arguments = zip(values.get("data") or [], listener.inputs, strict=False)
+    return [argument for argument, field in arguments if isinstance(field, gr.File)]
 
 
 def check_arguments(arguments: Mapping[str, Any], listener: BlockFunction) -> None:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from urllib.parse import parse_qs
 
 from gradio.queueing import Queue
+from gradio.server_messages import UnexpectedErrorMessage
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -37,12 +38,14 @@ class OpenStreams:
         session = (rest if route == "heartbeat" else _session_of_run(queue, rest) if route == "call" else
                    parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0])
         with counted(sessions.streams, session):
-            if route == "heartbeat" or not isinstance(queue, FairQueue):  # which it is not on ZeroGPU
+            if route == "queue" and session not in queue.pending_messages_per_session:  # Gradio fails, and logs it
+                event = UnexpectedErrorMessage(message="", session_not_found=True)
+                await _stream_of(f"data: {event.model_dump_json()}\n\n")(scope, receive, send)
+            elif route == "heartbeat" or not isinstance(queue, FairQueue):  # which it is not on ZeroGPU
                 await self._app(scope, receive, send)
             elif route == "call" and session not in queue.pending_messages_per_session:
                 line = json.dumps({"error": say("error.no_such_run")})
-                answer = Response(f"event: error\ndata: {line}\n\n", media_type="text/event-stream")
-                await answer(scope, receive, send)
+                await _stream_of(f"event: error\ndata: {line}\n\n")(scope, receive, send)
             else:
                 await self._read(queue, session, scope, receive, send)
 
@@ -59,6 +62,10 @@ class OpenStreams:
                     reading.enter_context(queue.reading(session))
 
             await self._app(scope, receive, send_watched)
+
+
+def _stream_of(event: str) -> Response:
+    return Response(event, media_type="text/event-stream")
 
 
 def _session_of_run(queue: Queue, path: str) -> str:
