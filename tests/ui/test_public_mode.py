@@ -5,6 +5,8 @@ import json
 import logging
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -272,6 +274,20 @@ def test_a_visitor_starts_no_download():
             assert refusal.value.key in ("error.not_downloaded", "error.scorers", "error.page_model")
     (chips, *_), = GenerateHandlers(state).prepare("someone/listed", None)
     assert chips[1] == "not available"
+
+
+def test_a_visitor_may_come_while_the_page_gets_its_models():
+    """Two threads that import different parts of transformers first, in a process that has none of it yet."""
+    run = """if True:
+        from bon.settings import Settings
+        from bon.ui.hosting.deployment import Deployment
+        from bon.ui.work.model_loading import ModelLoader
+        models = ModelLoader(Deployment.of({"BON_PUBLIC": "1"}))
+        both = models.submit(models.fetch, []), models.load(Settings(model="embedded"))
+        print([future.result() and "loaded" for future in both])
+    """
+    ended = subprocess.run([sys.executable, "-c", run], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.stdout == "[None, 'loaded']\n", ended.stderr
 
 
 def test_a_preset_with_several_sources_is_listed_by_its_name_and_offered_with_each_source():

@@ -4,6 +4,7 @@ The first model imports torch, which takes seconds.
 """
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bon.compare.comparison_run import ComparisonModels
 
 T = TypeVar("T")
+_IMPORTING = threading.Lock()
 #: The errors that tell what is in a folder, or whether there is one.
 ABOUT_FOLDERS = ("error.no_such_folder", "error.no_such_gguf_file", "error.folder_without_model",
                  "error.folder_without_weights", "error.only_adapter", "error.only_gguf", "error.several_adapters",
@@ -36,7 +38,7 @@ class ModelLoader:
 
     def __init__(self, deployment: Deployment):
         self.deployment = deployment
-        self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="load")
+        self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="load", initializer=_import_libraries)
 
     def submit(self, function: Callable[..., T], *arguments: Any) -> "Future[T]":
         """Calls a function on a background thread, and returns the future of its result."""
@@ -104,6 +106,14 @@ class ModelLoader:
                     download.local_paths(place)
             except BonError as error:
                 log.warning("%s", error)
+
+
+def _import_libraries() -> None:
+    """Imports torch and transformers on one thread at a time: where two import parts of transformers that need each
+    other, one of them fails.
+    """
+    with _IMPORTING:
+        from bon import api  # noqa: F401
 
 
 def check_is_here(settings: Settings, more: Sequence[str] = ()) -> None:
