@@ -29,6 +29,7 @@ from bon.ui.app_state import AppState
 from bon.ui.batch import jobs
 from bon.ui.batch.handlers import TAB_SETTINGS, BatchHandlers
 from bon.ui.generate.form_values import FIELDS
+from bon.ui.hosting import sizes
 from bon.ui.hosting.deployment import Deployment
 from tests.compare.test_comparison import engine_of, sentiment
 from tests.support.browser import layout_faults, wait_until_ready
@@ -551,6 +552,18 @@ def test_a_public_page_reads_no_parquet(public, tmp_path):
     path = write_rows(tmp_path, "in.parquet", make_rows(2))
     assert "does not accept Parquet" in start_publicly(public, path)["error"]
     assert "does not accept Parquet" in BatchHandlers(public).preview(str(path), "")[0]["error"]
+
+
+def test_a_visitor_whose_batches_take_much_room_removes_one_before_the_next(public, tmp_path, monkeypatch):
+    path = write_rows(tmp_path, "in.csv", make_rows(2))
+    key = start_publicly(public, path, "1.1.1.1")["started"]
+    batch = public.batches.find(key)
+    batch.join()
+    monkeypatch.setattr(sizes, "VISITOR_BYTES", batch.bytes - 1)
+    assert "Your batches keep more than" in start_publicly(public, path, "1.1.1.1")["error"]
+    assert "started" in start_publicly(public, path, "2.1.1.1")
+    BatchHandlers(public).act({"key": key, "do": "remove"}, visitor("1.1.1.1"))
+    assert "started" in start_publicly(public, path, "1.1.1.1")
 
 
 def test_each_visitor_may_run_one_batch_and_all_together_a_few(public, gate, tmp_path):

@@ -35,6 +35,7 @@ from bon.report.json_text import json_text
 from bon.report.safe_files import write_atomically
 from bon.settings import Settings
 from bon.ui.batch.journal_progress import JournalProgress
+from bon.ui.hosting import sizes
 from bon.ui.hosting.error_log import UNEXPECTED, log_failure
 from bon.ui.hosting.layers.file_names import OUTPUTS
 from bon.ui.work.model_loading import is_ready
@@ -135,6 +136,13 @@ class Batch:
     def opens_with(self, secret: str) -> bool:
         """Whether this is the secret of its key; of a batch without one, whether it is empty."""
         return hmac.compare_digest(hash_of(secret), hash_of("") if self._secret_hash is None else self._secret_hash)
+
+    @property
+    def bytes(self) -> int:
+        """How much its files take on the disk; those that are served are links to them."""
+        with suppress(OSError):  # it may be deleted meanwhile
+            return sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
+        return 0
 
     @property
     def is_running(self) -> bool:
@@ -315,8 +323,8 @@ class Batches:
         """Starts a batch; returns it and its key.
 
         make_order: writes the input into the batch's folder and returns the order. owner: in public mode the visitor,
-        who may have one running batch. Raises `LimitError` where too many batches run, and what `make_order` and
-        `Order.task` raise.
+        who may have one running batch, and `VISITOR_BYTES` of others. Raises `LimitError` where too many run or too
+        much is kept, and what `make_order` and `Order.task` raise.
         """
         with self._lock:
             self._admit(owner)
@@ -396,5 +404,7 @@ class Batches:
         running = [batch for batch in self._by_id.values() if batch.is_running]
         if owner is not None and any(batch.owner == owner for batch in running):
             raise LimitError(say("error.batch.one"))
+        if owner is not None and sum(b.bytes for b in self._by_id.values() if b.owner == owner) > sizes.VISITOR_BYTES:
+            raise LimitError(say("error.batch.kept", most=sizes.VISITOR_BYTES // sizes.MB))
         if len(running) >= RUNNING_MAX:
             raise LimitError(say("error.batch.many", most=RUNNING_MAX))

@@ -9,7 +9,7 @@ KB, MB = 2**10, 2**20
 FORM_BYTES, PART_BYTES = 256 * KB, 64 * KB
 #: The most bytes of a request in private mode, and of a file in both modes.
 PRIVATE_BYTES, PRIVATE_FILE_BYTES, PUBLIC_FILE_BYTES = 64 * MB, 50 * MB, MB
-#: The most bytes of all uploads of a visitor of a public page.
+#: The most bytes of all uploads of a visitor of a public page, and of all batches with which a further one may start.
 VISITOR_BYTES = 20 * MB
 #: The most values of a JSON text in private mode.
 PRIVATE_VALUES = 1_000_000
