@@ -188,6 +188,7 @@ def test_sizes_are_texts(size, text):
 def test_a_terminal_shows_the_size_in_memory_before_the_model_is_loaded(file, monkeypatch, capsys):
     loading.LIVE.clear()
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setattr(memory, "free_bytes", lambda: 0)  # so that loading ends here
     assert main(["This movie", "--model", str(file), "-n", "1"]) == 2
     assert re.search(rf"{re.escape(str(file))}: \d+ kB, \d+ kB in memory.*are free", capsys.readouterr().err, re.DOTALL)

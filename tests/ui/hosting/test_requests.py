@@ -178,7 +178,7 @@ def test_a_file_is_taken_in_a_field_for_files_alone(page):
                                                       "data": [file | {"orig_name": file}, ""], "session_hash": "f"}),
         "beside": page.http.post("/queue/join", json={
             "fn_index": listener(page, "preview_in_turn"), "data": [None, ""], "session_hash": "f",
-            "event_data": file}),
+            "more": file}),
         "call/v2": page.http.post("/call/v2/best_of_n", json={"prompt": "Hi", "messages": [file]}),
         "view": page.http.post("/component_server", json={
             "component_id": view, "fn_name": "open_record", "data": file, "session_hash": "f"}),

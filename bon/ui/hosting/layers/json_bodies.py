@@ -68,6 +68,8 @@ class JsonBodies:
             if has_halves := "\\ud" in text.lower():  # of surrogate pairs, which no answer can hold
                 values = json.loads(clean(json.dumps(values, ensure_ascii=False)))
             files = []
+            # Gradio's page sends a file's event with the file; no listener reads what an event brings.
+            had_event = isinstance(values, dict) and values.pop("event_data", None) is not None
             if isinstance(values, dict) and (
                     listener := check_target(path_of(scope), values, scope["app"].get_blocks())):
                 files = _file_arguments(values, listener)
@@ -76,7 +78,7 @@ class JsonBodies:
             raise Refusal(400, error.message) from error
         except ValueError as error:
             raise Refusal(400, say("error.json_body")) from error
-        return json.dumps(values).encode() if has_files or has_halves else body
+        return json.dumps(values).encode() if has_files or has_halves or had_event else body
 
 
 def check_shape(body: bytes, most: float) -> None:
