@@ -69,8 +69,8 @@ def test_a_file_is_used_where_a_request_names_it(monkeypatch: pytest.MonkeyPatch
         (name,) = answer.json()
         path = folder / name
         os.utime(path, (0, 0))
-        data = {"data": [{"path": name, "meta": {"_type": "gradio.FileData"}}, ""], "fn_index": listener(page, "preview_in_turn"),
-                "session_hash": "s"}
+        data = {"data": [{"path": name, "meta": {"_type": "gradio.FileData"}}, ""],
+                "fn_index": listener(page, "preview_in_turn"), "session_hash": "s"}
         httpx.post(f"{page.url}/gradio_api/queue/join", json=data)
         page.state.uploads.sweep()
         assert path.exists()
