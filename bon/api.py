@@ -184,7 +184,7 @@ def load_for(settings: Settings, scorer: ScorerLike | None = None, *, device: st
 
 def _notes(spec: presets.Spec) -> tuple[str, ...]:
     """What the reader of a result should know of the source that a preset has here."""
-    return (say("note.other_source", asked=spec.asked, source=spec.source),) if spec.asked else ()
+    return (say("note.other_source", missing=spec.missing_source, source=spec.source),) if spec.missing_source else ()
 
 
 def stream(prompt: str | None = None, *, model: str | os.PathLike[str] = "embedded", scorer: ScorerLike | None = None,

@@ -51,7 +51,7 @@ class Spec:
     others, by the settings' names. package: that which brings the generator as a GGUF file, under its name in the
     package index; hub: the Hub id where the package is not installed. download: about how many bytes the Hub has of
     generator and scorer. needs: what a page that opens with it needs on two cores, measured with
-    the Hub's files (bf16) and a best of 16. asked: the source that a name asked for and that is not here.
+    the Hub's files (bf16) and a best of 16. missing_source: the source that a name asked for and that is not here.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Spec:
     hub: str = ""
     download: int = 0
     needs: str = ""
-    asked: str = ""
+    missing_source: str = ""
 
     @property
     def source(self) -> str:
@@ -133,7 +133,7 @@ def preset(name: str) -> Spec | None:
         return spec if spec and name in (short, spec.exact_name) else None
     if source == spec.hub and state(source) == "here":
         return replace(spec, model=spec.hub)
-    return replace(spec, asked=source) if spec.hub and (source == spec.hub or is_gguf(source)) else None
+    return replace(spec, missing_source=source) if spec.hub and (source == spec.hub or is_gguf(source)) else None
 
 
 def short_name(name: str) -> str:
@@ -223,10 +223,10 @@ def _place_in_folder(folder: str, name: str) -> str:
     files = present(folder)
     if is_adapter(files):
         return folder
-    found = [] if weights(files) else [file for file in files if is_gguf(file)]
-    if len(found) == 1:
-        return os.path.join(folder, found[0])
-    if found or not os.path.isfile(os.path.join(folder, "config.json")):
+    gguf_files = [] if weights(files) else [file for file in files if is_gguf(file)]
+    if len(gguf_files) == 1:
+        return os.path.join(folder, gguf_files[0])
+    if gguf_files or not os.path.isfile(os.path.join(folder, "config.json")):
         raise ModelError(other_format(name, [*files, *adapters.in_subfolders(folder)])
                          or say("error.folder_without_model", folder=name))
     return folder
@@ -259,9 +259,9 @@ def base_place(folder: str, place: str) -> str:
         raise ModelError(say("error.adapter_base", model=place, base=name, error=absent))
     beside = os.path.join(os.path.dirname(folder), os.path.basename(name.rstrip("/\\")))
     places = (os.path.expanduser(name), os.path.join(folder, name), beside)
-    found = next((path for path in places if os.path.isdir(path) or (is_gguf(path) and os.path.isfile(path))), name)
+    base = next((path for path in places if os.path.isdir(path) or (is_gguf(path) and os.path.isfile(path))), name)
     try:
-        return checked_place(found)
+        return checked_place(base)
     except BonError as error:
         raise ModelError(say("error.adapter_base", model=place, base=name, error=error.message)) from error
 

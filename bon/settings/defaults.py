@@ -17,21 +17,21 @@ OF_CHATS: Mapping[str, float] = {"temperature": 0.7, "top_p": 0.9, "min_tokens":
 class Defaults:
     """The values that a model brings along, by the names of settings.
 
-    preset: its preset's. own: those of its generation config, which hold in chats alone.
+    preset: its preset's. of_model: those of its generation config, which hold in chats alone.
     """
 
     preset: Mapping[str, Any] = field(default_factory=dict)
-    own: Mapping[str, Any] = field(default_factory=dict)
+    of_model: Mapping[str, Any] = field(default_factory=dict)
 
     def by_source(self, is_chat: bool) -> dict[str, dict[str, Any]]:
         """The values by where they come from: `preset`, `model` or `chats`, each setting where it is named first."""
         if not is_chat:
             return {"preset": dict(self.preset)}
-        own = {name: value for name, value in self.own.items() if name not in self.preset}
-        has_sampling = any(name in OF_MODELS for name in (*self.preset, *own))
+        of_model = {name: value for name, value in self.of_model.items() if name not in self.preset}
+        has_sampling = any(name in OF_MODELS for name in (*self.preset, *of_model))
         of_chats = {name: value for name, value in OF_CHATS.items()
                     if name not in self.preset and not (has_sampling and name in OF_MODELS)}
-        return {"preset": dict(self.preset), "model": own, "chats": of_chats}
+        return {"preset": dict(self.preset), "model": of_model, "chats": of_chats}
 
     def values(self, is_chat: bool) -> dict[str, Any]:
         """The values by name."""

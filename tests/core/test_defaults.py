@@ -39,13 +39,13 @@ def by_length(texts):
     return [float(len(text)) for text in texts]
 
 
-def chat_engine(preset=None, **own):
+def chat_engine(preset=None, **of_model):
     """An engine of a tiny chat model whose generation config names these values."""
     model, tokenizer = tiny.gpt2(), tiny.tokenizer()
     tokenizer.chat_template = TEMPLATE
-    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, **own)
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, **of_model)
     engine = LocalEngine(model, tokenizer, name="chatty")
-    engine.defaults = Defaults(preset or {}, engine.defaults.own)
+    engine.defaults = Defaults(preset or {}, engine.defaults.of_model)
     return engine
 
 
@@ -92,7 +92,7 @@ def test_values_of_a_model_that_cannot_work_are_left_out(own):
         setattr(config, name, value)
     model = tiny.gpt2()
     model.generation_config = config
-    assert LocalEngine(model, tiny.tokenizer()).defaults.own == {}
+    assert LocalEngine(model, tiny.tokenizer()).defaults.of_model == {}
 
 
 def test_notes_say_where_values_come_from_that_nobody_named():
@@ -134,7 +134,7 @@ def test_a_models_own_values_come_from_its_generation_config(tmp_path):
     model = tiny.gpt2()
     model.generation_config = GenerationConfig(do_sample=True, temperature=0.6, top_p=0.95, eos_token_id=0)
     folder = tiny.save(model, tmp_path, TEMPLATE)
-    assert bon.load(folder).engine.defaults.own == {"temperature": 0.6, "top_p": 0.95}
+    assert bon.load(folder).engine.defaults.of_model == {"temperature": 0.6, "top_p": 0.95}
     in_chat = IN_CHATS | {"temperature": 0.6, "top_p": 0.95}
     assert used(bon.best_of_n(messages=CHAT, model=folder, n=1).settings) == in_chat
     assert used(bon.best_of_n("Hi", model=folder, n=1).settings) == PLAIN

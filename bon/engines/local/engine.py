@@ -63,7 +63,7 @@ class LocalEngine:
         self.rules = rules or Rules(eos=_eos_ids(model, tokenizer))
         self.max_rows, self.verbatim, self._notes = max_rows, verbatim, notes
         self.detokenizer = Detokenizer(tokenizer, skip_special_tokens, None if verbatim else False)
-        self.defaults = Defaults(own=_own_values(model))
+        self.defaults = Defaults(of_model=_values_of_config(model))
         self._encoder, self._has_custom_rules = PromptEncoder(tokenizer, self.name), rules is not None
 
     @property
@@ -164,7 +164,7 @@ def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tupl
     return () if eos is None else tuple(eos) if isinstance(eos, list | tuple) else (eos,)
 
 
-def _own_values(model: PreTrainedModel) -> dict[str, float]:
+def _values_of_config(model: PreTrainedModel) -> dict[str, float]:
     """The values that the model's generation config names, without those that cannot work, such as a temperature of 0.
     """
     config, values = getattr(model, "generation_config", None), {}

@@ -58,8 +58,8 @@ def merged(model: PreTrainedModel, adapter: Adapter, weights: Mapping[str, torch
 
 def unknown_options(adapter: Adapter) -> list[str]:
     """The options of an adapter that this version of peft does not know, and would ignore."""
-    known = {field.name for field in dataclasses.fields(peft.LoraConfig)}
-    return sorted(name for name, value in adapter.options.items() if name not in known and value)
+    options = {field.name for field in dataclasses.fields(peft.LoraConfig)}
+    return sorted(name for name, value in adapter.options.items() if name not in options and value)
 
 
 def peft_version() -> str:

@@ -48,10 +48,10 @@ def read_adapter(folder: str, place: str) -> Adapter:
     """The adapter in a folder. Raises `ModelError` for a config that is damaged or that names no base."""
     try:
         options = json.loads(Path(folder, CONFIG).read_text(encoding="utf-8"))
-        known = isinstance(options["peft_type"], str)
+        has_type = isinstance(options["peft_type"], str)
     except (OSError, ValueError, KeyError, TypeError):
-        known = False
-    if not known:
+        has_type = False
+    if not has_type:
         raise ModelError(say("error.adapter_config", model=place))
     base = options.get("base_model_name_or_path")
     if not (isinstance(base, str) and base):

@@ -30,11 +30,11 @@ def unnamed_file(place: str, files: list[str]) -> Message | None:
     """The error for a place without a GGUF file's name where a model's weights are GGUF files alone, which it lists;
     None where there is none.
     """
-    found = sorted(filter(is_gguf, files))
-    if not found:
+    gguf_files = sorted(filter(is_gguf, files))
+    if not gguf_files:
         return None
-    listed = ", ".join(found[:LISTED]) + (", ..." if len(found) > LISTED else "")
-    example = os.path.join(place, found[0]) if os.path.isdir(place) else f"{place}:{found[0]}"
+    listed = ", ".join(gguf_files[:LISTED]) + (", ..." if len(gguf_files) > LISTED else "")
+    example = os.path.join(place, gguf_files[0]) if os.path.isdir(place) else f"{place}:{gguf_files[0]}"
     return say("error.only_gguf", model=place, files=listed, example=example)
 
 

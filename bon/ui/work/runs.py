@@ -53,15 +53,15 @@ class Runs:
         For a public page it first downloads what the page lists.
         """
         deployment = self._models.deployment
-        own = Settings(model=deployment.model, scorer=deployment.scorer)
+        of_page = Settings(model=deployment.model, scorer=deployment.scorer)
         listed = [Settings(model=model) for model in deployment.models]
 
         def run() -> None:
             if zerogpu.is_on():  # a GPU is lent to visitors alone
                 return
             if deployment.public and not deployment.endpoint:
-                self._models.fetch([own, *listed])
-            sampler = self._models.load(own).result()
+                self._models.fetch([of_page, *listed])
+            sampler = self._models.load(of_page).result()
             for n in (2, 24):
                 result = sampler.run("This movie", n=n, seed=0)
                 self._speeds.record(result)

@@ -39,7 +39,7 @@ STATED = (
     f"asks the system for up to {connections.HANDLES:,} handles",
     f"a line of {connections.BACKLOG:,}, or of {connections.BACKLOG_SHARE:.0%} of the handles",
     f"dropped {sessions.KEPT_FOR / timedelta(minutes=1):g} minutes after its last use",
-    f"more than {sessions.VISITOR_SESSIONS}, or all together more than {sessions.ALL_SESSIONS}",
+    f"more than {sessions.VISITOR_SESSIONS}, or all together more than {sessions.ALL_SESSIONS}, beside",
     f"An upload is deleted {'an' if uploads.KEPT_SECONDS == 3600 else uploads.KEPT_SECONDS / 3600} hour after",
     f"more than {sizes.VISITOR_BYTES / MB:g} MB of them",
     f"at most {int(fair_queue.SHARE * PLACES)} of the {PLACES} places",
