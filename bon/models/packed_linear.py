@@ -5,7 +5,7 @@ layout they are converted, or read slowly, at each product.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -90,11 +90,27 @@ class Int8Linear(nn.Module):
         return _by_parts(self._product, x)
 
     def _product(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, self.in_features)
-        largest = rows.abs().amax(-1, keepdim=True).float().clamp_(min=1e-12)
-        out = self.product(rows / largest)
-        out = out.mul_(largest) if self.bias is None else torch.addcmul(self.bias, out, largest)
+        out = self._of_scaled(*_scaled(x.reshape(-1, self.in_features)))
         return out.to(x.dtype).view(*x.shape[:-1], self.out_features)
+
+    def _of_scaled(self, rows: Tensor, largest: Tensor) -> Tensor:
+        """The product in float32 of rows that were divided by their `largest` numbers."""
+        out = self.product(rows)
+        return out.mul_(largest) if self.bias is None else torch.addcmul(self.bias, out, largest)
+
+
+def _scaled(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows in [-1, 1], and the largest absolute number of each, by which they were divided."""
+    largest = rows.abs().amax(-1, keepdim=True).float().clamp_(min=1e-12)
+    return rows / largest, largest
+
+
+def products(layers: Sequence[Int8Linear], x: Tensor) -> list[Tensor]:
+    """What several layers make of one input [rows, in], which is scaled once for all."""
+    if len(x) > MANY_ROWS:
+        return [layer(x) for layer in layers]
+    rows, largest = _scaled(x)
+    return [layer._of_scaled(rows, largest).to(x.dtype) for layer in layers]
 
 
 def has_tiles() -> bool:

@@ -1,21 +1,25 @@
 """One decode step of a causal language model for many rows at once: tokens in, logits out.
 
-`SharedDecoder` holds each prompt once and lays memory out once; it serves every model that it `fits`. `PlainDecoder`
-uses the model's own cache, or none, and serves all others.
+`SharedDecoder` holds each prompt once and lays memory out once; it serves every model that it `fits`, and steps by a
+runner of bon's own where `runner_of` finds one. `PlainDecoder` uses the model's own cache, or none, and serves all
+others.
 """
 
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from bon.engines.local import rotary
 from bon.engines.local.prefix_cache import FixedPlan, SharedPrefixCache, shared_attention
+from bon.engines.local.runner.choice import runner_for, understood
+from bon.engines.local.runner.designs import Runner
 from bon.models import loading
 from bon.models.limits import context_length, rope_parameters, vocabulary
 from bon.models.running import compute, eval_mode
@@ -24,11 +28,16 @@ from bon.models.running import compute, eval_mode
 LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 #: The largest attention window that the trial of a model exceeds, and the farthest position that it tries.
 MAX_TRIED_WINDOW, MAX_TRIED_POSITION = 64, 1 << 20
+#: How far a runner's logits may be from the model's, relative to their norm, by the type of the model's numbers. With
+#: SmolLM2 they were 7e-7 in float32 and up to 0.012 in bf16. In int8 they were 1e-7, and up to 0.055 after an input was
+#: rounded the other way; other formulas give errors of about 1.
+RUNNER_ERROR = {"float32": 1e-4, "bf16": 0.03, "float16": 0.01, "int8": 0.1}
 #: Whether steps on CUDA are captured as graphs. A program turns this off that has the GPU in another process for each
 #: call, as on ZeroGPU: each would capture anew.
 capture_graphs = True
 
 _FITS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+_RUNNERS: WeakKeyDictionary[PreTrainedModel, "_Tried"] = WeakKeyDictionary()
 _STEP_INPUTS: WeakKeyDictionary[PreTrainedModel, "_StepInputs"] = WeakKeyDictionary()
 
 
@@ -57,7 +66,7 @@ class SharedDecoder:
     prompts: token ids. owners: the number of each row's prompt. room: the most tokens that a row will read. shared:
     hold prompts once even where copying them to each row would be faster (None: only where it is not). fixed: make all
     steps alike, so that they can be captured as a CUDA graph (None: where `capture_graphs` holds on CUDA); rows that
-    ended are then carried along until half of all have.
+    ended are then carried along until half of all have. runner: computes the steps in place of the model's own code.
     """
 
     model: PreTrainedModel
@@ -65,7 +74,8 @@ class SharedDecoder:
     logits: Tensor
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], owners: Sequence[int], room: int,
-                 shared: bool | None = None, fixed: bool | None = None) -> None:
+                 shared: bool | None = None, fixed: bool | None = None, runner: Runner | None = None) -> None:
+        self._runner = runner
         cache_argument = _cache_argument(model)
         assert cache_argument is not None  # no model without one `fits`
         self.model, self._cache_argument, self._last_only = model, cache_argument, _last_logits_only(model)
@@ -92,7 +102,7 @@ class SharedDecoder:
     def read(self, tokens: Tensor) -> Tensor:
         """The logits [rows, vocabulary], in float32, after one more token per row [rows]; valid until the next call."""
         self.cache.begin_step()
-        with shared_attention(self.model):
+        with nullcontext() if self._runner else shared_attention(self.model):
             logits = self._step(self._read_fixed, tokens) if self.cache.fixed else self._forward(
                 tokens, torch.tensor(self.cache.positions, device=tokens.device)
             )
@@ -100,6 +110,8 @@ class SharedDecoder:
         return logits
 
     def _forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        if self._runner:
+            return self._runner.step(tokens, positions, self.cache).float()
         # Nothing is padded: a mask keeps models from looking for padding, and the shared attention does not read it.
         mask = positions.new_ones(len(tokens), max(self.cache.positions) + 1)
         out = self.model(
@@ -286,6 +298,41 @@ def fits(model: PreTrainedModel, tokens: int = 1) -> bool:
     return _FITS[model]
 
 
+class _Tried(NamedTuple):
+    """The modules of a model, itself left out, when a runner was compared with it, and the runner where it passed."""
+
+    modules: list[nn.Module]
+    runner: Runner | None
+
+
+def runner_of(model: PreTrainedModel) -> Runner | None:
+    """A runner that computes what the model computes, which it `fits`; None where there is none.
+
+    It is compared with the model once, and again after one of the model's modules was replaced.
+    """
+    if not understood(model):
+        return None
+    _, *modules = model.modules()
+    tried = _RUNNERS.get(model)
+    if tried is None or tried.modules != modules:
+        runner = runner_for(model)
+        passes = compute(lambda: _passes(model, lambda: _runs_alike(model, runner)))
+        _RUNNERS[model] = tried = _Tried(modules, runner if passes else None)
+    return tried.runner
+
+
+def _runs_alike(model: PreTrainedModel, runner: Runner) -> bool:
+    """Whether a runner's steps give the logits of the model's own, after prompts of different lengths."""
+    trial = _trial(model)
+    own, other = (SharedDecoder(model, trial.prompts, trial.owners, len(trial.steps), True, runner=chosen)
+                  for chosen in (None, runner))
+    allowed = RUNNER_ERROR[loading.facts(model).dtype]
+    return all(
+        bool(((logits := own.read(tokens)) - other.read(tokens)).norm() <= allowed * logits.norm())
+        for tokens in trial.steps
+    )
+
+
 def _step_inputs(model: PreTrainedModel) -> _StepInputs:
     """What `PlainDecoder` passes to the model at each step: tried once per model."""
     if model not in _STEP_INPUTS:
@@ -310,17 +357,33 @@ def _shares(model: PreTrainedModel) -> bool:
     """Whether rows of different prompts and lengths get the logits from `SharedDecoder` that they get alone."""
     if _cache_argument(model) is None or "position_ids" not in _argument_names(model):
         return False
-    lengths = [5, 2] if (window := _small_window(model.config)) is None else [window + 2, 2, max(1, window - 1)]
-    prompts = [_trial_tokens(model, n, seed) for seed, n in enumerate(lengths)]
-    owners = [0, 1, 0, *range(2, len(lengths))]
-    continuations = [_trial_tokens(model, 2, 10 + row) for row in range(len(owners))]
-    decoder = SharedDecoder(model, prompts, owners, 2, shared=True)
-    steps = [torch.tensor(tokens, device=model.device) for tokens in zip(*continuations, strict=True)]
-    together = torch.stack([decoder.read(tokens) for tokens in steps], 1)
-    texts = [[*prompts[owner], *tokens] for owner, tokens in zip(owners, continuations, strict=True)]
+    trial = _trial(model)
+    decoder = SharedDecoder(model, trial.prompts, trial.owners, len(trial.steps), shared=True)
+    together = torch.stack([decoder.read(tokens) for tokens in trial.steps], 1)
+    continuations = torch.stack(trial.steps, 1).tolist()
+    texts = [[*trial.prompts[owner], *tokens] for owner, tokens in zip(trial.owners, continuations, strict=True)]
     alone = [_logits(model, [text])[0, -2:] for text in texts]
     same = all(_near(shared, single, model) for shared, single in zip(together, alone, strict=True))
     return same and _bears_far_rows(model, texts[1], alone[1])
+
+
+class _Trial(NamedTuple):
+    """Prompts, the number of each row's prompt, and the tokens [rows] that the rows read at each step."""
+
+    prompts: list[list[int]]
+    owners: list[int]
+    steps: list[Tensor]
+
+
+def _trial(model: PreTrainedModel) -> _Trial:
+    """A few tokens of prompts of different lengths, past the model's attention window where it is small."""
+    lengths = [5, 2] if (window := _small_window(model.config)) is None else [window + 2, 2, max(1, window - 1)]
+    owners = [0, 1, 0, *range(2, len(lengths))]
+    continuations = [_trial_tokens(model, 2, 10 + row) for row in range(len(owners))]
+    return _Trial(
+        [_trial_tokens(model, n, seed) for seed, n in enumerate(lengths)], owners,
+        [torch.tensor(tokens, device=model.device) for tokens in zip(*continuations, strict=True)],
+    )
 
 
 def _bears_far_rows(model: PreTrainedModel, text: Sequence[int], alone: Tensor) -> bool:

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from bon.engines.base import Job
-from bon.engines.local.decoder import PlainDecoder, SharedDecoder
+from bon.engines.local.decoder import PlainDecoder, SharedDecoder, runner_of
 from bon.engines.local.incremental_text import Detokenizer, IncrementalText
 from bon.engines.local.sampling import draw, log_probability, mark_occurred, shape, uniforms
 from bon.engines.sentences import sentence_end
@@ -187,7 +187,7 @@ class DecodingBatch:
                 room = max(1, max(candidate.cap for candidate in candidates) - 1)
                 # A prompt that is copied makes the memory of all rows as wide as itself.
                 wider = beside is not None and room + max(map(len, prompts)) > beside.shared_decoder.cache.room
-                self.decoder = SharedDecoder(model, prompts, owners, room, wider or None)
+                self.decoder = SharedDecoder(model, prompts, owners, room, wider or None, runner=runner_of(model))
             else:
                 self.decoder = PlainDecoder(model, prompts, owners, rules.use_cache)
         self.logits = self.decoder.logits

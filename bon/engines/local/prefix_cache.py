@@ -92,15 +92,15 @@ class SharedPrefixCache(Cache):
         self.row_lengths = [0 if self.shared else lengths[owner] for owner in owners]
         by_layer = zip(*layers_by_cache, strict=True)
         # Layers and plans hold weak references to the cache: so its memory is free as soon as no decoder uses it.
-        self._layers = [_Layer(proxy(self), prompts, len(owners), room) for prompts in by_layer]
-        super().__init__(layers=[*self._layers])
-        self.device = self._layers[0].keys.device
+        self.shared_layers = [SharedLayer(proxy(self), prompts, len(owners), room) for prompts in by_layer]
+        super().__init__(layers=[*self.shared_layers])
+        self.device = self.shared_layers[0].keys.device
         self._group_rows()
 
     @property
     def room(self) -> int:
         """The most tokens that a row can hold itself."""
-        return self._layers[0].keys.shape[2]
+        return self.shared_layers[0].keys.shape[2]
 
     @property
     def positions(self) -> list[int]:
@@ -110,7 +110,7 @@ class SharedPrefixCache(Cache):
     def keep(self, order: Sequence[int]) -> None:
         """Keeps the rows `order`, in this order; each stays where it is or comes from behind the new end."""
         moves = [(to, at) for to, at in enumerate(order) if to != at]
-        for layer in self._layers:
+        for layer in self.shared_layers:
             layer.keep(len(order), moves)
         self.owners, self.row_lengths = [self.owners[i] for i in order], [self.row_lengths[i] for i in order]
         self._group_rows()
@@ -119,7 +119,7 @@ class SharedPrefixCache(Cache):
         """Adds another cache's prompts and rows, behind those that are here; prompts without rows are dropped."""
         kept = sorted(set(self.owners))
         longest = max(self.prompt_lengths[i] for i in kept)
-        for layer, joining in zip(self._layers, other._layers, strict=True):
+        for layer, joining in zip(self.shared_layers, other.shared_layers, strict=True):
             layer.join(joining, kept, longest)
         self.owners = [kept.index(owner) for owner in self.owners] + [len(kept) + owner for owner in other.owners]
         self.prompt_lengths = [self.prompt_lengths[i] for i in kept] + other.prompt_lengths
@@ -223,7 +223,7 @@ class FixedPlan:
         self.cache, self.longest = cache, cache.room
         self.row_lengths = torch.tensor(cache.row_lengths, device=cache.device)
         self._ends = {window: torch.tensor(_stored_by_row(cache, window), device=cache.device)
-                      for window in {None, *(layer.window for layer in cache._layers)}}
+                      for window in {None, *(layer.window for layer in cache.shared_layers)}}
         self.where = (torch.arange(len(cache.row_lengths), device=cache.device), self.row_lengths)
 
     @property
@@ -278,7 +278,7 @@ def _expanded(mask: Tensor, dtype: torch.dtype, group: int) -> Tensor:
     return mask[:, None, None].clamp(min=torch.finfo(dtype).min).to(dtype).expand(-1, -1, group, -1)
 
 
-class _Layer(CacheLayerMixin):
+class SharedLayer(CacheLayerMixin):
     """One layer: prompts [prompts, heads, tokens, dim] padded on the right, rows' own [rows, heads, room, dim]."""
 
     keys: Tensor
@@ -312,16 +312,20 @@ class _Layer(CacheLayerMixin):
         self, key_states: Tensor, value_states: Tensor, *_: object, **__: object
     ) -> tuple[Tensor, Tensor]:
         """Stores one token per row and returns the rows' own keys and values, which name this layer for `_attend`."""
+        keys, values = self.store(key_states[:, :, 0], value_states[:, :, 0])
+        setattr(keys, LAYER, self)
+        return keys, values
+
+    def store(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores one token per row [rows, heads, dim] and returns the rows' own keys and values."""
         plan = self.cache.plan
         keys, values = self.keys[: self.rows], self.values[: self.rows]
         if isinstance(plan.where, int):
-            keys[:, :, plan.where], values[:, :, plan.where] = key_states[:, :, 0], value_states[:, :, 0]
+            keys[:, :, plan.where], values[:, :, plan.where] = key, value
         else:
-            keys[plan.where[0], :, plan.where[1]] = key_states[:, :, 0].to(keys.dtype)
-            values[plan.where[0], :, plan.where[1]] = value_states[:, :, 0].to(values.dtype)
-        keys = keys[:, :, : plan.longest]
-        setattr(keys, LAYER, self)
-        return keys, values[:, :, : plan.longest]
+            keys[plan.where[0], :, plan.where[1]] = key.to(keys.dtype)
+            values[plan.where[0], :, plan.where[1]] = value.to(values.dtype)
+        return keys[:, :, : plan.longest], values[:, :, : plan.longest]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Attention of one query per row over its prompt and its own tokens.
@@ -353,7 +357,7 @@ class _Layer(CacheLayerMixin):
         for to, source in moves:
             self.keys[to], self.values[to] = self.keys[source], self.values[source]
 
-    def join(self, other: "_Layer", kept: Sequence[int], longest: int) -> None:
+    def join(self, other: "SharedLayer", kept: Sequence[int], longest: int) -> None:
         """Adds another layer's prompts and rows, behind the rows that are here and the prompts `kept`, of which the
         longest has so many tokens.
         """
