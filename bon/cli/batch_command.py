@@ -31,8 +31,6 @@ from bon.report.numbers import format_duration
 from bon.result import printable
 from bon.settings import number, whole
 
-HELP = "best of n for every row of a file, as results or training data"
-
 
 def run(args: argparse.Namespace) -> int:
     """Runs the batch and returns the exit status: 1 where rows failed, 130 after Ctrl+C."""

@@ -10,8 +10,6 @@ from bon.errors import InputError, ModelError
 from bon.messages import say
 from bon.settings import whole
 
-HELP = "measure the speed on this machine, beside other programs"
-
 
 def parser() -> Parser:
     """The command's options."""

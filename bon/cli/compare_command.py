@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from bon.compare.events import PromptDone, PromptProgress
     from bon.compare.result import Comparison
 
-HELP = "compare base model, tuned model and best of n"
 
 
 def parser() -> Parser:

@@ -1,30 +1,28 @@
 """The entry point of the command line: chooses the command, and turns errors into exit statuses."""
 
 import difflib
+import importlib
 import os
 import shlex
 import sys
 import traceback
 
 from bon import configure_threads
-from bon.cli import (
-    batch_command,
-    bench_command,
-    compare_command,
-    models_command,
-    page_command,
-    publish_command,
-    run_command,
-)
+from bon.cli import run_command
 from bon.cli.options import INTERRUPTED, PROGRAM
 from bon.cli.output import print_text, print_to_stderr
 from bon.errors import BonError, InputError, ModelError
 from bon.messages import say
 
-#: The commands by name. Each module has `parser()`, `run(args)`, which returns the exit status, and the line `HELP`.
+#: What each command does. Its module in `bon.cli`, NAME_command, is imported when the command is called, since some
+#: take long to import; it has `parser()` and `run(args)`, which returns the exit status.
 COMMANDS = {
-    "page": page_command, "models": models_command, "bench": bench_command, "compare": compare_command,
-    "batch": batch_command, "publish": publish_command,
+    "page": "the page in a browser",
+    "models": "list the presets and which of their models are on this machine, or get one",
+    "bench": "measure the speed on this machine, beside other programs",
+    "compare": "compare base model, tuned model and best of n",
+    "batch": "best of n for every row of a file, as results or training data",
+    "publish": "publish this page as a Hugging Face Space",
 }
 
 
@@ -55,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     """Runs the command that the first argument names; any other call is a prompt, also `-- models`."""
-    if argv and (command := COMMANDS.get(argv[0])):
+    if argv and argv[0] in COMMANDS:
+        command = importlib.import_module(f"bon.cli.{argv[0]}_command")
         return command.run(command.parser().parse_args(argv[1:]))
     if argv and (name := _command_meant(argv[0])):
         raise InputError("prompt", say("error.command_meant", word=argv[0], name=name, program=PROGRAM))
@@ -79,7 +78,7 @@ def _command_meant(word: str) -> str | None:
 
 
 def _commands_help() -> str:
-    commands = ", ".join(f"{PROGRAM} {name} ({command.HELP})" for name, command in COMMANDS.items())
+    commands = ", ".join(f"{PROGRAM} {name} ({help})" for name, help in COMMANDS.items())
     return f"Commands: {commands}. {PROGRAM} -- models takes `models` as a prompt."
 
 

@@ -8,7 +8,6 @@ from bon.cli.output import print_json, print_text
 from bon.models import presets
 from bon.models.files.memory import format_bytes, memory_of
 
-HELP = "list the presets and which of their models are on this machine, or get one"
 #: The models of a preset, each with what it is called.
 ROLES = {"model": "writes", "scorer": "scores", "tuned": "tuned counterpart", "judge": "judge"}
 

@@ -4,8 +4,6 @@ import argparse
 
 from bon.cli.options import PROGRAM, Parser
 
-HELP = "the page in a browser"
-
 
 def parser() -> Parser:
     """The command's options."""

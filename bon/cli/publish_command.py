@@ -17,7 +17,6 @@ from bon.models import presets
 from bon.models.files.memory import format_bytes
 from bon.report import hub_writing
 
-HELP = "publish this page as a Hugging Face Space"
 #: The files that a Space needs, in the patterns of `upload_folder`, where a star matches slashes too.
 NEEDED = ["app.py", "README.md", "LICENSE", "requirements.txt", "bon/*", "assets/*"]
 #: Of these the files that are not sent: what makes the built-in models, caches and hidden files.

@@ -2,24 +2,27 @@
 a `ModelError` says why.
 """
 
+from __future__ import annotations
+
 import importlib.metadata
 import inspect
 import os
 import re
 import zipfile
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from bon.errors import ModelError
 from bon.messages import say
 from bon.models import presets
 from bon.models.files import adapters
 from bon.models.limits import vocabulary
+
+if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 #: How a Git LFS pointer begins: the text that a repository holds in place of a large file.
 POINTER = b"version https://git-lfs.github.com/spec/"
@@ -73,6 +76,8 @@ def check_quantization(folder: str, config: PreTrainedConfig, place: str) -> str
         if stored := next(_packed(folder, place), None):
             raise ModelError(say("error.weights_packed", model=place, weight=stored[0], type=stored[1]))
         return None
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
     method = _method(quantization)
     if method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
         raise ModelError(say("error.quantization_unknown", model=place, method=method))

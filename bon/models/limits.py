@@ -1,15 +1,20 @@
 """What a model can take: how many positions, and which token ids. What its config does not say is found by trying."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import PreTrainedConfig, PreTrainedModel
 
+from bon.models.builtin.base import BuiltInModel
 from bon.models.running import compute, eval_mode, keep_attention_type, takes_mask
+
+if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 #: What configs call the most tokens that their model takes; -1 stands for no limit.
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions")
@@ -21,11 +26,13 @@ def context_length(model: PreTrainedModel) -> int | None:
     """The most tokens of one text: as the config says, or fewer where a table of position embeddings ends before.
 
     None where neither sets a limit. Some tables begin with rows for padding, so a text has fewer positions than the
-    config says. Models with tables are tried once, on a few tokens; rotary embeddings have none.
+    config says. Models with tables are tried once, on a few tokens, but for the built-in ones; rotary embeddings have
+    none.
     """
     if model not in _CONTEXT_LENGTHS:
         stated = _stated_positions(model.config)
-        tables_end = None if rope_parameters(model.config) else compute(lambda: _end_of_tables(model, stated))
+        is_exact = isinstance(model, BuiltInModel) or rope_parameters(model.config)
+        tables_end = None if is_exact else compute(lambda: _end_of_tables(model, stated))
         _CONTEXT_LENGTHS[model] = stated if tables_end is None else tables_end
     return _CONTEXT_LENGTHS[model]
 

@@ -1,27 +1,23 @@
 """Loading models from folders onto devices, each once, and the errors where that fails."""
 
+from __future__ import annotations
+
 import os
 import pickle
 import tempfile
 import threading
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import torch
 import transformers
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
 
 from bon.errors import InputError, ModelError
 from bon.messages import say
 from bon.models import checkpoint, devices, download, packed_linear, presets
+from bon.models.builtin.base import BuiltInModel
+from bon.models.builtin.loader import built_in_class
+from bon.models.builtin.loader import load as load_built_in
 from bon.models.cache import LiveCache
 from bon.models.files import adapters
 from bon.models.files.gguf_header import read_header
@@ -32,6 +28,9 @@ from bon.models.limits import context_length, vocabulary
 from bon.models.running import FACTS, loaded_by_bon
 from bon.settings import parse_digits
 
+if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
 
 def _cache_limit() -> int:
     limit = os.environ.get("BON_CACHE", "4")
@@ -40,9 +39,9 @@ def _cache_limit() -> int:
     return parse_digits(limit)
 
 
-#: A model with its tokenizer, and the class of transformers that loads it.
-Loaded: TypeAlias = tuple[PreTrainedModel, PreTrainedTokenizerBase]
-AutoModel: TypeAlias = type[AutoModelForCausalLM] | type[AutoModelForSequenceClassification]
+#: A model with its tokenizer, and the name of the class of transformers that loads it.
+Loaded: TypeAlias = "tuple[PreTrainedModel, PreTrainedTokenizerBase]"
+AutoModel: TypeAlias = Literal["AutoModelForCausalLM", "AutoModelForSequenceClassification"]
 
 #: What is loaded, by the class's name, place, device, number type and, for an adapter in a folder, the version of its
 #: files; scorers of other types by theirs and the place.
@@ -53,12 +52,12 @@ _ONE_AT_A_TIME = threading.Lock()
 quiet: Quiet = Quiet()
 #: Pickled weights only through weights_only loading, transformers' default; no code from a repository ever.
 SAFELY = {"trust_remote_code": False, "local_files_only": True}
-#: For each class: the architectures that it loads, and what to call such a model.
+CAUSAL: AutoModel = "AutoModelForCausalLM"
+CLASSIFIER: AutoModel = "AutoModelForSequenceClassification"
+#: For each class: transformers' name for the architectures that it loads, and what to call such a model.
 ARCHITECTURES = {
-    AutoModelForCausalLM: (transformers.MODEL_FOR_CAUSAL_LM_MAPPING, say("error.model_kind.causal")),
-    AutoModelForSequenceClassification: (
-        transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, say("error.model_kind.classifier"),
-    ),
+    CAUSAL: ("MODEL_FOR_CAUSAL_LM_MAPPING", say("error.model_kind.causal")),
+    CLASSIFIER: ("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING", say("error.model_kind.classifier")),
 }
 
 
@@ -98,7 +97,7 @@ def causal(place: str, device: str | None = None, dtype: str | None = None) -> L
 
     Raises `ModelError` where it is absent, out of reach or of another kind.
     """
-    return _live(AutoModelForCausalLM, place, device, devices.named_dtype(dtype))
+    return _live(CAUSAL, place, device, devices.named_dtype(dtype))
 
 
 def classifier(place: str, device: str | None = None, dtype: str | None = None) -> Loaded:
@@ -106,14 +105,14 @@ def classifier(place: str, device: str | None = None, dtype: str | None = None) 
     dtype = devices.named_dtype(dtype)
     if dtype == "int8" and packed_linear.has_tiles():
         dtype = "bf16"  # a classifier reads many rows at a time, for which int8 and rounding its inputs are no faster
-    return _live(AutoModelForSequenceClassification, place, device, dtype)
+    return _live(CLASSIFIER, place, device, dtype)
 
 
 def _live(auto_model: AutoModel, place: str, device: str | None, dtype: str | None) -> Loaded:
     device = devices.choose_device(device)
     if dtype == "int8" and not (device == "cpu" and packed_linear.can_round()):
         raise InputError("dtype", say("error.no_int8"))
-    key = auto_model.__name__, place, device, dtype, *filter(None, [adapters.version(place)])
+    key = auto_model, place, device, dtype, *filter(None, [adapters.version(place)])
     return LIVE.get(key, lambda: _load(auto_model, place, device, dtype))
 
 
@@ -128,13 +127,16 @@ def _load(auto_model: AutoModel, place: str, device: str, dtype: str | None) -> 
         path = download.local_path(place)
         of_adapter: dict[str, Any] = {}
         try:
-            if auto_model is AutoModelForCausalLM and not is_gguf(path) and presets.is_adapter(presets.present(path)):
+            if auto_model == CAUSAL and not is_gguf(path) and presets.is_adapter(presets.present(path)):
                 model, tokenizer, of_adapter = _with_adapter(path, place)
+            elif built_in := built_in_class(path, auto_model):
+                checkpoint.check_files(path, place)
+                model, tokenizer = cast(Loaded, load_built_in(built_in, path))
             else:
                 with _ONE_AT_A_TIME:
                     model, tokenizer = _from_path(auto_model, path, place)
-            if auto_model is AutoModelForCausalLM:  # tried in float32, which rounds least, and before it is on a GPU
-                if reads_ahead(model):
+            if auto_model == CAUSAL:  # tried in float32, which rounds least, and before it is on a GPU
+                if not isinstance(model, BuiltInModel) and reads_ahead(model):
                     raise ModelError(say("error.reads_ahead", model=place))
                 context_length(model)
             model = _placed(auto_model, model, device, dtype)
@@ -165,7 +167,7 @@ def _with_adapter(folder: str, place: str) -> tuple[PreTrainedModel, PreTrainedT
     try:
         path = download.local_path(base)
         with _ONE_AT_A_TIME:
-            model, tokenizer = _from_path(AutoModelForCausalLM, path, base)
+            model, tokenizer = _from_path(CAUSAL, path, base)
     except ModelError as error:
         raise ModelError(say("error.adapter_base", model=place, base=adapter.base, error=error.message)) from error
     if getattr(model, "is_quantized", False):
@@ -193,7 +195,7 @@ def _placed(auto_model: AutoModel, model: PreTrainedModel, device: str, dtype: s
     rounded = facts_.dtype == "int8"
     # For the layers that stay unrounded in int8: float32 needs no conversions at each step of a few rows; a classifier
     # reads many at a time, and attention among them is faster in bf16.
-    reads_many = auto_model is AutoModelForSequenceClassification
+    reads_many = auto_model == CLASSIFIER
     unrounded = "bf16" if reads_many and devices.native_bf16(device) else "float32"
     plain = unrounded if rounded else facts_.dtype
     model = model.eval().to(device, TORCH_DTYPES[plain])
@@ -212,7 +214,7 @@ def _from_path(auto_model: AutoModel, path: str, place: str) -> Loaded:
 def _from_folder(auto_model: AutoModel, folder: str, place: str) -> Loaded:
     """The model in float32 on the processor, with all its weights from the files. Raises `ModelError`."""
     checkpoint.check_files(folder, place)
-    config = AutoConfig.from_pretrained(folder, **SAFELY)
+    config = transformers.AutoConfig.from_pretrained(folder, **SAFELY)
     _check_architecture(auto_model, config, place)
     tokenizer = _tokenizer(folder, place)
     method = checkpoint.check_quantization(folder, config, place)
@@ -230,7 +232,7 @@ def _from_folder(auto_model: AutoModel, folder: str, place: str) -> Loaded:
 
 def _from_gguf(auto_model: AutoModel, path: str, place: str) -> Loaded:
     """The model in float32 on the processor, with all its weights from a GGUF file. Raises `ModelError`."""
-    if auto_model is not AutoModelForCausalLM:
+    if auto_model != CAUSAL:
         raise ModelError(say("error.gguf_scorer", model=place))
     if missing := checkpoint.not_installed(["gguf", "accelerate"]):
         raise ModelError(say("error.gguf_needs_packages", model=place, packages=" ".join(missing)))
@@ -242,14 +244,14 @@ def _from_gguf(auto_model: AutoModel, path: str, place: str) -> Loaded:
     # In an empty folder, since transformers would prefer the tokenizer and the templates in files beside the GGUF.
     with tempfile.TemporaryDirectory() as folder, once_and_quiet():
         try:
-            config = AutoConfig.from_pretrained(folder, gguf_file=path, **SAFELY)
+            config = transformers.AutoConfig.from_pretrained(folder, gguf_file=path, **SAFELY)
         except ValueError as error:
             if "architecture" not in str(error):
                 raise
             raise ModelError(say("error.gguf_architecture", model=place, name=header.architecture)) from error
         _check_architecture(auto_model, config, place)
         checkpoint.check_quantization(folder, config, place)
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=path, **SAFELY)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=path, **SAFELY)
         model = _model(auto_model, folder, config, place, gguf_file=path)
     if quantizer := getattr(model, "hf_quantizer", None):
         quantizer.remove_quantization_config(model)  # its weights are plain numbers now
@@ -260,7 +262,7 @@ def _from_gguf(auto_model: AutoModel, path: str, place: str) -> Loaded:
 def _model(auto_model: AutoModel, folder: str, config: PreTrainedConfig, place: str, **options: str) -> PreTrainedModel:
     """The model with all its weights. Raises `ModelError` where the files have others."""
     # Loading in another type would change torch's default type for all threads meanwhile.
-    loaded: Any = auto_model.from_pretrained(  # typed as the model alone
+    loaded: Any = getattr(transformers, auto_model).from_pretrained(
         folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True,
         **SAFELY, **options,
     )
@@ -271,7 +273,7 @@ def _model(auto_model: AutoModel, folder: str, config: PreTrainedConfig, place: 
 
 def _tokenizer(folder: str, place: str) -> PreTrainedTokenizerBase:
     try:
-        return AutoTokenizer.from_pretrained(folder, **SAFELY)
+        return transformers.AutoTokenizer.from_pretrained(folder, **SAFELY)
     except Exception as error:
         if "custom code" in str(error):
             raise
@@ -301,10 +303,10 @@ def reads_ahead(model: PreTrainedModel) -> bool:
 
 
 def _check_architecture(auto_model: AutoModel, config: PreTrainedConfig, place: str) -> None:
-    if auto_model is AutoModelForCausalLM and getattr(config, "is_encoder_decoder", False):
+    if auto_model == CAUSAL and getattr(config, "is_encoder_decoder", False):
         raise ModelError(say("error.sequence_to_sequence", model=place))
     architectures, task = ARCHITECTURES[auto_model]
-    if type(config) not in architectures:
+    if type(config) not in getattr(transformers, architectures):
         raise ModelError(say("error.model_kind", model=place, type=config.model_type, kind=task))
 
 

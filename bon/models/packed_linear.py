@@ -6,12 +6,13 @@ layout they are converted, or read slowly, at each product.
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.activations import NewGELUActivation
-from transformers.pytorch_utils import Conv1D
 
+#: Types of layers by name: to import them takes a second, and where nobody did, no layer is of these types.
+NEW_GELU, CONV1D = "transformers.activations.NewGELUActivation", "transformers.pytorch_utils.Conv1D"
 #: Below this many weights a product is too small to gain from it.
 SMALLEST = 1 << 16
 #: Products of more rows are computed in parts: with 512 to 1,024 rows oneDNN took twice as long per row where measured.
@@ -164,14 +165,16 @@ def pack(model: nn.Module, rounded: bool = False) -> bool:
 
 def _replacement(layer: nn.Module, rounded: bool) -> nn.Module | None:
     """A faster layer that computes the same; None where there is none."""
-    if type(layer) is NewGELUActivation:
+    type_name = f"{type(layer).__module__}.{type(layer).__qualname__}"
+    if type_name == NEW_GELU:
         return nn.GELU(approximate="tanh")  # one kernel instead of eight
-    if not isinstance(layer, nn.Linear | Conv1D) or type(layer) not in (nn.Linear, Conv1D):
+    if type(layer) is not nn.Linear and type_name != CONV1D:
         return None
-    weight = layer.weight.detach() if isinstance(layer, nn.Linear) else layer.weight.detach().t()
+    parts: Any = layer  # Conv1D has no type here
+    weight = parts.weight.detach().t() if type_name == CONV1D else parts.weight.detach()
     if weight.numel() < SMALLEST:
         return None
-    bias = None if layer.bias is None else layer.bias.detach()
+    bias = None if parts.bias is None else parts.bias.detach()
     return Int8Linear(weight, bias) if rounded else PackedLinear(weight, bias)
 
 

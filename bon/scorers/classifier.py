@@ -1,16 +1,17 @@
 """A transformers sequence-classification model: texts in, logits out, in batches that do not change them."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bon.errors import InputError, ModelError, ScoringError
 from bon.messages import say
@@ -19,6 +20,9 @@ from bon.models.limits import context_length, pad_id, vocabulary
 from bon.models.running import compute
 from bon.scorers.ngrams import NgramClassifier, is_ngrams
 from bon.scorers.padding_check import Batching, Tokens, batch_logits, batching_state, check_padding
+
+if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 #: The tasks of the pipelines whose model rates a text by labels.
 TASKS = ("text-classification", "sentiment-analysis", "zero-shot-classification")
@@ -69,7 +73,7 @@ class Classifier:
         self._waiting = _WAITING.setdefault(model, deque())
 
     @classmethod
-    def of(cls, source: Any, device: str | None = None, dtype: str | None = None) -> "Classifier | NgramClassifier":
+    def of(cls, source: Any, device: str | None = None, dtype: str | None = None) -> Classifier | NgramClassifier:
         """The classifier of a transformers pipeline, whose `function_to_apply` becomes the activation, or of the name
         of a preset, folder or Hub model.
 

@@ -3,19 +3,24 @@
 No rule here depends on the name of an architecture.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from bon.models import loading
+from bon.models.builtin.base import BuiltInModel
 from bon.models.running import eval_mode, keep_attention_type, takes_mask
+
+if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
+    from transformers import PreTrainedModel
 
 #: How far rounding may move a logit, relative to the largest logit seen, by number type.
 ROUNDING = {"float32": 1e-3, "float16": 0.01, "bf16": 0.05, "int8": 0.05}
@@ -36,7 +41,7 @@ class Tokens(NamedTuple):
     head: int = 0
     tail: int = 0
 
-    def keep_end(self, limit: int) -> "Tokens":
+    def keep_end(self, limit: int) -> Tokens:
         """The end of the text, in at most `limit` tokens with its special tokens."""
         end = len(self.ids) - self.tail
         start = max(self.head, end - (limit - self.head - self.tail))
@@ -89,12 +94,12 @@ def check_padding(model: PreTrainedModel, text: Tokens, width: int, pad: int) ->
     """Compares logits in a batch that is padded to `width` tokens with those of single texts; updates the state.
 
     text: the longest of the batch; the shorter ones are cut from it. Only a width above all before is tried: a model
-    that reads a wide batch right reads a narrower one right. Some models read longer texts in another way, so there is
-    a text of about the last width, one of twice its length and so on. All lengths are odd, for models that read tokens
-    in groups.
+    that reads a wide batch right reads a narrower one right; the built-in ones read each right. Some models read longer
+    texts in another way, so there is a text of about the last width, one of twice its length and so on. All lengths are
+    odd, for models that read tokens in groups.
     """
     state = batching_state(model)
-    if state.batching is not Batching.PADDED or width <= state.checked_width:
+    if isinstance(model, BuiltInModel) or state.batching is not Batching.PADDED or width <= state.checked_width:
         return
     first = max(4, state.checked_width)
     lengths = [length for i in range(width.bit_length()) if (length := (first << i) - 1) < width]

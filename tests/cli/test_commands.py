@@ -342,15 +342,26 @@ import sys
 import bon
 from bon.cli import options
 from bon.cli.main import main
-for argv in (["--help"], ["models"], ["x", "-n", "0"], ["x", "--model", "./nowhere"]):
+for argv in (["--help"], ["--version"], ["x", "-n", "0"], ["x", "--model", "./nowhere"], ["modles"]):
     main(argv)
-print([name for name in ("torch", "transformers", "gradio") if name in sys.modules], file=sys.stderr)
+heavy = ["torch", "transformers", "gradio", "numpy", "huggingface_hub", "pandas"]
+print([name for name in heavy if name in sys.modules], file=sys.stderr)
+main(["models"])
+print([name for name in heavy[:3] if name in sys.modules], file=sys.stderr)
 """
 
 
-def test_neither_import_nor_help_nor_wrong_input_loads_torch_or_gradio():
+def test_neither_import_nor_help_nor_wrong_input_loads_what_takes_long_to_import():
     process = subprocess.run([sys.executable, "-c", LIGHT], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert process.stderr.splitlines()[-1] == "[]"
+    assert process.stderr.splitlines()[-2:] == ["[]", "[]"]
+
+
+def test_the_process_ends_with_the_status_of_the_command_and_prints_all_of_its_output():
+    for argv, status, stream in ((["models", "--json"], 0, "stdout"), (["x", "-n", "0"], 2, "stderr")):
+        process = subprocess.run([sys.executable, "-m", "bon", *argv], cwd=ROOT, capture_output=True, text=True)
+        assert process.returncode == status
+        assert getattr(process, stream).endswith("\n")
+        assert process.stdout.endswith("}\n") == (stream == "stdout")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")

@@ -168,7 +168,7 @@ def test_wheel_contains_models_page_types_and_command_and_no_training(installed)
     assert {name for name in names if name.startswith("bon/assets/")} == {*assets, "bon/assets/README.md"}
     assert "bon/py.typed" in names
     entry = next(installed.glob("*.dist-info")) / "entry_points.txt"
-    assert "bon = bon.cli.main:main" in entry.read_text()
+    assert "bon = bon.__main__:run" in entry.read_text()
     assert not any(name.startswith(("tests/", "bon/training/")) for name in names)
 
 

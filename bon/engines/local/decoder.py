@@ -5,24 +5,29 @@ runner of bon's own where `runner_of` finds one. `PlainDecoder` uses the model's
 others.
 """
 
+from __future__ import annotations
+
 import inspect
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from bon.engines.local import rotary
 from bon.engines.local.prefix_cache import FixedPlan, SharedPrefixCache, shared_attention
 from bon.engines.local.runner.choice import runner_for, understood
 from bon.engines.local.runner.designs import Runner
 from bon.models import loading
+from bon.models.builtin.base import BuiltInModel
 from bon.models.limits import context_length, rope_parameters, vocabulary
 from bon.models.running import compute, eval_mode
+
+if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
+    from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 #: Types of layers, as configs name them, whose output for a row does not depend on the length of the other rows.
 LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
@@ -37,8 +42,8 @@ RUNNER_ERROR = {"float32": 1e-4, "bf16": 0.03, "float16": 0.01, "int8": 0.1}
 capture_graphs = True
 
 _FITS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
-_RUNNERS: WeakKeyDictionary[PreTrainedModel, "_Tried"] = WeakKeyDictionary()
-_STEP_INPUTS: WeakKeyDictionary[PreTrainedModel, "_StepInputs"] = WeakKeyDictionary()
+_RUNNERS: WeakKeyDictionary[PreTrainedModel, _Tried] = WeakKeyDictionary()
+_STEP_INPUTS: WeakKeyDictionary[PreTrainedModel, _StepInputs] = WeakKeyDictionary()
 
 
 def _argument_names(model: PreTrainedModel) -> frozenset[str]:
@@ -133,7 +138,7 @@ class SharedDecoder:
         plan.advance()
         return logits
 
-    def join(self, other: "SharedDecoder") -> None:
+    def join(self, other: SharedDecoder) -> None:
         """Adds the rows of another decoder of the same model, behind those that are here."""
         self.cache.join(other.cache)
         self._step = Captured()
@@ -289,12 +294,12 @@ def alike_up_to(config: PreTrainedConfig) -> float:
 
 def fits(model: PreTrainedModel, tokens: int = 1) -> bool:
     """Whether `SharedDecoder` computes what the model itself computes, for rows of up to so many tokens with their
-    prompts: by what its config says, and tried once per model on a few tokens.
+    prompts: by what its config says, and, but for the built-in models, tried once per model on a few tokens.
     """
     if tokens > alike_up_to(model.config):
         return False
     if model not in _FITS:
-        _FITS[model] = compute(lambda: _passes(model, lambda: _shares(model)))
+        _FITS[model] = isinstance(model, BuiltInModel) or compute(lambda: _passes(model, lambda: _shares(model)))
     return _FITS[model]
 
 
@@ -308,7 +313,8 @@ class _Tried(NamedTuple):
 def runner_of(model: PreTrainedModel) -> Runner | None:
     """A runner that computes what the model computes, which it `fits`; None where there is none.
 
-    It is compared with the model once, and again after one of the model's modules was replaced.
+    It is compared with the model once, and again after one of the model's modules was replaced; the runners of the
+    built-in models are compared by tests.
     """
     if not understood(model):
         return None
@@ -316,7 +322,7 @@ def runner_of(model: PreTrainedModel) -> Runner | None:
     tried = _RUNNERS.get(model)
     if tried is None or tried.modules != modules:
         runner = runner_for(model)
-        passes = compute(lambda: _passes(model, lambda: _runs_alike(model, runner)))
+        passes = isinstance(model, BuiltInModel) or compute(lambda: _passes(model, lambda: _runs_alike(model, runner)))
         _RUNNERS[model] = tried = _Tried(modules, runner if passes else None)
     return tried.runner
 

@@ -1,14 +1,15 @@
 """Candidates that are decoded together: their tokens, random numbers and logits, one decode step at a time."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import PreTrainedModel
 
 from bon.engines.base import Job
 from bon.engines.local.decoder import PlainDecoder, SharedDecoder, runner_of
@@ -22,6 +23,9 @@ from bon.messages import say
 from bon.result import Candidate
 from bon.settings import Sampling
 from bon.stats.random_streams import candidate_stream
+
+if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
+    from transformers import PreTrainedModel
 
 #: From token ids [rows, length] and logits [rows, vocabulary] to logits, as transformers' logits processors are.
 LogitsProcessor: TypeAlias = Callable[..., Tensor]
@@ -173,7 +177,7 @@ class DecodingBatch:
     logits: Tensor
 
     def __init__(self, model: PreTrainedModel, candidates: Sequence[LiveCandidate], rules: Rules, shared: bool,
-                 beside: "DecodingBatch | None" = None) -> None:
+                 beside: DecodingBatch | None = None) -> None:
         self.candidates, self.rules = list(candidates), rules
         exact = "cpu" if model.device.type == "mps" else model.device  # MPS has no float64
         self.uniforms = uniforms([c.stream() for c in candidates], [c.cap for c in candidates]).to(exact)
@@ -224,7 +228,7 @@ class DecodingBatch:
         """Whether any candidate has not ended."""
         return self.is_joined or any(candidate.ended is None for candidate in self.candidates)
 
-    def join(self, other: "DecodingBatch") -> None:
+    def join(self, other: DecodingBatch) -> None:
         """Adds another batch's candidates with the next step; both must be shared."""
         self._joining = other
 
@@ -255,7 +259,7 @@ class DecodingBatch:
             candidate.add(token, logprob, sampled_logprob, stop, certainty)
         return [row[0] for row in live] + rejected
 
-    def _merge(self, other: "DecodingBatch") -> None:
+    def _merge(self, other: DecodingBatch) -> None:
         """Adds another shared batch's rows behind those that are here."""
         if not self.candidates:  # all have ended or their callers left
             self.decoder, self.logits, self.uniforms, self.candidates, self.occurred = (

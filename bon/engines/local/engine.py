@@ -4,13 +4,14 @@ A prompt is prefilled once for all of its candidates; every candidate draws from
 ended leave the batch. Nothing is padded.
 """
 
+from __future__ import annotations
+
 from collections.abc import Generator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bon.engines.base import EncodedPrompt, Job, Step
 from bon.engines.local.decoder import fits
@@ -24,6 +25,9 @@ from bon.models import loading
 from bon.models.limits import context_length, vocabulary
 from bon.models.running import compute, eval_mode, loaded_by_bon
 from bon.settings import OF_MODELS, Defaults, Request, declared
+
+if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _IS_ENCODER: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 #: Rows that are decoded together; a run of more is decoded in several batches.

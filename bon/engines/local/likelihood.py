@@ -1,10 +1,12 @@
 """The log-likelihood of given texts under a local model."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from bon.engines.local import rotary
 from bon.engines.local.decoder import PlainDecoder
@@ -12,6 +14,9 @@ from bon.engines.local.engine import LocalEngine
 from bon.engines.local.sampling import mark_occurred, penalize
 from bon.models.running import compute, eval_mode
 from bon.settings import Sampling
+
+if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
+    from transformers import PreTrainedModel
 
 #: Tokens that are read together: their logits over the vocabulary must fit into memory.
 TOKENS = 2048

@@ -6,18 +6,25 @@ the two parts is computed separately and combined by their log-sum-exp, which is
 model whose layers call the attention that the model's config names, with full or sliding windows.
 """
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from inspect import getattr_static
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import proxy
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
+
+from bon.models.builtin.base import BuiltInModel
+
+if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 #: The name of this attention in transformers, and a config's property with the name of its model's attention.
 ATTENTION, CONFIG_ATTENTION = "bon_shared_prefix", "_attn_implementation"
@@ -75,7 +82,7 @@ class SharedPrefixCache(Cache):
     slots: Tensor
     places: Tensor
 
-    plan: "StepPlan | FixedPlan"
+    plan: StepPlan | FixedPlan
 
     def __init__(self, prefilled: Sequence[Cache], owners: Sequence[int], room: int, shared: bool | None = None,
                  fixed: bool = False) -> None:
@@ -115,7 +122,7 @@ class SharedPrefixCache(Cache):
         self.owners, self.row_lengths = [self.owners[i] for i in order], [self.row_lengths[i] for i in order]
         self._group_rows()
 
-    def join(self, other: "SharedPrefixCache") -> None:
+    def join(self, other: SharedPrefixCache) -> None:
         """Adds another cache's prompts and rows, behind those that are here; prompts without rows are dropped."""
         kept = sorted(set(self.owners))
         longest = max(self.prompt_lengths[i] for i in kept)
@@ -357,7 +364,7 @@ class SharedLayer(CacheLayerMixin):
         for to, source in moves:
             self.keys[to], self.values[to] = self.keys[source], self.values[source]
 
-    def join(self, other: "SharedLayer", kept: Sequence[int], longest: int) -> None:
+    def join(self, other: SharedLayer, kept: Sequence[int], longest: int) -> None:
         """Adds another layer's prompts and rows, behind the rows that are here and the prompts `kept`, of which the
         longest has so many tokens.
         """
@@ -428,7 +435,12 @@ def _attend(
     return layer.attend(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling), None
 
 
-AttentionInterface.register(ATTENTION, _attend)
+@cache
+def _register_attention() -> None:
+    """Makes this module's attention known to transformers, once."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(ATTENTION, _attend)
 
 
 class _Decoding(threading.local):
@@ -446,6 +458,10 @@ def shared_attention(model: PreTrainedModel) -> Iterator[None]:
 
     All threads read the attention's name from one config, which is not changed: its answer depends on the thread.
     """
+    if isinstance(model, BuiltInModel):  # its layers call the attention of the cache by themselves
+        yield
+        return
+    _register_attention()
     configs, before = list(_config_parts(model.config)), _DECODING.configs
     for config in configs:
         _name_attention_by_thread(type(config))

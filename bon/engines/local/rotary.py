@@ -4,13 +4,17 @@ Two types do: LongRoPE (Ding et al., arXiv 2402.13753), with other frequencies f
 dynamic NTK scaling, with others for each length past one. transformers computes them for the longest row of a call.
 """
 
+from __future__ import annotations
+
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
 
 from bon.models.limits import rope_parameters
+
+if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 #: Types, as configs name them, whose frequencies are the same for texts of any length.
 LENGTH_INDEPENDENT = frozenset({"default", "linear", "yarn", "llama3", "proportional"})

@@ -4,14 +4,16 @@ There is no thread of its own. Of the callers that wait for their next step one 
 theirs made. A caller that goes away takes its candidates along and leaves all others as they are.
 """
 
+from __future__ import annotations
+
 import threading
 from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
-from transformers import PreTrainedModel
 
 from bon.engines.base import Step
 from bon.engines.local.decoding_batch import DecodingBatch, LiveCandidate, Rules
@@ -22,12 +24,15 @@ from bon.models import loading, running
 from bon.models.running import compute, eval_mode
 from bon.result import Candidate
 
+if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
+    from transformers import PreTrainedModel
+
 # A scheduler holds its model only while somebody uses it: else no model's memory would ever be freed.
-_SCHEDULERS: WeakKeyDictionary[PreTrainedModel, "Scheduler"] = WeakKeyDictionary()
+_SCHEDULERS: WeakKeyDictionary[PreTrainedModel, Scheduler] = WeakKeyDictionary()
 _CREATING = threading.Lock()
 
 
-def scheduler_of(model: PreTrainedModel) -> "Scheduler":
+def scheduler_of(model: PreTrainedModel) -> Scheduler:
     """The scheduler that all callers of a model share."""
     with _CREATING:
         return _SCHEDULERS.setdefault(model, Scheduler())

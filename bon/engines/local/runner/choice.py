@@ -4,20 +4,26 @@ A model of another class, with a setting that is not known here, or changed by a
 by transformers.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
 
 from torch import nn
 from torch.nn.modules import module as torch_module
-from transformers import PreTrainedConfig, PreTrainedModel, activations
-from transformers.pytorch_utils import Conv1D
 
 from bon.engines.local import rotary
 from bon.engines.local.runner.designs import ACTIVATIONS, Gpt2Runner, LlamaRunner, Runner
 from bon.models.packed_linear import Int8Linear, PackedLinear
 from bon.models.running import loaded_by_bon
 
+if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
+    from transformers import PreTrainedConfig, PreTrainedModel
+
 #: The runner of each class of models, by its module and name: none is imported for this alone.
 RUNNERS: dict[tuple[str, str], Callable[[PreTrainedModel], Runner]] = {
+    ("bon.models.builtin.gpt2", "Gpt2"): Gpt2Runner,
     ("transformers.models.gpt2.modeling_gpt2", "GPT2LMHeadModel"): Gpt2Runner,
     ("transformers.models.llama.modeling_llama", "LlamaForCausalLM"): LlamaRunner,
     ("transformers.models.qwen2.modeling_qwen2", "Qwen2ForCausalLM"): LlamaRunner,
@@ -46,10 +52,11 @@ KNOWN_IF_OFF = frozenset({
     "add_cross_attention", "reorder_and_upcast_attn", "rope_interleaved", "use_bidirectional_attention",
 })
 ACTIVATION_FIELDS = frozenset({"activation_function", "hidden_act"})
-#: Types of modules of which a step computes what they compute; besides those of the model's own file.
+#: Types of modules of which a step computes what they compute; besides those of the model's own file and of
+#: transformers.
 TYPES = frozenset({
-    nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.ModuleList, nn.GELU, nn.SiLU, nn.ReLU, Conv1D, PackedLinear,
-    Int8Linear, *(type(activations.ACT2FN[name]) for name in ACTIVATIONS),
+    nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.ModuleList, nn.GELU, nn.SiLU, nn.ReLU, PackedLinear,
+    Int8Linear,
 })
 
 
@@ -72,8 +79,17 @@ def _class_of(model: PreTrainedModel) -> tuple[str, str]:
     return type(model).__module__, type(model).__qualname__
 
 
+@cache
+def _library_types() -> frozenset[type[nn.Module]]:
+    """The types of transformers of which a step computes what they compute."""
+    from transformers import activations
+    from transformers.pytorch_utils import Conv1D
+
+    return frozenset({Conv1D, *(type(activations.ACT2FN[name]) for name in ACTIVATIONS)})
+
+
 def _module_is_known(module: nn.Module, family: str) -> bool:
-    known_type = type(module) in TYPES or type(module).__module__ == family
+    known_type = type(module) in TYPES or type(module).__module__ == family or type(module) in _library_types()
     changed = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
     return known_type and not changed
 

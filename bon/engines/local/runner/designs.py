@@ -7,17 +7,20 @@ feed-forward layer. `LlamaRunner` (Touvron et al., arXiv 2302.13971, and the mod
 Both read the model's own weights, of which they hold no copy, and attend through the layers of `SharedPrefixCache`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, gelu, layer_norm, linear, relu, rms_norm, silu
-from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from bon.engines.local.prefix_cache import SharedLayer, SharedPrefixCache
 from bon.models.packed_linear import Int8Linear, PackedLinear, products
+
+if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
+    from transformers import PreTrainedModel
 
 Function: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -45,10 +48,10 @@ def product_of(layer: nn.Module) -> Function:
     """The function [rows, in] -> [rows, out] of a linear layer, by the weights that it has when called."""
     if isinstance(layer, PackedLinear | Int8Linear):
         return layer.forward
-    if isinstance(layer, Conv1D):
-        return lambda x: linear(x, layer.weight.t(), layer.bias)
-    assert isinstance(layer, nn.Linear)  # the other type that is let in: see `choice`
-    return lambda x: linear(x, layer.weight, layer.bias)
+    if isinstance(layer, nn.Linear):
+        return lambda x: linear(x, layer.weight, layer.bias)
+    transposed: Any = layer  # a Conv1D of transformers, the other type that is let in: see `choice`
+    return lambda x: linear(x, transposed.weight.t(), transposed.bias)
 
 
 def products_of(layers: Sequence[nn.Module]) -> Callable[[Tensor], Sequence[Tensor]]:

@@ -1,0 +1,1 @@
+"""bon's built-in models, computed and loaded without transformers' models, whose import takes a second."""
