@@ -37,5 +37,6 @@
     scorer: ({ scorer }) => (scorer ? ["batch.shared.scorer", { name: scorer }] : null),
   };
   // The settings that this tab takes from the Generate tab, in one line.
-  bon.summarizeShared = (names, values) => bon.say("batch.shared", { list: bon.summarize(names, values, SHARED) });
+  bon.summarizeShared = (defaults, values) =>
+    bon.say("batch.shared", { list: bon.summarize(defaults, values, SHARED) });
 }

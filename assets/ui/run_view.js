@@ -144,10 +144,11 @@
     };
 
     const readValue = () => {
-      const { view: packed, texts, record: newRecord = "", draft: newDraft = "" } = props.value;
+      const { view: packed, texts, record: packedRecord = "", draft: newDraft = "" } = props.value;
       view = JSON.parse(packed);
-      if (view.phase === "sample" && isForAnotherPrompt(view))
-        view = { phase: "empty", title: bon.say("empty.title"), line: bon.say("empty.line") };
+      const isHidden = view.phase === "sample" && isForAnotherPrompt(view),
+        newRecord = isHidden ? "" : packedRecord;
+      if (isHidden) view = { phase: "empty", title: bon.say("empty.title"), line: bon.say("empty.line") };
       const oldDraft = draft;
       draft = view.phase === "writing" ? newDraft : "";
       if (draft !== oldDraft) bon.saveDraft(draft);

@@ -23,19 +23,21 @@
       ({ worst: ["summed.worst"], soft: ["summed.soft", { value: plain(softness) }] })[select] ?? null,
     softness: () => null,
   };
-  const summarizeOther = (name, value) => {
-    if (value === null || value === "" || String(value) === String(bon.defaults?.[name])) return null;
+  const summarizeOther = (name, value, leftOut) => {
+    if (value === null || value === "" || String(value) === String(leftOut)) return null;
     const lines = plain(value).split("\n").filter(Boolean).join(" | "),
       shown = value === true ? "" : bon.sayOr(`${name}.${value}`, lines);
     return ["summed.setting", { name: bon.say(`form.${name}`), value: shown }];
   };
-  // The settings in one line. names, values: of the settings. describers: by name, in place of those of SUMMARY.
-  bon.summarize = (names, values, describers = {}) => {
-    const settings = Object.fromEntries(names.map((name, i) => [name, values[i]]));
+  // The settings in one line. defaults: by the settings' names, those that the line leaves out. values: of the settings,
+  // in the same order. describers: by name, in place of those of SUMMARY.
+  bon.summarize = (defaults, values, describers = {}) => {
+    const names = Object.keys(defaults),
+      settings = Object.fromEntries(names.map((name, i) => [name, values[i]]));
     return names
       .map((name) => {
         const describe = describers[name] ?? SUMMARY[name];
-        return describe ? describe(settings) : summarizeOther(name, settings[name]);
+        return describe ? describe(settings) : summarizeOther(name, settings[name], defaults[name]);
       })
       .filter(Boolean)
       .map((part) => bon.say(...part).trim())

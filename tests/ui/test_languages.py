@@ -103,7 +103,7 @@ def test_numbers_choose_their_plural_and_keep_the_decimal_point(spanish, app, br
     assert [english.evaluate(say_script, ["ordinal", n, "ordinal"]) for n in (1, 2, 3, 4, 11, 22)] == [
         "1st", "2nd", "3rd", "4th", "11th", "22nd"]
     assert english.evaluate(say_script, ["tokens", 12345]) == "12,345 tokens"
-    assert english.evaluate("values => bon.summarize(Object.keys(values), Object.values(values))", {
+    assert english.evaluate("values => bon.summarize(values, Object.values(values))", {
         "min_tokens": None, "max_tokens": 64, "temperature": 0.7, "top_p": 0.9, "top_k": 40, "seed": " 7 ",
         "reject": True, "select": "soft", "softness": 0.3,
     }) == (
@@ -330,6 +330,25 @@ def test_a_link_or_the_switch_overrides_the_browsers_language_and_keeps_the_form
     expect(page.locator("#n input")).to_have_value("8")
     page.goto(app.url)  # the choice is stored
     expect(page.locator("html")).to_have_attribute("lang", "en")
+    page.context.close()
+
+
+#: Keeps the page from drawing the notice above the form, as if that came late.
+WITHOUT_NOTICE = "Object.defineProperty((window.bon ??= {}), 'linkNotice', { set() {}, get: () => () => {} })"
+
+
+def test_the_settings_are_summed_up_in_another_language_than_the_browsers_and_before_the_notice_is_drawn(
+        stage, browser):
+    page = browser.new_page(locale="en")
+    for script, language, expected in (
+        ("", "es", "Opciones: de 8 a 32 tokens, frases completas, temperatura 1, semilla nueva"),
+        (WITHOUT_NOTICE, "en", "Settings: 8 to 32 tokens, whole sentences, temperature 1, a new seed"),
+    ):
+        page.add_init_script(script)
+        page.goto(f"{stage.url}/?lang={language}")
+        expect(page.locator("html")).to_have_attribute("lang", language)
+        expect(page.locator("#generate")).to_have_text(messages.tables()[language]["form.generate"])
+        expect(page.locator("#settings-line")).to_have_text(expected)
     page.context.close()
 
 

@@ -121,6 +121,7 @@ def a_link_fills_the_form_and_runs_nothing(stage, page):
     page.evaluate(DRAWN)
     expect_phase(page, "empty")  # no sample of another prompt beside it
     expect(page.locator(".bon .hero")).to_be_hidden()
+    assert page.evaluate("bon.historyStore.all()") == []  # nor among the visitor's runs
     assert stage.runs == 0
     assert "run=1" in page.url
     assert "view=later" in page.url

@@ -9,7 +9,7 @@ from bon.messages import say
 from bon.ui.app_state import AppState
 from bon.ui.batch.handlers import ENCODINGS, FORMATS, RESULTS, SHARED_SETTINGS, TAB_SETTINGS, BatchHandlers
 from bon.ui.components import QUIET, ScriptView, label_and_info, server_functions, text_line
-from bon.ui.generate.form import EXAMPLES
+from bon.ui.generate.form import EXAMPLES, defaults_as_json
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.texts import label
 
@@ -58,9 +58,8 @@ def batch_tab(state: AppState, tab: gr.Tab, form: dict[str, Any]) -> None:
         [defaults.click, preview.change, tab.select], None, [preview, *lengths], lengths,
         js="(preview, ...lengths) => bon.batchLengths(preview, ...lengths)", **QUIET,
     )
-    names = list(SHARED_SETTINGS)
-    js = f"(...values) => bon.summarizeShared({names}, values)"
-    tab.select(None, [form[name] for name in names], shared, js=js, **QUIET)
+    js = f"(...values) => bon.summarizeShared({defaults_as_json(form, SHARED_SETTINGS)}, values)"
+    tab.select(None, [form[name] for name in SHARED_SETTINGS], shared, js=js, **QUIET)
 
 
 def _fields(form: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The form of the Generate tab: prompt, candidates, and a field for each setting, made from its declaration."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import gradio as gr
@@ -50,6 +51,12 @@ def form(deployment: Deployment) -> dict[str, Any]:
     return components
 
 
+def defaults_as_json(components: dict[str, Any], names: Iterable[str]) -> str:
+    """The values of these settings that links leave out, by name, for the page's scripts."""
+    defaults = components["notice"].value["defaults"]
+    return json.dumps({name: defaults[name] for name in names})
+
+
 def _prompt(deployment: Deployment) -> dict[str, Any]:
     """The prompt, the messages before it in a chat, and examples of both."""
     chat = ScriptView(None, "chatField", elem_id="chat")
@@ -93,7 +100,8 @@ def _first_view(deployment: Deployment) -> dict[str, Any]:
 
 def _settings(deployment: Deployment) -> dict[str, Any]:
     """The line that sums the settings up, and under it a row of fields for each row of settings."""
-    components: dict[str, Any] = {"summary": gr.Button(label("form.settings"), elem_id="settings-line")}
+    # Without a text of Gradio's, which would take the place of the line's where the page changes the language.
+    components: dict[str, Any] = {"summary": gr.Button("", elem_id="settings-line")}
     with gr.Column(elem_id="settings"):
         components["origins"] = text_line("", "origins")
         for row in _rows():

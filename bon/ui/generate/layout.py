@@ -8,7 +8,7 @@ from bon.ui import theme
 from bon.ui.app_state import AppState
 from bon.ui.components import DEVICE_QUEUE, PRIVATE, QUIET, ScriptView, server_functions
 from bon.ui.generate import run_view, share_links
-from bon.ui.generate.form import SUMMARIZED, WITH_DEFAULTS, form
+from bon.ui.generate.form import SUMMARIZED, WITH_DEFAULTS, defaults_as_json, form
 from bon.ui.generate.form_values import FIELDS
 from bon.ui.generate.handlers import GenerateHandlers
 
@@ -74,7 +74,7 @@ class GenerateTab:
         summarized = [self.form[name] for name in SUMMARIZED]
         gr.on(
             [page.load, *(field.change for field in summarized)], None, summarized, self.form["summary"],
-            js=f"(...values) => bon.summarize({list(SUMMARIZED)}, values)", **QUIET,
+            js=f"(...values) => bon.summarize({defaults_as_json(self.form, SUMMARIZED)}, values)", **QUIET,
         )
 
     def _wire_defaults(self) -> None:
