@@ -81,10 +81,10 @@ def _print_row(row: dict[str, Any]) -> None:
 
 
 def _state(row: dict[str, Any], role: str) -> str:
-    """Whether a preset's model is here, with its size and what it takes of memory."""
+    """Whether a preset's model is here, with its size and the memory that loading it takes."""
     parts = [row[f"{role}_state"]]
     if size := row[f"{role}_bytes"]:
         parts.append(format_bytes(size))
     if needed := memory_of(row[role]):
-        parts.append(f"{format_bytes(needed)} of memory")
+        parts.append(f"{format_bytes(needed)} of memory to load")
     return ", ".join(parts)

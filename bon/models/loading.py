@@ -240,7 +240,7 @@ def _from_gguf(auto_model: AutoModel, path: str, place: str) -> Loaded:
 
     checkpoint.check_no_pointer(path, place)
     header = read_header(path, place)
-    check_room(header.float32_bytes, place)
+    check_room(header.loading_bytes, place)
     # In an empty folder, since transformers would prefer the tokenizer and the templates in files beside the GGUF.
     with tempfile.TemporaryDirectory() as folder, once_and_quiet():
         try:

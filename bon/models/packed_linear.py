@@ -147,33 +147,60 @@ def _by_vectors(rounded: Tensor, scale: Tensor) -> Callable[[Tensor], Tensor]:
 def pack(model: nn.Module, rounded: bool = False) -> bool:
     """Replaces a model's linear layers by packed ones, or by rounded ones; returns whether it did.
 
-    Where the model's own code does more with its layers than to call them, all stay as they were.
+    Where the model's own code does more with its layers than to call them, all stay as they were. Each layer gives way
+    to its replacement before the next one is packed, so that memory does not hold the weights twice.
     """
-    replacements = {
-        layer: new for layer in model.modules() if (new := _replacement(layer, rounded)) is not None
-    }
-    places = [(parent, name, layer) for parent in model.modules() for name, layer in parent.named_children()
-              if layer in replacements]
-    for parent, name, layer in places:
-        setattr(parent, name, replacements[layer])
-    if places and not _runs(model):
-        for parent, name, layer in places:
-            setattr(parent, name, layer)
+    places: dict[nn.Module, list[tuple[nn.Module, str]]] = {}
+    for parent in model.modules():
+        for name, layer in parent.named_children():
+            if _is_replaceable(layer):
+                places.setdefault(layer, []).append((parent, name))
+    for layer in places:
+        _put(_CallableOnly(layer), places[layer])
+    if not places or not _runs(model):
+        for layer in places:
+            _put(layer, places[layer])
         return False
-    return bool(places)
+    while places:
+        layer, its_places = places.popitem()
+        _put(_replacement(layer, rounded), its_places)
+    return True
 
 
-def _replacement(layer: nn.Module, rounded: bool) -> nn.Module | None:
-    """A faster layer that computes the same; None where there is none."""
-    type_name = f"{type(layer).__module__}.{type(layer).__qualname__}"
+def _put(layer: nn.Module, places: Sequence[tuple[nn.Module, str]]) -> None:
+    for parent, name in places:
+        setattr(parent, name, layer)
+
+
+class _CallableOnly(nn.Module):
+    """A layer that can be called, and whose weights cannot be reached."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self._forward = layer.forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self._forward(x)
+        return output
+
+
+def _type_name(layer: nn.Module) -> str:
+    return f"{type(layer).__module__}.{type(layer).__qualname__}"
+
+
+def _is_replaceable(layer: nn.Module) -> bool:
+    parts: Any = layer  # Conv1D has no type here
+    is_linear = type(layer) is nn.Linear or _type_name(layer) == CONV1D
+    return parts.weight.numel() >= SMALLEST if is_linear else _type_name(layer) == NEW_GELU
+
+
+def _replacement(layer: nn.Module, rounded: bool) -> nn.Module:
+    """A faster layer that computes the same as a replaceable one."""
+    type_name = _type_name(layer)
     if type_name == NEW_GELU:
         return nn.GELU(approximate="tanh")  # one kernel instead of eight
-    if type(layer) is not nn.Linear and type_name != CONV1D:
-        return None
-    parts: Any = layer  # Conv1D has no type here
+    parts: Any = layer
     weight = parts.weight.detach().t() if type_name == CONV1D else parts.weight.detach()
-    if weight.numel() < SMALLEST:
-        return None
     bias = None if parts.bias is None else parts.bias.detach()
     return Int8Linear(weight, bias) if rounded else PackedLinear(weight, bias)
 

@@ -408,6 +408,21 @@ def test_a_packed_model_computes_what_it_computed(rounded, monkeypatch):
         assert (after - before).norm() <= (0.1 if rounded else 1e-5) * before.norm()
 
 
+def test_memory_holds_one_layer_at_most_twice_while_a_model_is_packed(monkeypatch):
+    monkeypatch.setattr(packed_linear, "SMALLEST", 1)
+    model, alive, replacement = build(FAMILIES["qwen2"]), [], packed_linear._replacement
+    layers = [ref(module) for module in model.modules() if type(module) is torch.nn.Linear]
+
+    def counting_replacement(*arguments):
+        alive.append(sum(layer() is not None for layer in layers))
+        return replacement(*arguments)
+
+    monkeypatch.setattr(packed_linear, "_replacement", counting_replacement)
+    assert packed_linear.pack(model)
+    assert alive == list(range(len(layers), 0, -1))
+    assert not any(layer() for layer in layers)
+
+
 def test_a_model_that_reads_its_weights_is_not_packed(monkeypatch):
     class Peeking(torch.nn.Module):
         def __init__(self):

@@ -155,17 +155,19 @@ def test_the_header_tells_the_size_in_float32():
     facts = gguf_header.read_header(str(smollm2_file()), "smollm2")
     assert (facts.architecture, facts.files) == ("llama", 1)
     assert facts.float32_bytes == 4 * 134_515_008
+    assert facts.loading_bytes == facts.float32_bytes + gguf_header.BESIDE_NUMBERS
     assert facts.end == smollm2_file().stat().st_size
 
 
 def test_a_file_that_memory_has_no_room_for_is_refused_before_it_is_loaded(file, monkeypatch, capsys):
     loading.LIVE.clear()
-    monkeypatch.setattr(memory, "free_bytes", lambda: 10**5)
+    # Enough for the numbers, but not for what loading takes beside them.
+    monkeypatch.setattr(memory, "free_bytes", lambda: gguf_header.BESIDE_NUMBERS)
     assert main(["This movie", "--model", str(file), "-n", "1"]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert "kB of memory" in err
-    assert "100 kB are free" in err
+    assert "takes about 0.3 GB of memory" in err
+    assert "0.3 GB are free" in err
 
 
 def test_in_a_container_its_share_of_memory_counts(tmp_path):
@@ -191,4 +193,5 @@ def test_a_terminal_shows_the_size_in_memory_before_the_model_is_loaded(file, mo
     monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setattr(memory, "free_bytes", lambda: 0)  # so that loading ends here
     assert main(["This movie", "--model", str(file), "-n", "1"]) == 2
-    assert re.search(rf"{re.escape(str(file))}: \d+ kB, \d+ kB in memory.*are free", capsys.readouterr().err, re.DOTALL)
+    assert re.search(rf"{re.escape(str(file))}: \d+ kB; loading it takes about 0.3 GB of memory.*are free",
+                     capsys.readouterr().err, re.DOTALL)

@@ -20,6 +20,9 @@ FIXED = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q"
 STRING, ARRAY = 8, 9
 #: The boundary at which the data of a tensor begin where the header names no other.
 ALIGNMENT = 32
+#: Bytes that loading takes beside the numbers in float32, for the tokenizer among others. Measured: 0.02 to 0.2 GB with
+#: 336 million parameters and 400 tokens, 0.27 to 0.45 GB with SmolLM2's 135 million and 49,152 tokens.
+BESIDE_NUMBERS = 300_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,11 @@ class Header:
     def float32_bytes(self) -> int:
         """The size of all tensors in float32."""
         return 4 * self.parameters
+
+    @property
+    def loading_bytes(self) -> int:
+        """About the memory that loading takes at its peak, in whatever type the numbers are kept afterwards."""
+        return self.float32_bytes + BESIDE_NUMBERS
 
 
 def read_header(path: str, place: str) -> Header:

@@ -16,7 +16,9 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def memory_of(place: str) -> int:
-    """How many bytes of memory the GGUF file of a place takes; 0 for other places, and where it is not here."""
+    """About how many bytes of memory loading the GGUF file of a place takes; 0 for other places, and where it is not
+    here.
+    """
     path = gguf_path(place) if is_gguf(place) else None
     return _memory_of(path) if path else 0
 
@@ -24,12 +26,14 @@ def memory_of(place: str) -> int:
 @functools.lru_cache(maxsize=32)
 def _memory_of(path: str) -> int:
     with suppress(ModelError):
-        return read_header(path, path).float32_bytes
+        return read_header(path, path).loading_bytes
     return 0
 
 
 def size_line(model: str, place: str) -> Message | None:
-    """The size of a GGUF file, and what it takes of memory, in a sentence; None for other places. model: its name."""
+    """The size of a GGUF file, and the memory that loading it takes, in a sentence; None for other places. model: its
+    name.
+    """
     needed = memory_of(place)
     if not needed:
         return None
@@ -38,7 +42,7 @@ def size_line(model: str, place: str) -> Message | None:
 
 
 def check_room(needed: int, place: str) -> None:
-    """Raises `ModelError` where a model of so many bytes does not fit into the memory that is free."""
+    """Raises `ModelError` where loading a model, which takes so many bytes, needs more memory than is free."""
     free = free_bytes()
     if free is not None and needed > free:
         raise ModelError(say("error.gguf_too_large", model=place, needed=format_bytes(needed), free=format_bytes(free)))
