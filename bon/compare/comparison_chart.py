@@ -1,5 +1,6 @@
 """The chart of a comparison as SVG: mean scores against the square root of KL."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -75,10 +76,12 @@ def chart(comparison: Comparison) -> Element | None:
     ]
     plot = _plot(best + tuned, checkpoints, comparison.unit)
     description = join([say("comparison.figure"), comparison.sentence()], " ")
-    labels = [*_curve_labels(plot, best)]
-    parts = [*_axes(plot), *_legend(comparison), *_judge(plot, best, tuned), *_curve(plot, best),
+    judge = _judge_places(plot, best)
+    lines = [*_along(list(map(plot.place, best))), *_along(judge)]
+    labels = [*_curve_labels(plot, best, lines)]
+    parts = [*_axes(plot), *_legend(comparison), *_judge(plot, judge, tuned), *_curve(plot, best),
              *(_label(name, place, BEST, 600) for name, place in labels),
-             *_checkpoints(plot, checkpoints, tuned, [box_of(place, name) for name, place in labels]),
+             *_checkpoints(plot, checkpoints, tuned, [box_of(place, name) for name, place in labels], lines),
              *(_tuned(plot, tuned[0]) if tuned else ())]
     return image(WIDTH, HEIGHT, description, parts)
 
@@ -133,18 +136,31 @@ def _curve(plot: _Plot, best: Sequence[_Point]) -> Iterator[Element]:
         yield dot(x, y, 4, BEST)
 
 
-def _curve_labels(plot: _Plot, best: Sequence[_Point]) -> Iterator[tuple[str, Place]]:
-    """The names of the curve's points with their places, above it and beside the error bars; the last ones first, and
-    those left out that have no room.
+def _curve_labels(plot: _Plot, best: Sequence[_Point], lines: Sequence[Box]) -> Iterator[tuple[str, Place]]:
+    """The names of the curve's points with their places, beside the error bars; the last ones first, and those left out
+    that have no room. lines: what they cover only where there is no other room.
     """
     taken = [box_of(Place(plot.left - 8, plot.y(value) + 4, "end"), format_tick(value)) for value in plot.score_ticks]
     for point in reversed(best):
         x, y = plot.place(point)
-        places = [Place(x - 6, y - 7, "end"), Place(x + 6, y - 7, "start"), Place(x + 6, y + 18, "start")]
-        place = free_place(point.name, places, taken, FRAME)
+        places = [Place(x - 6, y - 7, "end"), Place(x + 6, y - 7, "start"), Place(x + 6, y + 14, "start")]
+        place = _free_place(point.name, places, taken, lines)
         if place:
             taken.append(box_of(place, point.name))
             yield point.name, place
+
+
+def _free_place(name: str, places: Sequence[Place], taken: Sequence[Box], lines: Sequence[Box]) -> Place | None:
+    """The first place that is free of lines too, else the first that is free."""
+    return free_place(name, places, [*taken, *lines], FRAME) or free_place(name, places, taken, FRAME)
+
+
+def _along(places: Sequence[tuple[float, float]], step: float = 4.0) -> Iterator[Box]:
+    """Small rectangles along the line through these places, one every `step` pixels."""
+    for (x, y), (next_x, next_y) in itertools.pairwise(places):
+        count = max(1, round(math.dist((x, y), (next_x, next_y)) / step))
+        for i in range(count + 1):
+            yield _around(x + (next_x - x) * i / count, y + (next_y - y) * i / count, 1.5)
 
 
 def _label(name: str, place: Place, colour: str, weight: int = 400) -> Element:
@@ -159,9 +175,11 @@ def _tuned(plot: _Plot, point: _Point) -> Iterator[Element]:
     yield dot(x, y, 6, TUNED)
 
 
-def _checkpoints(plot: _Plot, checkpoints: Sequence[_Point], tuned: Sequence[_Point], taken: Sequence[Box]
-                 ) -> Iterator[Element]:
-    """The checkpoints within the plot, each named where there is room. taken: what is named already."""
+def _checkpoints(plot: _Plot, checkpoints: Sequence[_Point], tuned: Sequence[_Point], taken: Sequence[Box],
+                 lines: Sequence[Box]) -> Iterator[Element]:
+    """The checkpoints within the plot, each named where there is room. taken: what is named already. lines: what the
+    names cover only where there is no other room.
+    """
     points = [(*plot.place(point), point) for point in checkpoints]
     boxes = [*taken, *(_around(*plot.place(point)) for point in tuned)]
     for x, y, point in points:
@@ -172,7 +190,7 @@ def _checkpoints(plot: _Plot, checkpoints: Sequence[_Point], tuned: Sequence[_Po
         places = [Place(x + side, y + up, "start" if side > 0 else "end") for up in (4, 18, -8, 32, -22)
                   for side in (9, -9)]
         others = [_around(*other) for *other, _ in points if other != [x, y]]
-        place = free_place(point.name, places, [*boxes, *others], FRAME)
+        place = _free_place(point.name, places, [*boxes, *others], lines)
         if place:
             boxes.append(box_of(place, point.name))
             yield _label(point.name, place, TUNED)
@@ -183,10 +201,15 @@ def _around(x: float, y: float, radius: float = 7.0) -> Box:
     return Box(x - radius, y - radius, x + radius, y + radius)
 
 
-def _judge(plot: _Plot, best: Sequence[_Point], tuned: Sequence[_Point]) -> Iterator[Element]:
-    """The judge's curve over best of N and its mark for the tuned model, where it rated every best of N."""
-    curve = [(plot.x(point.root), plot.y(point.judge.mean)) for point in best if point.judge]
-    if len(curve) < len(best):
+def _judge_places(plot: _Plot, best: Sequence[_Point]) -> list[tuple[float, float]]:
+    """The points of the judge's curve over best of N; none unless it rated every best of N."""
+    places = [(plot.x(point.root), plot.y(point.judge.mean)) for point in best if point.judge]
+    return places if len(places) == len(best) else []
+
+
+def _judge(plot: _Plot, curve: Sequence[tuple[float, float]], tuned: Sequence[_Point]) -> Iterator[Element]:
+    """The judge's curve, and its mark for the tuned model."""
+    if not curve:
         return
     yield line(curve, JUDGE, 2, dashed=True)
     for point in tuned:

@@ -14,6 +14,7 @@ import numpy as np
 
 from bon.compare.systems import System, scored_candidates, systems
 from bon.messages import describe, join, say
+from bon.report.numbers import format_number
 from bon.result import Candidate
 from bon.run_state import drawing_logprob
 from bon.settings import Settings
@@ -247,9 +248,9 @@ class Comparison:
             return ""
         verdict = "gains" if judge.low > 0 else "loses" if judge.high < 0 else "same"
         return say(
-            "comparison.judge", few=str(n // 4), many=str(n), scorer=f"{scorer.mean:+.3f}",
-            verdict=say(f"comparison.judge.{verdict}"), judge=f"{judge.mean:+.3f}", low=f"{judge.low:+.3f}",
-            high=f"{judge.high:+.3f}",
+            "comparison.judge", few=str(n // 4), many=str(n), scorer=_signed(scorer.mean),
+            verdict=say(f"comparison.judge.{verdict}"), judge=_signed(judge.mean), low=_signed(judge.low),
+            high=_signed(judge.high),
         )
 
     def _against_tuned(self) -> str:
@@ -263,9 +264,9 @@ class Comparison:
         # One prompt has no interval, and decides nothing.
         undecided = low is None or high is None or low <= 0 <= high
         leader = "neither" if undecided else "best" if difference > 0 else "tuned"
-        ahead = say(f"comparison.ahead.{leader}", gap=f"{difference:+.3f}")
-        if low is not None:
-            ahead = say("comparison.with_interval", text=ahead, low=f"{low:+.3f}", high=f"{high:+.3f}")
+        ahead = say(f"comparison.ahead.{leader}", gap=_signed(difference))
+        if low is not None and high is not None:
+            ahead = say("comparison.with_interval", text=ahead, low=_signed(low), high=_signed(high))
         return say("comparison.at_tuned", kl=kl, ahead=ahead)
 
     def _against_checkpoints(self) -> str:
@@ -291,6 +292,10 @@ class Comparison:
         }
         out["samples"] = [_sample_to_dict(sample) for sample in self.samples]
         return out
+
+
+def _signed(difference: float) -> str:
+    return format_number(difference, 3, sign="+")
 
 
 def _lead(difference: float, kl: float) -> str:

@@ -27,6 +27,7 @@ from bon.engines.local.engine import LocalEngine
 from bon.engines.local.likelihood import log_likelihoods
 from bon.errors import InputError, ScoringError
 from bon.models import presets
+from bon.report import svg
 from bon.result import Candidate
 from bon.scorers.callable_scorer import CallableScorer
 from bon.scorers.classifier import Classifier
@@ -422,6 +423,7 @@ def test_the_sentence_says_whether_the_judge_follows_the_scorer(judge, verdict):
     curve = np.mean([estimates.expected_best(row) for row in rows], axis=0)
     change = f"From best of 4 to best of 16 the scorer's mean changes by {curve[15] - curve[3]:+.3f}"
     assert change in comparison.sentence()
+    assert "-" not in comparison.sentence().replace("over-optimised", "")  # but true minus signs, as in the table
 
 
 def test_the_judge_is_not_mentioned_where_it_is_missing_or_n_is_too_small():
@@ -453,9 +455,32 @@ def test_the_figure_keeps_everything_inside_its_frame(comparison, unit):
         comparison = synthetic_comparison(scores, [[2.0] * 8] * 6, [[1.2] * 8] * 6, unit=unit)
     root = ElementTree.fromstring(comparison_chart.chart(comparison).markup())
     for node in root.iter():
-        for name, limit in (("x", 640), ("cx", 640), ("x1", 640), ("y", 400), ("cy", 400), ("y1", 400), ("y2", 400)):
-            if name in node.attrib:
-                assert 0 <= float(node.attrib[name]) <= limit, ElementTree.tostring(node)
+        for names, limit in ((("x", "cx"), comparison_chart.WIDTH), (("y", "cy"), comparison_chart.HEIGHT)):
+            for name in names:
+                assert 0 <= float(node.get(name, 0)) <= limit, ElementTree.tostring(node)
+
+
+@pytest.mark.parametrize("lift", [0.0, 0.06, 0.12])  # so that the first point is at a tick, above it, and between two
+def test_names_of_points_stand_beside_the_lines_of_the_figure(lift):
+    points = tuple({"name": f"step {step}", "kl": kl, "kl_error": 0.1, "score": score + lift}
+                   for step, kl, score in ((20, 0.9, 0.6), (40, 1.1, 0.6), (100, 1.9, 0.75)))
+    rows = [[score / 2 + 0.2 + lift for score in row] for row in SPREAD]
+    comparison = synthetic_comparison(rows, [[0.8] * 8] * 6, [[1.0 + 0.01 * j] * 8 for j in range(6)], points,
+                                      judge=lambda score: score - 0.12)
+    root = ElementTree.fromstring(comparison_chart.chart(comparison).markup())
+    curves = [list(zip(*[iter(map(float, re.findall(r"[\d.]+", path.get("d"))))] * 2, strict=True))
+              for path in root.iterfind("{*}path") if path.get("stroke-width") == "2.5" or path.get("stroke-dasharray")]
+    assert len(curves) == 2
+    of_points = {"1", "2", "4", "8", *(point["name"] for point in points)}
+    names = [node for node in root.iterfind("{*}text") if node.text in of_points and node.get("fill") != svg.SOFT]
+    assert len(names) == 7
+    for node in names:
+        x, y, width = float(node.get("x")), float(node.get("y")), 6.5 * len(node.text)
+        left = x - {"start": 0, "end": width}[node.get("text-anchor")]
+        for places in curves:
+            xs, ys = zip(*places, strict=True)
+            covered = np.interp(np.linspace(left, left + width, 20), xs, ys, left=-9, right=-9)
+            assert not ((covered > y - 9) & (covered < y)).any(), node.text
 
 
 # The exports and the command.
