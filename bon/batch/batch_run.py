@@ -141,10 +141,8 @@ class Task:
         input holds both, since each row then has its own.
         """
         of_chats, of_texts = (defaults.fill(self.settings, is_chat).to_dict() for is_chat in (True, False))
-        survey = self.survey
-        values = of_chats if survey.holds_chats else of_texts
-        mixed = survey.chats > 0 and not survey.holds_chats
-        return {name: None if mixed and of_chats[name] != of_texts[name] else value
+        values = of_chats if self.survey.holds_chats else of_texts
+        return {name: None if self.survey.is_mixed and of_chats[name] != of_texts[name] else value
                 for name, value in values.items() if getattr(self.settings, name) is None}
 
     @property

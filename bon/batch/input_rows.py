@@ -68,6 +68,11 @@ class Survey:
         """Whether all rows that can be read are chats."""
         return self.chats > 0 and self.chats + self.unreadable == self.rows
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether some of the rows that can be read are chats and others are not."""
+        return self.chats > 0 and not self.holds_chats
+
 
 class Dataset:
     """A file of prompts.

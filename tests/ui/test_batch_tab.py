@@ -472,6 +472,14 @@ def test_a_preview_finds_the_column_of_the_prompts_as_the_batch_does(public, tmp
     assert batch.order.column == "prompt"
 
 
+@pytest.mark.parametrize(("prompts", "mixed"), [
+    (["Hi", [{"role": "user", "content": "Hi"}]], True), (["Hi", "Ho"], False)])
+def test_a_preview_says_that_chats_and_other_prompts_get_the_same_lengths(public, tmp_path, prompts, mixed):
+    path = write_rows(tmp_path, "in.jsonl", [{"prompt": prompt} for prompt in prompts])
+    view, *_ = BatchHandlers(public).preview(str(path), "")
+    assert ("get the same lengths here" in view["line"]) == mixed
+
+
 def test_two_previews_are_made_at_a_time_and_no_visitors_run_waits_for_their_threads(public, monkeypatch):
     handlers, together, most, done = BatchHandlers(public), threading.Barrier(2, timeout=60), [], []
 

@@ -483,7 +483,7 @@ def test_the_readme_has_every_variable_and_no_other():
 
 
 @pytest.mark.parametrize(("environment", "n", "most"), [
-    ({}, 300, "256"), ({"BON_PUBLIC": "1"}, 300, "64"),
+    ({}, 300, "256"), ({"BON_PUBLIC": "1"}, 300, "64"), ({}, 5000, "256"), ({"BON_PUBLIC": "1"}, 5000, "64"),
     ({"BON_PUBLIC": "1"}, 65, "64"), ({"BON_PUBLIC": "1", "BON_MAX_N": "20"}, 300, "20"),
 ])
 def test_the_error_for_too_many_candidates_names_the_limit_of_the_page(environment, n, most):

@@ -134,7 +134,8 @@ class BatchHandlers:
         unreadable = say("batch.bad", n=survey.unreadable) if survey.unreadable else ""
         column_name = say("batch.column", name=dataset.column) if dataset.column and len(survey.columns) > 1 else ""
         prompts = [prompt_text(row)[:PREVIEW_TEXT_MAX] for row in islice(dataset.rows(), PREVIEW_ROWS)]
-        title, line = say("batch.rows", n=survey.rows), join([column_name, unreadable])
+        mixed = say("batch.mixed") if survey.is_mixed else ""
+        title, line = say("batch.rows", n=survey.rows), join([column_name, unreadable, mixed])
         view = {"title": title, "line": line, "prompts": list(filter(None, prompts)), "chats": survey.holds_chats}
         return view, choice, survey.rows
 

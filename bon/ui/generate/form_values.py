@@ -57,8 +57,9 @@ def setting_value(setting: Setting, value: Any) -> Any:
 
 def request_of(values: Mapping[str, Any], deployment: Deployment) -> Request:
     """The request of the form's values. Raises `InputError`, with the field's name, for a value that cannot work."""
-    # The page takes fewer than `Settings`; where its owner allows fewer still, `check` names that number.
-    whole("n", values["n"], 1, None if deployment.public and deployment.n <= PAGE_N_MAX else PAGE_N_MAX)
+    # Before `Settings`, which takes more than the page does; the error names the owner's number where that is less.
+    owner_allows_fewer = deployment.public and deployment.n <= PAGE_N_MAX
+    deployment.check_candidates(whole("n", values["n"], 1, None if owner_allows_fewer else PAGE_N_MAX))
     settings = {name: setting_value(setting, values.get(name)) for name, setting in PAGE_SETTINGS.items()}
     request = _request(values["prompt"], values.get("chat"), Settings.of(settings))
     deployment.check(request)

@@ -190,12 +190,17 @@ class Deployment:
 
         prompt: its number of characters. candidates: their number, None for the settings' `n`.
         """
-        n = settings.n if candidates is None else candidates
-        sizes = (("n", n, self.n, "candidates"), ("max_tokens", settings.lengths[1], self.tokens, "tokens"),
-                 ("prompt", prompt, self.prompt, "characters"))
-        for name, value, most, unit in sizes if self.public else ():
-            if value > most:
-                raise InputError(name, say(f"error.{unit}", n=value, most=most))
+        self.check_candidates(settings.n if candidates is None else candidates)
+        self._check_most("max_tokens", settings.lengths[1], self.tokens, "tokens")
+        self._check_most("prompt", prompt, self.prompt, "characters")
+
+    def check_candidates(self, n: int) -> None:
+        """Raises `InputError` for more candidates than a public page allows."""
+        self._check_most("n", n, self.n, "candidates")
+
+    def _check_most(self, name: str, value: int, most: int, unit: str) -> None:
+        if self.public and value > most:
+            raise InputError(name, say(f"error.{unit}", n=value, most=most))
 
     def check_prompts(self, prompts: Sequence[str], settings: Settings) -> None:
         """Raises `InputError` for a comparison beyond the limits of a public page."""
