@@ -32,28 +32,30 @@
     return { node, draw };
   };
 
-  const table = (heads, rows) =>
-    bon.el(
+  // The roles are those of the elements, which lose them where the cells are stacked.
+  const table = (heads, rows) => {
+    const titles = heads.map(bon.translate);
+    const columnHead = (title) => bon.el("th", { scope: "col", role: "columnheader" }, title);
+    const cell = (value, i) => bon.el("td", { role: "cell", "data-head": titles[i + 1] }, ...numberParts(value));
+    const row = ([[system], ...values]) =>
+      bon.el(
+        "tr",
+        { role: "row" },
+        bon.el("th", { scope: "row", role: "rowheader" }, bon.translate(system)),
+        ...values.map(cell),
+      );
+    return bon.el(
       "table",
-      {},
-      bon.el(
-        "thead",
-        {},
-        bon.el("tr", {}, ...heads.map((head) => bon.el("th", { scope: "col" }, bon.translate(head)))),
-      ),
-      bon.el(
-        "tbody",
-        {},
-        ...rows.map(([[system], ...cells]) =>
-          bon.el(
-            "tr",
-            {},
-            bon.el("th", { scope: "row" }, bon.translate(system)),
-            ...cells.map((cell) => bon.el("td", {}, ...numberParts(cell))),
-          ),
-        ),
-      ),
+      { role: "table" },
+      bon.el("thead", { role: "rowgroup" }, bon.el("tr", { role: "row" }, ...titles.map(columnHead))),
+      bon.el("tbody", { role: "rowgroup" }, ...rows.map(row)),
     );
+  };
+  // Stacks a table's cells where its columns have no room beside each other.
+  const stackIfTooWide = (node) => {
+    node.removeAttribute("data-stacked");
+    node.toggleAttribute("data-stacked", node.scrollWidth > node.clientWidth);
+  };
 
   // A number and, in small print, its interval, error or estimate.
   const numberParts = ([figure, range]) =>
@@ -96,6 +98,7 @@
       status.live,
     );
     element.append(root);
+    new ResizeObserver(() => stackIfTooWide(tableNode)).observe(tableNode);
     const cards = [];
     const IN_PROGRESS = ["loading", "writing"];
     let frame = 0,
@@ -131,6 +134,7 @@
       drawnKey = key;
       bon.setText(about, bon.translate(view.about));
       tableNode.replaceChildren(table(view.heads, view.rows));
+      stackIfTooWide(tableNode);
       figureNode.replaceChildren(...(view.figure ? [bon.drawing(JSON.parse(view.figure))] : []));
       bon.setText(sentence, bon.translate(view.sentence));
     };

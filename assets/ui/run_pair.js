@@ -19,8 +19,6 @@
     ["scorer", ({ run }) => run.scorer],
     ["length", ({ run }) => bon.say("pair.range", { low: run.settings.min_tokens, high: run.settings.max_tokens })],
     ["temperature", ({ run }) => String(run.settings.temperature)],
-    ["top_p", ({ run }) => (run.settings.top_p < 1 ? String(run.settings.top_p) : bon.say("off"))],
-    ["top_k", ({ run }) => (run.settings.top_k ? String(run.settings.top_k) : bon.say("off"))],
     ["select", ({ run }) => bon.say(`select.${run.settings.select ?? "best"}`)],
     ["softness", ({ run }) => (run.settings.select === "soft" ? String(run.settings.softness) : bon.say("off"))],
   ];
@@ -32,10 +30,14 @@
     Object.keys(bon.defaults)
       .filter((name) => !LISTED.has(name))
       .map((name) => [name, ({ run }) => shownValue(name, run.settings[name])]);
-  const shownValue = (name, value) => {
-    const { off } = bon.switches[name] ?? {};
-    if (off !== undefined) return bon.say((value ?? off) === off ? "off" : "on");
-    return String(bon.fieldValue(value) ?? bon.defaults[name]);
+  // The numbers with which a setting does nothing.
+  const OFF = { top_p: 1, top_k: 0, min_p: 0, typical_p: 1, repetition_penalty: 1 };
+  const shownValue = (name, recorded) => {
+    const { off } = bon.switches[name] ?? {},
+      value = recorded ?? off ?? OFF[name] ?? bon.defaults[name];
+    if (value === OFF[name]) return bon.say("off");
+    if (off !== undefined) return bon.say(value === off ? "off" : "on");
+    return String(bon.fieldValue(value)).replaceAll("\n", " | ") || bon.sayOr(`form.${name}.empty`, "");
   };
   const settingRows = () => [...IF_DIFFERENT, ...otherSettings()];
   const settingName = (name) => bon.sayOr(`pair.${name}`, "") || bon.say(`form.${name}`);

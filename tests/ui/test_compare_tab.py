@@ -17,9 +17,13 @@ from bon.errors import ModelError
 from bon.result import Timing
 from bon.scorers.callable_scorer import CallableScorer
 from bon.settings import Settings
+from bon.ui.app_state import AppState
 from bon.ui.compare import comparison_view
+from bon.ui.compare.handlers import CompareHandlers
+from bon.ui.hosting.deployment import Deployment
+from bon.ui.work.speed_estimate import format_estimate
 from tests.compare.test_comparison import engine_of, sentiment
-from tests.support.browser import layout_faults
+from tests.support.browser import DESK, PHONE_SIZE, layout_faults, set_variant
 from tests.support.forms import FIRST_VALUES, request_of
 
 NASTY = "<img src=x onerror=window.hacked=1> ${window.hacked=1} </script>"
@@ -39,9 +43,9 @@ def compared_with(page_state, monkeypatch):
 
 @pytest.fixture
 def page(served, visit, models, compared_with):
-    """The Compare tab over tiny models."""
+    """The Compare tab over tiny models, with a seed by which no text is empty."""
     compared_with(models)
-    page = visit(SimpleNamespace(url=served))
+    page = visit(SimpleNamespace(url=f"{served}/?seed=7"))
     page.get_by_role("tab", name="Compare").click()
     return page
 
@@ -220,6 +224,7 @@ def models_that_cannot_be_loaded_are_an_error_in_the_tab(page, page_state, monke
 
 
 def test_every_state_fits_and_is_accessible(page, axe, models, compared_with):
+    the_table_is_stacked_where_its_columns_have_no_room(page)
     faults_by_state = {"sample": layout_faults(page, axe)}
     start(page, "This movie\nThe hotel room")
     wait_until_done(page, "The hotel room")
@@ -238,6 +243,29 @@ def test_every_state_fits_and_is_accessible(page, axe, models, compared_with):
     expect_phase(page, "failed")
     faults_by_state["failed"] = layout_faults(page, axe)
     assert {name: faults for name, faults in faults_by_state.items() if faults} == {}
+
+
+def the_table_is_stacked_where_its_columns_have_no_room(page):
+    table, row = page.locator(".comparison .scroll"), page.locator(".comparison tbody tr").nth(1)
+    for size in (DESK, PHONE_SIZE):
+        set_variant(page, size, "light")
+        assert table.evaluate("(node) => node.scrollWidth <= node.clientWidth")
+    assert row.locator("td").first.evaluate("(cell) => getComputedStyle(cell, '::before').content") == '"mean score "'
+    expect(row.get_by_role("cell")).to_have_count(6)  # to screen readers it is still a table
+    assert row.locator("td").last.bounding_box()["y"] > row.locator("th").bounding_box()["y"]
+    set_variant(page, DESK, "light")
+    assert row.locator("td").last.bounding_box()["y"] == row.locator("th").bounding_box()["y"]
+
+
+def test_the_estimate_counts_a_tuned_model_where_there_is_one():
+    state, size = AppState(Deployment()), {"min_tokens": 8, "max_tokens": 32}
+    for model in ("embedded", "smollm2"):
+        for n in (1, 16):
+            settings = Settings(n=n, model=model, **size)
+            state.speeds.record(SimpleNamespace(settings=settings, timing=Timing(total=float(n))))
+    estimate = CompareHandlers(state).estimate
+    assert estimate("This movie", 16, 8, 32, "embedded", "") == format_estimate(2 * 16 + 3)
+    assert estimate("This movie", 16, 8, 32, "smollm2", "") == format_estimate(16 + 2)
 
 
 def test_without_its_sample_the_tab_says_what_it_is_for(tmp_path):

@@ -350,6 +350,8 @@ def two_runs_are_shown_side_by_side(page):
     assert cells["Temperature differs"] == ["1", "0.7"]
     assert {"Tokens", "Seconds"} < set(cells)
     expect(pair.locator(".caption").last).to_contain_text("model lm")
+    expect(pair.locator(".caption").last).to_contain_text(
+        "top-p off, top-k off, min-p off, typical off, repetition penalty off, stop strings none")
     assert pair.locator("svg .line").count() == 2
     expect(pair.locator("svg")).to_have_attribute("aria-label", re.compile("Run A: one sample 0.467, best of 3 0.800"))
     pair.get_by_role("button", name="Close").click()

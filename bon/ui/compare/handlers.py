@@ -9,6 +9,7 @@ import gradio as gr
 from bon import zerogpu
 from bon.compare.prompts import prompts_of_text, shipped_prompts
 from bon.errors import InputError
+from bon.models import presets
 from bon.settings import Settings
 from bon.ui.app_state import AppState
 from bon.ui.compare import comparison_view, updates
@@ -29,8 +30,8 @@ class CompareHandlers:
     def estimate(self, text: str, n: Any, min_tokens: Any, max_tokens: Any, model: str, scorer: str | None) -> str:
         """The text of how long a comparison will take, from the runs so far; empty where that is not known.
 
-        It counts the runs of each prompt: N candidates and three single ones, of base and tuned model. Without a tuned
-        model it takes about half as long.
+        It counts the runs of each prompt: N candidates and two single ones of the base, N and a single one of the tuned
+        model where there is one, as if it were as fast.
         """
         try:
             prompts = _prompts(text)
@@ -38,7 +39,12 @@ class CompareHandlers:
         except InputError:
             return ""
         of_n, of_one = (self._state.speeds.seconds(dataclasses.replace(settings, n=count)) for count in (settings.n, 1))
-        return format_estimate(None if of_n is None or of_one is None else len(prompts) * (2 * of_n + 3 * of_one))
+        if of_n is None or of_one is None:
+            return ""
+        of_base, of_tuned = of_n + 2 * of_one, of_n + of_one
+        preset = presets.preset(settings.model_name)
+        has_tuned = preset is not None and preset.tuned is not None
+        return format_estimate(len(prompts) * (of_base + of_tuned * has_tuned))
 
     def compare(self, visitor: gr.Request, text: str, n: Any, *values: Any) -> Views:
         """The views of a comparison over the lines of `text`, or over the built-in prompts where it is blank.

@@ -25,7 +25,7 @@ def compare_tab(state: AppState, tab: gr.Tab, form: dict[str, Any]) -> None:
         n = gr.Number(form["n"].value, label=label("compare.n"), elem_id="compare-n", min_width=84, scale=0)
         start = gr.Button(label("compare.start"), variant="primary", elem_id="compare-start", min_width=120, scale=0)
         stop = gr.Button(label("stop"), elem_id="compare-stop", min_width=84, scale=0)
-    estimate = text_line("", "compare-estimate")
+        estimate = text_line("", "compare-estimate")
     sample = comparison_view.sample_view(theme.folder() / "sample_comparison.json")
     view = ScriptView(sample, "comparisonView", elem_id="comparison")
     run = start.click(
