@@ -21,10 +21,10 @@
 
   // Resolves when the fields have the values of the model of which the server has told, or, after a change between chat
   // and plain text, those of the model so far.
-  bon.showDefaults = (told) => (lastShow = lastShow.then(() => show(told)));
-  const show = (told = sources) =>
+  bon.showDefaults = (newSources) => (lastShow = lastShow.then(() => show(newSources)));
+  const show = (newSources = sources) =>
     new Promise((resolve) => {
-      sources = told;
+      sources = newSources;
       resolveShown = resolve;
       document.querySelector("#batch-defaults")?.click(); // calls bon.batchLengths
       document.querySelector("#defaults").click(); // calls bon.defaultValues, then bon.defaultsShown

@@ -22,8 +22,8 @@
     const refused = /^HTTP \d+: (\{.*\})$/s.exec(text); // of an upload
     if (refused) return JSON.parse(refused[1]).detail;
     for (const [pattern, key] of GRADIO_ERRORS) {
-      const found = pattern.exec(text);
-      if (found) return bon.say(key, found.groups);
+      const match = pattern.exec(text);
+      if (match) return bon.say(key, match.groups);
     }
     return text;
   };

@@ -144,6 +144,7 @@ class Comparison:
         return bool(self.usable_samples) and (system.kind != "tuned" or bool(self.usable_samples[0].tuned))
 
     def _row(self, system: System) -> Row:
+        """A system's figures over the prompts."""
         by_prompt = [s.tuned if system.kind == "tuned" else s.base for s in self.usable_samples]
         eligible = list(map(system.eligible, by_prompt))
         scores = list(map(_scores, eligible))
@@ -254,6 +255,7 @@ class Comparison:
         )
 
     def _against_tuned(self) -> str:
+        """Whether best-of-N or the tuned model is ahead at the tuned model's KL, or why that is not known."""
         tuned = next((d for d in self.differences() if d["name"] == "tuned"), None)
         if tuned is None:
             return say("comparison.no_tuned")

@@ -123,6 +123,7 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def _load(auto_model: AutoModel, place: str, device: str, dtype: str | None) -> Loaded:
+    """The model on its device with its facts, and its tokenizer. Raises `ModelError` where it cannot be loaded."""
     with quiet as warnings:
         path = download.local_path(place)
         of_adapter: dict[str, Any] = {}

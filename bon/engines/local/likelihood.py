@@ -47,6 +47,7 @@ def _likelihoods(
     engine: LocalEngine, prompt_ids: Sequence[int], texts: Sequence[Sequence[int]], ended: Sequence[bool],
     sampling: Sampling,
 ) -> list[float]:
+    """`log_likelihoods` of texts that are read together."""
     lengths = torch.tensor([len(text) for text in texts])
     width, device = int(lengths.max()), engine.device
     ids = torch.tensor([[*prompt_ids, *text, *[0] * (width - len(text))] for text in texts], device=device)

@@ -181,6 +181,7 @@ def _walk(value: object, depth: int = 0) -> Iterator[tuple[str, str]]:
 
 
 def _walk_object(value: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, str]]:
+    """`_walk` of a JSON object: the parameter that it names, its types, and its messages."""
     location = value.get("loc")
     named = _parameter_at([part for part in location if isinstance(part, str)]) if isinstance(location, list) else ""
     for name in PARAMETER_NAMES:

@@ -201,6 +201,7 @@ class RetryingClient:
         return completions
 
     def _read(self, request: ServerRequest, answer: object) -> list[Completion]:
+        """The texts of an answer. Raises `MalformedAnswer` for one without texts."""
         choices = getattr(answer, "choices", None)
         _check_reported(answer)
         if not isinstance(choices, list) or not choices:

@@ -1,1 +1,1 @@
-"""Files of models: GGUF files by name, by header and by transformers' loader, and whether memory has room for them."""
+"""Files of models: GGUF files and LoRA adapters, the progress of downloads, and whether memory has room for a model."""

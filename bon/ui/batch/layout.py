@@ -52,7 +52,14 @@ def batch_tab(state: AppState, tab: gr.Tab, form: dict[str, Any]) -> None:
         handlers.start, [file, pasted, *fields.values(), *(form[name] for name in FIELDS)], view,
         concurrency_limit=None, **QUIET,
     )
-    lengths = [fields["min_tokens"], fields["max_tokens"]]
+    _follow_generate_tab(tab, form, preview, [fields["min_tokens"], fields["max_tokens"]], shared)
+
+
+def _follow_generate_tab(tab: gr.Tab, form: dict[str, Any], preview: ScriptView, lengths: list[gr.Number],
+                         shared: gr.HTML) -> None:
+    """Fills in the lengths that hold with the Generate tab's model for the prompts of the preview, and the line that
+    sums up the settings of that tab.
+    """
     defaults = gr.Button("Lengths", elem_id="batch-defaults", visible="hidden")
     gr.on(
         [defaults.click, preview.change, tab.select], None, [preview, *lengths], lengths,
