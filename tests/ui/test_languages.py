@@ -215,9 +215,8 @@ def tour(page, folder):
     page.click(".batch summary")
     yield "batch"
     open_tab(page, word("tab.history"))
-    page.locator(".history .run").nth(1).wait_for()
-    for box in page.locator(".history .choose").all()[:2]:
-        box.click()
+    for i in (0, 1):  # located anew each time: as the tab opens, its list is emptied and filled again
+        page.locator(".history .choose input").nth(i).check()
     page.click("#history-compare")
     page.wait_for_selector(".pair svg")
     page.locator(".history .run .quiet").last.click()
