@@ -1,4 +1,4 @@
-"""Measurements on the embedded models: early rejection, callers at once, and what number types cost."""
+"""Measurements on the embedded models, and on others by name: early rejection, callers at once, and what number types cost."""
 
 import statistics
 import time
@@ -71,31 +71,37 @@ def rejection(n: Sequence[int] = (16, 32, 64), reject: float = 0.5, most: int = 
 class Users:
     """Callers at once against the same build serving them one after the other; seconds per run are medians.
 
-    times: how many times more runs per second at once, the median of turns taken in pairs.
+    times, lowest, highest: how many times more runs per second at once, of turns taken in pairs: the median, the least
+    and the greatest.
     """
 
     users: int
     n: int
+    model: str
     alone: float
     together: float
     times: float
+    lowest: float
+    highest: float
+    turns: int
 
 
-def users(count: int = 8, n: int = 16, turns: int = 9) -> Users:
-    """Measures `count` callers of the embedded models, each with its own prompt, best of n of 8 to 32 tokens."""
+def users(count: int = 8, n: int = 16, turns: int = 9, model: str = "embedded") -> Users:
+    """Measures `count` callers of a model, each with its own prompt, best of n of 8 to 32 tokens."""
     from bon import api
 
-    sampler = api.load("embedded")
+    sampler = api.load(model)
     prompts = [OPENINGS[i % len(OPENINGS)].format(SUBJECTS[i % len(SUBJECTS)]) for i in range(count)]
 
     def run(seed: int) -> None:
-        sampler.run(prompts[seed], n=n, seed=seed)
+        sampler.run(prompts[seed], n=n, seed=seed, min_tokens=8, max_tokens=32)
 
     with ThreadPoolExecutor(count) as pool:
         ways = (lambda: list(map(run, range(count))), lambda: list(pool.map(run, range(count))))
         pairs = [[_seconds(way) / count for way in ways] for _ in range(turns + 1)][1:]  # the first warms up
     alone, together = (statistics.median(times) for times in zip(*pairs, strict=True))
-    return Users(count, n, alone, together, statistics.median(a / b for a, b in pairs))
+    times = [a / b for a, b in pairs]
+    return Users(count, n, model, alone, together, statistics.median(times), min(times), max(times), turns)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -1,9 +1,13 @@
-"""Models of true sizes with random weights: speed does not depend on the values of the weights."""
+"""The models of the measurements, in folders that every program reads: of true sizes with random weights, since speed
+does not depend on the values of the weights; and SmolLM2.
+"""
 
 import json
 from pathlib import Path
 
 LABELS = {"id2label": {0: "NEGATIVE", 1: "POSITIVE"}, "label2id": {"NEGATIVE": 0, "POSITIVE": 1}}
+#: A tokenizer's class that both TRL's old transformers and ours know.
+CLASS_OF_ALL = {"tokenizer_class": "PreTrainedTokenizerFast"}
 #: By size, where the generator's config differs from GPT-2 small and the scorer's from DistilBERT.
 SIZES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     "embedded": (
@@ -32,6 +36,33 @@ def save_random_models(folder: Path, size: str) -> None:
         _save_tokenizer(folder / name, tokens)
 
 
+def save_smollm2(folder: Path) -> None:
+    """Saves the preset smollm2 to a folder in float32, as plain transformers saves it.
+
+    Raises `ModelError` where neither its package nor its repository's files are here.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from bon.models import download, presets
+    from bon.models.files.gguf_names import is_gguf
+
+    path = Path(download.local_path(presets.find("smollm2").model))
+    place, file = (path.parent, {"gguf_file": path.name}) if is_gguf(str(path)) else (path, {})
+    model = AutoModelForCausalLM.from_pretrained(place, dtype="float32", **file)
+    tokenizer = AutoTokenizer.from_pretrained(place, **file)
+    plain = {name: value for name, value in model.config.to_dict().items() if name != "quantization_config"}
+    copy = LlamaForCausalLM(LlamaConfig.from_dict(plain))
+    copy.load_state_dict(model.state_dict())
+    copy.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    _add_to_json(folder / "config.json", rope_theta=copy.config.rope_parameters["rope_theta"])  # where others look
+    _add_to_json(folder / "tokenizer_config.json", **CLASS_OF_ALL)
+
+
+def _add_to_json(file: Path, **values: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
 def _save_tokenizer(folder: Path, tokens: int) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -42,6 +73,4 @@ def _save_tokenizer(folder: Path, tokens: int) -> None:
         tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>", bos_token="<end>", unk_token="<end>",
         model_input_names=["input_ids", "attention_mask"], model_max_length=512,
     ).save_pretrained(folder)
-    file = folder / "tokenizer_config.json"
-    config = json.loads(file.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
-    file.write_text(json.dumps(config))  # a name that both TRL's old transformers and ours know
+    _add_to_json(folder / "tokenizer_config.json", **CLASS_OF_ALL)

@@ -1,0 +1,33 @@
+"""llama.cpp, its server in this process: generation alone."""
+
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+import xllamacpp
+from gguf_file import write_gguf
+
+MOST_CANDIDATES, MOST_TOKENS = 64, 8192
+
+
+def load(model: str, scorer: str | None, dtype: str, threads: int
+         ) -> tuple[Callable[[int, Sequence[int], int], dict[str, float]], dict[str, str]]:
+    """Gives what continues a prompt n times to a length, and the facts of what was loaded."""
+    params = xllamacpp.CommonParams()
+    params.model.path = write_gguf(model, dtype)
+    params.n_parallel, params.n_ctx, params.kv_unified = MOST_CANDIDATES, MOST_TOKENS, True
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.port = 0
+    server = xllamacpp.Server(params)
+
+    def run(n: int, prompt: Sequence[int], length: int) -> dict[str, float]:
+        request = {"prompt": list(prompt), "n": n, "max_tokens": length, "ignore_eos": True, "temperature": 1.0,
+                   "samplers": ["temperature"], "cache_prompt": False}
+        start = time.perf_counter()
+        answer = server.handle_completions(request)
+        seconds = time.perf_counter() - start
+        assert len(answer["choices"]) == n
+
+        return {"write": seconds}
+
+    return run, {"version": version("xllamacpp"), "writes_in": dtype}
