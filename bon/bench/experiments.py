@@ -1,4 +1,4 @@
-"""Measurements on the embedded models, and on others by name: early rejection, callers at once, and what number types cost."""
+"""Measurements on real models: early rejection, callers at once, and what number types cost."""
 
 import statistics
 import time

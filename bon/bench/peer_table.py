@@ -1,4 +1,4 @@
-"""The table of peers: bon and the programs that a user would run instead, at the same work on the same models, in turns."""
+"""The table of peers: bon and the programs that a user would run instead, at the same work on the same models."""
 
 import statistics
 import sys
@@ -37,7 +37,8 @@ class Peer:
 PEERS = (
     Peer("transformers", "transformers", ("auto",), "torch transformers", "torch calls its capability AVX2"),
     Peer("TRL", "trl", ("auto", "float32"), "torch 'transformers<5' trl==0.23.1", "torch calls its capability AVX2"),
-    Peer("CTranslate2", "ctranslate2", ("int8",), "torch 'transformers<5' ctranslate2", "its log says: Selected ISA: AVX2"),
+    Peer("CTranslate2", "ctranslate2", ("int8",), "torch 'transformers<5' ctranslate2",
+         "its log says: Selected ISA: AVX2"),
     Peer("OpenVINO GenAI", "openvino", ("int8",), "torch 'transformers<5' openvino openvino-genai optimum-intel nncf",
          not_on_avx2="ONEDNN_MAX_CPU_ISA leaves it without a product for int8 weights, and its attention as it is"),
     Peer("llama.cpp's fork ik_llama.cpp", "llama_cpp_fork", ("q8_0", "q4_0"), "ik-llama-cpp-python gguf safetensors",
@@ -66,12 +67,12 @@ class Model:
     works: tuple[tuple[int, int], ...]
     lengths: tuple[int, ...]
     parts: tuple[str, ...]
-    scorer: str | None = None
+    scores: bool = False
 
 
 MODELS = {
     "gpt2-small": Model("GPT-2 small, random weights, four queries", ((8, 8), (16, 256)), LENGTHS,
-                        ("write", "score", "total"), "distilbert"),
+                        ("write", "score", "total"), scores=True),
     "smollm2": Model("SmolLM2-135M, one query of 32 new tokens", tuple((n, 13) for n in (1, 8, 32, 64)), (32,),
                      ("write",)),
 }
@@ -101,9 +102,12 @@ class Cell:
 
 @dataclass(slots=True)
 class Record:
-    """What the table stands on: versions and peak memory by program, and why which cell is empty."""
+    """What the table stands on: versions, the instructions that torch uses and peak memory by program, and why which
+    cell is empty.
+    """
 
     versions: dict[str, str] = field(default_factory=dict)
+    torch_uses: dict[str, str] = field(default_factory=dict)
     peak_memory: dict[str, int] = field(default_factory=dict)
     empty: dict[str, str] = field(default_factory=dict)
 
@@ -132,9 +136,9 @@ class PeerTable:
 
     record: Record
 
-    def __init__(self, folder: Path, dtypes: Sequence[str] = ("auto",), turns: int = 3, pythons: Sequence[str] = (),
-                 isa: str | None = None, report: Callable[[str], None] = lambda line: None,
-                 peers: Sequence[Peer] = PEERS):
+    def __init__(self, peers: Sequence[Peer], folder: Path, dtypes: Sequence[str] = ("auto",), turns: int = 3,
+                 pythons: Sequence[str] = (), isa: str | None = None,
+                 report: Callable[[str], None] = lambda line: None):
         self.folder, self.dtypes, self.turns, self.isa, self.report = folder, dtypes, turns, isa, report
         self.pythons, self.peers, self.record = (*pythons, sys.executable), peers, Record()
 
@@ -178,6 +182,7 @@ class PeerTable:
         """What the tables stand on, line by line."""
         yield f"Processor: {processor.description()}."
         yield "Versions: " + ", ".join(f"{name} {version}" for name, version in self.record.versions.items()) + "."
+        yield "torch uses: " + ", ".join(f"{isa} ({name})" for name, isa in self.record.torch_uses.items()) + "."
         yield "Peak resident memory: " + ", ".join(
             f"{name} {size / 2**20:,.0f} MB" for name, size in self.record.peak_memory.items()) + "."
         if self.isa:
@@ -194,12 +199,14 @@ class PeerTable:
             self.record.empty[peer.name] = peer.not_on_avx2
         else:
             for dtype in peer.dtypes:
-                if dtype == "float32" and self.isa and peer.dtypes[0] == "auto":
-                    continue  # what `auto` is there
+                if dtype == "float32" and dtype != peer.dtypes[0] and (self.isa or work.scorer is None):
+                    continue  # `auto` is no other type there, or the row is for whole runs
                 try:
                     process = stack.enter_context(self._process(peer.program, work, dtype))
                     yield _Row(peer.name, process.facts["writes_in"], process)
                     self.record.versions[peer.name] = process.facts["version"]
+                    if "isa" in process.facts:
+                        self.record.torch_uses[peer.name] = process.facts["isa"]
                 except PeerNotInstalled:
                     self.record.empty[peer.name] = f"pip install {peer.packages}"
                 except EngineError as error:
@@ -216,7 +223,8 @@ class PeerTable:
                 try:
                     took = row.process.turn(work if turn else replace(work, lengths=(4,)))
                 except EngineError as error:
-                    self.record.empty[f"{row.program} ({row.dtype}) at N={work.n}, prompt {work.prompt}"] = error.message
+                    place = f"{row.program} ({row.dtype}) at N={work.n}, prompt {work.prompt}"
+                    self.record.empty[place] = error.message
                     rows = [other for other in rows if other is not row]
                     continue
                 name = f"{row.program} ({row.dtype})"
@@ -258,8 +266,9 @@ def _cells(row: _Row, turns_of_bon: Sequence[Turn], name: str, work: Work, parts
     """The cells of a program at a work: of each part that it can be timed at."""
     for part in parts:
         # A whole run that scores nothing is generation alone.
-        timed = "total" if part == "write" and work.scorer is None and "write" not in row.turns[0]["queries"][0] else part
-        if timed not in row.turns[0]["queries"][0]:
+        known = row.turns[0]["queries"][0]
+        timed = "total" if part == "write" and work.scorer is None and "write" not in known else part
+        if timed not in known:
             continue
         ratios = [seconds(turn, timed) / seconds(of_bon, part)
                   for turn, of_bon in zip(row.turns, turns_of_bon, strict=False)]

@@ -23,8 +23,8 @@ def variables_of(isa: str | None) -> dict[str, str]:
 def description() -> str:
     """The processor's name, what it can do that matters here, and the number of its threads."""
     info = Path("/proc/cpuinfo")
-    facts = dict(map(str.strip, line.split(":", 1)) for line in info.read_text().splitlines() if ":" in line
-                 ) if info.exists() else {}
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     flags = (facts.get("flags") or facts.get("Features", "")).split()
     model = facts.get("model name") or platform.processor() or platform.machine()
     family = f" family {facts['cpu family']} model {facts['model']}" if "cpu family" in facts else ""

@@ -41,7 +41,7 @@ def save_smollm2(folder: Path) -> None:
 
     Raises `ModelError` where neither its package nor its repository's files are here.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from bon.models import download, presets
     from bon.models.files.gguf_names import is_gguf
@@ -51,7 +51,7 @@ def save_smollm2(folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(place, dtype="float32", **file)
     tokenizer = AutoTokenizer.from_pretrained(place, **file)
     plain = {name: value for name, value in model.config.to_dict().items() if name != "quantization_config"}
-    copy = LlamaForCausalLM(LlamaConfig.from_dict(plain))
+    copy = type(model)(type(model.config).from_dict(plain))
     copy.load_state_dict(model.state_dict())
     copy.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -21,6 +21,7 @@ from bon.messages import say
 #: What the chat model is asked, and what the command continues.
 QUESTION, OPENING = "What is the capital of France?", "This movie"
 SEEDS = 20
+HEADING = "| what a user waits for | result | spread |\n|---|---|---|"
 #: Tokens of the texts that the wait for a whole run is scaled to.
 TOKENS = 512
 
@@ -44,24 +45,30 @@ class Wait:
 
 def page(isa: str | None = None, seeds: int = SEEDS) -> list[Wait]:
     """Best of 16 with smollm2 on a warm page, through its HTTP interface: whole runs by 512 tokens, and first words."""
-    from gradio_client import Client
-
-    runs, first_words = [], []
     with _served_page("smollm2", isa) as url:
-        client = Client(url, verbose=False)
-        for seed in range(-1, seeds):
-            start, first, result = time.perf_counter(), None, {}
-            for result in client.submit(prompt="", messages=[{"role": "user", "content": QUESTION}], n=16,
-                                        seed=abs(seed), api_name="/best_of_n"):
-                if first is None and any(candidate["text"] for candidate in result["candidates"]):
-                    first = time.perf_counter() - start
-            assert first is not None
-            if seed >= 0:  # the one before warms up
-                tokens = sum(candidate["tokens"] for candidate in result["candidates"])
-                runs.append((time.perf_counter() - start) * TOKENS / tokens)
-                first_words.append(first)
+        runs, first_words = runs_on_page(url, seeds, messages=[{"role": "user", "content": QUESTION}])
     return [_wait(f"best of 16 with smollm2 on the page, warm, per {TOKENS} tokens written", runs, statistics.fmean),
             _wait("first words on the page with smollm2, warm", first_words)]
+
+
+def runs_on_page(url: str, seeds: int, **request: object) -> tuple[list[float], list[float]]:
+    """For each seed of a best of 16: the seconds of the whole run by 512 tokens written, and those to the first words.
+    """
+    from gradio_client import Client
+
+    client = Client(url, verbose=False)
+    runs, first_words = [], []
+    for seed in range(-1, seeds):
+        begin, first, result = time.perf_counter(), None, {}
+        for result in client.submit(**request, n=16, seed=abs(seed), api_name="/best_of_n"):
+            if first is None and any(candidate["text"] for candidate in result["candidates"]):
+                first = time.perf_counter() - begin
+        assert first is not None  # some text has words
+        if seed >= 0:  # the one before warms up
+            tokens = sum(candidate["tokens"] for candidate in result["candidates"])
+            runs.append((time.perf_counter() - begin) * TOKENS / tokens)
+            first_words.append(first)
+    return runs, first_words
 
 
 def start(isa: str | None = None, turns: int = 7) -> list[Wait]:

@@ -20,13 +20,14 @@ PARTS_OF_PEERS = ("gpt2-small", "smollm2", "page", "start", "users")
 def parser() -> Parser:
     """The command's options."""
     parser = Parser(prog=f"{PROGRAM} bench",
-                    description="Measures the speed on this machine, in turns with transformers and, with --peers, with "
-                    "other programs: what they take as a multiple of bon's time.")
+                    description="Measures the speed on this machine, in turns with transformers or, with --peers, with "
+                    "all programs that a user would run instead: what they take as a multiple of bon's time.")
     parser.add_argument("--peers", action="store_true",
                         help="measure bon beside all programs that a user would run instead, and what a user waits for")
     parser.add_argument("--only", metavar="PARTS",
                         help=f"of --peers, with commas between: {', '.join(PARTS_OF_PEERS)} (all)")
-    parser.add_argument("--isa", choices=tuple(processor.SWITCHES), help="of --peers: hold all programs to the instructions of AVX2")
+    parser.add_argument("--isa", choices=tuple(processor.SWITCHES),
+                        help="of --peers: hold all programs to the instructions of AVX2")
     parser.add_argument("--peer-python", metavar="PYTHON", default="",
                         help="of --peers: a Python interpreter with the other programs, or several with commas between")
     parser.add_argument("--folder", metavar="DIR",
@@ -70,7 +71,8 @@ def _print_peers(args: argparse.Namespace, parts: Sequence[str], dtypes: Sequenc
 
     pythons = tuple(filter(None, args.peer_python.split(",")))
     with tempfile.TemporaryDirectory() as scratch, progress_line() as show:
-        table = peer_table.PeerTable(Path(args.folder or scratch), dtypes, turns, pythons, args.isa, show)
+        folder = Path(args.folder or scratch)
+        table = peer_table.PeerTable(peer_table.PEERS, folder, dtypes, turns, pythons, args.isa, show)
         for name in (part for part in parts if part in peer_table.MODELS):
             cells = table.measure(name)
             if args.json:
@@ -78,8 +80,10 @@ def _print_peers(args: argparse.Namespace, parts: Sequence[str], dtypes: Sequenc
                     print_json(dataclasses.asdict(cell), flush=True)
             else:
                 print_text("\n".join([*table.markdown(name, cells), ""]), flush=True, fold=False)
-        for wait in (wait for part in parts if part in waiting_times.WAITS
-                     for wait in waiting_times.WAITS[part](args.isa)):
+        waits = [part for part in parts if part in waiting_times.WAITS]
+        if waits and not args.json:
+            print_text(waiting_times.HEADING, fold=False)
+        for wait in (wait for part in waits for wait in waiting_times.WAITS[part](args.isa)):
             if args.json:
                 print_json(dataclasses.asdict(wait), flush=True)
             else:
@@ -119,7 +123,8 @@ def run(args: argparse.Namespace) -> int:
     if args.peers:
         return _print_peers(args, parts, dtypes, turns)
     if args.models:
-        for work in (timed_process.Work(Path(args.models) / "gpt2", Path(args.models) / "distilbert", n, tokens, lengths)
+        generator, scorer = (Path(args.models) / name for name in ("gpt2", "distilbert"))
+        for work in (timed_process.Work(generator, scorer, n, tokens, lengths)
                      for tokens in prompt_lengths for n in counts):
             for dtype in dtypes:
                 print_json(speed_table.time_bon(work, dtype), flush=True)

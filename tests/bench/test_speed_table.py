@@ -1,16 +1,14 @@
 """The speed table: all programs do the same work, and its numbers are the measured ones."""
 
 import json
-import sys
 from contextlib import ExitStack, nullcontext
 from functools import cache
 
 import pytest
 
 import bon
-from bon.bench import experiments, random_models, speed_table
+from bon.bench import experiments, random_models, speed_table, timed_process
 from bon.cli.main import main
-from bon.errors import EngineError
 
 TINY = {"tiny": (
     {"vocab_size": 60, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2},
@@ -36,25 +34,24 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def _processes_started_once(workload, start_once, monkeypatch):
     """Starts each process once for all tests, since each takes seconds to import torch."""
-    def process(program, requested, dtype, python=sys.executable):
-        assert str(requested.folder) == str(workload.folder)
-        assert (requested.n, requested.prompt, requested.lengths) == (3, 4, (3, 6))
-        return nullcontext(start_once(program, dtype, python))
+    def process(program, requested, dtype):
+        assert requested == workload
+        return nullcontext(start_once(program, dtype))
 
     monkeypatch.setattr(speed_table, "TimedProcess", process)
 
 
 @pytest.fixture(scope="module")
 def workload(folder):
-    return speed_table.Work(folder, 3, 4, (3, 6))
+    return timed_process.Work(folder / "gpt2", folder / "distilbert", 3, 4, (3, 6))
 
 
 @pytest.fixture(scope="module")
 def start_once(workload):
     """Gives the process of a program, started on the first call."""
     with ExitStack() as stack:
-        timed_process = speed_table.TimedProcess
-        yield cache(lambda program, dtype, python: stack.enter_context(timed_process(program, workload, dtype, python)))
+        process = timed_process.TimedProcess
+        yield cache(lambda program, dtype: stack.enter_context(process(program, workload, dtype)))
 
 
 def test_a_text_has_as_many_tokens_for_the_scorer_as_for_the_generator(folder):
@@ -91,27 +88,26 @@ def test_a_line_of_the_table_comes_from_alternating_turns_of_all_programs(worklo
     assert "tiny (float32, scored in float32)" in row
 
 
-def test_turns_alternate_and_ratios_are_of_neighbours():
+def test_turns_alternate_after_a_short_one_of_each(workload):
     order = []
 
     class Scripted:
         def __init__(self, name):
             self.name = name
 
-        def turn(self):
-            order.append(self.name)
+        def turn(self, work):
+            order.append((self.name, work.lengths))
             return {"queries": [{"total": 1.0}, {"total": 0.5}]}
 
-    turns_by_process = speed_table.in_turns([Scripted("a"), Scripted("b")], 3)
-    assert order == ["a", "b"] * 3
+    turns_by_process = timed_process.in_turns([Scripted("a"), Scripted("b")], workload, 3)
+    assert order == [("a", (4,)), ("b", (4,)), *[("a", (3, 6)), ("b", (3, 6))] * 3]
     assert [len(turns) for turns in turns_by_process] == [3, 3]
-    assert speed_table.seconds(turns_by_process[0][0]) == 1.5
+    assert timed_process.seconds(turns_by_process[0][0]) == 1.5
 
 
-def test_a_program_that_cannot_run_is_an_error_that_names_it(folder):
-    bare = getattr(sys, "_base_executable", sys.executable)  # of a virtual environment: without packages
-    with pytest.raises(EngineError, match="ctranslate2"):
-        speed_table.TimedProcess("ctranslate2", speed_table.Work(folder, 2, 4), "int9", bare)
+def test_a_program_that_is_not_installed_is_an_error_that_names_it(workload):
+    with pytest.raises(timed_process.PeerNotInstalled, match="trl_like"):
+        timed_process.TimedProcess("trl_like", workload, "int8")
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -41,15 +41,16 @@ def imports(file: Path) -> set[str]:
 def test_every_requirement_is_imported_by_the_product_and_every_import_is_required():
     required = set(re.findall(r"^([a-z_-]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
     required = {{"markdown-it-py": "markdown_it"}.get(name, name) for name in required}
-    outside = set().union(*map(imports, [ROOT / "app.py", *(ROOT / "bon").rglob("*.py")]))
-    # Peers of the speed table and the tuning run in environments of their own; a ZeroGPU Space brings `spaces`;
-    # Parquet, other servers, clusters, GGUF files and adapters are extras.
-    outside -= {*sys.stdlib_module_names, "bon", "trl", "datasets", "ctranslate2", "spaces", "openai", "pyarrow", "ray"}
+    # The peers of `bench` and the tuning run in environments of their own; a ZeroGPU Space brings `spaces`; Parquet,
+    # other servers, clusters, GGUF files and adapters are extras.
+    files = [file for file in (ROOT / "bon").rglob("*.py") if file.parent.name != "peers"]
+    outside = set().union(*map(imports, [ROOT / "app.py", *files]))
+    outside -= {*sys.stdlib_module_names, "bon", "trl", "datasets", "spaces", "openai", "pyarrow", "ray"}
     outside -= {"gguf", "peft", "psutil"}
     assert required <= outside
     # The last of these comes with transformers, the others with gradio.
-    assert outside - required <= {"fastapi", "h11", "httpx", "pydantic", "starlette", "typing_extensions", "uvicorn",
-                                  "tokenizers"}
+    assert outside - required <= {"fastapi", "gradio_client", "h11", "httpx", "pydantic", "starlette",
+                                  "typing_extensions", "uvicorn", "tokenizers"}
 
 
 def test_requirements_allow_the_spaces_torch_and_end_at_the_tested_version():

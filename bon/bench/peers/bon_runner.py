@@ -13,6 +13,8 @@ def load(model: str, scorer: str | None, dtype: str, threads: int
     No text ends before its length, so that all programs generate the same number of tokens.
     """
     configure_threads()
+    import torch
+
     from bon import flow
     from bon.engines.local.engine import LocalEngine, Rules
     from bon.models import loading
@@ -23,7 +25,8 @@ def load(model: str, scorer: str | None, dtype: str, threads: int
     from bon.settings import Request, Settings
 
     weights, tokenizer = loading.causal(model, "cpu", dtype)
-    facts = {"version": __version__, "writes_in": loading.facts(weights).dtype}
+    facts = {"version": __version__, "writes_in": loading.facts(weights).dtype,
+             "isa": torch.backends.cpu.get_cpu_capability()}
     engine = LocalEngine(weights, tokenizer, rules=Rules(eos=()))
     judge: Scorer = CallableScorer(lambda texts: [0.0] * len(texts))
     if scorer:

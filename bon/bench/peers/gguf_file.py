@@ -49,6 +49,7 @@ def write_gguf(folder: str, dtype: str) -> str:
     names = gguf.get_tensor_name_map(architecture, layers)
     for name, weight in load_file(Path(folder) / "model.safetensors").items():
         target = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        assert target  # of every weight of the two designs
         weight = _as_stored(name, weight.astype(np.float32), config)
         if weight.ndim == 1 or "wpe" in name:
             writer.add_tensor(target, weight)

@@ -1,4 +1,4 @@
-"""ik_llama.cpp, a fork of llama.cpp made for processors: the prompt is read once, all candidates are decoded together."""
+"""ik_llama.cpp, a fork of llama.cpp made for processors: all candidates of a prompt are decoded together."""
 
 import ctypes
 import time
@@ -19,7 +19,8 @@ def load(model: str, scorer: str | None, dtype: str, threads: int
     weights = api.llama_model_load_from_file(write_gguf(model, dtype).encode(), api.llama_model_default_params())
     size = api.llama_vocab_n_tokens(api.llama_model_get_vocab(weights))
     params = api.llama_context_default_params()
-    params.n_ctx, params.n_batch, params.n_seq_max, params.flash_attn = MOST_TOKENS, MOST_IN_A_STEP, MOST_CANDIDATES, True
+    params.n_ctx, params.n_batch, params.n_seq_max = MOST_TOKENS, MOST_IN_A_STEP, MOST_CANDIDATES
+    params.flash_attn = True
     params.n_threads = params.n_threads_batch = threads
     context = api.llama_init_from_model(weights, params)
     copy_cache = api._lib.llama_kv_cache_seq_cp  # lacks a binding of its own

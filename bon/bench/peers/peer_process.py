@@ -1,9 +1,9 @@
 """The process of one program that is timed: bon, or a peer that a user would run instead.
 
 Started with one argument, a JSON object of `program`, `model` and `scorer` (folders, or null), `dtype` and `threads`.
-It answers with one line of JSON, the facts of what it loaded, or the module that is `missing`; then each line on standard input, an object of `n`,
-`prompt` (token ids) and `lengths`, with another: the seconds of each query by part (`total`, `write`, ...), and bytes of
-memory at the peak, in all and above those in use with the weights loaded.
+It answers with one line of JSON: the facts of what it loaded, or the module that is `missing`. Each line on standard
+input, an object of `n`, `prompt` (token ids) and `lengths`, is answered with another: the seconds of each query by part
+(`total`, `write`, ...), and bytes of memory at the peak, in all and above those in use with the weights loaded.
 
 Nothing here imports bon, so that a Python without it can run the file; `NAME_runner.py` beside it loads program NAME.
 """
