@@ -36,7 +36,7 @@ def parser() -> Parser:
                         help="number types of bon, with commas between: float32, bf16, int8 (the fastest)")
     parser.add_argument("--peer-dtype", default="float32",
                         help="number type of transformers: float32 or bf16 (float32)")
-    parser.add_argument("--turns", type=int, default=3, help="how often each program is measured (3)")
+    parser.add_argument("--turns", type=int, help="how often each program is measured (3; of --users 9)")
     parser.add_argument("--sizes", default="embedded,gpt2-small",
                         help="sizes of the models, which have random weights (embedded,gpt2-small)")
     parser.add_argument("-n", "--n", default="1,4,16,64", help="numbers of candidates (1,4,16,64)")
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     counts, prompt_lengths, lengths = (
         parse_whole_numbers(name, getattr(args, name)) for name in ("n", "prompt_tokens", "lengths")
     )
-    turns = whole("turns", args.turns, 1)
+    turns = 3 if args.turns is None else whole("turns", args.turns, 1)
     parts = _parts(args.only)
     users = None if args.users is None else whole("users", args.users, 1)
     batch_prompts = None if args.batch is None else whole("batch", args.batch, 1)
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
     measurements = [
         *(experiments.rejection() if args.rejection else ()), *(experiments.quality() if args.quality else ()),
-        *([experiments.users(users, model=args.model)] if users else ()),
+        *([experiments.users(users, turns=args.turns or 9, model=args.model)] if users else ()),
         *([batch_speed.throughput(batch_prompts)] if batch_prompts else ()),
     ]
     if measurements:
