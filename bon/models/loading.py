@@ -25,7 +25,7 @@ from bon.models.files.gguf_names import is_gguf
 from bon.models.files.memory import check_room
 from bon.models.library_warnings import Quiet
 from bon.models.limits import context_length, vocabulary
-from bon.models.running import FACTS, loaded_by_bon
+from bon.models.running import FACTS, JOINED, design_of, loaded_by_bon
 from bon.settings import parse_digits
 
 if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
@@ -201,7 +201,8 @@ def _placed(auto_model: AutoModel, model: PreTrainedModel, device: str, dtype: s
     plain = unrounded if rounded else facts_.dtype
     model = model.eval().to(device, TORCH_DTYPES[plain])
     packs = device == "cpu" and (rounded or packed_linear.can_pack(model.dtype))
-    if packs and not packed_linear.pack(model, rounded) and rounded:
+    joined = JOINED if design_of(model) else ()
+    if packs and not packed_linear.pack(model, rounded, joined) and rounded:
         facts_ = Facts(facts_.parameters, plain)
     setattr(model, FACTS, facts_)
     return model

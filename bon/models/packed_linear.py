@@ -6,6 +6,7 @@ layout they are converted, or read slowly, at each product.
 
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -54,14 +55,14 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
-        product = torch.ops.mkldnn._linear_pointwise
-        return _by_parts(lambda part: product(part, self.packed, self.bias, "none", [], ""), x)
+        return self._product(x) if x.numel() <= MANY_ROWS * self.in_features else _by_parts(self._product, x)
+
+    def _product(self, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
 
 
 def _by_parts(product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """The products of [..., in], `MANY_ROWS` rows at a time."""
-    if x.numel() <= MANY_ROWS * x.shape[-1]:
-        return product(x)
     parts = [product(part) for part in x.reshape(-1, x.shape[-1]).split(MANY_ROWS)]
     return torch.cat(parts).view(*x.shape[:-1], -1)
 
@@ -88,30 +89,34 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out] in the type of x."""
-        return _by_parts(self._product, x)
+        return self._product(x) if x.numel() <= MANY_ROWS * self.in_features else _by_parts(self._product, x)
 
     def _product(self, x: Tensor) -> Tensor:
-        out = self._of_scaled(*_scaled(x.reshape(-1, self.in_features)))
+        rows = x.reshape(-1, self.in_features)
+        largest = rows.abs().amax(-1, keepdim=True).float().clamp_(min=1e-12)
+        out = self.product(rows / largest)
+        out = out.mul_(largest) if self.bias is None else torch.addcmul(self.bias, out, largest)
         return out.to(x.dtype).view(*x.shape[:-1], self.out_features)
 
-    def _of_scaled(self, rows: Tensor, largest: Tensor) -> Tensor:
-        """The product in float32 of rows that were divided by their `largest` numbers."""
-        out = self.product(rows)
-        return out.mul_(largest) if self.bias is None else torch.addcmul(self.bias, out, largest)
 
+class PartLinear(nn.Module):
+    """Some of the outputs of a layer that stands for several linear layers of one input.
 
-def _scaled(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows in [-1, 1], and the largest absolute number of each, by which they were divided."""
-    largest = rows.abs().amax(-1, keepdim=True).float().clamp_(min=1e-12)
-    return rows / largest, largest
+    Whoever needs all of them calls `whole` once.
+    """
 
+    whole: PackedLinear | Int8Linear
+    in_features: int
+    out_features: int
 
-def products(layers: Sequence[Int8Linear], x: Tensor) -> list[Tensor]:
-    """What several layers make of one input [rows, in], which is scaled once for all."""
-    if len(x) > MANY_ROWS:
-        return [layer(x) for layer in layers]
-    rows, largest = _scaled(x)
-    return [layer._of_scaled(rows, largest).to(x.dtype) for layer in layers]
+    def __init__(self, whole: PackedLinear | Int8Linear, start: int, end: int) -> None:
+        super().__init__()
+        self.whole, self._start, self._end = whole, start, end
+        self.in_features, self.out_features = whole.in_features, end - start
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., end - start]."""
+        return self.whole(x)[..., self._start : self._end]
 
 
 def has_tiles() -> bool:
@@ -144,16 +149,20 @@ def _by_vectors(rounded: Tensor, scale: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda rows: product(rows, 1 / 127, 128, packed)
 
 
-def pack(model: nn.Module, rounded: bool = False) -> bool:
+def pack(model: nn.Module, rounded: bool = False, joined: Sequence[Sequence[str]] = ()) -> bool:
     """Replaces a model's linear layers by packed ones, or by rounded ones; returns whether it did.
 
-    Where the model's own code does more with its layers than to call them, all stay as they were. Each layer gives way
-    to its replacement before the next one is packed, so that memory does not hold the weights twice.
+    joined: names of layers that read one input; in a module with them they become parts of one layer. Where the
+    model's own code does more with its layers than to call them, all stay as they were. Each layer gives way to its
+    replacement before the next one is packed, so that memory does not hold the weights twice.
     """
+    groups = [[getattr(parent, name) for name in names] for parent in model.modules() for names in joined
+              if _are_joinable(parent, names)]
+    in_groups = {layer for group in groups for layer in group}
     places: dict[nn.Module, list[tuple[nn.Module, str]]] = {}
     for parent in model.modules():
         for name, layer in parent.named_children():
-            if _is_replaceable(layer):
+            if layer in in_groups or _is_replaceable(layer):
                 places.setdefault(layer, []).append((parent, name))
     for layer in places:
         _put(_CallableOnly(layer), places[layer])
@@ -161,10 +170,31 @@ def pack(model: nn.Module, rounded: bool = False) -> bool:
         for layer in places:
             _put(layer, places[layer])
         return False
+    in_groups.clear()
+    while groups:
+        for layer, part in _parts(groups.pop(), rounded):
+            _put(part, places.pop(layer))
     while places:
         layer, its_places = places.popitem()
         _put(_replacement(layer, rounded), its_places)
     return True
+
+
+def _are_joinable(parent: nn.Module, names: Sequence[str]) -> bool:
+    """Whether a module has linear layers of these names that one layer can stand for."""
+    layers: list[Any] = [getattr(parent, name, None) for name in names]
+    if not all(type(layer) is nn.Linear for layer in layers) or len({layer.bias is None for layer in layers}) > 1:
+        return False
+    return sum(layer.weight.numel() for layer in layers) >= SMALLEST
+
+
+def _parts(layers: Sequence[nn.Linear], rounded: bool) -> list[tuple[nn.Linear, PartLinear]]:
+    """Each of several layers of one input with its part of one layer that stands for all."""
+    weight = torch.cat([layer.weight.detach() for layer in layers])
+    bias = None if layers[0].bias is None else torch.cat([layer.bias.detach() for layer in layers])
+    whole = Int8Linear(weight, bias) if rounded else PackedLinear(weight, bias)
+    ends = accumulate(layer.out_features for layer in layers)
+    return [(layer, PartLinear(whole, end - layer.out_features, end)) for layer, end in zip(layers, ends, strict=True)]
 
 
 def _put(layer: nn.Module, places: Sequence[tuple[nn.Module, str]]) -> None:

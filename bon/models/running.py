@@ -15,6 +15,19 @@ from torch import nn
 
 Result = TypeVar("Result")
 
+#: The design of each class of models whose steps bon computes itself, by the class's module and name: none is imported
+#: for this alone. See `bon.engines.local.runner`.
+DESIGNS = {
+    ("bon.models.builtin.gpt2", "Gpt2"): "gpt2",
+    ("transformers.models.gpt2.modeling_gpt2", "GPT2LMHeadModel"): "gpt2",
+    ("transformers.models.llama.modeling_llama", "LlamaForCausalLM"): "llama",
+    ("transformers.models.qwen2.modeling_qwen2", "Qwen2ForCausalLM"): "llama",
+    ("transformers.models.qwen3.modeling_qwen3", "Qwen3ForCausalLM"): "llama",
+    ("transformers.models.mistral.modeling_mistral", "MistralForCausalLM"): "llama",
+    ("transformers.models.gemma.modeling_gemma", "GemmaForCausalLM"): "gemma",
+}
+#: The layers of these designs that read one input, by their names in one module.
+JOINED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 #: The attribute with the facts of a model that bon has loaded (`bon.models.loading.Facts`).
 FACTS = "bon_facts"
 
@@ -53,6 +66,11 @@ def _locked(work: Callable[[], Result]) -> Result:
 def loaded_by_bon(model: nn.Module) -> bool:
     """Whether bon has loaded a model, and nobody else uses it."""
     return hasattr(model, FACTS)
+
+
+def design_of(model: nn.Module) -> str | None:
+    """The name of a model's design in `DESIGNS`."""
+    return DESIGNS.get((type(model).__module__, type(model).__qualname__))
 
 
 @contextmanager

@@ -174,8 +174,7 @@ def test_a_runner_keeps_no_model_in_memory():
 
 
 def test_a_runner_that_computes_something_else_is_not_taken(monkeypatch):
-    monkeypatch.setitem(choice.RUNNERS, ("transformers.models.gemma.modeling_gemma", "GemmaForCausalLM"),
-                        choice.LlamaRunner)
+    monkeypatch.setitem(choice.RUNNERS, "gemma", choice.LlamaRunner)
     assert runner_of(loaded(FAMILIES["gemma"])) is None
 
 
@@ -216,11 +215,15 @@ def test_steps_with_packed_and_rounded_layers_are_those_of_the_model(family, dty
             assert error <= RUNNER_ERROR[dtype]
 
 
-@pytest.mark.skipif(not packed_linear.can_round(), reason="this processor does not multiply int8")
-@pytest.mark.parametrize("rows", [1, 9, packed_linear.MANY_ROWS + 1])
-def test_rounded_layers_that_share_their_input_give_the_same_bits_as_each_alone(rows):
-    torch.manual_seed(0)
-    layers = [packed_linear.Int8Linear(torch.randn(n, 256), bias) for n, bias in ((300, None), (96, torch.ones(96)))]
-    x = torch.randn(rows, 256)
-    for together, layer in zip(packed_linear.products(layers, x), layers, strict=True):
-        assert torch.equal(together, layer(x))
+def test_layers_that_read_one_input_become_one_and_compute_what_they_did():
+    config = transformers.LlamaConfig(**{**WIDE["llama"].to_dict(), "attention_bias": True})
+    plain, packed, ids = build(config), loaded(config), torch.tensor([tokens(9, 1), tokens(9, 2)])
+    layer = packed.model.layers[0]
+    assert layer.self_attn.q_proj.whole is layer.self_attn.v_proj.whole
+    assert layer.mlp.gate_proj.whole is layer.mlp.up_proj.whole
+    with torch.inference_mode():
+        assert torch.allclose(packed(ids).logits, plain(ids).logits, rtol=1e-4, atol=1e-5)
+        states, prefill = runner_of(packed).read(ids)
+        assert torch.allclose(runner_of(packed).logits(states), plain(ids).logits, rtol=1e-4, atol=1e-5)
+    assert prefill.tokens == 9
+    assert [tuple(keys.shape) for keys, _, _ in prefill.layers] == [(2, 4, 9, 64)] * 2

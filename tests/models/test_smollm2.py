@@ -75,7 +75,7 @@ def test_a_run_ends_with_the_turn_repeats_itself_and_has_the_log_probabilities_o
         with torch.inference_mode():
             logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
         expected = logits.gather(1, ids[0, len(prompt) :, None]).sum().item()
-        assert candidate.logprob == pytest.approx(expected, abs=0.02 * candidate.tokens)  # bf16 rounds
+        assert candidate.logprob == pytest.approx(expected, abs=0.05 * candidate.tokens)  # bf16 rounds
 
 
 def test_answers_name_paris(smollm2):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bon.engines.local import rotary
-from bon.engines.local.decoder import PlainDecoder
+from bon.engines.local.decoder import PlainDecoder, runner_of
 from bon.engines.local.engine import LocalEngine
 from bon.engines.local.sampling import mark_occurred, penalize
 from bon.models.running import compute, eval_mode
@@ -63,6 +63,9 @@ def _likelihoods(
 
 def _logits(model: PreTrainedModel, ids: Tensor, prompt: int) -> Tensor:
     """[rows, 1 + tokens after the prompt, vocabulary], of rows that begin with one prompt of so many tokens."""
+    if (runner := runner_of(model)) and runner.reads_texts:
+        states, _ = runner.read(ids)
+        return runner.logits(states[:, prompt - 1 :])
     if ids.shape[1] <= rotary.limit(model.config):
         return model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[:, prompt - 1 :]
     # A token's logits depend on how long the text was when it was drawn: so token by token, as it was generated.

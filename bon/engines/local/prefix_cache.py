@@ -43,34 +43,40 @@ class Unsupported(Exception):
     """The model's attention is of a type that only its own code can compute."""
 
 
-class _PrefilledLayer(NamedTuple):
-    """One layer of a prefilled cache: keys and values [prompts, heads, tokens, dim], and its sliding window."""
+class PrefilledLayer(NamedTuple):
+    """One layer of a prefill: keys and values [prompts, heads, tokens, dim], and its sliding window."""
 
     keys: Tensor
     values: Tensor
-    window: int | None
+    window: int | None = None
 
 
-def _prefilled_layers(cache: Cache) -> list[_PrefilledLayer]:
-    """A cache's layers. Raises `Unsupported` where one is neither of full nor of sliding attention."""
+class Prefill(NamedTuple):
+    """What the layers keep of prompts with so many tokens each."""
+
+    tokens: int
+    layers: Sequence[PrefilledLayer]
+
+
+def prefill_in(cache: Cache) -> Prefill:
+    """What is in a cache of transformers. Raises `Unsupported` where a layer has neither full nor sliding attention."""
     layers = []
     for layer in cache.layers:
         if not isinstance(layer, DynamicLayer) or type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
             raise Unsupported(f"a cache with layers of type {type(layer).__name__}")
         assert layer.keys is not None  # the cache was prefilled
         assert layer.values is not None
-        layers.append(_PrefilledLayer(layer.keys, layer.values, getattr(layer, "sliding_window", None)))
-    return layers
+        layers.append(PrefilledLayer(layer.keys, layer.values, getattr(layer, "sliding_window", None)))
+    return Prefill(cache.get_seq_length(), layers)
 
 
 class SharedPrefixCache(Cache):
     """The KV cache of rows that continue a few prompts.
 
-    prefilled: caches as the model's own prefill left them, each of one or more prompts of equal length.
+    prefills: of all prompts, each of one or more prompts of equal length.
     owners: for each row the number of its prompt, counted through all caches. room: the most tokens after its prompt
     that a row will store. shared: hold prompts once; None: where that saves time, else copy them to each of their rows.
     fixed: let each step do the same work on the same memory, so that it can be captured and replayed.
-    Raises `Unsupported` for caches with other layers than full and sliding attention.
     """
 
     shared: bool
@@ -84,20 +90,17 @@ class SharedPrefixCache(Cache):
 
     plan: StepPlan | FixedPlan
 
-    def __init__(self, prefilled: Sequence[Cache], owners: Sequence[int], room: int, shared: bool | None = None,
+    def __init__(self, prefills: Sequence[Prefill], owners: Sequence[int], room: int, shared: bool | None = None,
                  fixed: bool = False) -> None:
-        layers_by_cache = [_prefilled_layers(cache) for cache in prefilled]
-        tokens = [cache.get_seq_length() for cache in prefilled]
-        lengths = [n for n, layers in zip(tokens, layers_by_cache, strict=True) for _ in range(len(layers[0].keys))]
+        lengths = [tokens for tokens, layers in prefills for _ in range(len(layers[0].keys))]
         # A sliding window has dropped tokens from the cache, so a row could not hold a copy of its prompt in place.
-        dropped = any(layer.keys.shape[2] < n for n, layers in zip(tokens, layers_by_cache, strict=True)
-                      for layer in layers)
+        dropped = any(layer.keys.shape[2] < tokens for tokens, layers in prefills for layer in layers)
         self.shared = dropped or (len(owners) * max(lengths) > FEW if shared is None else shared)
         self.owners, self.fixed = list(owners), fixed
         #: Tokens of each prompt that is held once, and tokens that each row holds itself.
         self.prompt_lengths = lengths if self.shared else [0] * len(lengths)
         self.row_lengths = [0 if self.shared else lengths[owner] for owner in owners]
-        by_layer = zip(*layers_by_cache, strict=True)
+        by_layer = zip(*(prefill.layers for prefill in prefills), strict=True)
         # Layers and plans hold weak references to the cache: so its memory is free as soon as no decoder uses it.
         self.shared_layers = [SharedLayer(proxy(self), prompts, len(owners), room) for prompts in by_layer]
         super().__init__(layers=[*self.shared_layers])
@@ -291,7 +294,7 @@ class SharedLayer(CacheLayerMixin):
     keys: Tensor
     values: Tensor
 
-    def __init__(self, cache: SharedPrefixCache, prefilled: Sequence[_PrefilledLayer], rows: int, room: int) -> None:
+    def __init__(self, cache: SharedPrefixCache, prefilled: Sequence[PrefilledLayer], rows: int, room: int) -> None:
         super().__init__()
         self.cache, self.rows = cache, rows
         self.window = prefilled[0].window
@@ -333,6 +336,12 @@ class SharedLayer(CacheLayerMixin):
             keys[plan.where[0], :, plan.where[1]] = key.to(keys.dtype)
             values[plan.where[0], :, plan.where[1]] = value.to(values.dtype)
         return keys[:, :, : plan.longest], values[:, :, : plan.longest]
+
+    def read(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Stores one token per row and attends from it: [rows, heads, dim], [rows, key heads, dim] twice ->
+        [rows, heads x dim].
+        """
+        return self.attend(query.unsqueeze(2), *self.store(key, value), scaling).flatten(1)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Attention of one query per row over its prompt and its own tokens.

@@ -79,19 +79,20 @@ def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
 
     The vocabulary is searched by blocks and only the block that is hit token by token, so one pass over it is enough.
     """
-    logits = logits.to(uniforms.device)
-    top = logits.amax(-1, keepdim=True)
-    weights = torch.nn.functional.pad((logits - top).exp_(), (0, -logits.shape[-1] % BLOCK))
-    blocks = weights.view(len(weights), -1, BLOCK)
+    probabilities = logits.to(uniforms.device).softmax(-1)
+    if missing := -logits.shape[-1] % BLOCK:
+        probabilities = torch.nn.functional.pad(probabilities, (0, missing))
+    blocks = probabilities.view(len(probabilities), -1, BLOCK)
     sums = blocks.sum(-1).to(uniforms.dtype).cumsum(-1)
     total = sums[:, -1:]
+    target = uniforms.unsqueeze(-1) * total
     # In a row of NaN every search ends behind the last place.
-    block = _inverse(sums, uniforms.unsqueeze(-1) * total).clamp_(max=sums.shape[-1] - 1)
+    block = _inverse(sums, target).clamp_(max=sums.shape[-1] - 1)
     before = sums.gather(-1, (block - 1).clamp(min=0)).masked_fill_(block == 0, 0)
     within = blocks.gather(1, block.unsqueeze(-1).expand(-1, -1, BLOCK)).squeeze(1).to(uniforms.dtype).cumsum(-1)
-    tokens = block * BLOCK + _inverse(within, uniforms.unsqueeze(-1) * total - before)
+    tokens = block * BLOCK + _inverse(within, target - before)
     tokens.clamp_(max=logits.shape[-1] - 1)
-    logprobs = logits.gather(-1, tokens) - top - total.log()
+    logprobs = probabilities.gather(-1, tokens).to(uniforms.dtype).log() - total.log()
     return tokens.squeeze(-1), logprobs.squeeze(-1).float()
 
 

@@ -15,21 +15,15 @@ from torch.nn.modules import module as torch_module
 
 from bon.engines.local import rotary
 from bon.engines.local.runner.designs import ACTIVATIONS, Gpt2Runner, LlamaRunner, Runner
-from bon.models.packed_linear import Int8Linear, PackedLinear
-from bon.models.running import loaded_by_bon
+from bon.models.packed_linear import Int8Linear, PackedLinear, PartLinear
+from bon.models.running import design_of, loaded_by_bon
 
 if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
     from transformers import PreTrainedConfig, PreTrainedModel
 
-#: The runner of each class of models, by its module and name: none is imported for this alone.
-RUNNERS: dict[tuple[str, str], Callable[[PreTrainedModel], Runner]] = {
-    ("bon.models.builtin.gpt2", "Gpt2"): Gpt2Runner,
-    ("transformers.models.gpt2.modeling_gpt2", "GPT2LMHeadModel"): Gpt2Runner,
-    ("transformers.models.llama.modeling_llama", "LlamaForCausalLM"): LlamaRunner,
-    ("transformers.models.qwen2.modeling_qwen2", "Qwen2ForCausalLM"): LlamaRunner,
-    ("transformers.models.qwen3.modeling_qwen3", "Qwen3ForCausalLM"): LlamaRunner,
-    ("transformers.models.mistral.modeling_mistral", "MistralForCausalLM"): LlamaRunner,
-    ("transformers.models.gemma.modeling_gemma", "GemmaForCausalLM"): lambda model: LlamaRunner(model, gemma=True),
+#: The runner of each design.
+RUNNERS: dict[str, Callable[[PreTrainedModel], Runner]] = {
+    "gpt2": Gpt2Runner, "llama": LlamaRunner, "gemma": lambda model: LlamaRunner(model, gemma=True),
 }
 #: Fields of configs that change nothing in a decode step, or that its formulas read from the model's parts.
 KNOWN = frozenset({
@@ -56,27 +50,23 @@ ACTIVATION_FIELDS = frozenset({"activation_function", "hidden_act"})
 #: transformers.
 TYPES = frozenset({
     nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.ModuleList, nn.GELU, nn.SiLU, nn.ReLU, PackedLinear,
-    Int8Linear,
+    Int8Linear, PartLinear,
 })
 
 
 def runner_for(model: PreTrainedModel) -> Runner:
     """A runner of a model that is `understood`, not yet compared with it."""
-    return RUNNERS[_class_of(model)](model)
+    return RUNNERS[design_of(model) or ""](model)
 
 
 def understood(model: PreTrainedModel) -> bool:
     """Whether bon loaded the model and nothing in it is unknown here; hooks and adapters may come at any time."""
-    if not loaded_by_bon(model) or _class_of(model) not in RUNNERS or getattr(model, "is_quantized", False):
+    if not loaded_by_bon(model) or design_of(model) not in RUNNERS or getattr(model, "is_quantized", False):
         return False
     if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
         return False
     family = type(model).__module__
     return _config_is_known(model.config) and all(_module_is_known(module, family) for module in model.modules())
-
-
-def _class_of(model: PreTrainedModel) -> tuple[str, str]:
-    return type(model).__module__, type(model).__qualname__
 
 
 @cache

@@ -1,10 +1,11 @@
-"""The formulas of two designs of causal language models, for one token per row.
+"""The formulas of two designs of causal language models.
 
 `Gpt2Runner` (Radford et al. 2019): learned positions, LayerNorm, one matrix for queries, keys and values, a
 feed-forward layer. `LlamaRunner` (Touvron et al., arXiv 2302.13971, and the models that follow it): rotary positions
 (Su et al., arXiv 2104.09864), RMSNorm, grouped queries (Ainslie et al., arXiv 2305.13245), a gated feed-forward layer.
 
-Both read the model's own weights, of which they hold no copy, and attend through the layers of `SharedPrefixCache`.
+Both read the model's own weights, of which they hold no copy. A block computes with rows, one for each token; what a
+row attends to is passed to it: a text's tokens up to its own (`_Causal`), or those that `SharedPrefixCache` holds.
 """
 
 from __future__ import annotations
@@ -14,15 +15,27 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, gelu, layer_norm, linear, relu, rms_norm, silu
+from torch.nn.functional import (
+    embedding,
+    gelu,
+    layer_norm,
+    linear,
+    relu,
+    rms_norm,
+    scaled_dot_product_attention,
+    silu,
+)
 
-from bon.engines.local.prefix_cache import SharedLayer, SharedPrefixCache
-from bon.models.packed_linear import Int8Linear, PackedLinear, products
+from bon.engines.local.prefix_cache import Prefill, PrefilledLayer, SharedPrefixCache
+from bon.models.packed_linear import Int8Linear, PackedLinear, PartLinear
 
 if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 Function: TypeAlias = Callable[[Tensor], Tensor]
+#: From queries [rows, heads, dim], keys and values [rows, key heads, dim] and the scaling of scores to
+#: [rows, heads x dim].
+Attention: TypeAlias = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -36,17 +49,30 @@ ACTIVATIONS: dict[str, Function] = {
 
 
 class Runner(Protocol):
-    """Computes decode steps of one model."""
+    """Computes texts and decode steps of one model.
+
+    reads_texts: whether `read` computes what the model does: not where layers attend within windows.
+    """
+
+    reads_texts: bool
+
+    def read(self, ids: Tensor) -> tuple[Tensor, Prefill]:
+        """For tokens of texts [texts, tokens] the states [texts, tokens, size] that `logits` takes, and what steps that
+        continue the texts attend to.
+        """
 
     def step(self, tokens: Tensor, positions: Tensor, cache: SharedPrefixCache) -> Tensor:
         """The logits [rows, vocabulary], in the model's number type, after tokens [rows] at positions [rows]; stores
         their keys and values in the cache.
         """
 
+    def logits(self, states: Tensor) -> Tensor:
+        """[..., size] -> [..., vocabulary]."""
+
 
 def product_of(layer: nn.Module) -> Function:
-    """The function [rows, in] -> [rows, out] of a linear layer, by the weights that it has when called."""
-    if isinstance(layer, PackedLinear | Int8Linear):
+    """The function [..., in] -> [..., out] of a linear layer, by the weights that it has when called."""
+    if isinstance(layer, PackedLinear | Int8Linear | PartLinear):
         return layer.forward
     if isinstance(layer, nn.Linear):
         return lambda x: linear(x, layer.weight, layer.bias)
@@ -54,31 +80,58 @@ def product_of(layer: nn.Module) -> Function:
     return lambda x: linear(x, transposed.weight.t(), transposed.bias)
 
 
-def products_of(layers: Sequence[nn.Module]) -> Callable[[Tensor], Sequence[Tensor]]:
-    """The function of one input for several linear layers that read it."""
-    rounded = [layer for layer in layers if isinstance(layer, Int8Linear)]
-    if len(rounded) == len(layers):
-        return lambda x: products(rounded, x)
-    each = [product_of(layer) for layer in layers]
-    return lambda x: [product(x) for product in each]
+def joined_product_of(layers: Sequence[nn.Module]) -> Function:
+    """The function of several linear layers of one input: their outputs one after the other."""
+    wholes = {layer.whole for layer in layers if isinstance(layer, PartLinear)}
+    if len(wholes) == 1 and all(isinstance(layer, PartLinear) for layer in layers):
+        return product_of(wholes.pop())
+    products = [product_of(layer) for layer in layers]
+    return lambda x: torch.cat([product(x) for product in products], -1)
+
+
+class _Causal:
+    """Attention within texts of equal length, whose rows follow each other; keeps keys and values of each layer."""
+
+    def __init__(self, texts: int) -> None:
+        self._texts = texts
+        self.layers: list[PrefilledLayer] = []
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """As `Attention`."""
+        query, key, value = (part.unflatten(0, (self._texts, -1)).transpose(1, 2) for part in (query, key, value))
+        self.layers.append(PrefilledLayer(key.contiguous(), value.contiguous()))
+        grouped = query.shape[1] != key.shape[1]
+        out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped)
+        return out.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
 class Gpt2Runner:
-    """Steps of a model of GPT-2's design."""
+    """A model of GPT-2's design."""
+
+    reads_texts = True
 
     def __init__(self, model: PreTrainedModel) -> None:
         parts: Any = model  # a GPT2LMHeadModel, whose modules have no types of their own
         self._body = parts.transformer
-        self._head = product_of(parts.lm_head)
+        self.logits = product_of(parts.lm_head)
         activation = ACTIVATIONS[model.config.activation_function]
         self._blocks = [_Gpt2Block(block, activation) for block in self._body.h]
 
+    def read(self, ids: Tensor) -> tuple[Tensor, Prefill]:
+        """As `Runner.read`."""
+        causal, positions = _Causal(len(ids)), torch.arange(ids.shape[1], device=ids.device).repeat(len(ids))
+        states = self._states(ids.flatten(), positions, [causal] * len(self._blocks))
+        return states.unflatten(0, ids.shape), Prefill(ids.shape[1], causal.layers)
+
     def step(self, tokens: Tensor, positions: Tensor, cache: SharedPrefixCache) -> Tensor:
         """As `Runner.step`."""
+        return self.logits(self._states(tokens, positions, [layer.read for layer in cache.shared_layers]))
+
+    def _states(self, tokens: Tensor, positions: Tensor, attentions: Sequence[Attention]) -> Tensor:
         x = embedding(tokens, self._body.wte.weight) + embedding(positions, self._body.wpe.weight)
-        for block, layer in zip(self._blocks, cache.shared_layers, strict=True):
-            x = block(x, layer)
-        return self._head(_layer_norm(self._body.ln_f, x))
+        for block, attention in zip(self._blocks, attentions, strict=True):
+            x = block(x, attention)
+        return _layer_norm(self._body.ln_f, x)
 
 
 class _Gpt2Block:
@@ -88,12 +141,10 @@ class _Gpt2Block:
         self._into_attention, self._from_attention = product_of(block.attn.c_attn), product_of(block.attn.c_proj)
         self._up, self._down = product_of(block.mlp.c_fc), product_of(block.mlp.c_proj)
 
-    def __call__(self, x: Tensor, layer: SharedLayer) -> Tensor:
+    def __call__(self, x: Tensor, attention: Attention) -> Tensor:
         mixed = self._into_attention(_layer_norm(self._before_attention, x))
         query, key, value = mixed.view(len(x), 3, self._heads, -1).unbind(1)
-        keys, values = layer.store(key, value)
-        attended = layer.attend(query.unsqueeze(2), keys, values, self._scaling)
-        x = x + self._from_attention(attended.reshape(x.shape))
+        x = x + self._from_attention(attention(query, key, value, self._scaling))
         return x + self._down(self._activation(self._up(_layer_norm(self._before_feed_forward, x))))
 
 
@@ -102,29 +153,39 @@ def _layer_norm(module: nn.LayerNorm, x: Tensor) -> Tensor:
 
 
 class LlamaRunner:
-    """Steps of a model of Llama's design: Llama, Qwen2, Qwen3 (whose heads have norms), Mistral, Gemma.
+    """A model of Llama's design: Llama, Qwen2, Qwen3 (whose heads have norms), Mistral, Gemma.
 
     gemma: whether norms multiply by 1 + their weights, and embeddings are scaled.
     """
 
     def __init__(self, model: PreTrainedModel, gemma: bool = False) -> None:
         parts: Any = model  # of one of these families, whose modules have no types of their own
-        self._body, self._head = parts.model, product_of(parts.lm_head)
+        self._body, self.logits = parts.model, product_of(parts.lm_head)
         self._scaled = gemma
         norm = _gemma_norm if gemma else _norm
         self._last_norm = norm(self._body.norm)
         activation = ACTIVATIONS[model.config.hidden_act]
         self._blocks = [_LlamaBlock(block, norm, activation) for block in self._body.layers]
+        self.reads_texts = not _has_windows(model.config)
+
+    def read(self, ids: Tensor) -> tuple[Tensor, Prefill]:
+        """As `Runner.read`."""
+        causal, positions = _Causal(len(ids)), torch.arange(ids.shape[1], device=ids.device).repeat(len(ids))
+        states = self._states(ids.flatten(), positions, [causal] * len(self._blocks))
+        return states.unflatten(0, ids.shape), Prefill(ids.shape[1], causal.layers)
 
     def step(self, tokens: Tensor, positions: Tensor, cache: SharedPrefixCache) -> Tensor:
         """As `Runner.step`."""
+        return self.logits(self._states(tokens, positions, [layer.read for layer in cache.shared_layers]))
+
+    def _states(self, tokens: Tensor, positions: Tensor, attentions: Sequence[Attention]) -> Tensor:
         x = embedding(tokens, self._body.embed_tokens.weight)
         if self._scaled:
             x = x * self._body.embed_tokens.embed_scale.to(x.dtype)
         turn = self._turns(positions, x.dtype)
-        for block, layer in zip(self._blocks, cache.shared_layers, strict=True):
-            x = block(x, turn, layer)
-        return self._head(self._last_norm(x))
+        for block, attention in zip(self._blocks, attentions, strict=True):
+            x = block(x, turn, attention)
+        return self._last_norm(x)
 
     def _turns(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The cosines and sines [rows, 1, dim] by which `_rotated` turns heads at these positions.
@@ -138,29 +199,38 @@ class LlamaRunner:
         return both[0].to(dtype).unsqueeze(1), both[1].to(dtype).unsqueeze(1)
 
 
+def _has_windows(config: PreTrainedConfig) -> bool:
+    """Whether a layer attends to the last tokens alone."""
+    if types := getattr(config, "layer_types", None):
+        return "sliding_attention" in types
+    return getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
+
+
 class _LlamaBlock:
     def __init__(self, block: Any, norm: Callable[[Any], Function], activation: Function) -> None:
         attention, feed_forward = block.self_attn, block.mlp
         self._before_attention = norm(block.input_layernorm)
         self._before_feed_forward = norm(block.post_attention_layernorm)
         self._activation, self._dim, self._scaling = activation, attention.head_dim, attention.scaling
-        self._into_attention = products_of([attention.q_proj, attention.k_proj, attention.v_proj])
+        self._key_heads = attention.k_proj.out_features // self._dim
+        self._into_attention = joined_product_of([attention.q_proj, attention.k_proj, attention.v_proj])
         self._of_query = norm(attention.q_norm) if hasattr(attention, "q_norm") else None
         self._of_key = norm(attention.k_norm) if hasattr(attention, "k_norm") else None
         self._from_attention = product_of(attention.o_proj)
-        self._gate_and_up = products_of([feed_forward.gate_proj, feed_forward.up_proj])
+        self._gate_and_up = joined_product_of([feed_forward.gate_proj, feed_forward.up_proj])
         self._down = product_of(feed_forward.down_proj)
 
-    def __call__(self, x: Tensor, turn: tuple[Tensor, Tensor], layer: SharedLayer) -> Tensor:
-        heads = (len(x), -1, self._dim)
-        query, key, value = (part.view(heads) for part in self._into_attention(self._before_attention(x)))
+    def __call__(self, x: Tensor, turn: tuple[Tensor, Tensor], attention: Attention) -> Tensor:
+        mixed = self._into_attention(self._before_attention(x)).view(len(x), -1, self._dim)
+        both, value = mixed[:, : -self._key_heads], mixed[:, -self._key_heads :]
         if self._of_query and self._of_key:
-            query, key = self._of_query(query), self._of_key(key)
-        keys, values = layer.store(_rotated(key, turn), value)
-        attended = layer.attend(_rotated(query, turn).unsqueeze(2), keys, values, self._scaling)
-        x = x + self._from_attention(attended.reshape(len(x), -1))
-        gate, up = self._gate_and_up(self._before_feed_forward(x))
-        return x + self._down(self._activation(gate) * up)
+            query, key = both[:, : -self._key_heads], both[:, -self._key_heads :]
+            both = torch.cat([self._of_query(query), self._of_key(key)], 1)
+        both = _rotated(both, turn)
+        query, key = both[:, : -self._key_heads], both[:, -self._key_heads :]
+        x = x + self._from_attention(attention(query, key, value, self._scaling))
+        gate, up = self._gate_and_up(self._before_feed_forward(x)).chunk(2, -1)
+        return x + self._down(self._activation(gate).mul_(up))
 
 
 def _rotated(heads: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
