@@ -18,6 +18,8 @@ from bon.messages import say
 from bon.models import loading, presets
 from bon.models.limits import context_length, pad_id, vocabulary
 from bon.models.running import compute
+from bon.scorers.encoders.designs import encoder_of
+from bon.scorers.encoders.encoder import Encoder
 from bon.scorers.ngrams import NgramClassifier, is_ngrams
 from bon.scorers.padding_check import Batching, Tokens, batch_logits, batching_state, check_padding
 
@@ -53,9 +55,10 @@ _WAITING: WeakKeyDictionary[PreTrainedModel, deque[_Call]] = WeakKeyDictionary()
 class Classifier:
     """A sequence-classification model with its tokenizer: texts in, logits out.
 
-    Each text gets the logits that it gets alone. Batches are sorted by length and padded where padding changes no
-    logits of the model; where it does, they hold texts of equal length, or one text each. A text of more tokens than
-    the model takes loses its beginning, since the end is what was generated.
+    Each text gets the logits that it gets alone, and equal ones are read once. Batches are sorted by length. A model of
+    a design that bon computes by itself (`bon.scorers.encoders`) reads them without padding. Others' are padded where
+    padding changes no logits of the model; where it does, they hold texts of equal length, or one text each. A text of
+    more tokens than the model takes loses its beginning, since the end is what was generated.
 
     activation: what makes a score of a logit, `softmax` over the labels, `sigmoid` or `none`; None goes by the problem
     type in the model's config, which is softmax where it has none.
@@ -198,28 +201,36 @@ class Classifier:
             ))
 
     def _logits_of(self, rows: Sequence[Tokens], notes: list[str]) -> Tensor:
-        """Logits [rows, labels], computed in batches by length. notes: gets those of retries."""
-        lengths = [len(row.ids) for row in rows]
-        order = sorted(range(len(rows)), key=lengths.__getitem__)
-        parts = [self._run([rows[i] for i in batch], notes) for batch in self._batches(order, lengths)]
+        """Logits [rows, labels], computed in batches by length, for equal rows once. notes: gets those of retries."""
+        by_ids = {tuple(row.ids): row for row in rows}
+        distinct = sorted(by_ids.values(), key=lambda row: len(row.ids))
+        lengths = [len(row.ids) for row in distinct]
+        encoder = encoder_of(self.model)
+        batches = self._batches(lengths, packs=encoder is not None)
+        parts = [self._run([distinct[i] for i in batch], notes, encoder) for batch in batches]
         out = torch.cat(parts) if parts else torch.empty(0, len(self.labels))
         self._check_outputs(out.shape[-1])
-        return torch.empty_like(out).index_copy_(0, torch.tensor(order, dtype=torch.long), out)
+        place = {tuple(row.ids): i for i, row in enumerate(distinct)}
+        return out[torch.tensor([place[tuple(row.ids)] for row in rows], dtype=torch.long)]
 
     @property
     def _batching(self) -> Batching:
         # Without a pad id a decoder classifier refuses every batch of more than one text.
         return Batching.SINGLE if self._pad is None else batching_state(self.model).batching
 
-    def _batches(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-        """The row numbers in batches that keep to the limits on texts and tokens. order: row numbers by length."""
+    def _batches(self, lengths: Sequence[int], packs: bool) -> Iterator[list[int]]:
+        """The row numbers in batches that keep to the limits on texts and tokens.
+
+        lengths: the rows', ascending. packs: whether rows of any lengths share a batch without padding.
+        """
         most_tokens = BATCH_TOKENS.get(self.model.device.type, BATCH_TOKENS_ELSEWHERE)
         batch: list[int] = []
-        for i in order:
-            most_rows = 1 if self._batching is Batching.SINGLE else self.batch_size
-            differs = self._batching is Batching.EQUAL_LENGTH and batch and lengths[i] != lengths[batch[0]]
-            too_wide = (len(batch) + 1) * self._padded(lengths[i]) > most_tokens
-            if batch and (differs or len(batch) == most_rows or too_wide):
+        for i, length in enumerate(lengths):
+            batching = Batching.PADDED if packs else self._batching
+            most_rows = 1 if batching is Batching.SINGLE else self.batch_size
+            differs = batching is Batching.EQUAL_LENGTH and batch and length != lengths[batch[0]]
+            tokens = sum(lengths[j] for j in batch) + length if packs else (len(batch) + 1) * self._padded(length)
+            if batch and (differs or len(batch) == most_rows or tokens > most_tokens):
                 yield batch
                 batch = []
             batch.append(i)
@@ -233,12 +244,14 @@ class Classifier:
         padded = -(-length // PAD_TO_MULTIPLE) * PAD_TO_MULTIPLE
         return padded if self.limit is None else max(length, min(padded, self.limit))
 
-    def _run(self, rows: list[Tokens], notes: list[str]) -> Tensor:
+    def _run(self, rows: list[Tokens], notes: list[str], encoder: Encoder | None) -> Tensor:
         """The logits of one batch, sorted by length; in parts where it fails or its texts may not share a batch."""
-        parts = self._split(rows)
+        parts = [rows] if encoder else self._split(rows)
         if len(parts) == 1:
             batching = self._batching
             try:
+                if encoder:
+                    return encoder.logits([row.ids for row in rows])
                 out = batch_logits(self.model, rows, self._padded(len(rows[-1].ids)), self._pad or 0)
             except Exception as error:
                 parts = self._halve(rows, error, notes)
@@ -246,7 +259,7 @@ class Classifier:
                 self._check_padding(rows, out)
                 if self._batching is batching:
                     return out
-        return torch.cat([self._run(part, notes) for part in parts])
+        return torch.cat([self._run(part, notes, encoder) for part in parts])
 
     def _split(self, rows: list[Tokens]) -> list[list[Tokens]]:
         """The rows in groups that may share a batch as far as is known now, which can be less than before."""

@@ -63,7 +63,9 @@ def test_a_language_model_is_transformers_own_with_and_without_a_cache(name):
 def test_a_language_model_passes_the_trials_that_other_models_have_at_loading():
     model = bon.load("embedded", "logprob").engine.model
     assert decoder._shares(model)
-    assert decoder._runs_alike(model, decoder.runner_of(model))
+    runner = decoder.runner_of(model)
+    assert runner
+    assert decoder._runs_alike(model, runner)
     assert not loading.reads_ahead(model)
 
 

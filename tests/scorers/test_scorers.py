@@ -247,9 +247,9 @@ def test_texts_of_similar_length_share_a_batch():
     shapes = []
     model = tiny.classifier()
     model.register_forward_pre_hook(lambda _, args, kw: shapes.append(tuple(kw["input_ids"].shape)), with_kwargs=True)
-    short, long = ["a"] * 5, [TEXTS[0]] * 5
+    short, long = "abcde", [f"{TEXTS[0]} {letter}" for letter in "abcde"]
     make_classifier(model, batch_size=5).logits([text for pair in zip(short, long, strict=True) for text in pair])
-    longest = len(tiny.tokenizer()(TEXTS[0])["input_ids"])
+    longest = max(len(ids) for ids in tiny.tokenizer()(long)["input_ids"])
     assert [width for _, width in shapes] == [PAD_TO_MULTIPLE, -(-longest // PAD_TO_MULTIPLE) * PAD_TO_MULTIPLE]
 
 

@@ -80,7 +80,7 @@ class _Block(nn.Module):
 class _Attention(nn.Module):
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
-        self.heads = config.n_heads
+        self.n_heads = config.n_heads
         self.q_lin = nn.Linear(config.dim, config.dim)
         self.k_lin = nn.Linear(config.dim, config.dim)
         self.v_lin = nn.Linear(config.dim, config.dim)
@@ -88,7 +88,7 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         query, key, value = (
-            layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q_lin, self.k_lin, self.v_lin)
+            layer(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for layer in (self.q_lin, self.k_lin, self.v_lin)
         )
         attended = scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.out_lin(attended.transpose(1, 2).flatten(2))

@@ -61,12 +61,22 @@ def runner_for(model: PreTrainedModel) -> Runner:
 
 def understood(model: PreTrainedModel) -> bool:
     """Whether bon loaded the model and nothing in it is unknown here; hooks and adapters may come at any time."""
-    if not loaded_by_bon(model) or design_of(model) not in RUNNERS or getattr(model, "is_quantized", False):
+    known_class = loaded_by_bon(model) and design_of(model) in RUNNERS
+    return known_class and _config_is_known(model.config) and modules_are_known(model)
+
+
+def modules_are_known(model: PreTrainedModel, *more: type[nn.Module]) -> bool:
+    """Whether all of a model's modules are of types that are known, none quantised and none changed by a hook.
+
+    more: types beside those of the model's own file, `TYPES` and transformers' activations.
+    """
+    if getattr(model, "is_quantized", False):
         return False
     if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
         return False
     family = type(model).__module__
-    return _config_is_known(model.config) and all(_module_is_known(module, family) for module in model.modules())
+    return all((type(module) in more or _is_known(module, family)) and not _is_changed(module)
+               for module in model.modules())
 
 
 @cache
@@ -78,10 +88,12 @@ def _library_types() -> frozenset[type[nn.Module]]:
     return frozenset({Conv1D, *(type(activations.ACT2FN[name]) for name in ACTIVATIONS)})
 
 
-def _module_is_known(module: nn.Module, family: str) -> bool:
-    known_type = type(module) in TYPES or type(module).__module__ == family or type(module) in _library_types()
-    changed = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-    return known_type and not changed
+def _is_known(module: nn.Module, family: str) -> bool:
+    return type(module) in TYPES or type(module).__module__ == family or type(module) in _library_types()
+
+
+def _is_changed(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
 def _config_is_known(config: PreTrainedConfig) -> bool:
