@@ -180,8 +180,10 @@ class PeerTable:
 
     def footer(self) -> Iterator[str]:
         """What the tables stand on, line by line."""
-        yield "In brackets: the time as a multiple of bon's first row, the median of the turns, and least to most."
         yield f"Processor: {processor.description()}."
+        if not self.record.versions:  # nothing was measured beside others
+            return
+        yield "In brackets: the time as a multiple of bon's first row, the median of the turns, and least to most."
         yield "Versions: " + ", ".join(f"{name} {version}" for name, version in self.record.versions.items()) + "."
         yield "torch uses: " + ", ".join(f"{isa} ({name})" for name, isa in self.record.torch_uses.items()) + "."
         yield "Peak resident memory: " + ", ".join(

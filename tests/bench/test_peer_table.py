@@ -56,6 +56,11 @@ def test_the_instruction_set_holds_for_both_sides(lines):
     assert set(lines[-1]["torch_uses"].values()) == {"AVX2"}
 
 
+def test_without_peers_the_processor_alone_stands_below(tmp_path):
+    (line,) = peer_table.PeerTable((), tmp_path).footer()
+    assert line.startswith("Processor: ")
+
+
 def cell(program, dtype, seconds, ratio):
     return peer_table.Cell(program, dtype, "smollm2", 8, 13, "write", seconds, 256 / seconds, ratio, ratio, ratio, 3)
 
