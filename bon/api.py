@@ -212,8 +212,8 @@ def best_of_n(
 
     settings: the fields of `bon.Settings`. scorer: also a pipeline or a callable. messages: a chat in place of the
     prompt. unconditional: samples from the model's start token, with no prompt. length_sampler: a callable without
-    arguments that draws each candidate's cap. dtype: float32, bf16, float16, int8, or None for the fastest of the
-    first three. endpoint: a server that has the model, see `load`.
+    arguments that draws each candidate's cap. dtype: float32, bf16, float16, int8, or None for the default of
+    the processor. endpoint: a server that has the model, see `load`.
     Raises `InputError`, `ModelError`, `ScoringError` or `EngineError`, all `bon.BonError`.
     """
     return flow.last_result(stream(

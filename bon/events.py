@@ -16,6 +16,7 @@ class Started:
     """The run begins.
 
     caps [n]: the most tokens of each candidate. uniform: the uniform number in [0, 1) by which soft selection draws.
+    dtype: as in `bon.result.Result`.
     """
 
     prompt: str
@@ -27,6 +28,7 @@ class Started:
     caps: tuple[int, ...]
     messages: Messages | None = None
     uniform: float = 0.0
+    dtype: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ class _Run:
         self.state = RunState(self.lengths if isinstance(self.lengths, LengthSampler) else None)
         self.started = Started(
             self.prompt, engine.name, scorer.name, scorer.target, scorer.unit, settings, self.job.caps,
-            request.messages, selection_uniform(self.seed, request.query),
+            request.messages, selection_uniform(self.seed, request.query), getattr(engine, "dtype", None),
         )
         self.waiting: list[Candidate] = []
         self.rejection = EarlyRejection(self.job.caps) if settings.reject else None

@@ -129,6 +129,9 @@ class Result:
 
     Candidates that early rejection dropped come after the complete ones, with the score that they had then; candidates
     without a score come last, with rank None: they were stopped before they had one, or their texts are empty.
+    dtype: the number type of the model that wrote, by its name in `bon.load`; None where a server wrote, and in records
+    of versions that did not keep it, which chose bf16 from 30 million parameters on where the processor has it, else
+    float32. In another number type the same seed gives other texts.
     Prints as text in a terminal and as a table in a notebook.
     """
 
@@ -143,6 +146,7 @@ class Result:
     timing: Timing
     notes: tuple[str, ...] = ()
     messages: Messages | None = None
+    dtype: str | None = None
 
     @property
     def best(self) -> Candidate:
@@ -154,6 +158,7 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """The result in plain JSON types, as the command line and HTTP give it."""
         out = dataclasses.asdict(self)
+        del out["dtype"]  # no promised name; it would change the files of batches
         out["candidates"] = [{k: v for k, v in c.items() if k not in INTERNAL} for c in out["candidates"]]
         out["settings"] = self.settings.to_dict()
         out |= {"notes": [str(note) for note in self.notes], "note_keys": [describe(note) for note in self.notes]}

@@ -109,7 +109,7 @@ class RunState:
             tuple(ranked[: settings.keep]),
             # What early rejection leaves was selected: it is no plain sample to estimate from.
             stats=None if rejected else self._stats([c for c in ranked if c.score is not None], settings),
-            timing=self.timing, notes=tuple(notes), messages=started.messages,
+            timing=self.timing, notes=tuple(notes), messages=started.messages, dtype=started.dtype,
         )
 
     def _stats(self, ranked: Sequence[Candidate], settings: Settings) -> Stats | None:
@@ -220,7 +220,7 @@ def _replay(result: Result, settings: Settings, uniform: float = 0.0, target: st
     state = RunState(LengthSampler.of(settings))
     caps = tuple(c.cap for c in sorted(result.candidates, key=lambda c: c.index))
     state.add(Started(result.prompt, result.model, result.scorer, target or result.target, result.unit, settings, caps,
-                      result.messages, uniform))
+                      result.messages, uniform, result.dtype))
     for candidate in result.candidates:
         state.add(Ended(candidate))
     state.add(Clock(result.timing))

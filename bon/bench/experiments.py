@@ -112,13 +112,15 @@ def _seconds(work: Callable[[], object]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What a number type costs on the embedded models, against float32.
+    """What a number type costs, against float32.
 
-    kl: of its next-token distribution from float32's, nats per token. same_best: share of the prompts for which its
-    scorer ranks the same of 16 candidates first. lost: float32 logits that going by its ranking loses, on average.
+    kernel: of int8, with the largest number that rows are rounded to. kl: of its next-token distribution from
+    float32's, nats per token. same_best: share of the prompts for which its scorer ranks the same of 16 candidates
+    first. lost: float32 scores (of the embedded models logits) that going by its ranking loses, on average.
     """
 
     dtype: str
+    kernel: str
     kl: float
     same_best: float
     lost: float
@@ -154,5 +156,51 @@ def quality(dtypes: Sequence[str] = ("bf16", "int8"), count: int = 50) -> list[Q
                 with torch.inference_mode():
                     p, q = (m(input_ids=ids).logits[0].double().log_softmax(-1) for m in (engine.model, model))
                 kl, tokens = kl + float((p.exp() * (p - q)).sum()), tokens + ids.shape[1]
-        figures.append(Quality(dtype, kl / tokens, same / len(runs), lost / len(runs)))
+        figures.append(Quality(dtype, _kernel(dtype), kl / tokens, same / len(runs), lost / len(runs)))
     return figures
+
+
+def quality_of_generator(name: str, dtypes: Sequence[str] = ("bf16", "int8"), count: int = 50) -> list[Quality]:
+    """`quality` of another model, which rates its own texts by their mean log-probability."""
+    import torch
+
+    from bon import api
+    from bon.engines.local.engine import LocalEngine
+    from bon.models import loading, presets
+
+    exact = api.load(name, "logprob", dtype="float32")
+    engine, place = exact.engine, presets.find(name).model
+    assert isinstance(engine, LocalEngine)
+    models = [loading.causal(place, "cpu", dtype)[0] for dtype in dtypes]
+    runs = [exact.run(prompt, n=16, seed=seed, min_tokens=8, max_tokens=32)
+            for seed, prompt in enumerate(PROMPTS[:: len(PROMPTS) // count])]
+    kl, tokens = [0.0] * len(models), 0
+    ratings: list[list[list[float]]] = [[] for _ in (engine.model, *models)]
+    for run in runs:
+        prompt = engine.encode(Request(run.prompt)).ids
+        for by_run in ratings:
+            by_run.append([])
+        for c in run.candidates:
+            ids = torch.tensor([[*prompt, *c.token_ids]])
+            with torch.inference_mode():
+                p, *others = (m(input_ids=ids).logits[0].float().log_softmax(-1) for m in (engine.model, *models))
+            kl = [sum_ + float((p.exp() * (p - q)).sum()) for sum_, q in zip(kl, others, strict=True)]
+            tokens += ids.shape[1]
+            for by_run, logprobs in zip(ratings, (p, *others), strict=True):
+                written = logprobs[len(prompt) - 1 : -1].gather(1, ids[0, len(prompt) :, None])
+                by_run[-1].append(float(written.mean()) if len(written) else 0.0)
+    figures = []
+    for dtype, sum_, by_run in zip(dtypes, kl, ratings[1:], strict=True):
+        firsts = [max(range(len(rated)), key=rated.__getitem__) for rated in by_run]
+        lost = [max(rated) - rated[first] for rated, first in zip(ratings[0], firsts, strict=True)]
+        same = sum(not difference for difference in lost)
+        figures.append(Quality(dtype, _kernel(dtype), sum_ / tokens, same / len(runs), sum(lost) / len(runs)))
+    return figures
+
+
+def _kernel(dtype: str) -> str:
+    """The kernel of int8 with the largest number that rows are rounded to; empty for other number types."""
+    from bon.models.number_types import int8_products
+
+    kernel = int8_products.kernel()
+    return f"{kernel.name} {kernel.largest}" if kernel and dtype == "int8" else ""

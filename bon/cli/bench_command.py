@@ -47,11 +47,14 @@ def parser() -> Parser:
     parser.add_argument("--rejection", action="store_true", help="measure early rejection, on the built-in models")
     parser.add_argument("--users", type=int, metavar="COUNT",
                         help="measure COUNT callers of one model at the same time")
-    parser.add_argument("--model", default="embedded", help="the model of --users (embedded)")
+    parser.add_argument("--model", default="embedded",
+                        help="the model of --users and --quality, for which others rate their own texts (embedded)")
     parser.add_argument("--batch", type=int, metavar="PROMPTS",
                         help="measure a batch of PROMPTS prompts against single runs")
     parser.add_argument("--quality", action="store_true",
                         help="measure what number types cost in quality, on the built-in models")
+    parser.add_argument("--number-types", action="store_true",
+                        help="print which number types processors get by default, and which this machine is")
     parser.add_argument("--json", action="store_true", help="print a JSON object per line")
     return parser
 
@@ -110,8 +113,16 @@ def run(args: argparse.Namespace) -> int:
     if args.models and not all((Path(args.models) / name / "config.json").is_file() for name in ("gpt2", "distilbert")):
         raise ModelError(say("error.folder_without_two_models", path=args.models))
 
+    if args.number_types:
+        from bon.models.number_types import table
+
+        for line in table.markdown():
+            print_text(line, fold=False)
+        return 0
     measurements = [
-        *(experiments.rejection() if args.rejection else ()), *(experiments.quality() if args.quality else ()),
+        *(experiments.rejection() if args.rejection else ()),
+        *(() if not args.quality else experiments.quality() if args.model == "embedded"
+          else experiments.quality_of_generator(args.model)),
         *([experiments.users(users, turns=args.turns or 9, model=args.model)] if users else ()),
         *([batch_speed.throughput(batch_prompts)] if batch_prompts else ()),
     ]

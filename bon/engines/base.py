@@ -63,7 +63,7 @@ class Step:
 
 
 class Engine(Protocol):
-    """A source of continuations. It may have `defaults`, for `defaults_of`."""
+    """A source of continuations. It may have `defaults`, for `defaults_of`, and a `dtype`, for results."""
 
     name: str
     #: Tokens that prompt and continuation may fill together; None: no limit.

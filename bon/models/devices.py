@@ -4,9 +4,8 @@ import torch
 
 from bon.errors import InputError
 from bon.messages import say
+from bon.models.number_types import processor, table
 
-#: Below this many parameters a model's weights fit the processor's cache, and float32 is as fast as bf16 and exact.
-SMALL = 30_000_000
 #: Number types by the names that users give them. int8: for weights and the inputs of each product, on processors.
 DTYPES = {"float32": "float32", "bf16": "bf16", "bfloat16": "bf16", "float16": "float16", "int8": "int8"}
 
@@ -35,20 +34,24 @@ def native_bf16(device: str) -> bool:
     """Whether the device multiplies matrices in bf16 without emulating it."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
-    return device == "cpu" and any(getattr(torch.cpu, check)() for check in checks if hasattr(torch.cpu, check))
+    return device == "cpu" and processor.multiplies_bf16()
 
 
-def choose_dtype(dtype: str | None, device: str, parameters: int) -> str:
-    """The number type called `dtype`, or for None or `auto` the fastest that is native to the device.
+def choose_dtype(dtype: str | None, device: str, parameters: int, classifies: bool = False) -> str:
+    """The number type called `dtype`, or for None or `auto` the default of the device.
 
-    parameters: how many the model has. Raises `InputError` for an unknown name.
+    parameters: how many the model has. On processors `bon.models.number_types.table` decides; int8 is for models that
+    it changes little. Raises `InputError` for an unknown name.
     """
     if named := named_dtype(dtype):
         return named
     if device == "mps":
         return "float16"
-    return "bf16" if parameters >= SMALL and native_bf16(device) else "float32"
+    if parameters < table.SMALL:
+        return "float32"
+    if device == "cpu":
+        return table.this_kind().classifiers if classifies else table.this_kind().larger
+    return "bf16" if native_bf16(device) else "float32"
 
 
 def named_dtype(dtype: str | None) -> str | None:

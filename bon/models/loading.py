@@ -6,6 +6,7 @@ import os
 import pickle
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
@@ -25,7 +26,8 @@ from bon.models.files.gguf_names import is_gguf
 from bon.models.files.memory import check_room
 from bon.models.library_warnings import Quiet
 from bon.models.limits import context_length, vocabulary
-from bon.models.running import FACTS, JOINED, design_of, loaded_by_bon
+from bon.models.number_types import int8_check, int8_products, processor, table
+from bon.models.running import FACTS, joined_layers, loaded_by_bon
 from bon.settings import parse_digits
 
 if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
@@ -103,15 +105,15 @@ def causal(place: str, device: str | None = None, dtype: str | None = None) -> L
 def classifier(place: str, device: str | None = None, dtype: str | None = None) -> Loaded:
     """A text-classification model in eval mode with its tokenizer, from a folder or the Hub."""
     dtype = devices.named_dtype(dtype)
-    if dtype == "int8" and packed_linear.has_tiles():
+    if dtype == "int8" and processor.has_tiles():
         dtype = "bf16"  # a classifier reads many rows at a time, for which int8 and rounding its inputs are no faster
     return _live(CLASSIFIER, place, device, dtype)
 
 
 def _live(auto_model: AutoModel, place: str, device: str | None, dtype: str | None) -> Loaded:
     device = devices.choose_device(device)
-    if dtype == "int8" and not (device == "cpu" and packed_linear.can_round()):
-        raise InputError("dtype", say("error.no_int8"))
+    if dtype == "int8" and device != "cpu":
+        raise InputError("dtype", say("error.no_int8", device=device))
     key = auto_model, place, device, dtype, *filter(None, [adapters.version(place)])
     return LIVE.get(key, lambda: _load(auto_model, place, device, dtype))
 
@@ -140,13 +142,16 @@ def _load(auto_model: AutoModel, place: str, device: str, dtype: str | None) -> 
                 if not isinstance(model, BuiltInModel) and reads_ahead(model):
                     raise ModelError(say("error.reads_ahead", model=place))
                 context_length(model)
-            model = _placed(auto_model, model, device, dtype)
+            files = [path, *filter(None, [of_adapter.pop("base_path", None)])]
+            model = _placed(auto_model, model, device, dtype, tokenizer, files)
         except ModelError:
             raise
         except Exception as error:  # each library raises its own errors; the user needs one sentence
             raise ModelError(_why_unreadable(place, device, error, warnings)) from error
         doubts = checkpoint.doubts(warnings, tokenizer, place)
-        setattr(model, FACTS, replace(facts(model), notes=(*of_adapter.pop("notes", ()), *doubts), **of_adapter))
+        of_model = facts(model)
+        all_notes = (*of_model.notes, *of_adapter.pop("notes", ()), *doubts)
+        setattr(model, FACTS, replace(of_model, notes=all_notes, **of_adapter))
     return model, tokenizer
 
 
@@ -185,27 +190,60 @@ def _with_adapter(folder: str, place: str) -> tuple[PreTrainedModel, PreTrainedT
     if adapter.revision not in ("", "main"):
         notes.append(say("note.adapter_revision", model=place, base=adapter.base, revision=adapter.revision))
     name = os.path.basename(base) if os.path.isabs(base) else base
-    return model, tokenizer, {"notes": notes, "base": name, "adapter": adapters.content_digest(folder)}
+    digest = adapters.content_digest(folder)
+    return model, tokenizer, {"notes": notes, "base": name, "base_path": path, "adapter": digest}
 
 
-def _placed(auto_model: AutoModel, model: PreTrainedModel, device: str, dtype: str | None) -> PreTrainedModel:
-    """The model on its device in its number type, with its weights in the layout that the processor reads fastest."""
+def _placed(auto_model: AutoModel, model: PreTrainedModel, device: str, dtype: str | None,
+            tokenizer: PreTrainedTokenizerBase | None = None, files: Sequence[str] = ()) -> PreTrainedModel:
+    """The model on its device in its number type, with its weights in the layout that the processor reads fastest.
+
+    tokenizer: by which it reads texts before it is rounded. files: its file or folder, and that of a base.
+    """
     if getattr(model, "is_quantized", False):  # in another type its weights would be taken for plain numbers
         return model.eval().to(device)
-    facts_ = Facts(model.num_parameters(), devices.choose_dtype(dtype, device, model.num_parameters()))
-    rounded = facts_.dtype == "int8"
-    # For the layers that stay unrounded in int8: float32 needs no conversions at each step of a few rows; a classifier
-    # reads many at a time, and attention among them is faster in bf16.
-    reads_many = auto_model == CLASSIFIER
-    unrounded = "bf16" if reads_many and devices.native_bf16(device) else "float32"
-    plain = unrounded if rounded else facts_.dtype
-    model = model.eval().to(device, TORCH_DTYPES[plain])
-    packs = device == "cpu" and (rounded or packed_linear.can_pack(model.dtype))
-    joined = JOINED if design_of(model) else ()
-    if packs and not packed_linear.pack(model, rounded, joined) and rounded:
-        facts_ = Facts(facts_.parameters, plain)
-    setattr(model, FACTS, facts_)
+    parameters, classifies = model.num_parameters(), auto_model == CLASSIFIER
+    chosen = devices.choose_dtype(dtype, device, parameters, classifies)
+    notes: tuple[str, ...] = ()
+    model.eval()
+    if chosen == "int8":
+        chosen, notes = _rounded(model, tokenizer, files, classifies, checks=dtype is None)
+    if chosen != "int8":
+        model = model.eval().to(device, TORCH_DTYPES[chosen])
+        if device == "cpu" and packed_linear.can_pack(model.dtype):
+            packed_linear.pack(model, joined=joined_layers(model))
+    setattr(model, FACTS, Facts(parameters, chosen, notes))
     return model
+
+
+def _rounded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, files: Sequence[str],
+             classifies: bool, checks: bool) -> tuple[str, tuple[str, ...]]:
+    """Rounds a model's layers to int8; returns the number type that it is to have, and notes where that is another.
+
+    checks: whether a model stays as it is that int8 would change too much. files: as in `_placed`.
+    """
+    # A classifier reads many rows at a time, and attention among them is faster in bf16; for a generator's few rows at
+    # each step, layers that stay in float32 need no conversions.
+    unrounded = "bf16" if classifies and devices.native_bf16("cpu") else "float32"
+    otherwise = table.this_kind().differing if model.num_parameters() >= table.SMALL else unrounded
+    if int8_products.kernel() is None:
+        return otherwise, (say("note.int8_missing", dtype=otherwise),)
+    if not checks:
+        model.eval().to(TORCH_DTYPES[unrounded])
+        return "int8" if int8_check.round_layers(model, tokenizer) else otherwise, ()
+    if tokenizer is None:
+        return otherwise, ()
+    kl = int8_check.recall(files)
+    if kl is not None:
+        is_near = kl <= int8_check.MOST_KL and int8_check.round_layers(model, tokenizer)
+    else:
+        is_near, kl = int8_check.round_if_near(model, tokenizer)
+        if kl is not None:
+            int8_check.remember(files, kl)
+    if is_near or kl is None or kl <= int8_check.MOST_KL:
+        return "int8" if is_near else otherwise, ()
+    note = say("note.int8_differs", dtype=otherwise, kl=f"{kl:.3f}", most=str(int8_check.MOST_KL))
+    return otherwise, (note,)
 
 
 def _from_path(auto_model: AutoModel, path: str, place: str) -> Loaded:

@@ -4,13 +4,15 @@ A matrix product of a few rows is bound by reading its weights. oneDNN reads the
 layout they are converted, or read slowly, at each product.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from bon.models.number_types import int8_products
+from bon.models.number_types.evening import Evening
 
 #: Types of layers by name: to import them takes a second, and where nobody did, no layer is of these types.
 NEW_GELU, CONV1D = "transformers.activations.NewGELUActivation", "transformers.pytorch_utils.Conv1D"
@@ -27,14 +29,6 @@ def can_pack(dtype: torch.dtype) -> bool:
     if dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return dtype == torch.float32
-
-
-def can_round() -> bool:
-    """Whether this build of torch on this processor multiplies int8 with int8 without overflow of partial sums."""
-    checks = ("_is_avx512_vnni_supported", "_is_vnni_supported", "_is_amx_tile_supported")
-    supported = any(getattr(torch.cpu, check)() for check in checks if hasattr(torch.cpu, check))
-    built = {"onednn", "fbgemm"} <= set(torch.backends.quantized.supported_engines)
-    return supported and built and hasattr(torch, "_make_per_channel_quantized_tensor")
 
 
 class PackedLinear(nn.Module):
@@ -70,21 +64,29 @@ def _by_parts(product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 class Int8Linear(nn.Module):
     """A linear layer in int8: weights rounded with a scale per output, inputs with one per row.
 
-    weight: [out, in]. bias: [out].
+    weight: [out, in]. bias: [out]. evening: makes inputs even before they are rounded. product: from rows in [-1, 1]
+    [rows, in], in float32 and even, to their product [rows, out]. torch must have an int8 kernel for the processor
+    (`int8_products.kernel`).
     """
 
     out_features: int
     in_features: int
-    product: Callable[[Tensor], Tensor]
+    product: int8_products.Product
+    evening: Evening | None
     bias: Tensor | None
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, evening: Evening | None = None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
+        self.evening = evening
         weight = weight.float().contiguous()
-        scale = weight.abs().amax(1).clamp(min=1e-12) / 127
+        if evening:
+            weight = evening.of_weights(weight)
+        kernel = int8_products.kernel()
+        assert kernel  # as the docstring asks
+        scale = weight.abs().amax(1).clamp(min=1e-12) / kernel.largest_weight
         rounded = (weight / scale.unsqueeze(-1)).round().to(torch.int8)
-        self.product = _by_tiles(rounded, scale) if has_tiles() else _by_vectors(rounded, scale)
+        self.product = kernel.product(rounded, scale)
         self.bias = None if bias is None else bias.float()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,6 +95,8 @@ class Int8Linear(nn.Module):
 
     def _product(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, self.in_features)
+        if self.evening:
+            rows = self.evening.of_inputs(rows)
         largest = rows.abs().amax(-1, keepdim=True).float().clamp_(min=1e-12)
         out = self.product(rows / largest)
         out = out.mul_(largest) if self.bias is None else torch.addcmul(self.bias, out, largest)
@@ -119,42 +123,14 @@ class PartLinear(nn.Module):
         return self.whole(x)[..., self._start : self._end]
 
 
-def has_tiles() -> bool:
-    """Whether the processor multiplies matrices by tiles (AMX)."""
-    return hasattr(torch.cpu, "_is_amx_tile_supported") and torch.cpu._is_amx_tile_supported()
+def pack(model: nn.Module, evenings: dict[nn.Module, Evening] | None = None, joined: Sequence[Sequence[str]] = ()
+         ) -> bool:
+    """Replaces a model's linear layers by packed ones, or with `evenings` by rounded ones; returns whether it did.
 
-
-def _by_tiles(rounded: Tensor, scale: Tensor) -> Callable[[Tensor], Tensor]:
-    """oneDNN's product of rows in [-1, 1] with rounded weights, for processors with tiles."""
-    packed, zero = torch.ops.onednn.qlinear_prepack(rounded, None), torch.zeros(len(scale), dtype=torch.int64)
-    return lambda rows: torch.ops.onednn.qlinear_pointwise(
-        (rows * 127).round_().to(torch.int8), 1 / 127, 0, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [],
-        "",
-    )
-
-
-def _by_vectors(rounded: Tensor, scale: Tensor) -> Callable[[Tensor], Tensor]:
-    """FBGEMM's product of the same; without tiles it takes half of oneDNN's time for a few rows."""
-    zero = torch.zeros(len(scale), dtype=torch.int64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch deprecates this type of tensor: see `can_round`
-        weight = torch._make_per_channel_quantized_tensor(rounded, scale.double(), zero, 0)
-    before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = "fbgemm"
-    try:
-        packed = torch.ops.quantized.linear_prepack(weight, None)
-    finally:
-        torch.backends.quantized.engine = before
-    product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
-    return lambda rows: product(rows, 1 / 127, 128, packed)
-
-
-def pack(model: nn.Module, rounded: bool = False, joined: Sequence[Sequence[str]] = ()) -> bool:
-    """Replaces a model's linear layers by packed ones, or by rounded ones; returns whether it did.
-
-    joined: names of layers that read one input; in a module with them they become parts of one layer. Where the
-    model's own code does more with its layers than to call them, all stay as they were. Each layer gives way to its
-    replacement before the next one is packed, so that memory does not hold the weights twice.
+    evenings: of the inputs of linear layers; those of replaced ones are taken out. joined: names of layers that read
+    one input; in a module with them they become parts of one layer. Where the model's own code does more with its
+    layers than to call them, all stay as they were. Each layer gives way to its replacement before the next one is
+    packed, so that memory does not hold the weights twice.
     """
     groups = [[getattr(parent, name) for name in names] for parent in model.modules() for names in joined
               if _are_joinable(parent, names)]
@@ -162,7 +138,7 @@ def pack(model: nn.Module, rounded: bool = False, joined: Sequence[Sequence[str]
     places: dict[nn.Module, list[tuple[nn.Module, str]]] = {}
     for parent in model.modules():
         for name, layer in parent.named_children():
-            if layer in in_groups or _is_replaceable(layer):
+            if layer in in_groups or is_linear(layer) or _type_name(layer) == NEW_GELU:
                 places.setdefault(layer, []).append((parent, name))
     for layer in places:
         _put(_CallableOnly(layer), places[layer])
@@ -172,11 +148,11 @@ def pack(model: nn.Module, rounded: bool = False, joined: Sequence[Sequence[str]
         return False
     in_groups.clear()
     while groups:
-        for layer, part in _parts(groups.pop(), rounded):
+        for layer, part in _parts(groups.pop(), evenings):
             _put(part, places.pop(layer))
     while places:
         layer, its_places = places.popitem()
-        _put(_replacement(layer, rounded), its_places)
+        _put(_replacement(layer, evenings), its_places)
     return True
 
 
@@ -188,11 +164,12 @@ def _are_joinable(parent: nn.Module, names: Sequence[str]) -> bool:
     return sum(layer.weight.numel() for layer in layers) >= SMALLEST
 
 
-def _parts(layers: Sequence[nn.Linear], rounded: bool) -> list[tuple[nn.Linear, PartLinear]]:
+def _parts(layers: Sequence[nn.Linear], evenings: dict[nn.Module, Evening] | None
+           ) -> list[tuple[nn.Linear, PartLinear]]:
     """Each of several layers of one input with its part of one layer that stands for all."""
     weight = torch.cat([layer.weight.detach() for layer in layers])
     bias = None if layers[0].bias is None else torch.cat([layer.bias.detach() for layer in layers])
-    whole = Int8Linear(weight, bias) if rounded else PackedLinear(weight, bias)
+    whole = _new(weight, bias, layers, evenings)
     ends = accumulate(layer.out_features for layer in layers)
     return [(layer, PartLinear(whole, end - layer.out_features, end)) for layer, end in zip(layers, ends, strict=True)]
 
@@ -218,21 +195,32 @@ def _type_name(layer: nn.Module) -> str:
     return f"{type(layer).__module__}.{type(layer).__qualname__}"
 
 
-def _is_replaceable(layer: nn.Module) -> bool:
+def is_linear(layer: nn.Module) -> bool:
+    """Whether a module is a linear layer that gains from another layout."""
     parts: Any = layer  # Conv1D has no type here
-    is_linear = type(layer) is nn.Linear or _type_name(layer) == CONV1D
-    return parts.weight.numel() >= SMALLEST if is_linear else _type_name(layer) == NEW_GELU
+    return (type(layer) is nn.Linear or _type_name(layer) == CONV1D) and parts.weight.numel() >= SMALLEST
 
 
-def _replacement(layer: nn.Module, rounded: bool) -> nn.Module:
-    """A faster layer that computes the same as a replaceable one."""
-    type_name = _type_name(layer)
-    if type_name == NEW_GELU:
-        return nn.GELU(approximate="tanh")  # one kernel instead of eight
+def weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """The weight [out, in] of a linear layer, and its bias."""
     parts: Any = layer
-    weight = parts.weight.detach().t() if type_name == CONV1D else parts.weight.detach()
-    bias = None if parts.bias is None else parts.bias.detach()
-    return Int8Linear(weight, bias) if rounded else PackedLinear(weight, bias)
+    weight = parts.weight.detach().t() if _type_name(layer) == CONV1D else parts.weight.detach()
+    return weight, None if parts.bias is None else parts.bias.detach()
+
+
+def _replacement(layer: nn.Module, evenings: dict[nn.Module, Evening] | None) -> nn.Module:
+    """A faster layer that computes the same as a replaceable one."""
+    if not is_linear(layer):
+        return nn.GELU(approximate="tanh")  # one kernel instead of eight
+    return _new(*weight_and_bias(layer), [layer], evenings)
+
+
+def _new(weight: Tensor, bias: Tensor | None, layers: Sequence[nn.Module], evenings: dict[nn.Module, Evening] | None
+         ) -> PackedLinear | Int8Linear:
+    """The layer that stands for layers of one input; takes their evenings out, of which it uses the first."""
+    if evenings is None:
+        return PackedLinear(weight, bias)
+    return Int8Linear(weight, bias, next(filter(None, [evenings.pop(layer, None) for layer in layers]), None))
 
 
 @torch.inference_mode()

@@ -73,6 +73,11 @@ def design_of(model: nn.Module) -> str | None:
     return DESIGNS.get((type(model).__module__, type(model).__qualname__))
 
 
+def joined_layers(model: nn.Module) -> tuple[tuple[str, ...], ...]:
+    """The names of a model's layers that read one input: `JOINED` where its design is known."""
+    return JOINED if design_of(model) else ()
+
+
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """The model in eval mode; afterwards each of its modules is in the mode that it was in before."""

@@ -17,6 +17,8 @@ from bon.engines.local.decoder import PlainDecoder, SharedDecoder, alike_up_to, 
 from bon.engines.local.decoding_batch import _compacted
 from bon.models import packed_linear
 from bon.models.limits import context_length
+from bon.models.number_types import int8_products
+from bon.models.number_types.evening import Evening, evenings
 from tests.support import tiny
 
 VOCABULARY = 97
@@ -375,32 +377,35 @@ def test_a_packed_layer_computes_what_the_layer_computed(dtype, bias, shape):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("tiles", [True, False])
-def test_a_rounded_layer_is_near_and_no_row_spoils_another(dtype, bias, tiles, monkeypatch):
-    if not packed_linear.can_round():
+@pytest.mark.parametrize("kernel", int8_products.KERNELS, ids=lambda kernel: f"{kernel.name} {kernel.largest}")
+@pytest.mark.parametrize("even", [True, False])
+def test_a_rounded_layer_is_near_and_no_row_spoils_another(dtype, bias, kernel, even, monkeypatch):
+    if not kernel.is_exact():
         pytest.skip("not on this processor")
-    monkeypatch.setattr(packed_linear, "has_tiles", lambda: tiles)
+    monkeypatch.setattr(int8_products, "kernel", lambda: kernel)
     torch.manual_seed(0)
     layer, x = torch.nn.Linear(200, 300, bias=bias).to(dtype), torch.randn(4, 200).to(dtype)
     x[1] *= 1000
     x[2] = 0
-    rounded = packed_linear.Int8Linear(layer.weight.detach(), layer.bias)
+    evening = Evening(200, torch.ones(200).index_fill(0, torch.arange(9), 4.0)) if even else None
+    rounded = packed_linear.Int8Linear(layer.weight.detach(), layer.bias, evening)
     output, expected = rounded(x), linear(x.double(), layer.weight.double(), layer.bias.double() if bias else None)
     assert output.dtype == dtype
-    assert ((output - expected).norm(dim=-1) <= 0.02 * expected.norm(dim=-1) + 1e-3).all()
+    most = (0.03 if even else 0.02) * 127 / kernel.largest
+    assert ((output - expected).norm(dim=-1) <= most * expected.norm(dim=-1) + 1e-3).all()
     assert rounded(x[:0]).shape == (0, 300)
 
 
 @pytest.mark.parametrize("rounded", [False, True])
 def test_a_packed_model_computes_what_it_computed(rounded, monkeypatch):
-    if rounded and not packed_linear.can_round():
+    if rounded and not int8_products.kernel():
         pytest.skip("not on this processor")
     monkeypatch.setattr(packed_linear, "SMALLEST", 1)
     for model in (tiny.gpt2(), tiny.classifier(), build(FAMILIES["qwen2"])):
         ids = torch.randint(0, VOCABULARY, (3, 9), generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             before = model(input_ids=ids).logits
-            assert packed_linear.pack(model, rounded)
+            assert packed_linear.pack(model, {} if rounded else None)
             after = model(input_ids=ids).logits
         module_types = {type(module) for module in model.modules()}
         assert (packed_linear.Int8Linear if rounded else packed_linear.PackedLinear) in module_types
@@ -408,7 +413,10 @@ def test_a_packed_model_computes_what_it_computed(rounded, monkeypatch):
         assert (after - before).norm() <= (0.1 if rounded else 1e-5) * before.norm()
 
 
-def test_memory_holds_one_layer_at_most_twice_while_a_model_is_packed(monkeypatch):
+@pytest.mark.parametrize("rounded", [False, True])
+def test_memory_holds_one_layer_at_most_twice_while_a_model_is_packed(rounded, monkeypatch):
+    if rounded and not int8_products.kernel():
+        pytest.skip("not on this processor")
     monkeypatch.setattr(packed_linear, "SMALLEST", 1)
     model, alive, replacement = build(FAMILIES["qwen2"]), [], packed_linear._replacement
     layers = [ref(module) for module in model.modules() if type(module) is torch.nn.Linear]
@@ -418,7 +426,9 @@ def test_memory_holds_one_layer_at_most_twice_while_a_model_is_packed(monkeypatc
         return replacement(*arguments)
 
     monkeypatch.setattr(packed_linear, "_replacement", counting_replacement)
-    assert packed_linear.pack(model)
+    texts = [[3, 5, 7], [2, 4]]
+    assert packed_linear.pack(model, evenings(model, {
+        layer(): layer().weight.detach() for layer in layers}, texts, 1.5) if rounded else None)
     assert alive == list(range(len(layers), 0, -1))
     assert not any(layer() for layer in layers)
 

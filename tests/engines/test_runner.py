@@ -11,7 +11,8 @@ import transformers
 from bon import BestOfNSampler
 from bon.engines.local.decoder import RUNNER_ERROR, SharedDecoder, fits, runner_of
 from bon.engines.local.runner import choice
-from bon.models import loading, packed_linear
+from bon.models import loading
+from bon.models.number_types import int8_products
 from tests.engines.test_decoder import SHAPES, SMALL, VOCABULARY, build, largest_error, tokens
 from tests.support import tiny
 
@@ -201,7 +202,7 @@ WIDE = {
 @pytest.mark.parametrize("dtype", ["float32", "bf16", "int8"])
 @pytest.mark.parametrize("family", WIDE)
 def test_steps_with_packed_and_rounded_layers_are_those_of_the_model(family, dtype):
-    if dtype == "int8" and not packed_linear.can_round():
+    if dtype == "int8" and not int8_products.kernel():
         pytest.skip("this processor does not multiply int8")
     model = loaded(WIDE[family], dtype)
     assert fits(model)

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from bon.errors import InputError
-from bon.models import devices, loading
+from bon.models import loading
 from bon.models.cache import LiveCache
 from tests.support import tiny
 
@@ -173,12 +173,6 @@ def test_a_model_has_the_number_type_that_was_asked_for_and_does_not_train(live,
 
 def test_a_small_model_is_left_in_float32_on_a_processor(live, lm_folder):
     assert loading.causal(lm_folder, "cpu")[0].dtype == torch.float32
-
-
-def test_a_large_model_is_in_bf16_exactly_where_the_device_has_it(monkeypatch):
-    for native, expected in ((True, "bf16"), (False, "float32")):
-        monkeypatch.setattr(devices, "native_bf16", lambda device, native=native: native)
-        assert devices.choose_dtype(None, "cpu", 124_000_000) == expected
 
 
 class LogCollector(logging.Handler):

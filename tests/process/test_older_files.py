@@ -94,7 +94,7 @@ def opened(record: str) -> dict:
     assert not later.keys() & raw["settings"].keys()
     facts = {"full_text": None, "tokens_left_out": 0, "unrated": False}
     candidates = [facts | candidate for candidate in raw["candidates"]]
-    return raw | {"settings": raw["settings"] | later, "candidates": candidates}
+    return raw | {"settings": raw["settings"] | later, "candidates": candidates, "dtype": None}
 
 
 @pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)

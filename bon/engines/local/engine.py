@@ -75,6 +75,11 @@ class LocalEngine:
         """Where the model is."""
         return self.model.device
 
+    @property
+    def dtype(self) -> str:
+        """The number type that the model multiplies in."""
+        return loading.facts(self.model).dtype
+
     def describe(self) -> dict[str, Any]:
         """Plain facts for people."""
         facts = loading.facts(self.model)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
-from typing_extensions import TypedDict  # of typing, pydantic takes it from Python 3.12 on
+from typing_extensions import NotRequired, TypedDict  # of typing, pydantic takes it from Python 3.12 on
 
 from bon.errors import InputError
 from bon.messages import decode_messages, encode_messages, join, restore, say
@@ -40,6 +40,7 @@ class RecordValues(TypedDict):
     candidates: tuple[Candidate, ...]
     stats: Stats | None
     timing: Timing
+    dtype: NotRequired[str | None]
 
 
 #: Checks their types, since a visitor can forge a record.
@@ -68,9 +69,10 @@ def sample_view(path: Path) -> View:
 
 def record(result: Result) -> dict[str, Any]:
     """The record of a run, from which the browser opens it again: `Result.to_dict()`, and of each candidate the
-    sampling log-probability, for a new ranking, the pieces of its text, for its details, and whether it gets no score.
+    sampling log-probability, for a new ranking, the pieces of its text, for its details, and whether it gets no score;
+    and the number type.
     """
-    out, by_index = result.to_dict(), {c.index: c for c in result.candidates}
+    out, by_index = {**result.to_dict(), "dtype": result.dtype}, {c.index: c for c in result.candidates}
     for values in out["candidates"]:
         candidate = by_index[values["index"]]
         pieces = [[text, round(logprob, 4)] for text, logprob in candidate.pieces]
