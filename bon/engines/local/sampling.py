@@ -9,6 +9,8 @@ from torch import Tensor
 
 from bon.settings import Sampling
 
+#: How many tokens are sorted at first, and next, before the whole vocabulary is.
+FEW = 256, 4096
 #: Tokens of the vocabulary that are summed together before one of them is drawn.
 BLOCK = 256
 
@@ -63,12 +65,31 @@ def mark_occurred(texts: Sequence[Sequence[int]], logits: Tensor) -> Tensor:
 def _cut_to_mass(logits: Tensor, order: Tensor, mass: float) -> Tensor:
     """The logits with -inf for all but the first tokens by ascending `order`, [rows, vocabulary] as well, up to the one
     at which the sum of their probabilities reaches `mass`.
+
+    To sort a whole vocabulary can take longer than to compute it, so a row's first few tokens are tried before.
     """
-    places = order.sort(stable=True).indices
-    probabilities = logits.gather(-1, places).softmax(-1)
-    cut = probabilities.cumsum(-1) - probabilities >= mass
-    cut[:, 0] = False  # also where float32 takes the mass for 0
-    return logits.masked_fill(torch.empty_like(cut).scatter_(-1, places, cut), -torch.inf)
+    probabilities, cut = logits.softmax(-1), torch.empty_like(logits, dtype=torch.bool)
+    rows = torch.arange(len(logits), device=logits.device)
+    for count in FEW:
+        if count < logits.shape[-1] and len(rows):
+            values, places = order[rows].topk(count, largest=False)
+            kept = _is_before_mass(probabilities[rows].gather(-1, places), mass).sum(-1, keepdim=True)
+            cut[rows] = order[rows] > values.gather(-1, kept - 1)
+            # Others wait for more tokens, or for the ids of those that are equal to the last one.
+            settled = (kept < count) & ((~cut[rows]).sum(-1, keepdim=True) == kept)
+            rows = rows[~settled.squeeze(-1)]
+    if len(rows):
+        places = order[rows].sort(stable=True).indices
+        stays = _is_before_mass(probabilities[rows].gather(-1, places), mass)
+        cut[rows] = torch.empty_like(stays).scatter_(-1, places, ~stays)
+    return logits.masked_fill(cut, -torch.inf)
+
+
+def _is_before_mass(probabilities: Tensor, mass: float) -> Tensor:
+    """Whether the sum of the probabilities before each of a row's tokens is below `mass`; the first always counts."""
+    before = probabilities.cumsum(-1).sub_(probabilities)
+    before[:, 0] = -1.0  # also where float32 takes the mass for 0
+    return before.less(mass).logical_or_(before.isnan())
 
 
 def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
