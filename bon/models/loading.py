@@ -208,10 +208,14 @@ def _placed(auto_model: AutoModel, model: PreTrainedModel, device: str, dtype: s
     model.eval()
     if chosen == "int8":
         chosen, notes = _rounded(model, tokenizer, files, classifies, checks=dtype is None)
+    half = chosen == "float16" and device == "cpu" and packed_linear.can_halve()
+    if chosen == "float16" and device == "cpu" and not half and dtype is None:
+        chosen = "float32"
     if chosen != "int8":
-        model = model.eval().to(device, TORCH_DTYPES[chosen])
-        if device == "cpu" and packed_linear.can_pack(model.dtype):
-            packed_linear.pack(model, joined=joined_layers(model))
+        model = model.eval().to(device, torch.float32 if half else TORCH_DTYPES[chosen])
+        packs = device == "cpu" and (half or packed_linear.can_pack(model.dtype))
+        if packs and not packed_linear.pack(model, joined=joined_layers(model), half=half) and half:
+            chosen = "float32"
     setattr(model, FACTS, Facts(parameters, chosen, notes))
     return model
 

@@ -1,4 +1,4 @@
-"""Linear layers with weights in the layout that the processor's kernels read: in float32, bf16, or rounded to int8.
+"""Linear layers with weights in the layout that the processor's kernels read: in float32, bf16, float16 or int8.
 
 A matrix product of a few rows is bound by reading its weights. oneDNN reads them in blocks of its own; from the plain
 layout they are converted, or read slowly, at each product.
@@ -6,16 +6,18 @@ layout they are converted, or read slowly, at each product.
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from bon.models.number_types import int8_products
+from bon.models.number_types import int8_products, processor
 from bon.models.number_types.evening import Evening
 
 #: Types of layers by name: to import them takes a second, and where nobody did, no layer is of these types.
 NEW_GELU, CONV1D = "transformers.activations.NewGELUActivation", "transformers.pytorch_utils.Conv1D"
+#: The largest number that float16 holds.
+MOST_HALF = 65504
 #: Below this many weights a product is too small to gain from it.
 SMALLEST = 1 << 16
 #: Products of more rows are computed in parts: with 512 to 1,024 rows oneDNN took twice as long per row where measured.
@@ -53,6 +55,34 @@ class PackedLinear(nn.Module):
 
     def _product(self, x: Tensor) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+
+
+def can_halve() -> bool:
+    """Whether this build of torch on this processor multiplies weights in float16 with inputs in float32."""
+    available = "fbgemm" in torch.backends.quantized.supported_engines and processor.has_avx2()
+    return available and hasattr(torch.ops.quantized, "linear_prepack_fp16")
+
+
+class HalfLinear(nn.Module):
+    """A linear layer with weights in float16, half of what float32 reads, which FBGEMM multiplies in float32.
+
+    weight: [out, in], its numbers smaller than `MOST_HALF`. bias: [out].
+    """
+
+    out_features: int
+    in_features: int
+    packed: torch.ScriptObject
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        with int8_products.fbgemm():
+            self.packed = torch.ops.quantized.linear_prepack_fp16(weight.float().contiguous(), bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
+        product: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self.packed)
+        return product
 
 
 def _by_parts(product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -109,11 +139,11 @@ class PartLinear(nn.Module):
     Whoever needs all of them calls `whole` once.
     """
 
-    whole: PackedLinear | Int8Linear
+    whole: "FastLinear"
     in_features: int
     out_features: int
 
-    def __init__(self, whole: PackedLinear | Int8Linear, start: int, end: int) -> None:
+    def __init__(self, whole: "FastLinear", start: int, end: int) -> None:
         super().__init__()
         self.whole, self._start, self._end = whole, start, end
         self.in_features, self.out_features = whole.in_features, end - start
@@ -123,14 +153,17 @@ class PartLinear(nn.Module):
         return self.whole(x)[..., self._start : self._end]
 
 
-def pack(model: nn.Module, evenings: dict[nn.Module, Evening] | None = None, joined: Sequence[Sequence[str]] = ()
-         ) -> bool:
+FastLinear: TypeAlias = PackedLinear | HalfLinear | Int8Linear
+
+
+def pack(model: nn.Module, evenings: dict[nn.Module, Evening] | None = None, joined: Sequence[Sequence[str]] = (),
+         half: bool = False) -> bool:
     """Replaces a model's linear layers by packed ones, or with `evenings` by rounded ones; returns whether it did.
 
-    evenings: of the inputs of linear layers; those of replaced ones are taken out. joined: names of layers that read
-    one input; in a module with them they become parts of one layer. Where the model's own code does more with its
-    layers than to call them, all stay as they were. Each layer gives way to its replacement before the next one is
-    packed, so that memory does not hold the weights twice.
+    evenings: of the inputs of linear layers; those of replaced ones are taken out. half: packs in float16 where the
+    numbers allow it. joined: names of layers that read one input; in a module with them they become parts of one layer.
+    Where the model's own code does more with its layers than to call them, all stay as they were. Each layer gives way
+    to its replacement before the next one is packed, so that memory does not hold the weights twice.
     """
     groups = [[getattr(parent, name) for name in names] for parent in model.modules() for names in joined
               if _are_joinable(parent, names)]
@@ -148,11 +181,11 @@ def pack(model: nn.Module, evenings: dict[nn.Module, Evening] | None = None, joi
         return False
     in_groups.clear()
     while groups:
-        for layer, part in _parts(groups.pop(), evenings):
+        for layer, part in _parts(groups.pop(), evenings, half):
             _put(part, places.pop(layer))
     while places:
         layer, its_places = places.popitem()
-        _put(_replacement(layer, evenings), its_places)
+        _put(_replacement(layer, evenings, half), its_places)
     return True
 
 
@@ -164,12 +197,12 @@ def _are_joinable(parent: nn.Module, names: Sequence[str]) -> bool:
     return sum(layer.weight.numel() for layer in layers) >= SMALLEST
 
 
-def _parts(layers: Sequence[nn.Linear], evenings: dict[nn.Module, Evening] | None
+def _parts(layers: Sequence[nn.Linear], evenings: dict[nn.Module, Evening] | None, half: bool
            ) -> list[tuple[nn.Linear, PartLinear]]:
     """Each of several layers of one input with its part of one layer that stands for all."""
     weight = torch.cat([layer.weight.detach() for layer in layers])
     bias = None if layers[0].bias is None else torch.cat([layer.bias.detach() for layer in layers])
-    whole = _new(weight, bias, layers, evenings)
+    whole = _new(weight, bias, layers, evenings, half)
     ends = accumulate(layer.out_features for layer in layers)
     return [(layer, PartLinear(whole, end - layer.out_features, end)) for layer, end in zip(layers, ends, strict=True)]
 
@@ -208,18 +241,18 @@ def weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
     return weight, None if parts.bias is None else parts.bias.detach()
 
 
-def _replacement(layer: nn.Module, evenings: dict[nn.Module, Evening] | None) -> nn.Module:
+def _replacement(layer: nn.Module, evenings: dict[nn.Module, Evening] | None, half: bool) -> nn.Module:
     """A faster layer that computes the same as a replaceable one."""
     if not is_linear(layer):
         return nn.GELU(approximate="tanh")  # one kernel instead of eight
-    return _new(*weight_and_bias(layer), [layer], evenings)
+    return _new(*weight_and_bias(layer), [layer], evenings, half)
 
 
-def _new(weight: Tensor, bias: Tensor | None, layers: Sequence[nn.Module], evenings: dict[nn.Module, Evening] | None
-         ) -> PackedLinear | Int8Linear:
+def _new(weight: Tensor, bias: Tensor | None, layers: Sequence[nn.Module],
+         evenings: dict[nn.Module, Evening] | None, half: bool) -> FastLinear:
     """The layer that stands for layers of one input; takes their evenings out, of which it uses the first."""
     if evenings is None:
-        return PackedLinear(weight, bias)
+        return HalfLinear(weight, bias) if half and weight.abs().amax() < MOST_HALF else PackedLinear(weight, bias)
     return Int8Linear(weight, bias, next(filter(None, [evenings.pop(layer, None) for layer in layers]), None))
 
 

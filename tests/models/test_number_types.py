@@ -38,8 +38,8 @@ def _large(monkeypatch):
     """Tiny models count as larger ones, on a processor whose default for these is int8."""
     monkeypatch.setattr(table, "SMALL", 1)
     monkeypatch.setattr(packed_linear, "SMALLEST", 1)
-    kind = next(kind for kind in table.KINDS if kind.name == "AVX2")
-    monkeypatch.setattr(table, "this_kind", lambda: kind)
+    kind = next(kind for kind in table.KINDS if kind.name == "AVX-512 with VNNI")
+    monkeypatch.setattr(table, "this_kind", lambda: dataclasses.replace(kind, differing="float32"))
 
 
 @pytest.fixture
@@ -102,8 +102,8 @@ def test_a_kernel_that_torch_has_removed_costs_speed_and_never_the_run(cache, lm
 
 
 @pytest.mark.parametrize(("name", "larger", "classifier"), [
-    ("AMX", "bf16", "bf16"), ("AVX-512 with VNNI and bf16", "int8", "bf16"), ("AVX-512", "int8", "float32"),
-    ("AVX2", "int8", "float32"), ("ARM", "float32", "float32"), ("other", "float32", "float32"),
+    ("AMX", "bf16", "bf16"), ("AVX-512 with VNNI and bf16", "int8", "bf16"), ("AVX-512", "float16", "float32"),
+    ("AVX2", "float16", "float32"), ("ARM", "float32", "float32"), ("other", "float32", "float32"),
 ])
 def test_the_table_decides_the_number_type(name, larger, classifier, monkeypatch):
     kind = next(kind for kind in table.KINDS if kind.name == name)
@@ -179,3 +179,44 @@ def test_a_result_and_its_record_hold_the_number_type(lm_folder):
 def test_int8_on_another_device_than_the_processor_is_refused(lm_folder):
     with pytest.raises(InputError, match="needs a CPU"):
         loading.causal(lm_folder, "meta", "int8")
+
+
+@needs_avx2
+@pytest.mark.usefixtures("_large")
+def test_weights_in_float16_change_a_model_very_little_and_no_row_by_its_neighbours(cache, lm_folder):
+    exact, _ = loading.causal(lm_folder, "cpu", "float32")
+    half, _ = loading.causal(lm_folder, "cpu", "float16")
+    assert loading.facts(half).dtype == "float16"
+    assert any(isinstance(module, packed_linear.HalfLinear) for module in half.modules())
+    ids = torch.arange(24).reshape(3, 8)
+    with torch.inference_mode():
+        expected, logits = exact(input_ids=ids).logits, half(input_ids=ids).logits
+        kl = (expected.softmax(-1) * (expected.log_softmax(-1) - logits.log_softmax(-1))).sum(-1)
+        assert kl.max() < 1e-5
+    torch.manual_seed(0)
+    layer, rows = packed_linear.HalfLinear(torch.randn(300, 256), torch.randn(300)), torch.randn(64, 256)
+    together = layer(rows)
+    assert all(torch.equal(layer(row[None])[0], out) for row, out in zip(rows, together, strict=True))
+
+
+@needs_avx2
+def test_weights_too_large_for_float16_stay_in_float32(monkeypatch):
+    monkeypatch.setattr(packed_linear, "SMALLEST", 1)
+    model = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Linear(16, 16))
+    with torch.no_grad():
+        model[1].weight[3, 5] = 1e5
+    monkeypatch.setattr(packed_linear, "_runs", lambda _: True)
+    assert packed_linear.pack(model, half=True)
+    assert [type(layer) for layer in model] == [packed_linear.HalfLinear, packed_linear.PackedLinear]
+
+
+@needs_avx2
+@pytest.mark.usefixtures("_large")
+def test_without_the_kernel_of_float16_the_default_is_float32(cache, lm_folder, monkeypatch):
+    monkeypatch.setattr(table, "this_kind", lambda: next(kind for kind in table.KINDS if kind.name == "AVX2"))
+    monkeypatch.setattr(packed_linear, "can_halve", lambda: False)
+    model, _ = loading.causal(lm_folder, "cpu")
+    assert loading.facts(model).dtype == "float32"
+    monkeypatch.setattr(packed_linear, "can_halve", lambda: True)
+    loading.LIVE.clear()
+    assert loading.facts(loading.causal(lm_folder, "cpu")[0]).dtype == "float16"

@@ -8,7 +8,8 @@ never timed.
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -60,18 +61,25 @@ def _onednn(rounded: Tensor, scale: Tensor, largest: int) -> Product:
     )
 
 
+@contextmanager
+def fbgemm() -> Iterator[None]:
+    """Within it torch packs weights for FBGEMM."""
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = "fbgemm"
+    try:
+        yield
+    finally:
+        torch.backends.quantized.engine = before
+
+
 def _fbgemm(rounded: Tensor, scale: Tensor, largest: int) -> Product:
     """FBGEMM's product, which holds rows as numbers from 0 on."""
     zero = torch.zeros(len(scale), dtype=torch.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch deprecates this type of tensor; `_int_mm` stands in for it
         weight = torch._make_per_channel_quantized_tensor(rounded, scale.double(), zero, 0)
-    before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = "fbgemm"
-    try:
+    with fbgemm():
         packed = torch.ops.quantized.linear_prepack(weight, None)
-    finally:
-        torch.backends.quantized.engine = before
     product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
     zero_row = 128 if largest == 127 else largest
     return lambda rows: product(rows, 1 / largest, zero_row, packed)

@@ -15,7 +15,7 @@ from torch.nn.modules import module as torch_module
 
 from bon.engines.local import rotary
 from bon.engines.local.runner.designs import ACTIVATIONS, Gpt2Runner, LlamaRunner, Runner
-from bon.models.packed_linear import Int8Linear, PackedLinear, PartLinear
+from bon.models.packed_linear import HalfLinear, Int8Linear, PackedLinear, PartLinear
 from bon.models.running import design_of, loaded_by_bon
 
 if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
@@ -50,7 +50,7 @@ ACTIVATION_FIELDS = frozenset({"activation_function", "hidden_act"})
 #: transformers.
 TYPES = frozenset({
     nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.ModuleList, nn.GELU, nn.SiLU, nn.ReLU, PackedLinear,
-    Int8Linear, PartLinear,
+    HalfLinear, Int8Linear, PartLinear,
 })
 
 

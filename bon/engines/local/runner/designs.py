@@ -27,7 +27,7 @@ from torch.nn.functional import (
 )
 
 from bon.engines.local.prefix_cache import Prefill, PrefilledLayer, SharedPrefixCache
-from bon.models.packed_linear import Int8Linear, PackedLinear, PartLinear
+from bon.models.packed_linear import FastLinear, PartLinear
 
 if TYPE_CHECKING:  # classes of models take a second to import: see `bon.models.builtin`
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -72,7 +72,7 @@ class Runner(Protocol):
 
 def product_of(layer: nn.Module) -> Function:
     """The function [..., in] -> [..., out] of a linear layer, by the weights that it has when called."""
-    if isinstance(layer, PackedLinear | Int8Linear | PartLinear):
+    if isinstance(layer, FastLinear | PartLinear):
         return layer.forward
     if isinstance(layer, nn.Linear):
         return lambda x: linear(x, layer.weight, layer.bias)
