@@ -134,6 +134,13 @@ class PeerTable:
     peer is looked for in, in their order, before this one. record: grows with each model.
     """
 
+    folder: Path
+    dtypes: Sequence[str]
+    turns: int
+    isa: str | None
+    report: Callable[[str], None]
+    pythons: Sequence[str]
+    peers: Sequence[Peer]
     record: Record
 
     def __init__(self, peers: Sequence[Peer], folder: Path, dtypes: Sequence[str] = ("auto",), turns: int = 3,

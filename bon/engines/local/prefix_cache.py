@@ -82,6 +82,7 @@ class SharedPrefixCache(Cache):
     shared: bool
     owners: list[int]
     fixed: bool
+    shared_layers: list[SharedLayer]
     prompt_lengths: list[int]
     row_lengths: list[int]
     device: torch.device
@@ -291,6 +292,11 @@ def _expanded(mask: Tensor, dtype: torch.dtype, group: int) -> Tensor:
 class SharedLayer(CacheLayerMixin):
     """One layer: prompts [prompts, heads, tokens, dim] padded on the right, rows' own [rows, heads, room, dim]."""
 
+    cache: SharedPrefixCache
+    rows: int
+    window: int | None
+    prompt_keys: Tensor
+    prompt_values: Tensor
     keys: Tensor
     values: Tensor
 

@@ -14,6 +14,9 @@ class DistilBert(BuiltInModel):
     """A sequence classifier of DistilBERT's design."""
 
     loader = "AutoModelForSequenceClassification"
+    distilbert: "_Body"
+    pre_classifier: nn.Linear
+    classifier: nn.Linear
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
@@ -33,6 +36,9 @@ class DistilBert(BuiltInModel):
 
 
 class _Body(nn.Module):
+    embeddings: "_Embeddings"
+    transformer: nn.Module
+
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
         self.embeddings, self.transformer = _Embeddings(config), _Layers(config)
@@ -42,6 +48,10 @@ class _Body(nn.Module):
 
 
 class _Embeddings(nn.Module):
+    word_embeddings: nn.Embedding
+    position_embeddings: nn.Embedding
+    LayerNorm: nn.LayerNorm
+
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
         self.word_embeddings = embedding(config.vocab_size, config.dim)

@@ -15,7 +15,9 @@ class Gpt2(BuiltInModel):
     """A causal language model of GPT-2's design, with the tanh approximation of GELU."""
 
     loader = "AutoModelForCausalLM"
-    transposed = ("c_attn", "c_proj", "c_fc")
+    transposed: tuple[str, ...] = ("c_attn", "c_proj", "c_fc")
+    transformer: "_Body"
+    lm_head: nn.Linear
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
@@ -48,6 +50,11 @@ class Gpt2(BuiltInModel):
 
 
 class _Body(nn.Module):
+    wte: nn.Embedding
+    wpe: nn.Embedding
+    h: nn.ModuleList
+    ln_f: nn.LayerNorm
+
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
         self.wte = embedding(config.vocab_size, config.n_embd)

@@ -108,7 +108,8 @@ class _Causal:
 class Gpt2Runner:
     """A model of GPT-2's design."""
 
-    reads_texts = True
+    reads_texts: bool = True
+    logits: Function
 
     def __init__(self, model: PreTrainedModel) -> None:
         parts: Any = model  # a GPT2LMHeadModel, whose modules have no types of their own
@@ -157,6 +158,9 @@ class LlamaRunner:
 
     gemma: whether norms multiply by 1 + their weights, and embeddings are scaled.
     """
+
+    reads_texts: bool
+    logits: Function
 
     def __init__(self, model: PreTrainedModel, gemma: bool = False) -> None:
         parts: Any = model  # of one of these families, whose modules have no types of their own
