@@ -60,7 +60,12 @@ def compute(work: Callable[[], Result]) -> Result:
 
 def _locked(work: Callable[[], Result]) -> Result:
     with _LOCK:
-        return work()
+        # What `work` computes within itself stays in this thread: another would wait for the lock that is held here.
+        before, _this_thread.computes = getattr(_this_thread, "computes", False), True
+        try:
+            return work()
+        finally:
+            _this_thread.computes = before
 
 
 def loaded_by_bon(model: nn.Module) -> bool:

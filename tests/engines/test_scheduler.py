@@ -396,6 +396,19 @@ def test_nested_compute_does_not_wait_for_the_lock():
     assert running.compute(lambda: running.compute(lambda: 8)) == 8
 
 
+def test_work_within_work_ends_also_where_a_second_caller_comes_meanwhile():
+    def work() -> int:
+        with running.caller(), running.caller():
+            return running.compute(lambda: 9)
+
+    results: list[int] = []
+    with running.caller():
+        thread = threading.Thread(target=lambda: results.append(running.compute(work)), daemon=True)
+        thread.start()
+        thread.join(30)
+        assert results == [9]
+
+
 def test_jobs_of_one_call_and_of_several_calls_keep_their_numbers(engine):
     jobs = [Job(engine.encode(make_request(i)).ids, (9, 9), make_request(i, seed=3)) for i in range(3)]
 

@@ -264,6 +264,11 @@ def turns(page) -> list[str]:
     return [text.strip() for text in page.locator(".turn p").all_text_contents()]
 
 
+def words(text: str) -> str:
+    """A text without control characters and others that cannot be shown."""
+    return " ".join(re.sub(r"[\x00-\x1f\ufffd]", " ", text).split())
+
+
 def entry(page):
     return page.locator("#prompt textarea")
 
@@ -304,7 +309,9 @@ def a_winner_becomes_the_models_turn_and_the_way_back_works(page):
     assert not answer.startswith("Hi")
     press_continue(page)
     expect(entry(page)).to_have_value("")
-    assert turns(page) == ["Hi", answer.strip()]
+    # A random model writes control characters, of which the browser takes others than Python for white space, and for
+    # one of which, zero, Markdown puts the character of what cannot be shown.
+    assert [words(turn) for turn in turns(page)] == ["Hi", words(answer)]
     write_system_message(page)
     send_message(page, "And then?")
     chat_before = page.evaluate("bon.chatEntry.get()")
