@@ -454,10 +454,23 @@ def the_body_of_a_record_has_a_fitting_size(record: str, deployment: Deployment)
     json_bodies.check_shape(body.encode(), sizes.json_values(deployment))
 
 
+def test_a_json_text_has_room_for_the_form_each_message_and_each_candidate():
+    deployment = Deployment(public=True, n=3000, prompt=500)
+    most = sizes.json_values(deployment)
+    json_bodies.check_shape(json.dumps([0] * 1000 + [[0, 0, 0]] * 500 + [0] * 6000).encode(), most)
+    with pytest.raises(InputError):
+        json_bodies.check_shape(json.dumps([0] * (most + 2)).encode(), most)
+
+
 @pytest.mark.parametrize(("n", "tokens"), [(1024, 32), (16, 3000)])
 def test_the_largest_record_fits_where_candidates_or_tokens_are_many(n, tokens):
     deployment = Deployment(public=True, n=n, tokens=tokens)
     the_body_of_a_record_has_a_fitting_size(json.dumps(largest_record(deployment)), deployment)
+
+
+def test_a_record_of_many_candidates_with_hardly_a_token_has_room_for_their_numbers():
+    deployment = Deployment(public=True, n=4096, tokens=2)
+    assert len(json.dumps({"data": json.dumps(largest_record(deployment))})) < sizes.record_bytes(deployment)
 
 
 #: What a record has beyond the largest run, and words of the refusal.
