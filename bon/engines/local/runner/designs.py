@@ -10,8 +10,10 @@ row attends to is passed to it: a text's tokens up to its own (`_Causal`), or th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -46,28 +48,6 @@ def _gelu_tanh(x: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Function] = {
     "gelu": gelu, "gelu_new": _gelu_tanh, "gelu_pytorch_tanh": _gelu_tanh, "relu": relu, "silu": silu,
 }
-
-
-class Runner(Protocol):
-    """Computes texts and decode steps of one model.
-
-    reads_texts: whether `read` computes what the model does: not where layers attend within windows.
-    """
-
-    reads_texts: bool
-
-    def read(self, ids: Tensor) -> tuple[Tensor, Prefill]:
-        """For tokens of texts [texts, tokens] the states [texts, tokens, size] that `logits` takes, and what steps that
-        continue the texts attend to.
-        """
-
-    def step(self, tokens: Tensor, positions: Tensor, cache: SharedPrefixCache) -> Tensor:
-        """The logits [rows, vocabulary], in the model's number type, after tokens [rows] at positions [rows]; stores
-        their keys and values in the cache.
-        """
-
-    def logits(self, states: Tensor) -> Tensor:
-        """[..., size] -> [..., vocabulary]."""
 
 
 def product_of(layer: nn.Module) -> Function:
@@ -105,32 +85,51 @@ class _Causal:
         return out.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
-class Gpt2Runner:
-    """A model of GPT-2's design."""
+class Runner(ABC):
+    """Computes texts and decode steps of one model.
 
-    reads_texts: bool = True
+    reads_texts: whether `read` computes what the model does: not where layers attend within windows. logits: from
+    states [..., size] to logits [..., vocabulary], in the model's number type.
+    """
+
     logits: Function
+    reads_texts: bool
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        parts: Any = model  # a GPT2LMHeadModel, whose modules have no types of their own
-        self._body = parts.transformer
-        self.logits = product_of(parts.lm_head)
-        activation = ACTIVATIONS[model.config.activation_function]
-        self._blocks = [_Gpt2Block(block, activation) for block in self._body.h]
+    def __init__(self, logits: Function, reads_texts: bool = True) -> None:
+        self.logits, self.reads_texts = logits, reads_texts
 
     def read(self, ids: Tensor) -> tuple[Tensor, Prefill]:
-        """As `Runner.read`."""
+        """For tokens of texts [texts, tokens] the states [texts, tokens, size] that `logits` takes, and what steps that
+        continue the texts attend to.
+        """
         causal, positions = _Causal(len(ids)), torch.arange(ids.shape[1], device=ids.device).repeat(len(ids))
-        states = self._states(ids.flatten(), positions, [causal] * len(self._blocks))
+        states = self._states(ids.flatten(), positions, repeat(causal))
         return states.unflatten(0, ids.shape), Prefill(ids.shape[1], causal.layers)
 
     def step(self, tokens: Tensor, positions: Tensor, cache: SharedPrefixCache) -> Tensor:
-        """As `Runner.step`."""
+        """The logits [rows, vocabulary] after tokens [rows] at positions [rows]; stores their keys and values in the
+        cache.
+        """
         return self.logits(self._states(tokens, positions, [layer.read for layer in cache.shared_layers]))
 
-    def _states(self, tokens: Tensor, positions: Tensor, attentions: Sequence[Attention]) -> Tensor:
+    @abstractmethod
+    def _states(self, tokens: Tensor, positions: Tensor, attentions: Iterable[Attention]) -> Tensor:
+        """The states [rows, size] after tokens [rows] at positions [rows], with the attention of each layer."""
+
+
+class Gpt2Runner(Runner):
+    """A model of GPT-2's design."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        parts: Any = model  # a GPT2LMHeadModel, whose modules have no types of their own
+        super().__init__(product_of(parts.lm_head))
+        self._body = parts.transformer
+        activation = ACTIVATIONS[model.config.activation_function]
+        self._blocks = [_Gpt2Block(block, activation) for block in self._body.h]
+
+    def _states(self, tokens: Tensor, positions: Tensor, attentions: Iterable[Attention]) -> Tensor:
         x = embedding(tokens, self._body.wte.weight) + embedding(positions, self._body.wpe.weight)
-        for block, attention in zip(self._blocks, attentions, strict=True):
+        for block, attention in zip(self._blocks, attentions, strict=False):
             x = block(x, attention)
         return _layer_norm(self._body.ln_f, x)
 
@@ -153,41 +152,28 @@ def _layer_norm(module: nn.LayerNorm, x: Tensor) -> Tensor:
     return layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
 
 
-class LlamaRunner:
+class LlamaRunner(Runner):
     """A model of Llama's design: Llama, Qwen2, Qwen3 (whose heads have norms), Mistral, Gemma.
 
     gemma: whether norms multiply by 1 + their weights, and embeddings are scaled.
     """
 
-    reads_texts: bool
-    logits: Function
-
     def __init__(self, model: PreTrainedModel, gemma: bool = False) -> None:
         parts: Any = model  # of one of these families, whose modules have no types of their own
-        self._body, self.logits = parts.model, product_of(parts.lm_head)
+        super().__init__(product_of(parts.lm_head), not _has_windows(model.config))
+        self._body = parts.model
         self._scaled = gemma
         norm = _gemma_norm if gemma else _norm
         self._last_norm = norm(self._body.norm)
         activation = ACTIVATIONS[model.config.hidden_act]
         self._blocks = [_LlamaBlock(block, norm, activation) for block in self._body.layers]
-        self.reads_texts = not _has_windows(model.config)
 
-    def read(self, ids: Tensor) -> tuple[Tensor, Prefill]:
-        """As `Runner.read`."""
-        causal, positions = _Causal(len(ids)), torch.arange(ids.shape[1], device=ids.device).repeat(len(ids))
-        states = self._states(ids.flatten(), positions, [causal] * len(self._blocks))
-        return states.unflatten(0, ids.shape), Prefill(ids.shape[1], causal.layers)
-
-    def step(self, tokens: Tensor, positions: Tensor, cache: SharedPrefixCache) -> Tensor:
-        """As `Runner.step`."""
-        return self.logits(self._states(tokens, positions, [layer.read for layer in cache.shared_layers]))
-
-    def _states(self, tokens: Tensor, positions: Tensor, attentions: Sequence[Attention]) -> Tensor:
+    def _states(self, tokens: Tensor, positions: Tensor, attentions: Iterable[Attention]) -> Tensor:
         x = embedding(tokens, self._body.embed_tokens.weight)
         if self._scaled:
             x = x * self._body.embed_tokens.embed_scale.to(x.dtype)
         turn = self._turns(positions, x.dtype)
-        for block, attention in zip(self._blocks, attentions, strict=True):
+        for block, attention in zip(self._blocks, attentions, strict=False):
             x = block(x, turn, attention)
         return self._last_norm(x)
 
