@@ -276,9 +276,10 @@ def _cells(row: _Row, turns_of_bon: Sequence[Turn], name: str, work: Work, parts
     """The cells of a program at a work: of each part that it can be timed at."""
     for part in parts:
         # A whole run that scores nothing is generation alone.
-        known = row.turns[0]["queries"][0]
-        timed = "total" if part == "write" and work.scorer is None and "write" not in known else part
-        if timed not in known:
+        seconds_by_part = row.turns[0]["queries"][0]
+        is_whole = part == "write" and work.scorer is None and "write" not in seconds_by_part
+        timed = "total" if is_whole else part
+        if timed not in seconds_by_part:
             continue
         ratios = [seconds(turn, timed) / seconds(of_bon, part)
                   for turn, of_bon in zip(row.turns, turns_of_bon, strict=False)]

@@ -209,7 +209,7 @@ def _placed(auto_model: AutoModel, model: PreTrainedModel, device: str, dtype: s
     if chosen == "int8":
         chosen, notes = _rounded(model, tokenizer, files, classifies, checks=dtype is None)
     half = chosen == "float16" and device == "cpu" and packed_linear.can_halve()
-    if chosen == "float16" and device == "cpu" and not half and dtype is None:
+    if chosen == "float16" and device == "cpu" and not half and dtype != "float16":  # nobody asked for slow products
         chosen = "float32"
     if chosen != "int8":
         model = model.eval().to(device, torch.float32 if half else TORCH_DTYPES[chosen])

@@ -52,7 +52,7 @@ KINDS = (
 @functools.cache
 def this_kind() -> ProcessorKind:
     """The kind of processor that this process runs on."""
-    return next(kind for kind in KINDS if kind.is_here())
+    return next(processor_kind for processor_kind in KINDS if processor_kind.is_here())
 
 
 def markdown() -> Iterator[str]:
@@ -62,7 +62,7 @@ def markdown() -> Iterator[str]:
              "larger classifiers", "tested on")
     yield "| " + " | ".join(heads) + " |"
     yield "|---" * len(heads) + "|"
-    for kind in KINDS:
-        here = " (this machine)" if kind is this_kind() else ""
-        cells = (kind.name + here, "float32", kind.larger, kind.differing, kind.classifiers, kind.tested)
+    for row in KINDS:
+        here = " (this machine)" if row is this_kind() else ""
+        cells = (row.name + here, "float32", row.larger, row.differing, row.classifiers, row.tested)
         yield "| " + " | ".join(cells) + " |"

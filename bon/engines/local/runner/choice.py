@@ -99,7 +99,7 @@ def _is_changed(module: nn.Module) -> bool:
 def _config_is_known(config: PreTrainedConfig) -> bool:
     fields = config.to_dict()
     for name, value in fields.items():
-        known = name in KNOWN or (name in KNOWN_IF_OFF and not value)
-        if not known and not (name in ACTIVATION_FIELDS and value in ACTIVATIONS):
+        changes_nothing = name in KNOWN or (name in KNOWN_IF_OFF and not value)
+        if not changes_nothing and not (name in ACTIVATION_FIELDS and value in ACTIVATIONS):
             return False
     return rotary.limit(config) == float("inf")
